@@ -1,0 +1,127 @@
+"""README.md of a model folder, made from its record alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from polydistill.record import RunRecord
+
+UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def human_bytes(n: float) -> str:
+    """118_000_000 -> '118.0 MB' (decimal units)."""
+    for unit in UNITS:
+        if n < 1000 or unit == UNITS[-1]:
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1000
+    raise AssertionError
+
+
+def write_card(record: RunRecord, folder: Path) -> None:
+    """Writes the folder's README.md."""
+    (folder / "README.md").write_text(card(record), encoding="utf-8")
+
+
+def card(record: RunRecord) -> str:
+    """The model card: metadata, sizes, what was kept, what was lost, how it was made."""
+    result = record.result
+    name = record.source["name"]
+    parts = [
+        _metadata(record),
+        f"# {Path(name).name} trimmed to {', '.join(result['languages'])}",
+        f"The vocabulary of `{_plain(record.source['source'])}` cut down to what {', '.join(result['languages'])} needs, "
+        "by [polydistill](https://pypi.org/project/polydistill/). The rows that stay are the original's, bit for bit"
+        + ("." if record.config["dtype"] == "keep" else f", converted to {record.config['dtype']}."),
+        "## Size",
+        size_table(result),
+        "## What was kept",
+        _kept(result),
+        "## What it can no longer do",
+        "Tokens of other languages and scripts are gone. Such text still encodes, but to shorter pieces, bytes or the "
+        "unknown token, and quality on it was not measured.",
+        "## How it was made",
+        _made(record),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _plain(text: Any) -> str:
+    """One line without characters that mean something in Markdown or YAML."""
+    return "".join(c for c in str(text) if c.isprintable() and c not in "`<>|[]")[:300]
+
+
+def _metadata(record: RunRecord) -> str:
+    source = record.source
+    lines = ["---"]
+    hub = "/" in source["name"] and not Path(source["name"]).is_absolute()
+    if hub:
+        lines.append(f"base_model: {json.dumps(_plain(source['name']))}")
+    lines.append("language:")
+    lines += [f"- {json.dumps(code)}" for code in record.result["languages"]]
+    if source.get("licence"):
+        lines.append(f"license: {json.dumps(_plain(source['licence']))}")
+    lines += ["library_name: transformers", "tags:", "- polydistill", "- vocabulary-trimming", "---"]
+    return "\n".join(lines)
+
+
+def size_table(result: dict[str, Any]) -> str:
+    """Sizes before and after, as a Markdown table."""
+    rows = ["| | before | after | share |", "| --- | ---: | ---: | ---: |"]
+    names = {"vocabulary": "tokens", "rows": "embedding rows", "parameters": "parameters", "bytes": "bytes"}
+    for key, label in names.items():
+        before, after = result[key]["before"], result[key]["after"]
+        shown = (human_bytes(before), human_bytes(after)) if key == "bytes" else (f"{before:,}", f"{after:,}")
+        rows.append(f"| {label} | {shown[0]} | {shown[1]} | {100 * after / before:.1f} % |")
+    return "\n".join(rows)
+
+
+def _kept(result: dict[str, Any]) -> str:
+    lines = [
+        f"- {code}: {100 * share:.3f} % of the token occurrences in the counted text"
+        for code, share in result["coverage"].items()
+    ]
+    lines.append("- tokens by reason: " + ", ".join(f"{name} {n:,}" for name, n in result["kept"].items()))
+    check = result["verification"]
+    if check:
+        text = "text that was not counted" if check["held_out"] else "words that were counted"
+        lines += [
+            f"- verified on {check['sentences']} lines of {text}: {check['identical']} tokenize identically; fertility "
+            f"{check['fertility']['before']:.3f} -> {check['fertility']['after']:.3f} tokens a word; unknown rate "
+            f"{100 * check['unknown_rate']['before']:.3f} % -> {100 * check['unknown_rate']['after']:.3f} %",
+        ]
+        if check["max_abs_difference"] is not None:
+            lines.append(f"- largest difference of outputs on identical lines: {check['max_abs_difference']:.3g}")
+    else:
+        lines.append("- not verified (`--no-verify`)")
+    return "\n".join(lines)
+
+
+def _made(record: RunRecord) -> str:
+    shown = {k: v for k, v in record.config.items() if v not in (None, [], False)}
+    texts = [
+        f"- {t['language']}: {_plain(t['where'])}, {t['lines']:,} lines, {human_bytes(t['bytes'])}, sha256 `{t['sha256']}`"
+        for t in record.texts
+    ]
+    used = ", ".join(f"{k} {v}" for k, v in record.versions.items())
+    licence = record.source.get("licence")
+    return "\n".join(
+        [
+            f"Command `polydistill {record.command}` with",
+            "",
+            "```json",
+            json.dumps(shown, ensure_ascii=False, indent=2),
+            "```",
+            "",
+            f"Source weights sha256 `{record.source['weights_hash']}`, licence "
+            + (f"{_plain(licence)} (as its source states it)." if licence else "not stated by the source."),
+            "",
+            "Text counted:",
+            "",
+            *texts,
+            "",
+            f"Versions: {used}.",
+        ]
+    )

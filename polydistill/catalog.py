@@ -1,0 +1,596 @@
+"""What polydistill knows about languages, tasks and model architectures: one TOML file each.
+
+The files that ship lie in `polydistill.languages`, `polydistill.tasks` and `polydistill.arch`. A user's own
+come from folders given with `--include-path`, which hold sub-folders of the same names or plain `*.toml`
+files; they add to what ships and override it. Files are read when first asked for, those that ship only once.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from polydistill.errors import PolydistillError, UsageError
+
+ROLES = ("embedding", "head", "bias")
+CAPABILITIES = ("trim", "reduce", "relations", "stack")
+
+_REQUIRED: Any = object()
+
+
+class _Table:
+    """One TOML table that is read key by key, so that a wrong or unknown key is named with its file."""
+
+    def __init__(self, values: dict[str, Any], file: str, prefix: str = "") -> None:
+        self._values = values
+        self._file = file
+        self._prefix = prefix
+        self._asked: list[str] = []
+
+    @classmethod
+    def load(cls, path: Traversable) -> _Table:
+        try:
+            return cls(tomllib.loads(path.read_bytes().decode("utf-8")), str(path))
+        except UnicodeDecodeError as error:
+            raise PolydistillError(
+                f"{path} is not UTF-8 text ({error.reason}).", "Save it as UTF-8."
+            ) from None
+        except tomllib.TOMLDecodeError as error:
+            raise PolydistillError(f"{path} is not valid TOML: {error}.", "Mend that line.") from None
+        except OSError as error:
+            raise PolydistillError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
+
+    def refuse(self, key: str, problem: str, hint: str) -> PolydistillError:
+        return PolydistillError(f"{self._file}: key '{self._prefix}{key}' {problem}.", hint)
+
+    def _get(self, key: str, kind: type, what: str, default: Any) -> Any:
+        self._asked.append(key)
+        if key not in self._values:
+            if default is _REQUIRED:
+                raise self.refuse(key, "is missing", f"Add it: {what}.")
+            return default
+        value = self._values[key]
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise self.refuse(key, f"must be {what}", f"It is {value!r}.")
+        return value
+
+    def has(self, key: str) -> bool:
+        return key in self._values
+
+    def text(self, key: str, default: str = _REQUIRED) -> str:
+        return self._get(key, str, "a string", default)
+
+    def optional_text(self, key: str) -> str | None:
+        return self._get(key, str, "a string", None)
+
+    def integer(self, key: str, default: int) -> int:
+        return self._get(key, int, "a whole number", default)
+
+    def flag(self, key: str, default: bool) -> bool:
+        return self._get(key, bool, "true or false", default)
+
+    def texts(self, key: str, default: tuple[str, ...] = _REQUIRED) -> tuple[str, ...]:
+        values = self._get(key, list, "a list of strings", None if default is _REQUIRED else list(default))
+        if values is None:
+            raise self.refuse(key, "is missing", "Add it: a list of strings.")
+        if not all(isinstance(value, str) for value in values):
+            raise self.refuse(key, "must be a list of strings", f"It is {values!r}.")
+        return tuple(values)
+
+    def symbols(self, key: str, default: Any = _REQUIRED) -> tuple[str, ...]:
+        """Characters as one string with spaces between them (compact), or as a list of strings."""
+        if isinstance(self._values.get(key), list):
+            return self.texts(key)
+        return tuple(self._get(key, str, "a string of characters with spaces between them", default).split())
+
+    def mapping(self, key: str) -> dict[str, str]:
+        values = self._get(key, dict, "a table of strings", {})
+        for name, value in values.items():
+            if not isinstance(value, str):
+                raise self.refuse(f"{key}.{name}", "must be a string", f"It is {value!r}.")
+        return dict(values)
+
+    def table(self, key: str) -> _Table | None:
+        values = self._get(key, dict, "a table", None)
+        return None if values is None else _Table(values, self._file, f"{self._prefix}{key}.")
+
+    def tables(self, key: str) -> list[_Table]:
+        values = self._get(key, list, "a list of tables", [])
+        for value in values:
+            if not isinstance(value, dict):
+                raise self.refuse(key, "must be a list of tables", f"Write it as [[{key}]] sections.")
+        return [_Table(value, self._file, f"{self._prefix}{key}[{i}].") for i, value in enumerate(values)]
+
+    def finish(self) -> None:
+        """Refuse keys that nothing asked for: they are misspelt, or mean nothing."""
+        for key in self._values:
+            if key not in self._asked:
+                close = _closest(key, self._asked)
+                hint = f"Did you mean '{close[0]}'?" if close else f"Known are {', '.join(self._asked)}."
+                raise self.refuse(key, "is unknown", hint)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Where text of a language can be streamed from on the Hub."""
+
+    dataset: str
+    config: str | None = None
+    split: str = "train"
+    column: str = "text"
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class Language:
+    """A language, as its TOML file describes it.
+
+    Attributes:
+        code: The short BCP-47 code that polydistill uses, such as `ro`.
+        name: English name.
+        native_name: Its own name for itself.
+        scripts: ISO 15924 codes of every script in wide use, the commonest first.
+        iso639_3: Three-letter code.
+        flores: FLORES-200 / NLLB codes, the commonest script first; empty where those lack the language.
+        aliases: Every spelling that names this language: codes, names, and the extra ones of the file.
+        letters: Main exemplar characters, lower-case (add the other case); some have several code points.
+        auxiliary: Characters of loanwords and foreign names.
+        punctuation: Punctuation marks in use.
+        digits: Native digits in use beside the ASCII ones.
+        variants: Character -> another spelling of it in wide use.
+        corpora: Text on the Hub, the best first.
+        wordfreq: Code of its list in the package `wordfreq`, or None.
+        qa_normaliser: Rule that strips articles or splits characters when answers are compared, or None.
+    """
+
+    code: str
+    name: str
+    native_name: str
+    scripts: tuple[str, ...]
+    iso639_3: str
+    letters: tuple[str, ...]
+    flores: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    auxiliary: tuple[str, ...] = ()
+    punctuation: tuple[str, ...] = ()
+    digits: tuple[str, ...] = ()
+    variants: dict[str, str] = field(default_factory=dict, hash=False)
+    corpora: tuple[Corpus, ...] = ()
+    wordfreq: str | None = None
+    qa_normaliser: str | None = None
+
+    @classmethod
+    def from_toml(cls, path: Traversable) -> Language:
+        """Read a language's file.
+
+        Raises:
+            PolydistillError: the file is not TOML, or a key is missing, unknown or of a wrong type.
+        """
+        table = _Table.load(path)
+        code, name = table.text("code"), table.text("name")
+        native, iso = table.text("native_name", name), table.text("iso639_3")
+        flores, extra = table.texts("flores", ()), table.texts("aliases", ())
+        language = cls(
+            code=code,
+            name=name,
+            native_name=native,
+            scripts=table.texts("scripts"),
+            iso639_3=iso,
+            flores=flores,
+            aliases=tuple(dict.fromkeys([code, iso, *extra, *flores, name, native])),
+            letters=table.symbols("letters"),
+            auxiliary=table.symbols("auxiliary", ""),
+            punctuation=table.symbols("punctuation", ""),
+            digits=table.symbols("digits", ""),
+            variants=table.mapping("variants"),
+            corpora=tuple(_corpus(corpus) for corpus in table.tables("corpora")),
+            wordfreq=table.optional_text("wordfreq"),
+            qa_normaliser=table.optional_text("qa_normaliser"),
+        )
+        table.finish()
+        return language
+
+
+def _corpus(table: _Table) -> Corpus:
+    corpus = Corpus(
+        dataset=table.text("dataset"),
+        config=table.optional_text("config"),
+        split=table.text("split", "train"),
+        column=table.text("column", "text"),
+        revision=table.optional_text("revision"),
+    )
+    table.finish()
+    return corpus
+
+
+@dataclass(frozen=True)
+class Task:
+    """A labelled task, as its TOML file describes it.
+
+    Attributes:
+        name: What the command line calls it.
+        description: One sentence.
+        kind: `classification`, `tagging`, `span-extraction`, `pairs`, ...
+        metric: The main metric.
+        labels: Label names in the order of their ids on the Hub; empty for span extraction.
+        not_scored: Labels (or entity types) that are left out of the score.
+        dataset: Hub id.
+        revision: Commit on the Hub, or None.
+        columns: The task's own field name -> column of the data set.
+        splits: `train`, `dev` and `test` -> split on the Hub; those that it lacks are absent.
+        languages: Language code -> configuration on the Hub.
+        local: Template of a file below the user's data folder, with `{lang}` and `{split}`.
+        local_languages: Language code -> folder name, where the two differ.
+        licence: Licence of the data.
+        citation: Paper.
+        url: Home page.
+    """
+
+    name: str
+    description: str
+    kind: str
+    metric: str
+    dataset: str
+    labels: tuple[str, ...] = ()
+    not_scored: tuple[str, ...] = ()
+    revision: str | None = None
+    columns: dict[str, str] = field(default_factory=dict, hash=False)
+    splits: dict[str, str] = field(default_factory=dict, hash=False)
+    languages: dict[str, str] = field(default_factory=dict, hash=False)
+    local: str | None = None
+    local_languages: dict[str, str] = field(default_factory=dict, hash=False)
+    licence: str | None = None
+    citation: str | None = None
+    url: str | None = None
+
+    @classmethod
+    def from_toml(cls, path: Traversable) -> Task:
+        """Read a task's file.
+
+        Raises:
+            PolydistillError: the file is not TOML, or a key is missing, unknown or of a wrong type.
+        """
+        table = _Table.load(path)
+        task = cls(
+            name=table.text("name"),
+            description=table.text("description"),
+            kind=table.text("kind"),
+            metric=table.text("metric"),
+            dataset=table.text("dataset"),
+            labels=table.texts("labels", ()),
+            not_scored=table.texts("not_scored", ()),
+            revision=table.optional_text("revision"),
+            columns=table.mapping("columns"),
+            splits=table.mapping("splits"),
+            languages=table.mapping("languages"),
+            local=table.optional_text("local"),
+            local_languages=table.mapping("local_languages"),
+            licence=table.optional_text("licence"),
+            citation=table.optional_text("citation"),
+            url=table.optional_text("url"),
+        )
+        table.finish()
+        return task
+
+
+@dataclass(frozen=True)
+class VocabularyTensor:
+    """A tensor with one row (or column) per token.
+
+    Attributes:
+        suffix: Its name, or the end of it after a dot.
+        axis: The axis along which tokens lie.
+        role: `embedding`, `head` or `bias`.
+        space: Which vocabulary it follows where a model has two: 0 the source's, 1 the target's.
+    """
+
+    suffix: str
+    axis: int
+    role: str
+    space: int = 0
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Where the layers are.
+
+    Attributes:
+        path: Dotted path of their list below the base model; the encoder's where there are two.
+        count_key: Config key with their number.
+        decoder_path: The decoder's list in an encoder-decoder, or None.
+        shared: Whether all layers have the same weights.
+    """
+
+    path: str
+    count_key: str
+    decoder_path: str | None = None
+    shared: bool = False
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Modules of Q, K and V relative to a layer: three of them, or one fused with the order of its parts."""
+
+    query: str | None = None
+    key: str | None = None
+    value: str | None = None
+    fused: str | None = None
+    fused_order: str | None = None
+
+
+@dataclass(frozen=True)
+class Arch:
+    """A model architecture, as its TOML file describes it.
+
+    Attributes:
+        model_type: `model_type` in config.json.
+        name: Readable name.
+        supports: What can be done with it, out of `CAPABILITIES`.
+        vocabulary: The tensors with a vocabulary axis.
+        rows_keys: Config keys that hold the number of embedding rows; dotted for a sub-config.
+        layers: Where the layers are, or None.
+        attention: How Q, K and V are reached, or None.
+    """
+
+    model_type: str
+    name: str
+    supports: tuple[str, ...]
+    vocabulary: tuple[VocabularyTensor, ...]
+    rows_keys: tuple[str, ...] = ("vocab_size",)
+    layers: Layers | None = None
+    attention: Attention | None = None
+
+    @classmethod
+    def from_toml(cls, path: Traversable) -> Arch:
+        """Read an architecture's file.
+
+        Raises:
+            PolydistillError: the file is not TOML, or a key is missing, unknown or of a wrong type or value.
+        """
+        table = _Table.load(path)
+        arch = cls(
+            model_type=table.text("model_type"),
+            name=table.text("name"),
+            supports=table.texts("supports"),
+            rows_keys=table.texts("rows_keys", ("vocab_size",)),
+            vocabulary=tuple(_vocabulary_tensor(entry) for entry in table.tables("vocabulary")),
+            layers=_layers(table.table("layers")),
+            attention=_attention(table.table("attention")),
+        )
+        table.finish()
+        for capability in arch.supports:
+            if capability not in CAPABILITIES:
+                raise table.refuse("supports", f"has '{capability}'", f"Known are {', '.join(CAPABILITIES)}.")
+        if not arch.vocabulary:
+            raise table.refuse(
+                "vocabulary", "is missing", "Add a [[vocabulary]] section for each such tensor."
+            )
+        return arch
+
+    def vocabulary_tensor(self, name: str) -> VocabularyTensor | None:
+        """The description of the tensor called `name`, or None if it has no vocabulary axis."""
+        found = [t for t in self.vocabulary if name == t.suffix or name.endswith("." + t.suffix)]
+        return max(found, key=lambda tensor: len(tensor.suffix), default=None)
+
+
+def _vocabulary_tensor(table: _Table) -> VocabularyTensor:
+    tensor = VocabularyTensor(
+        table.text("suffix"), table.integer("axis", 0), table.text("role"), table.integer("space", 0)
+    )
+    table.finish()
+    if tensor.role not in ROLES:
+        raise table.refuse("role", f"is '{tensor.role}'", f"It must be one of {', '.join(ROLES)}.")
+    if tensor.axis < 0:
+        raise table.refuse("axis", "is negative", "Count axes from 0.")
+    return tensor
+
+
+def _layers(table: _Table | None) -> Layers | None:
+    if table is None:
+        return None
+    layers = Layers(
+        path=table.text("path"),
+        count_key=table.text("count_key"),
+        decoder_path=table.optional_text("decoder_path"),
+        shared=table.flag("shared", False),
+    )
+    table.finish()
+    return layers
+
+
+def _attention(table: _Table | None) -> Attention | None:
+    if table is None:
+        return None
+    keys = ("query", "key", "value", "fused", "fused_order")
+    attention = Attention(*(table.optional_text(key) for key in keys))
+    table.finish()
+    separate = [attention.query, attention.key, attention.value]
+    if attention.fused is None and None in separate:
+        raise table.refuse("query", "must come with key and value", "Or give fused and fused_order instead.")
+    if attention.fused is not None and (attention.fused_order is None or any(separate)):
+        raise table.refuse(
+            "fused", "must come with fused_order alone", "Or give query, key and value instead."
+        )
+    return attention
+
+
+Entry = TypeVar("Entry", Language, Task, Arch)
+
+
+@dataclass(frozen=True)
+class _Shelf(Generic[Entry]):
+    """One kind of entry: where its files are and how they are read.
+
+    `marker` is a key that only this kind has; it tells apart the files that lie directly in a user's folder.
+    """
+
+    folder: str
+    marker: str
+    read: Callable[[Traversable], Entry]
+    key: Callable[[Entry], str]
+
+
+_LANGUAGES = _Shelf("languages", "code", Language.from_toml, lambda entry: entry.code)
+_TASKS = _Shelf("tasks", "kind", Task.from_toml, lambda entry: entry.name)
+_ARCHITECTURES = _Shelf("arch", "model_type", Arch.from_toml, lambda entry: entry.model_type)
+_SHELVES: tuple[_Shelf[Any], ...] = (_LANGUAGES, _TASKS, _ARCHITECTURES)
+
+
+def _toml_files(folder: Traversable) -> list[Traversable]:
+    return sorted(
+        (file for file in folder.iterdir() if file.name.endswith(".toml")), key=lambda file: file.name
+    )
+
+
+@cache
+def _shipped_file(shelf: _Shelf[Entry], stem: str) -> Entry | None:
+    """The entry in the shipped file of that name, without a look at the others."""
+    if not stem.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        return None
+    path = files(f"polydistill.{shelf.folder}").joinpath(f"{stem}.toml")
+    return shelf.read(path) if path.is_file() else None
+
+
+@cache
+def _shipped(shelf: _Shelf[Entry]) -> dict[str, Entry]:
+    stems = [file.name.removesuffix(".toml") for file in _toml_files(files(f"polydistill.{shelf.folder}"))]
+    entries = [entry for stem in stems if (entry := _shipped_file(shelf, stem)) is not None]
+    return {shelf.key(entry): entry for entry in entries}
+
+
+def _user_files(shelf: _Shelf[Entry], include: Iterable[str | Path]) -> Iterator[Path]:
+    for given in map(Path, include):
+        if not given.exists():
+            raise UsageError(f"The include path {given} does not exist.", "Give a folder or a TOML file.")
+        for file in [given] if given.is_file() else sorted(given.glob("*.toml")):
+            if _shelf_of(file) is shelf:
+                yield file
+        yield from sorted((given / shelf.folder).glob("*.toml"))
+
+
+def _shelf_of(file: Path) -> _Shelf[Any]:
+    table = _Table.load(file)
+    for shelf in _SHELVES:
+        if table.has(shelf.marker):
+            return shelf
+    raise PolydistillError(
+        f"{file} describes neither a language, a task nor an architecture.",
+        f"Give it one of the keys {', '.join(shelf.marker for shelf in _SHELVES)}.",
+    )
+
+
+def _users(shelf: _Shelf[Entry], include: Iterable[str | Path]) -> dict[str, Entry]:
+    """The user's entries; a later path overrides an earlier one."""
+    entries = [shelf.read(file) for file in _user_files(shelf, include)]
+    return {shelf.key(entry): entry for entry in entries}
+
+
+def _all(shelf: _Shelf[Entry], include: Iterable[str | Path]) -> dict[str, Entry]:
+    merged = {**_shipped(shelf), **_users(shelf, include)}
+    return {key: merged[key] for key in sorted(merged)}
+
+
+def _closest(word: str, known: Iterable[str]) -> list[str]:
+    import difflib
+
+    return difflib.get_close_matches(word, list(known), n=3, cutoff=0.7)
+
+
+def _fold(alias: str) -> str:
+    return alias.strip().casefold().replace("_", "-")
+
+
+def language(code: str, include: Sequence[str | Path] = ()) -> Language:
+    """Find a language.
+
+    Args:
+        code: Any alias, in any case: `ro`, `ron`, `rum`, `ron_Latn`, `ro_RO`, `Romanian`.
+        include: The user's own folders (or TOML files); they add to and override what ships.
+
+    Raises:
+        UsageError: nothing is called so; says what is close.
+        PolydistillError: a file is wrong.
+    """
+    wanted = _fold(code)
+    users = _users(_LANGUAGES, include)
+    # An exact code wins over an alias, so that a new language cannot be hidden by an old one's other names.
+    exact = users.get(wanted) or _shipped_file(_LANGUAGES, wanted)
+    if exact is not None:
+        return exact
+    merged = {**_shipped(_LANGUAGES), **users}
+    # The user's come last, so that theirs win; a shipped alias of a language they override leads to theirs.
+    by_alias = {
+        _fold(alias): merged[entry.code]
+        for entry in [*_shipped(_LANGUAGES).values(), *users.values()]
+        for alias in entry.aliases
+    }
+    if wanted not in by_alias:
+        raise _unknown_language(code, [by_alias[alias] for alias in _closest(wanted, by_alias)])
+    return by_alias[wanted]
+
+
+def _unknown_language(code: str, close: list[Language]) -> UsageError:
+    names = list(dict.fromkeys(f"{entry.code} ({entry.name})" for entry in close))
+    listed = "`polydistill ls languages` lists them all"
+    hint = (
+        f"Did you mean {' or '.join(names)}? {listed}." if names else f"{listed}; one TOML file adds another."
+    )
+    return UsageError(f"Unknown language '{code}'.", hint)
+
+
+def languages(include: Sequence[str | Path] = ()) -> list[Language]:
+    """Every language, by code. `include` and errors as in `language`."""
+    return list(_all(_LANGUAGES, include).values())
+
+
+def task(name: str, include: Sequence[str | Path] = ()) -> Task:
+    """Find a task by its name, in any case.
+
+    Raises:
+        UsageError: nothing is called so; says what is close.
+        PolydistillError: a file is wrong.
+    """
+    wanted = _fold(name)
+    known = {_fold(key): entry for key, entry in _all(_TASKS, include).items()}
+    if wanted in known:
+        return known[wanted]
+    close = _closest(wanted, known)
+    hint = f"Did you mean {' or '.join(close)}?" if close else f"Known are {', '.join(sorted(known))}."
+    raise UsageError(f"Unknown task '{name}'.", hint)
+
+
+def tasks(include: Sequence[str | Path] = ()) -> list[Task]:
+    """Every task, by name. `include` and errors as in `task`."""
+    return list(_all(_TASKS, include).values())
+
+
+def arch(model_type: str, include: Sequence[str | Path] = ()) -> Arch:
+    """Find an architecture by the `model_type` of a model's config.json.
+
+    Raises:
+        PolydistillError: it is unknown (says what is close and how one is added), or a file is wrong.
+    """
+    found = _users(_ARCHITECTURES, include).get(model_type) or _shipped_file(_ARCHITECTURES, model_type)
+    if found is not None and found.model_type == model_type:
+        return found
+    known = _all(_ARCHITECTURES, include)
+    if model_type in known:
+        return known[model_type]
+    close = _closest(model_type, known)
+    similar = f"Close to it are {', '.join(close)}; " if close else ""
+    raise PolydistillError(
+        f"The architecture '{model_type}' is unknown.",
+        f"{similar}`polydistill ls architectures` lists them all, and one TOML file given with "
+        "--include-path adds one.",
+    )
+
+
+def architectures(include: Sequence[str | Path] = ()) -> list[Arch]:
+    """Every architecture, by model type. `include` and errors as in `arch`."""
+    return list(_all(_ARCHITECTURES, include).values())

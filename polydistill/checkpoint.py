@@ -1,0 +1,390 @@
+"""Safetensors checkpoints as bytes: read lazily, written tensor by tensor, put in place in one rename.
+
+Nothing here builds a model or needs torch. The format is a little-endian u64 header length, a JSON header
+`{name: {dtype, shape, data_offsets}}` and the tensors' bytes (https://github.com/huggingface/safetensors).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import math
+import mmap
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from polydistill.errors import PolydistillError
+
+ITEM_BYTES = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
+    "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
+}  # fmt: skip
+INDEX_NAME = "model.safetensors.index.json"
+CHUNK_BYTES = 16 << 20
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Where one tensor lies: `nbytes` bytes of `file` from the absolute offset `start`."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    file: Path
+    start: int
+
+    @property
+    def elements(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return self.elements * ITEM_BYTES[self.dtype]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The tensors of a model folder by name, with the files that hold them; nothing is read but the headers."""
+
+    folder: Path
+    files: tuple[Path, ...]
+    tensors: Mapping[str, Tensor]
+    metadata: Mapping[Path, dict[str, str]]
+
+    @classmethod
+    def open(cls, folder: Path) -> Checkpoint:
+        """Reads the headers of a model folder's safetensors.
+
+        Raises:
+            PolydistillError: There are none (or only pickles), or one is truncated or corrupt.
+        """
+        files = tuple(_checkpoint_files(folder))
+        tensors: dict[str, Tensor] = {}
+        metadata: dict[Path, dict[str, str]] = {}
+        for file in files:
+            metadata[file], entries = _read_header(file)
+            for tensor in entries:
+                if tensor.name in tensors:
+                    raise _broken(file, f"the tensor {tensor.name} stands in two files")
+                tensors[tensor.name] = tensor
+        return cls(folder, files, tensors, metadata)
+
+    def in_file(self, file: Path) -> list[Tensor]:
+        """The tensors of one file, in the order in which they lie."""
+        return sorted((t for t in self.tensors.values() if t.file == file), key=lambda t: t.start)
+
+    @property
+    def parameters(self) -> int:
+        """Number of stored values; a tied head that is stored twice counts twice."""
+        return sum(t.elements for t in self.tensors.values())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all files."""
+        return sum(f.stat().st_size for f in self.files)
+
+    @cached_property
+    def file_hashes(self) -> dict[str, str]:
+        """SHA-256 of each file, by file name."""
+        return {f.name: file_sha256(f) for f in self.files}
+
+    @property
+    def weights_hash(self) -> str:
+        """One file: its SHA-256. Several: the SHA-256 of the sorted lines `name sha256`."""
+        hashes = self.file_hashes
+        if len(hashes) == 1:
+            return next(iter(hashes.values()))
+        return hashlib.sha256("\n".join(f"{n} {h}" for n, h in sorted(hashes.items())).encode()).hexdigest()
+
+
+def file_sha256(file: Path) -> str:
+    """SHA-256 of a file's bytes, read in pieces."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _broken(file: Path, why: str) -> PolydistillError:
+    return PolydistillError(
+        f"{file} is not a whole safetensors file: {why}.", "Download or save the model again; nothing was written."
+    )
+
+
+def _checkpoint_files(folder: Path) -> list[Path]:
+    index = folder / INDEX_NAME
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise _broken(index, "its weight_map cannot be read") from error
+        for name in names:
+            if Path(name).name != name:
+                raise _broken(index, f"it names a file outside the folder ({name!r})")
+            if not (folder / name).is_file():
+                raise _broken(index, f"it names {name}, which is missing")
+        return [folder / name for name in names]
+    single = folder / "model.safetensors"
+    if single.is_file():
+        return [single]
+    found = sorted(folder.glob("*.safetensors"))
+    if len(found) == 1:
+        return found
+    if found:
+        raise PolydistillError(
+            f"{folder} has {len(found)} safetensors files but no {INDEX_NAME} that says what is in them.",
+            "Save the model again with save_pretrained.",
+        )
+    pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLE_SUFFIXES) if folder.is_dir() else []
+    if pickles:
+        raise PolydistillError(
+            f"{folder} has only a pickle or foreign checkpoint ({pickles[0]}), which could run code when it is loaded.",
+            "Convert it to safetensors where you trust it: AutoModel.from_pretrained(...).save_pretrained(...).",
+        )
+    raise PolydistillError(f"{folder} has no *.safetensors weights.", "Give a model folder or a Hub name.")
+
+
+def _read_header(file: Path) -> tuple[dict[str, str], list[Tensor]]:
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        prefix = stream.read(8)
+        length = int.from_bytes(prefix, "little")
+        if len(prefix) < 8 or length > min(size - 8, 100_000_000):
+            raise _broken(file, "its header is cut off")
+        raw = stream.read(length)
+    try:
+        header = json.loads(raw)
+        metadata = header.pop("__metadata__", {}) or {}
+        entries = [
+            (name, e["dtype"], tuple(int(n) for n in e["shape"]), *map(int, e["data_offsets"]))
+            for name, e in header.items()
+        ]
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise _broken(file, "its header cannot be read") from error
+    base, end = 8 + length, 0
+    tensors = []
+    for name, dtype, shape, start, stop in sorted(entries, key=lambda e: e[3]):
+        if dtype not in ITEM_BYTES:
+            raise PolydistillError(f"{file}: {name} has the unknown type {dtype}.", "Update polydistill.")
+        tensor = Tensor(name, dtype, shape, file, base + start)
+        if start != end or stop - start != tensor.nbytes:
+            raise _broken(file, f"the bytes of {name} do not fit its shape")
+        end = stop
+        tensors.append(tensor)
+    if base + end != size:
+        raise _broken(file, f"{base + end:,} bytes were promised and {size:,} are there")
+    return metadata, tensors
+
+
+class RowReader:
+    """Gathers rows of tensors of one file through a memory map that never stays resident."""
+
+    def __init__(self, file: Path) -> None:
+        self._stream = file.open("rb")
+        self._map = mmap.mmap(self._stream.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def __enter__(self) -> RowReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._map.close()
+        self._stream.close()
+
+    def rows(self, tensor: Tensor, ids: np.ndarray, axis: int = 0) -> Iterator[np.ndarray]:
+        """Yields the kept slices along `axis` as arrays of bytes, in chunks of about 16 MiB.
+
+        Args:
+            tensor: A tensor of this file.
+            ids: (K,) ascending indices along `axis`.
+            axis: The vocabulary axis.
+
+        Yields:
+            (k, bytes of one slice) uint8 arrays; concatenated they are the new tensor's bytes.
+        """
+        outer, rows = math.prod(tensor.shape[:axis]), tensor.shape[axis]
+        width = tensor.nbytes // (outer * rows)
+        step = max(1, CHUNK_BYTES // width)
+        for block in range(outer):
+            start = tensor.start + block * rows * width
+            table = np.frombuffer(self._map, np.uint8, rows * width, start).reshape(rows, width)
+            for i in range(0, len(ids), step):
+                chunk = ids[i : i + step]
+                yield table[chunk]
+                self._release(start + int(chunk[0]) * width, start + (int(chunk[-1]) + 1) * width)
+            del table  # an exported buffer would keep the map from closing
+
+    def whole(self, tensor: Tensor) -> Iterator[np.ndarray]:
+        """Yields a tensor's bytes as (1, n) uint8 arrays of at most 16 MiB."""
+        for start in range(tensor.start, tensor.start + tensor.nbytes, CHUNK_BYTES):
+            stop = min(start + CHUNK_BYTES, tensor.start + tensor.nbytes)
+            yield np.frombuffer(self._map, np.uint8, stop - start, start).reshape(1, -1).copy()
+            self._release(start, stop)
+
+    def _release(self, start: int, stop: int) -> None:
+        """Lets go of pages already read: they stay in the page cache but not in this process."""
+        start -= start % mmap.PAGESIZE
+        if hasattr(self._map, "madvise"):
+            self._map.madvise(mmap.MADV_DONTNEED, start, stop - start)
+
+
+@dataclass(frozen=True)
+class NewTensor:
+    """A tensor to be written: its header entry, and a function that writes exactly its bytes."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    write: Callable[[BinaryIO], None]
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
+
+
+def write_safetensors(path: Path, tensors: Sequence[NewTensor], metadata: Mapping[str, str]) -> None:
+    """Writes one safetensors file; wide types come first, so every tensor stays aligned."""
+    ordered = sorted(tensors, key=lambda t: -ITEM_BYTES[t.dtype])
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    end = 0
+    for tensor in ordered:
+        start, end = end, end + tensor.nbytes
+        header[tensor.name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [start, end]}
+    raw = json.dumps(header, separators=(",", ":")).encode()
+    raw += b" " * (-len(raw) % 8)
+    with path.open("wb", buffering=0) as out:
+        write_all(out, len(raw).to_bytes(8, "little") + raw)
+        for tensor in ordered:
+            before = out.tell()
+            tensor.write(out)
+            if out.tell() - before != tensor.nbytes:
+                raise AssertionError(f"{tensor.name}: wrote {out.tell() - before} bytes instead of {tensor.nbytes}")
+
+
+def write_all(out: BinaryIO, data: bytes | np.ndarray) -> None:
+    """Writes all of `data` to an unbuffered file, which may take less than all at a time."""
+    view = memoryview(data).cast("B")
+    while len(view):
+        view = view[out.write(view) :]
+
+
+def copy_bytes(source: Path, start: int, count: int, out: BinaryIO) -> None:
+    """Copies `count` bytes from offset `start` to where `out` stands, inside the kernel where it can."""
+    with source.open("rb", buffering=0) as stream:
+        stream.seek(start)
+        try:
+            while count:
+                done = os.copy_file_range(stream.fileno(), out.fileno(), count)
+                if not done:
+                    raise _broken(source, "it became shorter while it was read")
+                count -= done
+        except (AttributeError, OSError) as error:
+            fatal = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+            if isinstance(error, OSError) and error.errno in fatal:
+                raise
+            while count:
+                data = stream.read(min(count, CHUNK_BYTES))
+                if not data:
+                    raise _broken(source, "it became shorter while it was read") from error
+                write_all(out, data)
+                count -= len(data)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copies a file's bytes; the copy shares nothing with the source that a later save could overwrite."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb", buffering=0) as out:
+        copy_bytes(source, 0, source.stat().st_size, out)
+
+
+def _alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@contextmanager
+def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A folder that appears whole or not at all: written beside and renamed when the block ends well.
+
+    Args:
+        path: The folder to make.
+        overwrite: Whether an existing one may be replaced; it is, in one rename, only when the new one is whole.
+
+    Yields:
+        The folder to write into.
+
+    Raises:
+        PolydistillError: `path` exists, the disk is full, or the place cannot be written.
+    """
+    check_output(path, overwrite=overwrite)
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for stale in path.parent.glob(f".{path.name}.partial-*"):
+            if stale == partial or not _alive(stale.name.rpartition("-")[2]):
+                shutil.rmtree(stale, ignore_errors=True)
+        partial.mkdir()
+        yield partial
+        _put_in_place(partial, path)
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Refuses an output that exists, unless it may be overwritten and is a folder.
+
+    Raises:
+        PolydistillError: It exists.
+    """
+    if path.exists() and not path.is_dir():
+        raise PolydistillError(f"{path} is a file, not a folder.", "Choose another place with -o.")
+    if path.is_dir() and any(path.iterdir()) and not overwrite:
+        raise PolydistillError(
+            f"{path} exists already and was left as it is.", "Choose another place with -o, or add --overwrite."
+        )
+
+
+def _put_in_place(partial: Path, path: Path) -> None:
+    if not path.exists():
+        partial.rename(path)
+        return
+    old = path.with_name(f".{path.name}.replaced-{os.getpid()}")
+    path.rename(old)
+    try:
+        partial.rename(path)
+    except BaseException:
+        old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def explain_os_error(error: OSError, path: Path) -> PolydistillError:
+    """Turns a writing error into a sentence with the way out."""
+    reasons = {
+        errno.ENOSPC: ("the disk is full", "Free some space or choose another place with -o."),
+        errno.EDQUOT: ("your disk quota is used up", "Free some space or choose another place with -o."),
+        errno.EROFS: ("the file system is read-only", "Choose another place with -o."),
+        errno.EACCES: ("there is no permission to write there", "Choose another place with -o."),
+        errno.EPERM: ("there is no permission to write there", "Choose another place with -o."),
+    }
+    if error.errno not in reasons:
+        raise error
+    why, hint = reasons[error.errno]
+    return PolydistillError(f"{path} could not be written: {why}. Nothing was left behind.", hint)

@@ -1,0 +1,92 @@
+"""The command line: one file per command, each a thin function over a plain one. Commands load when they are run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+import click
+
+from polydistill.errors import PolydistillError
+
+COMMANDS = {
+    "trim": "Cut a model's vocabulary down to some languages, verified.",
+    "count": "Count the tokens of text; counts of shards add up.",
+    "info": "Sizes, share of embeddings and lineage of a model.",
+    "diff": "What a trimmed model does differently on text.",
+    "ls": "List languages, tasks or architectures.",
+}
+EPILOG = """\b
+Examples:
+  polydistill trim --lang ro
+  polydistill trim --model google/gemma-3-270m --lang en --lang sw --vocab-size 32000
+  polydistill info polydistill-out/multilingual-e5-small-ro
+"""
+DEBUG = "POLYDISTILL_DEBUG"
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and imports one only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order in which one uses them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        return import_module(f"polydistill.cli.{cmd_name}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"polydistill {version('polydistill')}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show it.")
+def cli() -> None:
+    """Make multilingual language models small enough to use in one language or pair, and see what was kept."""
+
+
+def main(args: list[str] | None = None) -> None:
+    """Runs the command line: one clear sentence for a mistake, and the exit code that says whose it was."""
+    try:
+        cli.main(args, prog_name="polydistill", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted; nothing was left behind.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except PolydistillError as error:
+        _raise_if_debug()
+        click.echo(f"Error: {error.message}", err=True)
+        if error.hint:
+            click.echo(error.hint, err=True)
+        sys.exit(error.exit_code)
+    except Exception as error:
+        _raise_if_debug()
+        click.echo(f"Error: {type(error).__name__}: {error}", err=True)
+        click.echo(f"This is a bug in polydistill; run again with {DEBUG}=1 and report the traceback.", err=True)
+        sys.exit(1)
+
+
+def _raise_if_debug() -> None:
+    if os.environ.get(DEBUG):
+        raise

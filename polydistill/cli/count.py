@@ -1,0 +1,73 @@
+"""`polydistill count`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from polydistill.card import human_bytes
+from polydistill.checkpoint import explain_os_error
+from polydistill.cli.options import SectionedCommand, SectionedOption, common_options, config_options
+from polydistill.cli.output import Console, columns
+from polydistill.errors import PolydistillError
+from polydistill.methods.trim import TrimConfig
+
+EPILOG = """\b
+Examples:
+  polydistill count --lang ro --corpus shard-0.txt -o shard-0.json
+  polydistill trim --lang ro --counts shard-0.json --counts shard-1.json
+"""
+SHARED = ("model", "lang", "corpus", "limit", "seed", "include_path")
+
+
+@click.command("count", cls=SectionedCommand, epilog=EPILOG)
+@config_options(TrimConfig, only=SHARED)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", cls=SectionedOption,
+              section="Output", help="The counts, as JSON.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, cls=SectionedOption, section="Output", help="Replace the file if it exists.")
+@common_options
+def command(
+    model: str,
+    lang: tuple[str, ...],
+    corpus: tuple[str, ...],
+    limit: int | None,
+    seed: int,
+    include_path: tuple[Path, ...],
+    output: Path,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Count the tokens of one shard of text; `trim --counts` adds shards up."""
+    from polydistill.api import count
+
+    console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+    if output.exists() and not overwrite:
+        raise PolydistillError(f"{output} exists already and was left as it is.", "Choose another -o, or add --overwrite.")
+    counts = count(
+        model, languages=lang, corpus=corpus, limit=limit, seed=seed, include_path=include_path, progress=console
+    )
+    try:
+        counts.save(output)
+    except OSError as error:
+        raise explain_os_error(error, output) from error
+    facts = {
+        code: {
+            "tokens": int(next(iter(found.spaces.values())).sum()),
+            "types": int((next(iter(found.spaces.values())) > 0).sum()),
+            "lines": sum(t.lines for t in found.texts),
+            "bytes": sum(t.bytes for t in found.texts),
+        }
+        for code, found in counts.languages.items()
+    }
+    rows = [["language", "lines", "text", "tokens", "different"]]
+    rows += [
+        [code, f"{f['lines']:,}", human_bytes(f["bytes"]), f"{f['tokens']:,}", f"{f['types']:,}"]
+        for code, f in facts.items()
+    ]
+    console.result(
+        {"command": "count", "model": model, "output": str(output), "languages": facts},
+        lambda: columns(rows, right=(1, 2, 3, 4)) + f"\nWritten to {output}.",
+    )

@@ -1,0 +1,158 @@
+"""Options made from the fields of a configuration dataclass, and those that all commands share."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import click
+from click.shell_completion import CompletionItem
+
+from polydistill.errors import UsageError
+
+Config = TypeVar("Config")
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class LanguageType(click.ParamType):
+    """A language; the shell completes codes and English names."""
+
+    name = "lang"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Codes and names that begin with what was typed."""
+        from polydistill.catalog import languages
+
+        wanted = incomplete.casefold()
+        return [
+            CompletionItem(lang.code, help=lang.name)
+            for lang in languages()
+            if lang.code.startswith(wanted) or lang.name.casefold().startswith(wanted)
+        ]
+
+
+class SectionedCommand(click.Command):
+    """A command whose options are listed under the headings of their fields."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes one section a heading, in the order in which headings first appear."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                sections.setdefault(getattr(param, "section", "General"), []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+class SectionedOption(click.Option):
+    """An option that knows its heading."""
+
+    def __init__(self, *args: Any, section: str = "General", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.section = section
+
+
+def _value_type(hint: Any) -> tuple[Any, bool]:
+    """(type of one value, whether there can be several)."""
+    if get_origin(hint) is tuple:
+        return get_args(hint)[0], True
+    if get_origin(hint) in (Union, types.UnionType):
+        return next(a for a in get_args(hint) if a is not type(None)), False
+    return hint, False
+
+
+def config_options(config: type, *, only: tuple[str, ...] = ()) -> Callable[[Function], Function]:
+    """Adds an option for each field of a dataclass whose fields were made by `setting`."""
+    hints = get_type_hints(config)
+
+    def decorate(function: Function) -> Function:
+        for field in reversed(dataclasses.fields(config)):
+            if only and field.name not in only:
+                continue
+            function = _option(field, hints[field.name])(function)
+        return function
+
+    return decorate
+
+
+def _option(field: Any, hint: Any) -> Callable[[Function], Function]:
+    kind, multiple = _value_type(hint)
+    meta = field.metadata
+    flags = meta["flags"] or ("--" + field.name.replace("_", "-"),)
+    options: dict[str, Any] = {
+        "help": meta["help"], "section": meta["section"], "default": None if multiple else field.default, "cls": SectionedOption,
+    }  # fmt: skip
+    if kind is bool:
+        options.update(is_flag=True, show_default="/" in flags[0])
+    else:
+        is_language = field.name == "lang"
+        options["type"] = LanguageType() if is_language else click.Path(path_type=Path) if kind is Path else kind
+        options.update(multiple=multiple, metavar=meta["metavar"], show_default=field.default not in (None, ()))
+    return click.option(*flags, field.name, **options)
+
+
+def common_options(function: Function) -> Function:
+    """--json, -q, -v."""
+    for option in (
+        click.option("-v", "--verbose", is_flag=True, help="Say more.", cls=SectionedOption),
+        click.option("-q", "--quiet", is_flag=True, help="Say only warnings and errors.", cls=SectionedOption),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object.", cls=SectionedOption),
+    ):
+        function = option(function)
+    return function
+
+
+def build_config(config: type[Config], ctx: click.Context, values: dict[str, Any], file: Path | None) -> Config:
+    """A configuration from the command line over a TOML file over the defaults.
+
+    Raises:
+        UsageError: The file is not TOML, or has a key that is no option.
+    """
+    merged = dict(values)
+    if file is not None:
+        for key, value in _read_toml(file, config).items():
+            given = ctx.get_parameter_source(key)
+            if given is None or given.name == "DEFAULT":
+                merged[key] = value
+    hints = get_type_hints(config)
+    for name, value in merged.items():
+        if get_origin(hints[name]) is tuple:
+            merged[name] = tuple(value or ())
+    return config(**merged)
+
+
+def _read_toml(file: Path, config: type) -> dict[str, Any]:
+    try:
+        data = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--config {file} cannot be read ({error.strerror}).", "Check the path.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {file} is not valid TOML ({error}).", "Mend that line.") from error
+    hints = get_type_hints(config)
+    found = {}
+    for key, value in data.items():
+        name = key.replace("-", "_")
+        if name not in hints:
+            raise UsageError(f"--config {file}: {key!r} is no option of this command.", "See --help for the names.")
+        found[name] = _converted(value, hints[name], f"--config {file}: {key}")
+    return found
+
+
+def _converted(value: Any, hint: Any, where: str) -> Any:
+    kind, multiple = _value_type(hint)
+    values = value if isinstance(value, list) else [value]
+    if not multiple and isinstance(value, list):
+        raise UsageError(f"{where} takes one value.", "")
+    converted = []
+    for item in values:
+        fits = isinstance(item, str) if kind in (str, Path) else isinstance(item, kind) or (kind is float and type(item) is int)
+        if not fits or (kind is int and isinstance(item, bool)):
+            raise UsageError(f"{where} must be {kind.__name__}, not {item!r}.", "")
+        converted.append(Path(item) if kind is Path else item)
+    return tuple(converted) if multiple else converted[0]

@@ -1,0 +1,71 @@
+"""Where output goes: results to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+import orjson
+
+from polydistill.progress import Progress
+
+
+class Console(Progress):
+    """Reports on stderr as `-q` and `-v` ask, and prints one result on stdout.
+
+    Args:
+        as_json: Whether the result is one JSON object.
+        quiet: Neither notes nor bars; warnings and errors remain.
+        verbose: Notes that are of interest only when something is odd.
+    """
+
+    def __init__(self, *, as_json: bool, quiet: bool = False, verbose: bool = False) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        self.verbose = verbose
+
+    def note(self, text: str) -> None:
+        """A line on stderr."""
+        if not self.quiet:
+            click.echo(text, err=True)
+
+    def warn(self, text: str) -> None:
+        """A line on stderr, also with -q."""
+        click.echo(f"Warning: {text}", err=True)
+
+    @contextmanager
+    def bar(self, what: str, total: int | None, unit: str) -> Iterator[Callable[[int], object]]:
+        """A bar with a rate on stderr."""
+        if self.quiet:
+            yield lambda n: None
+            return
+        from tqdm import tqdm
+
+        scaled = unit == "B"
+        # Nothing is drawn for what is over in half a second.
+        with tqdm(total=total, desc=what, unit=unit, unit_scale=scaled, delay=0.5, leave=self.verbose) as shown:
+            yield shown.update
+
+    def result(self, value: Mapping[str, Any], table: Callable[[], str]) -> None:
+        """Prints the result."""
+        if self.as_json:
+            click.echo(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode())
+        else:
+            click.echo(table())
+
+
+def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+    """Aligns rows of text in columns.
+
+    Args:
+        rows: Cells; all rows have the same number.
+        right: Columns that are aligned to the right.
+    """
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
+    lines = []
+    for row in rows:
+        cells = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,75 @@
+"""`polydistill trim`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from polydistill.card import human_bytes
+from polydistill.cli.options import SectionedCommand, SectionedOption, build_config, common_options, config_options
+from polydistill.cli.output import Console, columns
+from polydistill.methods.trim import TrimConfig, TrimResult, trim
+
+EPILOG = """\b
+Examples:
+  polydistill trim --lang ro
+  polydistill trim --lang en --lang sw --corpus en=en.txt --corpus sw=sw.txt -o e5-en-sw
+  polydistill trim --model google/gemma-3-270m --lang ro --vocab-size 32000 --dtype bfloat16
+  polydistill trim --model facebook/nllb-200-distilled-600M --lang en --lang ro --drop-added 'lang:*'
+  polydistill trim --lang ro --dry-run --json
+"""
+
+
+@click.command("trim", cls=SectionedCommand, epilog=EPILOG)
+@config_options(TrimConfig)
+@click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), metavar="FILE.toml", cls=SectionedOption,
+    help="Options from a TOML file; those on the command line win.",
+)  # fmt: skip
+@common_options
+@click.pass_context
+def command(
+    ctx: click.Context, config_file: Path | None, as_json: bool, quiet: bool, verbose: bool, **values: Any
+) -> None:
+    """Cut a model's vocabulary down to some languages, verified against the original.
+
+    The rows that stay are the original's, bit for bit, and text whose tokens all stay gives the same outputs.
+    """
+    console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+    result = trim(build_config(TrimConfig, ctx, values, config_file), console)
+    for note in result.notes:
+        console.note(note)
+    console.result(result.to_json(), lambda: table(result))
+
+
+def table(result: TrimResult) -> str:
+    """The readable form of the result."""
+    rows = [[result.model, "before", "after", ""]]
+    labels = {"vocabulary": "tokens", "rows": "embedding rows", "parameters": "parameters", "bytes": "size on disk"}
+    for key, label in labels.items():
+        before, after = getattr(result, key)["before"], getattr(result, key)["after"]
+        shown = [human_bytes(n) if key == "bytes" else f"{n:,}" for n in (before, after)]
+        rows.append([label, *shown, f"{100 * after / before:.1f} %"])
+    check = result.verification
+    if check:
+        for key, label, scale in (("fertility", "tokens per word", 1), ("unknown_rate", "unknown, %", 100)):
+            rows.append([label, *(f"{scale * check[key][when]:.3f}" for when in ("before", "after")), ""])
+    lines = [columns(rows, right=(1, 2, 3)), ""]
+    kept = ", ".join(f"{share:.4%} of {code}" for code, share in result.coverage.items())
+    lines.append(f"Kept {kept} (share of the counted token occurrences).")
+    lines.append("Tokens kept as " + ", ".join(f"{reason} {n:,}" for reason, n in result.kept.items()) + ".")
+    if check:
+        text = "uncounted lines" if check["held_out"] else "lines of counted words"
+        lines.append(
+            f"Verified: {check['identical']} of {check['sentences']} {text} tokenize identically"
+            + (
+                f"; outputs differ by at most {check['max_abs_difference']:.1e}."
+                if check["max_abs_difference"] is not None
+                else "."
+            )
+        )
+    place = f"Written to {result.output}" if result.output else "Nothing was written (--dry-run)"
+    lines.append(f"{place} in {result.seconds:.1f} s, peak memory {human_bytes(result.peak_memory_bytes)}.")
+    return "\n".join(lines)

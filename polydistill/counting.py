@@ -1,0 +1,136 @@
+"""From text to token counts: what `polydistill count` does, and `trim` when it is given no counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from polydistill.catalog import Language
+from polydistill.data import TextReader, TextSource, assign_corpora, read_words, text_sources
+from polydistill.errors import PolydistillError
+from polydistill.progress import SILENT, Progress
+from polydistill.vocab import Vocabulary
+from polydistill.vocab.counts import LanguageCounts, Text, TextCounter, TokenCounts, tokenizer_hash
+
+WORDLIST_TOTAL = 10_000_000  # occurrences that the frequencies of a word list are scaled to
+LETTERS_EXPECTED = 0.5
+
+
+def count(
+    vocabulary: Vocabulary,
+    languages: Sequence[Language],
+    corpora: Sequence[str],
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> TokenCounts:
+    """Counts the tokens of each language's text.
+
+    Args:
+        vocabulary: The tokenizer.
+        languages: The languages.
+        corpora: `PATH_OR_HUB_ID`, or `LANG=...` with several languages; languages without one use the text that
+            their file in the catalogue names.
+        limit: Read at most this many lines of each source.
+        seed: Which lines are held out.
+        progress: Where to report.
+
+    Raises:
+        PolydistillError: A text is missing, empty, binary or in an unknown encoding.
+    """
+    assigned = assign_corpora(languages, corpora)
+    sources = {lang.code: text_sources(lang, assigned[lang.code], progress=progress.note) for lang in languages}
+    counted = {
+        lang.code: _count_language(vocabulary, lang, sources[lang.code], limit, seed, progress) for lang in languages
+    }
+    template: tuple[int, ...] = ()
+    if texts := vocabulary.template_texts():
+        ids = vocabulary.spaces[0].encoders[0](texts)
+        template = tuple(sorted({i for line in ids for i in line}))
+    return TokenCounts(tokenizer_hash(vocabulary.spaces), counted, template)
+
+
+def _count_language(
+    vocabulary: Vocabulary,
+    language: Language,
+    sources: Sequence[TextSource],
+    limit: int | None,
+    seed: int,
+    progress: Progress,
+) -> LanguageCounts:
+    counter, texts = TextCounter(vocabulary.spaces, seed), []
+    for source in sources:
+        if source.kind == "wordlist":
+            words = read_words(source, language)
+            counter.add_words(words.as_dict(), WORDLIST_TOTAL)
+            texts.append(Text(source.where, len(words.words), words.bytes, words.sha256))
+            continue
+        reader = TextReader(source, limit)
+        total = sum(f.stat().st_size for f in source.files) or source.max_bytes
+        with progress.bar(f"counting {language.name}", total, "B") as done:
+            before = 0
+            for lines in reader.blocks():
+                counter.add(lines)
+                done(reader.bytes - before)
+                before = reader.bytes
+        texts.append(Text(source.where, reader.lines, reader.bytes, reader.sha256))
+    counts = counter.result(texts, wordlist=any(s.kind == "wordlist" for s in sources))
+    _warn_of_other_language(language, counts, progress)
+    return counts
+
+
+def _warn_of_other_language(language: Language, counts: LanguageCounts, progress: Progress) -> None:
+    """Says so when a text hardly has the language's letters, or many that it does not use."""
+    share = letter_share(language, counts.words)
+    if share is not None and share < LETTERS_EXPECTED:
+        progress.warn(
+            f"Only {share:.0%} of the letters in the text given for {language.name} are its own: is it the right text?"
+        )
+        return
+    missing = missing_letters(language, counts.words)
+    if missing:
+        progress.warn(
+            f"The text given for {language.name} never has its letters {' '.join(missing)}: is it the right text?"
+        )
+
+
+def letter_share(language: Language, words: Mapping[str, int]) -> float | None:
+    """Share of the letters in `words` that the language uses, None where there are no letters."""
+    own = {c for letter in (*language.letters, *language.auxiliary) for c in letter + letter.upper()}
+    own |= {c for pair in language.variants.items() for part in pair for c in part + part.upper()}
+    letters = sum(n * sum(map(str.isalpha, word)) for word, n in words.items())
+    known = sum(n * sum(c in own for c in word if c.isalpha()) for word, n in words.items())
+    return known / letters if letters else None
+
+
+def missing_letters(language: Language, words: Mapping[str, int]) -> list[str]:
+    """The language's letters beyond ASCII of which a text of some length should have one, if it has none of them."""
+    special = [c for c in language.letters if len(c) == 1 and not c.isascii()]
+    if not special or len(special) > 100 or len(words) < 500:
+        return []
+    spellings = {*special, *(language.variants.get(c, c) for c in special)}
+    text = "".join(words).lower()
+    return [] if any(c in text for c in spellings) else special
+
+
+def load_counts(paths: Sequence[Path], vocabulary: Vocabulary, languages: Sequence[Language]) -> TokenCounts:
+    """Adds up counts of shards.
+
+    Raises:
+        PolydistillError: They were made with another tokenizer, or lack a language.
+    """
+    total = TokenCounts.load(paths[0])
+    for path in paths[1:]:
+        total = total + TokenCounts.load(path)
+    if total.tokenizer != tokenizer_hash(vocabulary.spaces):
+        raise PolydistillError(
+            f"The counts in {paths[0]} were made with another tokenizer.", "Count again with the model that you trim."
+        )
+    missing = [lang.code for lang in languages if lang.code not in total.languages]
+    if missing:
+        raise PolydistillError(
+            f"The counts have {', '.join(sorted(total.languages))} but not {', '.join(missing)}.",
+            f"Count it too: polydistill count --lang {missing[0]} ...",
+        )
+    return total

@@ -1,0 +1,368 @@
+"""`polydistill trim`: text -> counts -> tokens kept -> tokenizer and weights cut -> verified -> folder, record, card."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from polydistill import surgery
+from polydistill.card import write_card
+from polydistill.catalog import Language, language
+from polydistill.checkpoint import check_output, new_folder
+from polydistill.counting import count, load_counts
+from polydistill.data import parse_corpus, read_texts
+from polydistill.errors import PolydistillError, UsageError
+from polydistill.progress import SILENT, Progress
+from polydistill.record import RunRecord
+from polydistill.refs import ModelRef, resolve
+from polydistill.settings import setting
+from polydistill.trimming import Source, TrimPlan, Wishes, apply, plan, write_vocabulary
+from polydistill.vocab.counts import TokenCounts
+from polydistill.vocab.keep import KeepRule
+
+DEFAULT_MODEL = "intfloat/multilingual-e5-small"
+DEFAULT_COVERAGE = 0.9999
+OUTPUTS = Path("polydistill-out")
+VERIFY_LINES = 500
+
+
+@dataclass(frozen=True)
+class TrimConfig:
+    """The configuration of a trim; each field is an option of the command line.
+
+    `coverage`, `vocab_size` and `min_count` exclude each other; without any of them it is coverage 0.9999.
+    """
+
+    model: str = setting(DEFAULT_MODEL, "Folder, org/name or org/name@revision.", "Model", metavar="M")
+    lang: tuple[str, ...] = setting((), "Language to keep: any code or name. Repeat for several.", "Text", metavar="LANG")
+    corpus: tuple[str, ...] = setting(
+        (),
+        "Text of the language: txt, jsonl, csv, tsv or parquet (also .gz), a file, folder, glob, or a Hub data set "
+        "org/name[:config][@revision][#column]. With several languages: LANG=PATH.",
+        "Text",
+        metavar="PATH_OR_HUB_ID",
+    )
+    limit: int | None = setting(None, "Read at most this many lines of each text.", "Text", metavar="N")
+    weight: tuple[str, ...] = setting((), "How much a language counts, e.g. ro=2.", "Text", metavar="LANG=X")
+    counts: tuple[Path, ...] = setting(
+        (), "Use counts made by `polydistill count` instead of text; shards add up.", "Text", metavar="FILE"
+    )
+    save_counts: Path | None = setting(None, "Save the counts here.", "Text", metavar="FILE")
+    coverage: float | None = setting(
+        None, "Keep the tokens that make up this share of each language's text. [default: 0.9999]", "Size", metavar="SHARE"
+    )
+    vocab_size: int | None = setting(None, "Keep exactly this many tokens.", "Size", metavar="N")
+    min_count: int | None = setting(None, "Keep every token seen at least this often.", "Size", metavar="N")
+    pad_to_multiple: int = setting(1, "Round the number of embedding rows up to a multiple.", "Size", metavar="N")
+    dtype: str = setting("keep", "keep, float32, bfloat16 or float16.", "Size", metavar="TYPE")
+    keep_token: tuple[str, ...] = setting((), "A token that stays in any case.", "Tokens", metavar="T")
+    keep_file: Path | None = setting(None, "File with one such token a line.", "Tokens", metavar="FILE")
+    drop_added: tuple[str, ...] = setting(
+        (),
+        "Drop added tokens that match a glob; 'lang:*' drops the codes of languages that are not kept "
+        "(NLLB, mBART), '<extra_id_*>' T5's sentinels.",
+        "Tokens",
+        metavar="PATTERN",
+    )
+    verify_text: str | None = setting(
+        None, "Text to verify on. [default: lines of the corpus that were not counted]", "Verification", metavar="PATH"
+    )
+    verify: bool = setting(
+        True, "Compare with the original model.", "Verification", flags=("--verify/--no-verify",)
+    )
+    dry_run: bool = setting(False, "Print sizes and write nothing.", "Output")
+    output: Path | None = setting(
+        None, "Folder to write. [default: polydistill-out/<model>-<langs>]", "Output", metavar="DIR", flags=("-o", "--output")
+    )
+    overwrite: bool = setting(False, "Replace the output folder if it exists.", "Output")
+    seed: int = setting(0, "Of sampling and of the lines held out.", "Output", metavar="N")
+    include_path: tuple[Path, ...] = setting(
+        (), "Folder with your own languages/, tasks/ and arch/ TOML files.", "Model", metavar="DIR"
+    )
+
+    def rule(self) -> KeepRule:
+        """How many tokens the text may add."""
+        given = (self.coverage, self.vocab_size, self.min_count)
+        if all(v is None for v in given):
+            return KeepRule(coverage=DEFAULT_COVERAGE)
+        return KeepRule(*given)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON."""
+        return {k: _plain(v) for k, v in asdict(self).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+@dataclass(frozen=True)
+class TrimResult:
+    """What a trim did; `to_json` is the object of `--json`."""
+
+    model: str
+    output: Path | None
+    languages: tuple[str, ...]
+    vocabulary: dict[str, int]
+    rows: dict[str, int]
+    parameters: dict[str, int]
+    bytes: dict[str, int]
+    coverage: dict[str, float]
+    kept: dict[str, int]
+    verification: dict[str, Any] | None
+    seconds: float
+    peak_memory_bytes: int
+    notes: tuple[str, ...] = ()
+    command: str = field(default="trim", init=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object."""
+        values = {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        return {"command": values.pop("command"), **values}
+
+
+def trim(config: TrimConfig, progress: Progress = SILENT) -> TrimResult:
+    """Trims a model to one or more languages.
+
+    Args:
+        config: What to do.
+        progress: Where to report.
+
+    Returns:
+        Sizes, coverage and verification; the same facts stand in the output's polydistill.json and README.md.
+
+    Raises:
+        PolydistillError: Something is missing, broken or impossible; nothing was written.
+    """
+    started = time.perf_counter()
+    languages = resolve_languages(config.lang, config.include_path)
+    wishes = _wishes(config, languages)
+    output = config.output or default_output(config.model, languages)
+    if not config.dry_run:
+        check_output(output, overwrite=config.overwrite)
+    source = Source.open(resolve(ModelRef.parse(config.model), progress=progress.note), config.include_path)
+    counts = _counts(config, source, languages, progress)
+    trimmed = plan(source, counts, wishes)
+    result = _sizes(config, trimmed)
+    if config.dry_run:
+        with tempfile.TemporaryDirectory() as scratch:
+            notes = write_vocabulary(trimmed, Path(scratch))
+            tokenizer = sum(f.stat().st_size for f in Path(scratch).iterdir() if f.name not in ("config.json",))
+        weights = surgery.sizes(source.checkpoint, trimmed.cuts, config.dtype)[1]
+        result = replace(result, bytes={**result.bytes, "after": weights + tokenizer}, notes=tuple(notes))
+        return _timed(result, started)
+    with new_folder(output, overwrite=config.overwrite) as folder:
+        notes = apply(trimmed, folder, dtype=config.dtype, progress=progress)
+        result = replace(result, output=output, notes=tuple(notes), bytes=_bytes(trimmed, folder, result))
+        if config.verify:
+            result = replace(result, verification=_verify(config, trimmed, counts, folder, progress))
+        result = _timed(result, started)
+        record = _record(config, source, counts, languages, result)
+        record.save(folder)
+        write_card(record, folder)
+    return result
+
+
+def resolve_languages(codes: Sequence[str], include: Sequence[Path]) -> tuple[Language, ...]:
+    """The languages by any of their names, each once.
+
+    Raises:
+        UsageError: None is given, or one is unknown.
+    """
+    if not codes:
+        raise UsageError("No language was given.", "Add --lang, for instance --lang ro.")
+    return tuple({(found := language(code, include)).code: found for code in codes}.values())
+
+
+def default_output(model: str, languages: Sequence[Language]) -> Path:
+    """polydistill-out/<model>-<langs>."""
+    name = Path(model.partition("@")[0]).resolve().name if Path(model).is_dir() else model.partition("@")[0]
+    return OUTPUTS / f"{name.rpartition('/')[2]}-{'-'.join(lang.code for lang in languages)}"
+
+
+def parse_weights(weights: Sequence[str], languages: Sequence[Language], include: Sequence[Path]) -> dict[str, float]:
+    """`ro=2` -> {"ro": 2.0}.
+
+    Raises:
+        UsageError: It is not LANG=NUMBER, or the language is not one of `languages`.
+    """
+    found: dict[str, float] = {}
+    for text in weights:
+        name, _, number = text.partition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = -1.0
+        if not 0 < value < float("inf"):
+            raise UsageError(f"--weight {text!r} is not LANG=NUMBER with a number above 0.", "Write --weight ro=2.")
+        code = language(name, include).code
+        if code not in {lang.code for lang in languages}:
+            raise UsageError(f"--weight {text!r} is for a language that is not kept.", f"Add --lang {code}.")
+        found[code] = value
+    return found
+
+
+def _wishes(config: TrimConfig, languages: tuple[Language, ...]) -> Wishes:
+    if config.pad_to_multiple < 1:
+        raise UsageError("--pad-to-multiple must be at least 1.", "Try 64.")
+    if config.dtype != "keep" and config.dtype not in surgery.DTYPES:
+        raise UsageError(
+            f"--dtype {config.dtype!r} is unknown.", f"Choose keep, {', '.join(surgery.DTYPES)}."
+        )
+    tokens = config.keep_token
+    if config.keep_file is not None:
+        try:
+            lines = config.keep_file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                f"--keep-file {config.keep_file} cannot be read.", "Give a UTF-8 file with one token a line."
+            ) from error
+        tokens = (*tokens, *(line for line in lines if line))
+    return Wishes(
+        languages,
+        config.rule(),
+        parse_weights(config.weight, languages, config.include_path),
+        tokens,
+        config.drop_added,
+        config.pad_to_multiple,
+        config.seed,
+    )
+
+
+def _counts(config: TrimConfig, source: Source, languages: Sequence[Language], progress: Progress) -> TokenCounts:
+    if config.counts:
+        if config.corpus:
+            raise UsageError("--counts and --corpus exclude each other.", "Count the corpus into a shard of its own.")
+        counts = load_counts(config.counts, source.vocabulary, languages)
+    else:
+        counts = count(
+            source.vocabulary, languages, config.corpus, limit=config.limit, seed=config.seed, progress=progress
+        )
+    if config.save_counts is not None:
+        counts.save(config.save_counts)
+    return counts
+
+
+def _sizes(config: TrimConfig, trimmed: TrimPlan) -> TrimResult:
+    source = trimmed.source
+    parameters, _ = surgery.sizes(source.checkpoint, trimmed.cuts, config.dtype)
+    return TrimResult(
+        model=source.resolved.source,
+        output=None,
+        languages=tuple(lang.code for lang in trimmed.languages),
+        vocabulary={
+            "before": sum(len(set(s.ids.values())) for s in source.vocabulary.spaces),
+            "after": sum(map(len, trimmed.keeps)),
+        },
+        rows={"before": source.rows, "after": trimmed.rows[0]},
+        parameters={"before": source.checkpoint.parameters, "after": parameters},
+        bytes={"before": source.nbytes, "after": 0},
+        coverage=trimmed.coverage,
+        kept=trimmed.kept,
+        verification=None,
+        seconds=0.0,
+        peak_memory_bytes=0,
+    )
+
+
+def _bytes(trimmed: TrimPlan, folder: Path, result: TrimResult) -> dict[str, int]:
+    target = folder / trimmed.source.model.relative_to(trimmed.source.folder)
+    after = sum(f.stat().st_size for f in target.iterdir() if f.is_file())
+    rest = sum(
+        f.stat().st_size
+        for f in trimmed.source.model.iterdir()
+        if f.is_file() and f.name in {g.name for g in target.iterdir()}
+    )
+    return {"before": max(rest, result.bytes["before"]), "after": after}
+
+
+def _timed(result: TrimResult, started: float) -> TrimResult:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak *= 1 if sys.platform == "darwin" else 1024  # kilobytes everywhere else
+    return replace(result, seconds=round(time.perf_counter() - started, 3), peak_memory_bytes=peak)
+
+
+def _verify(
+    config: TrimConfig, trimmed: TrimPlan, counts: TokenCounts, folder: Path, progress: Progress
+) -> dict[str, Any]:
+    from polydistill.verification import verify
+
+    held_out = True
+    if config.verify_text:
+        source = parse_corpus(trimmed.languages[0], config.verify_text)
+        lines = list(read_texts(source, limit=VERIFY_LINES))
+    else:
+        share = max(1, VERIFY_LINES // len(trimmed.languages))
+        lines = [line for lang in trimmed.languages for line in counts.languages[lang.code].held_out[:share]]
+        if not lines:
+            held_out = False
+            lines = [line for lang in trimmed.languages for line in _word_lines(counts, lang.code)]
+    return verify(
+        trimmed, folder, lines, held_out=held_out, exact=config.dtype == "keep", progress=progress
+    ).to_json()
+
+
+def _word_lines(counts: TokenCounts, code: str) -> list[str]:
+    """Counted words in lines of ten, where there is no text that was not counted."""
+    words = list(counts.languages[code].words)[:2000]
+    return [" ".join(words[i : i + 10]) for i in range(0, len(words), 10)]
+
+
+def _record(
+    config: TrimConfig, source: Source, counts: TokenCounts, languages: Sequence[Language], result: TrimResult
+) -> RunRecord:
+    resolved = source.resolved
+    parent = RunRecord.load(resolved.folder)
+    texts = [
+        {"language": lang.code, **asdict(text)} for lang in languages for text in counts.languages[lang.code].texts
+    ]
+    return RunRecord(
+        command="trim",
+        config=config.to_json(),
+        source={
+            "name": resolved.ref.name if resolved.ref.path is None else resolved.source,
+            "source": resolved.source,
+            "revision": resolved.revision,
+            "licence": resolved.licence,
+            "weights_hash": source.checkpoint.weights_hash,
+            "files": source.checkpoint.file_hashes,
+        },
+        texts=texts,
+        result=result.to_json(),
+        parent=None if parent is None else asdict(parent),
+    )
+
+
+def trim_objects(model: Any, tokenizer: Any, languages: Sequence[str], **options: Any) -> tuple[Any, Any, TrimResult]:
+    """Trims a loaded model and tokenizer: the twin of `polydistill.trim` for objects.
+
+    Args:
+        model: A transformers model.
+        tokenizer: Its tokenizer.
+        languages: Codes of the languages that stay.
+        **options: Other fields of `TrimConfig`, except `model` and `output`.
+
+    Returns:
+        (model, tokenizer, result): new objects of the same classes; the given ones are not changed.
+
+    Raises:
+        PolydistillError: As `trim`.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        before, after = Path(scratch) / "before", Path(scratch) / "after"
+        model.save_pretrained(before, safe_serialization=True)
+        tokenizer.save_pretrained(before)
+        result = trim(TrimConfig(model=str(before), lang=tuple(languages), output=after, **options))
+        if result.output is None:
+            raise PolydistillError("A dry run has no objects to return.", "Use polydistill.trim(..., dry_run=True).")
+        new_model = type(model).from_pretrained(after, dtype=model.dtype).to(model.device)
+        new_model.train(model.training)
+        return new_model, type(tokenizer).from_pretrained(after), replace(result, output=None, model=type(model).__name__)

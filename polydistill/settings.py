@@ -1,0 +1,19 @@
+"""Fields of a configuration dataclass that become options of the command line."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Any
+
+
+def setting(default: Any, help: str, section: str, *, metavar: str | None = None, flags: tuple[str, ...] = ()) -> Any:
+    """A dataclass field with what the command line says of it.
+
+    Args:
+        default: The default value; `()` makes an option that can be given several times.
+        help: One or two sentences.
+        section: The heading under which `--help` lists it.
+        metavar: What stands for the value in `--help`.
+        flags: The option's names, where `--field-name` is not right.
+    """
+    return field(default=default, metadata={"help": help, "section": section, "metavar": metavar, "flags": flags})

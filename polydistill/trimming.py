@@ -1,0 +1,321 @@
+"""Trimming a model's vocabulary: plan it, apply it. What every method calls when it needs a smaller vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from polydistill import config_ids, surgery
+from polydistill.catalog import Arch, Language, arch
+from polydistill.checkpoint import PICKLE_SUFFIXES, Checkpoint, copy_file
+from polydistill.errors import PolydistillError, UsageError
+from polydistill.progress import SILENT, Progress
+from polydistill.refs import ResolvedModel, model_folder
+from polydistill.vocab import OWNED_NAMES, Vocabulary, open_vocabulary, sentencepiece_model
+from polydistill.vocab.counts import TokenCounts
+from polydistill.vocab.keep import Evidence, KeepRule, KeepSet, select
+from polydistill.vocab.letters import required_letters
+from polydistill.vocab.smoothing import expected_counts, surfaces_of
+from polydistill.vocab.tokenizer_config import matching, read_json, write_json
+
+CONFIG, GENERATION = "config.json", "generation_config.json"
+# Other formats of the weights, which would keep the whole vocabulary, and what is written anew.
+LEFT_OUT_SUFFIXES = (*PICKLE_SUFFIXES, ".onnx", ".gguf", ".xml", ".tflite", ".ot", ".py", ".lock")
+LEFT_OUT_NAMES = ("README.md", "polydistill.json", "polydistill-source.json", "model.safetensors.index.json")
+GENERATING_SUFFIXES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "MTModel")
+GENERATION_IDS = (
+    "bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id",
+    "forced_eos_token_id",
+)  # fmt: skip
+LEFT_OUT_FOLDERS = ("onnx", "openvino", "original", "coreml")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model folder that can be trimmed.
+
+    Args:
+        resolved: Where it came from.
+        folder: The whole folder.
+        model: The part of it with config.json, tokenizer and weights (a sub-folder in some sentence-transformers).
+        arch: Its architecture.
+        vocabulary: Its tokenizer.
+        checkpoint: Its weights.
+    """
+
+    resolved: ResolvedModel
+    folder: Path
+    model: Path
+    arch: Arch
+    vocabulary: Vocabulary
+    checkpoint: Checkpoint
+
+    @classmethod
+    def open(cls, resolved: ResolvedModel, include: Sequence[Path] = ()) -> Source:
+        """Opens a folder without reading its weights.
+
+        Raises:
+            PolydistillError: Something is missing, broken, or of an unknown kind.
+        """
+        model = model_folder(resolved.folder)
+        model_type = read_json(model / CONFIG).get("model_type")
+        if not model_type:
+            raise PolydistillError(
+                f"{model / CONFIG} does not say its model_type.", "Give the folder of a transformers model."
+            )
+        architecture = arch(model_type, include)
+        if "trim" not in architecture.supports:
+            raise PolydistillError(
+                f"{architecture.name} models cannot be trimmed.", "See `polydistill ls architectures`."
+            )
+        return cls(
+            resolved, resolved.folder, model, architecture, open_vocabulary(model), Checkpoint.open(model)
+        )
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """config.json."""
+        return read_json(self.model / CONFIG)
+
+    @cached_property
+    def generation(self) -> dict[str, Any]:
+        """generation_config.json, {} if there is none."""
+        return read_json(self.model / GENERATION)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the embedding matrix (of the first one, where there are two)."""
+        for name, tensor in self.checkpoint.tensors.items():
+            spec = self.arch.vocabulary_tensor(name)
+            if spec and spec.role == "embedding":
+                return tensor.shape[spec.axis]
+        raise PolydistillError(
+            f"{self.model} has none of the embedding tensors that a {self.arch.name} model has.",
+            "Check model_type in its config.json, or describe the model in a TOML file (--include-path).",
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of weights and tokenizer."""
+        tokenizer = [self.model / n for n in OWNED_NAMES if (self.model / n).is_file()]
+        return self.checkpoint.nbytes + sum(
+            p.stat().st_size for p in (*tokenizer, *sentencepiece_model.files(self.model))
+        )
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user wants kept and dropped.
+
+    Args:
+        languages: The languages that stay.
+        rule: How many tokens the text may add.
+        weights: Language code -> weight; 1 where it is not given.
+        keep_tokens: Tokens that stay in any case.
+        drop_added: Patterns of added tokens that go; see `tokenizer_config.matching`.
+        pad_to_multiple: The number of rows is rounded up to a multiple of this.
+        seed: Of the smoothing's sample.
+    """
+
+    languages: tuple[Language, ...]
+    rule: KeepRule
+    weights: dict[str, float] = field(default_factory=dict, hash=False)
+    keep_tokens: tuple[str, ...] = ()
+    drop_added: tuple[str, ...] = ()
+    pad_to_multiple: int = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TrimPlan:
+    """Everything that is decided before a byte is written.
+
+    Args:
+        source: The model.
+        languages: The languages that stay.
+        keeps: One KeepSet for each id space.
+        rows: The number of rows of each afterwards.
+        dropped: Added tokens that go.
+        coverage: Language -> share of its counted token occurrences that is kept.
+    """
+
+    source: Source
+    languages: tuple[Language, ...]
+    keeps: tuple[KeepSet, ...]
+    rows: tuple[int, ...]
+    dropped: frozenset[str]
+    coverage: dict[str, float] = field(hash=False)
+
+    @cached_property
+    def cuts(self) -> dict[str, surgery.Cut]:
+        """Tensor name -> its cut."""
+        return surgery.plan_cuts(self.source.checkpoint, self.source.arch, self.keeps, self.rows)
+
+    @property
+    def kept(self) -> dict[str, int]:
+        """Reason -> number of tokens."""
+        total: dict[str, int] = {}
+        for keep in self.keeps:
+            for reason, n in keep.count_reasons().items():
+                total[reason] = total.get(reason, 0) + n
+        return total
+
+
+def plan(source: Source, counts: TokenCounts, wishes: Wishes) -> TrimPlan:
+    """Chooses what stays.
+
+    Args:
+        source: The model.
+        counts: Of every language in `wishes`.
+        wishes: What the user wants.
+
+    Raises:
+        UsageError: The wishes cannot be fulfilled.
+    """
+    vocabulary, rule = source.vocabulary, wishes.rule
+    dropped = _dropped(vocabulary, wishes)
+    requests = _requested(vocabulary, wishes.keep_tokens)
+    evidence = [_evidence(space, counts, wishes) for space in vocabulary.spaces]
+    required = [
+        _required(source, i, counts, wishes, requests if i == 0 else {}) for i in range(len(vocabulary.spaces))
+    ]
+    unwanted = [frozenset(space.ids[t] for t in dropped if t in space.ids) for space in vocabulary.spaces]
+
+    def choose(rule: KeepRule) -> tuple[KeepSet, ...]:
+        parts = zip(vocabulary.spaces, required, evidence, unwanted, strict=True)
+        return tuple(select(space, needs, texts, rule, gone) for space, needs, texts, gone in parts)
+
+    keeps = choose(rule)
+    if len(keeps) > 1 and len({len(k) for k in keeps}) > 1:
+        # One pad id serves both vocabularies of a Marian model and stands at the end of each: they get one length.
+        keeps = choose(KeepRule(vocab_size=max(map(len, keeps))))
+    multiple = wishes.pad_to_multiple
+    rows = tuple(-(-len(keep) // multiple) * multiple for keep in keeps)
+    coverage = {e.language: _coverage(keeps[0], e) for e in evidence[0]}
+    return TrimPlan(source, wishes.languages, keeps, rows, dropped, coverage)
+
+
+def _coverage(keep: KeepSet, evidence: Evidence) -> float:
+    return float(evidence.counts[keep.ids].sum() / evidence.total) if evidence.total else 0.0
+
+
+def _dropped(vocabulary: Vocabulary, wishes: Wishes) -> frozenset[str]:
+    matched = matching(wishes.drop_added, vocabulary.added, wishes.languages)
+    needed = vocabulary.needed()
+    for token, pattern in matched.items():
+        if token in needed:
+            raise UsageError(
+                f"--drop-added {pattern!r} would drop {token}, which must stay: {needed[token]}.",
+                "Use a narrower pattern.",
+            )
+    return frozenset(matched)
+
+
+def _requested(vocabulary: Vocabulary, tokens: Sequence[str]) -> dict[int, str]:
+    space = vocabulary.spaces[0]
+    found: dict[int, str] = {}
+    for token in tokens:
+        ids = [space.ids[form] for form in dict.fromkeys((token, *space.forms(token))) if form in space.ids]
+        if not ids:
+            ids = [i for line in space.encoders[0]([token, " " + token]) for i in line]
+        if not ids:
+            raise UsageError(f"--keep-token {token!r} is nothing that the tokenizer can write.", "Check its spelling.")
+        found.update(dict.fromkeys(ids, "requested"))
+    return found
+
+
+def _evidence(space: Any, counts: TokenCounts, wishes: Wishes) -> list[Evidence]:
+    surfaces = surfaces_of(_tokens(space))
+    found = []
+    for language in wishes.languages:
+        text = counts.languages[language.code]
+        seen = text.spaces[space.name]
+        expected = expected_counts(surfaces, text.words, seen, seed=wishes.seed)
+        found.append(Evidence(language.code, seen, expected, wishes.weights.get(language.code, 1.0)))
+    return found
+
+
+def _tokens(space: Any) -> list[str]:
+    tokens = [""] * space.size
+    for token, i in space.ids.items():
+        tokens[i] = token
+    return tokens
+
+
+def _required(
+    source: Source, index: int, counts: TokenCounts, wishes: Wishes, requests: dict[int, str]
+) -> dict[int, str]:
+    """Old id -> reason for what stays whatever the text says; the strongest reason is written last."""
+    space = source.vocabulary.spaces[index]
+    required = required_letters(space, wishes.languages)
+    required.update(requests)
+    required.update(dict.fromkeys(counts.template, "special") if index == 0 else {})
+    required.update(space.required())
+    known = set(space.ids.values())
+    for part in (source.config, source.generation):
+        required.update({i: "special" for i, _ in config_ids.needed_ids(part) if i in known})
+    return required
+
+
+def apply(plan: TrimPlan, out: Path, *, dtype: str = "keep", progress: Progress = SILENT) -> list[str]:
+    """Writes the trimmed model.
+
+    Args:
+        plan: What stays.
+        out: An existing, empty folder.
+        dtype: See `surgery.write_checkpoint`.
+        progress: Where to report.
+
+    Returns:
+        What the user should know.
+    """
+    source = plan.source
+    target = out / source.model.relative_to(source.folder)
+    target.mkdir(parents=True, exist_ok=True)
+    _copy_rest(source, out)
+    notes = write_vocabulary(plan, target)
+    cuts = plan.cuts
+    with progress.bar("cutting", surgery.sizes(source.checkpoint, cuts, dtype)[1], "B") as done:
+        surgery.write_checkpoint(source.checkpoint, cuts, target, dtype=dtype, progress=done)
+    return notes
+
+
+def write_vocabulary(plan: TrimPlan, target: Path) -> list[str]:
+    """Writes tokenizer and configuration of the trimmed model, without its weights."""
+    source = plan.source
+    notes = source.vocabulary.write(target, plan.keeps, plan.dropped, plan.languages)
+    # With two vocabularies the ids of a configuration are the decoder's; those that both share agree.
+    keep = plan.keeps[-1]
+    config = config_ids.remap(source.config, keep)
+    config_ids.set_rows(config, source.arch.rows_keys, plan.rows)
+    write_json(target / CONFIG, config)
+    generation = config_ids.remap(source.generation, keep)
+    if plan.rows[-1] > len(keep) and _generates(config):
+        generation = generation or {k: config[k] for k in GENERATION_IDS if config.get(k) is not None}
+        padding = range(len(keep), plan.rows[-1])
+        generation["suppress_tokens"] = [*(generation.get("suppress_tokens") or []), *padding]
+    if generation:
+        write_json(target / GENERATION, generation)
+    return notes
+
+
+def _generates(config: dict[str, Any]) -> bool:
+    return any(name.endswith(GENERATING_SUFFIXES) for name in config.get("architectures") or [])
+
+
+def _copy_rest(source: Source, out: Path) -> None:
+    """Everything that has nothing to do with the vocabulary: modules, prompts, licences."""
+    written = {source.model / CONFIG, source.model / GENERATION, *source.checkpoint.files}
+    written |= {source.model / name for name in OWNED_NAMES} | set(sentencepiece_model.files(source.model))
+    for path in sorted(source.folder.rglob("*")):
+        inside = path.relative_to(source.folder)
+        hidden = any(part.startswith(".") or part in LEFT_OUT_FOLDERS for part in inside.parts)
+        if hidden or not path.is_file() or path in written or path.name in LEFT_OUT_NAMES:
+            continue
+        if path.suffix not in LEFT_OUT_SUFFIXES and path.parent.resolve().is_relative_to(source.folder.resolve()):
+            copy_file(path, out / inside)
+
+

@@ -1,0 +1,242 @@
+"""Proof that a trimmed model is the original: same tokens, same outputs. Models are built only here."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polydistill.errors import PolydistillError
+from polydistill.progress import SILENT, Progress
+from polydistill.trimming import TrimPlan
+from polydistill.vocab.bpe import byte_alphabet
+from polydistill.vocab.counts import Fertility, fertility
+from polydistill.vocab.unigram import BYTE_PIECES
+
+MAX_TOKENS = 128
+MODEL_SENTENCES = 32
+TOLERANCE = 1e-4  # between float32 outputs; only the order of additions may differ
+COMPARED = ("last_hidden_state", "encoder_last_hidden_state", "logits", "start_logits", "end_logits")
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was compared.
+
+    Args:
+        sentences: Number of sentences.
+        identical: How many tokenize to the mapped ids.
+        covered: How many had only kept tokens (all of these must be identical).
+        max_abs_difference: Largest absolute difference between outputs of the two models on such sentences, for the
+            kept tokens; None where no model was built.
+        before: Fertility and unknown rate of the original tokenizer.
+        after: And of the trimmed one.
+        held_out: Whether the sentences were left out of the counts.
+    """
+
+    sentences: int
+    identical: int
+    covered: int
+    max_abs_difference: float | None
+    before: Fertility
+    after: Fertility
+    held_out: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of `--json`."""
+        return {
+            "sentences": self.sentences,
+            "identical": self.identical,
+            "covered": self.covered,
+            "max_abs_difference": self.max_abs_difference,
+            "fertility": {"before": self.before.fertility, "after": self.after.fertility},
+            "unknown_rate": {"before": self.before.unknown_rate, "after": self.after.unknown_rate},
+            "held_out": self.held_out,
+        }
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer that users get.
+
+    Raises:
+        PolydistillError: transformers cannot load it.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        raise _unloadable(folder, "tokenizer", error) from error
+
+
+def _unloadable(folder: Path, what: str, error: Exception) -> PolydistillError:
+    said = " ".join(str(error).split())[:300]
+    return PolydistillError(
+        f"transformers cannot load the {what} of {folder} ({type(error).__name__}: {said}).",
+        "Check the folder with that library, or trim with --no-verify.",
+    )
+
+
+def encode(tokenizer: Any, texts: list[str], **options: Any) -> list[list[int]]:
+    """Texts -> ids without special tokens."""
+    return tokenizer(texts, add_special_tokens=False, verbose=False, **options)["input_ids"] if texts else []
+
+
+def unknown_ids(tokenizer: Any) -> frozenset[int]:
+    """Ids that stand for what the vocabulary cannot write: the unknown token and single bytes."""
+    vocabulary = tokenizer.get_vocab()
+    found = {vocabulary[b] for b in BYTE_PIECES if b in vocabulary}
+    alphabet = [c for b, c in byte_alphabet().items() if b >= 0x80]
+    if "Ġ" in vocabulary:
+        found |= {vocabulary[c] for c in alphabet if c in vocabulary}
+    if tokenizer.unk_token_id is not None and "Ġ" not in vocabulary:
+        found.add(tokenizer.unk_token_id)
+    return frozenset(found)
+
+
+def verify(
+    plan: TrimPlan,
+    folder: Path,
+    lines: Sequence[str],
+    *,
+    held_out: bool,
+    exact: bool = True,
+    progress: Progress = SILENT,
+) -> Verification:
+    """Loads the original and the trimmed model and compares them.
+
+    Args:
+        plan: What was cut.
+        folder: The trimmed model's folder.
+        lines: Text to compare on.
+        held_out: Whether it was left out of the counts (for the report).
+        exact: Whether outputs must be equal (not after `--dtype`).
+        progress: Where to report.
+
+    Raises:
+        PolydistillError: They differ where they must not.
+    """
+    source = plan.source
+    new_folder = folder / source.model.relative_to(source.folder)
+    old, new = load_tokenizer(source.model), load_tokenizer(new_folder)
+    _check_rows(new, plan)
+    keep = plan.keeps[0]
+    before = old(list(lines), verbose=False)["input_ids"] if lines else []
+    after = new(list(lines), verbose=False)["input_ids"] if lines else []
+    mapped = [keep.table[np.array(ids, np.int64)] if ids else np.zeros(0, np.int64) for ids in before]
+    covered = [bool((ids >= 0).all()) for ids in mapped]
+    identical = [np.array_equal(ids, found) for ids, found in zip(mapped, after, strict=True)]
+    for line, is_covered, same in zip(lines, covered, identical, strict=True):
+        if is_covered and not same:
+            raise PolydistillError(
+                f"Verification failed: all tokens of {line[:80]!r} were kept, but it tokenizes differently.",
+                "Please report this with the model's name; nothing was written.",
+            )
+    chosen = [i for i, same in enumerate(identical) if same and len(before[i]) > 1][:MODEL_SENTENCES]
+    difference = None
+    if chosen:
+        texts = [lines[i] for i in chosen]
+        difference = _compare_models(plan, new_folder, texts, old, new, progress)
+        if exact and not difference <= TOLERANCE:
+            raise PolydistillError(
+                f"Verification failed: outputs differ by up to {difference:.3g}.",
+                "Please report this with the model's name; nothing was written.",
+            )
+    return Verification(
+        len(lines),
+        sum(identical),
+        sum(covered),
+        difference,
+        fertility(lambda texts: encode(old, texts), list(lines), unknown_ids(old)),
+        fertility(lambda texts: encode(new, texts), list(lines), unknown_ids(new)),
+        held_out,
+    )
+
+
+def _check_rows(tokenizer: Any, plan: TrimPlan) -> None:
+    if len(tokenizer) > plan.rows[0]:
+        raise PolydistillError(
+            f"Verification failed: the trimmed tokenizer has {len(tokenizer):,} tokens for {plan.rows[0]:,} rows.",
+            "Its class adds tokens that were dropped; leave them out of --drop-added.",
+        )
+
+
+def _compare_models(
+    plan: TrimPlan, new_folder: Path, texts: list[str], old: Any, new: Any, progress: Progress
+) -> float:
+    """The largest absolute difference, the models being built one after the other."""
+    with progress.bar("verifying", 2, "model") as done:
+        outputs = []
+        for folder, tokenizer in ((plan.source.model, old), (new_folder, new)):
+            outputs.append(_outputs(folder, tokenizer, texts, plan.source.config))
+            done(1)
+    largest = 0.0
+    before, after = outputs
+    for name, old_values in before.items():
+        new_values = after[name]
+        vocabulary = old_values.shape[-1] in {t.shape[c.spec.axis] for t, c in _cut_tensors(plan)}
+        if name == "logits" and vocabulary and old_values.shape[-1] != new_values.shape[-1]:
+            keep = plan.keeps[-1]
+            old_values, new_values = old_values[..., keep.ids], new_values[..., : len(keep)]
+        largest = max(largest, float(np.abs(old_values - new_values).max()))
+    return largest
+
+
+def _cut_tensors(plan: TrimPlan) -> list[tuple[Any, Any]]:
+    return [(plan.source.checkpoint.tensors[name], cut) for name, cut in plan.cuts.items()]
+
+
+def _outputs(folder: Path, tokenizer: Any, texts: list[str], config: dict[str, Any]) -> dict[str, np.ndarray]:
+    import torch
+
+    model = load_model(folder, config)
+    batch: dict[str, Any] = {}
+    for key, rows in _pad(tokenizer, texts).items():
+        batch[key] = torch.tensor(rows)
+    if config.get("is_encoder_decoder"):
+        target = _pad(tokenizer, texts, target=True)["input_ids"]
+        batch["decoder_input_ids"] = torch.tensor(target)
+    with torch.no_grad():
+        output = model(**batch)
+    found = {name: value.float().numpy() for name in COMPARED if (value := output.get(name)) is not None}
+    del model, output
+    gc.collect()
+    return found
+
+
+def _pad(tokenizer: Any, texts: list[str], *, target: bool = False) -> dict[str, list[list[int]]]:
+    """Ids and mask, cut at 128 tokens and padded with 0, which the mask hides; not every tokenizer has a pad token."""
+    options = {"text_target": texts} if target else {"text": texts}
+    ids = [row[:MAX_TOKENS] for row in tokenizer(**options, verbose=False)["input_ids"]]
+    width = max(map(len, ids))
+    pad = tokenizer.pad_token_id or 0
+    return {
+        "input_ids": [row + [pad] * (width - len(row)) for row in ids],
+        "attention_mask": [[1] * len(row) + [0] * (width - len(row)) for row in ids],
+    }
+
+
+def load_model(folder: Path, config: dict[str, Any]) -> Any:
+    """The model of a folder in float32, built by the class that its configuration names.
+
+    Raises:
+        PolydistillError: transformers cannot load it.
+    """
+    import torch
+    import transformers
+
+    names = [n for n in config.get("architectures") or [] if hasattr(transformers, n)]
+    loader = getattr(transformers, names[0]) if names else transformers.AutoModel
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        model = loader.from_pretrained(str(folder), local_files_only=True, dtype=torch.float32)
+    except Exception as error:
+        raise _unloadable(folder, "model", error) from error
+    finally:
+        transformers.logging.set_verbosity(level)
+    return model.eval()

@@ -1,0 +1,54 @@
+"""Vocabularies as data: what tokens there are, which stay, and the files rewritten without the rest. No torch here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from polydistill.errors import PolydistillError
+from polydistill.vocab import sentencepiece_model
+from polydistill.vocab.sentencepiece_model import SentencePieceVocabulary
+from polydistill.vocab.tokenizer_config import TokenizerConfig
+from polydistill.vocab.tokenizer_json import NAME, TokenizerJson
+
+Vocabulary = TokenizerJson | SentencePieceVocabulary
+# Classes of transformers that run the SentencePiece library itself and number its pieces by a vocab.json.
+WITH_VOCAB_JSON = ("MarianTokenizer", "M2M100Tokenizer")
+# Everything by which a folder's vocabulary is written; whoever copies a folder leaves these to `Vocabulary.write`.
+OWNED_NAMES = (
+    NAME, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json",
+    "target_vocab.json", "merges.txt", "tiktoken.model",
+)  # fmt: skip
+
+
+def open_vocabulary(folder: Path) -> Vocabulary:
+    """Opens the tokenizer of a model folder.
+
+    A folder without tokenizer.json (only vocab.txt, merges.txt or a SentencePiece model) is converted by
+    transformers in memory, and its trimmed copy gets a tokenizer.json.
+
+    Raises:
+        PolydistillError: There is no tokenizer, or one of a kind that cannot be trimmed.
+    """
+    if TokenizerConfig(folder).class_name in WITH_VOCAB_JSON and (folder / "vocab.json").is_file():
+        return SentencePieceVocabulary(folder)
+    if (folder / NAME).is_file():
+        return TokenizerJson(folder)
+    if any((folder / n).is_file() for n in OWNED_NAMES) or sentencepiece_model.files(folder):
+        return TokenizerJson(folder, _convert(folder))
+    raise PolydistillError(
+        f"{folder} has no tokenizer (no tokenizer.json, vocab.txt, vocab.json or SentencePiece model).",
+        "Save the tokenizer beside the model: AutoTokenizer.from_pretrained(...).save_pretrained(...).",
+    )
+
+
+def _convert(folder: Path) -> bytes:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return tokenizer.backend_tokenizer.to_str().encode()
+    except Exception as error:
+        raise PolydistillError(
+            f"The tokenizer of {folder} could not be read ({type(error).__name__}: {str(error).splitlines()[0]}).",
+            "Save it with a recent transformers, so that it has a tokenizer.json.",
+        ) from error

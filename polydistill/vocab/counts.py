@@ -1,0 +1,333 @@
+"""Counting tokens of text, each distinct word encoded once; counts of shards add up."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from polydistill.errors import PolydistillError, UsageError
+
+Encode = Callable[[list[str]], list[list[int]]]
+
+FORMAT = 1
+WORDS_KEPT = 100_000  # most frequent words that a count remembers, for smoothing
+HELD_OUT_EVERY, HELD_OUT_LINES = 50, 500
+PENDING_UNITS, PENDING_CHARACTERS = 1_000_000, 64 << 20
+ENCODE_AT_ONCE = 20_000
+SAMPLE_LINES = 300
+# White space other than single spaces between words: such a line is encoded whole.
+IRREGULAR = re.compile(r"[^\S ]|  |^ | $|[\u0300-\u036f\u200d\ufe0f]")
+
+
+@dataclass(frozen=True)
+class Text:
+    """One source of counted text: where it came from and what was read of it."""
+
+    where: str
+    lines: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class LanguageCounts:
+    """What the text of one language says.
+
+    Args:
+        spaces: Name of an id space -> (size,) occurrences of its tokens.
+        words: The most frequent words with their occurrences.
+        texts: Where the text came from.
+        held_out: Lines of it that were not counted.
+        wordlist: Whether the "text" is a list of words with frequencies instead of running text.
+    """
+
+    spaces: dict[str, np.ndarray] = field(hash=False)
+    words: dict[str, int] = field(hash=False)
+    texts: tuple[Text, ...]
+    held_out: tuple[str, ...]
+    wordlist: bool = False
+
+    def __add__(self, other: LanguageCounts) -> LanguageCounts:
+        words = Counter(self.words)
+        words.update(other.words)
+        return LanguageCounts(
+            {name: counts + other.spaces[name] for name, counts in self.spaces.items()},
+            dict(words.most_common(WORDS_KEPT)),
+            self.texts + other.texts,
+            (self.held_out + other.held_out)[:HELD_OUT_LINES],
+            self.wordlist or other.wordlist,
+        )
+
+
+@dataclass(frozen=True)
+class TokenCounts:
+    """Counts of one tokenizer over one or more languages; shards add up with `+`.
+
+    Args:
+        tokenizer: Hash of the vocabulary that counted.
+        languages: Code -> counts.
+        template: Ids of the chat template's own words.
+    """
+
+    tokenizer: str
+    languages: dict[str, LanguageCounts] = field(hash=False)
+    template: tuple[int, ...] = ()
+
+    def __add__(self, other: TokenCounts) -> TokenCounts:
+        if self.tokenizer != other.tokenizer:
+            raise UsageError("The counts come from different tokenizers.", "Count all shards with the same model.")
+        merged = dict(self.languages)
+        for code, counts in other.languages.items():
+            merged[code] = merged[code] + counts if code in merged else counts
+        return replace(self, languages=merged, template=self.template or other.template)
+
+    def save(self, path: Path) -> None:
+        """Writes JSON: sparse counts by language and id space."""
+        path.write_bytes(orjson.dumps({"polydistill_counts": FORMAT, "tokenizer": self.tokenizer,
+                                       "template": self.template,
+                                       "languages": {c: _pack(n) for c, n in self.languages.items()}}))  # fmt: skip
+
+    @classmethod
+    def load(cls, path: Path) -> TokenCounts:
+        """Reads what `save` wrote.
+
+        Raises:
+            PolydistillError: The file is missing or something else.
+        """
+        try:
+            data = orjson.loads(path.read_bytes())
+            if data["polydistill_counts"] != FORMAT:
+                raise ValueError("another version of polydistill wrote it")
+            languages = {code: _unpack(value) for code, value in data["languages"].items()}
+            return cls(data["tokenizer"], languages, tuple(data["template"]))
+        except FileNotFoundError as error:
+            raise PolydistillError(f"There is no file {path}.", "Make it with `polydistill count`.") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise PolydistillError(
+                f"{path} does not hold token counts ({error}).", "Make it with `polydistill count`."
+            ) from error
+
+
+def _pack(counts: LanguageCounts) -> dict[str, Any]:
+    spaces = {}
+    for name, values in counts.spaces.items():
+        ids = np.flatnonzero(values)
+        spaces[name] = {"size": len(values), "ids": ids.tolist(), "counts": values[ids].tolist()}
+    return {"spaces": spaces, "words": counts.words, "texts": counts.texts, "held_out": counts.held_out,
+            "wordlist": counts.wordlist}  # fmt: skip
+
+
+def _unpack(data: Mapping[str, Any]) -> LanguageCounts:
+    spaces = {}
+    for name, sparse in data["spaces"].items():
+        spaces[name] = np.zeros(sparse["size"], np.int64)
+        spaces[name][sparse["ids"]] = sparse["counts"]
+    texts = tuple(Text(**t) for t in data["texts"])
+    return LanguageCounts(spaces, data["words"], texts, tuple(data["held_out"]), data["wordlist"])
+
+
+def tokenizer_hash(spaces: Iterable[Any]) -> str:
+    """Names the vocabulary that counts belong to: a hash of its tokens and ids."""
+    digest = hashlib.sha256()
+    for space in spaces:
+        digest.update("\n".join(space.ids).encode("utf-8", "surrogatepass"))
+        digest.update(np.fromiter(space.ids.values(), np.int64, len(space.ids)).tobytes())
+    return digest.hexdigest()
+
+
+def tally(encode: Encode, units: Mapping[str, float], size: int) -> np.ndarray:
+    """Encodes each text once and counts its tokens as often as the text occurs.
+
+    Args:
+        encode: Texts -> ids.
+        units: Text -> occurrences.
+        size: Number of ids.
+
+    Returns:
+        (size,) float64 occurrences of each id.
+    """
+    total = np.zeros(size)
+    texts, weights = list(units), np.fromiter(units.values(), np.float64, len(units))
+    for i in range(0, len(texts), ENCODE_AT_ONCE):
+        ids = encode(texts[i : i + ENCODE_AT_ONCE])
+        lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+        flat = np.fromiter(itertools.chain.from_iterable(ids), np.int64, int(lengths.sum()))
+        repeated = np.repeat(weights[i : i + ENCODE_AT_ONCE], lengths)
+        total += np.bincount(flat, repeated, minlength=size)[:size]
+    return total
+
+
+def words_of(lines: Sequence[str]) -> Counter[str]:
+    """Words between white space, for tokenizers that mark every word alike wherever it stands in a line."""
+    return Counter("\n".join(lines).split())
+
+
+def spaced_words_of(lines: Sequence[str]) -> Counter[str]:
+    """The first word of each line, and the others with the space before them; odd lines as they are."""
+    odd = [line for line in lines if IRREGULAR.search(line)]
+    regular = [line for line in lines if not IRREGULAR.search(line)] if odd else lines
+    first = Counter(line.split(" ", 1)[0] for line in regular)
+    others = Counter(" ".join(regular).split(" "))
+    others.subtract(first)
+    units = Counter({" " + word: n for word, n in others.items() if n > 0})
+    units.update(first)
+    units.update(odd)
+    return units
+
+
+def whole_lines(lines: Sequence[str]) -> Counter[str]:
+    """Lines as they are, for tokenizers whose tokens may cross spaces."""
+    return Counter(lines)
+
+
+class TextCounter:
+    """Counts one language's text for one vocabulary.
+
+    How lines may be cut into units is found on the first lines: the coarsest cut that gives exactly the counts of
+    whole lines is used for the rest.
+
+    Args:
+        spaces: The id spaces, each with its `encoders`.
+        seed: Which of every 50 lines is held out.
+    """
+
+    def __init__(self, spaces: Sequence[Any], seed: int = 0) -> None:
+        self._spaces = spaces
+        self._offset = seed % HELD_OUT_EVERY
+        self._counts = {space.name: np.zeros(space.size) for space in spaces}
+        self._pending: Counter[str] = Counter()
+        self._characters = 0
+        self._words: Counter[str] = Counter()
+        self._lines = 0
+        self._held_out: list[str] = []
+        self._first: list[str] = []
+
+    def add(self, lines: list[str]) -> None:
+        """Counts lines, but for those held out."""
+        if len(self._held_out) < HELD_OUT_LINES:
+            lines = self._hold_out(lines)
+        self._lines += len(lines)
+        if not lines:
+            return
+        if not self._first:
+            self._first = lines[:SAMPLE_LINES]
+        units = self._cut(lines)
+        self._pending.update(units)
+        self._characters += sum(map(len, lines))
+        if len(self._pending) > PENDING_UNITS or self._characters > PENDING_CHARACTERS:
+            self._flush()
+
+    def add_words(self, words: Mapping[str, float], scale: float = 1.0) -> None:
+        """Counts a list of words with frequencies, each as it stands after a space."""
+        counts = {word: max(1, round(n * scale)) for word, n in words.items()}
+        self._pending.update({" " + w if self._cut_is_spaced else w: n for w, n in counts.items()})
+        self._words.update(counts)
+        self._flush()
+
+    def result(self, texts: Sequence[Text], *, wordlist: bool = False) -> LanguageCounts:
+        """The counts of everything that was added."""
+        self._flush()
+        return LanguageCounts(
+            {name: np.rint(counts).astype(np.int64) for name, counts in self._counts.items()},
+            dict(self._words.most_common(WORDS_KEPT)),
+            tuple(texts),
+            tuple(self._held_out),
+            wordlist,
+        )
+
+    def _hold_out(self, lines: list[str]) -> list[str]:
+        start = (self._offset - self._lines - len(self._held_out)) % HELD_OUT_EVERY
+        taken = lines[start::HELD_OUT_EVERY] if self._lines + len(lines) >= HELD_OUT_EVERY else []
+        taken = taken[: HELD_OUT_LINES - len(self._held_out)]
+        self._held_out += taken
+        if not taken:
+            return lines
+        positions = set(range(start, start + HELD_OUT_EVERY * len(taken), HELD_OUT_EVERY))
+        return [line for i, line in enumerate(lines) if i not in positions]
+
+    @cached_property
+    def _cut(self) -> Callable[[Sequence[str]], Counter[str]]:
+        expected = [self._sample_counts(whole_lines, space) for space in self._spaces]
+        for cut in (words_of, spaced_words_of):
+            found = [self._sample_counts(cut, space) for space in self._spaces]
+            if all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True)):
+                return cut
+        return whole_lines
+
+    def _sample_counts(self, cut: Callable[[Sequence[str]], Counter[str]], space: Any) -> np.ndarray:
+        units = cut(self._first)
+        return np.sum([tally(encode, units, space.size) for encode in space.encoders], axis=0)
+
+    @cached_property
+    def _cut_is_spaced(self) -> bool:
+        """Whether a word after a space differs from the word alone, for lists of words."""
+        self._first = self._first or ["one two three", "two"]
+        return self._cut is not words_of
+
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        for space in self._spaces:
+            for encode in space.encoders:
+                self._counts[space.name] += tally(encode, self._pending, space.size)
+        self._remember_words()
+        self._pending.clear()
+        self._characters = 0
+
+    def _remember_words(self) -> None:
+        """Keeps the most frequent words; white space at their ends belongs to the cut, not to them."""
+        for unit, n in self._pending.items():
+            for word in unit.split():
+                self._words[word] += n
+        if len(self._words) > 2 * WORDS_KEPT:
+            self._words = Counter(dict(self._words.most_common(WORDS_KEPT)))
+
+
+@dataclass(frozen=True)
+class Fertility:
+    """How a tokenizer treats running text.
+
+    Args:
+        words: Number of words between white space.
+        tokens: Number of tokens.
+        unknown: Number of unknown tokens, or of single bytes where a model falls back to them.
+        types: Number of different tokens.
+    """
+
+    words: int
+    tokens: int
+    unknown: int
+    types: int
+
+    @property
+    def fertility(self) -> float:
+        """Tokens per word."""
+        return self.tokens / max(self.words, 1)
+
+    @property
+    def unknown_rate(self) -> float:
+        """Share of tokens that are unknown."""
+        return self.unknown / max(self.tokens, 1)
+
+
+def fertility(encode: Encode, lines: list[str], unknown: frozenset[int]) -> Fertility:
+    """Measures a tokenizer on text.
+
+    Args:
+        encode: Texts -> ids, without special tokens.
+        lines: The text.
+        unknown: Ids that stand for text that the vocabulary cannot write.
+    """
+    words = sum(len(line.split()) for line in lines)
+    ids = Counter(itertools.chain.from_iterable(encode(lines)))
+    return Fertility(words, ids.total(), sum(n for i, n in ids.items() if i in unknown), len(ids))

@@ -1,0 +1,224 @@
+"""SentencePiece `.model` files: beside a tokenizer.json, or as the tokenizer itself with a vocab.json (Marian, M2M-100)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from polydistill.catalog import Language
+from polydistill.errors import PolydistillError
+from polydistill.vocab.bpe import merge_path
+from polydistill.vocab.keep import KeepSet
+from polydistill.vocab.tokenizer_config import TokenizerConfig, content, language_code, read_json, write_json
+
+SUFFIXES = (".model", ".spm")
+NORMAL, USER_DEFINED, BYTE, BPE_TYPE = 1, 4, 6, 2  # sentencepiece_model.proto
+
+
+def files(folder: Path) -> list[Path]:
+    """The SentencePiece (or other binary) vocabularies of a folder."""
+    return sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES)
+
+
+def read_model(path: Path) -> Any:
+    """Parses a SentencePiece model.
+
+    Returns:
+        A `ModelProto`.
+
+    Raises:
+        PolydistillError: The file is something else.
+    """
+    from google.protobuf.message import DecodeError
+    from sentencepiece import sentencepiece_model_pb2
+
+    proto = sentencepiece_model_pb2.ModelProto()
+    try:
+        proto.ParseFromString(path.read_bytes())
+    except DecodeError as error:
+        raise PolydistillError(f"{path} is not a SentencePiece model.", "Download the model again.") from error
+    return proto
+
+
+def trimmed(proto: Any, keeps: Callable[[str], bool]) -> Any:
+    """A copy with the pieces for which `keeps` holds; control, unknown and byte pieces always stay."""
+    copy = type(proto)()
+    copy.CopyFrom(proto)
+    pieces = [p for p in proto.pieces if p.type not in (NORMAL, USER_DEFINED) or keeps(p.piece)]
+    del copy.pieces[:]
+    copy.pieces.extend(pieces)
+    position = {p.piece: i for i, p in enumerate(pieces)}
+    copy.trainer_spec.vocab_size = len(pieces)
+    for name in ("unk_id", "bos_id", "eos_id", "pad_id"):
+        old = getattr(proto.trainer_spec, name)
+        if 0 <= old < len(proto.pieces):
+            setattr(copy.trainer_spec, name, position[proto.pieces[old].piece])
+    copy.ClearField("self_test_data")
+    return copy
+
+
+def rewrite_beside(path: Path, target: Path, ids: Mapping[str, int], keep: KeepSet) -> list[str]:
+    """Writes the model that agrees with the trimmed tokenizer.json, or nothing where it cannot be made to agree.
+
+    They agree when new id and new position differ by one constant for all pieces of text (0 for T5 and Gemma, 1 for
+    XLM-R, whose ids begin with four special tokens where the model has three).
+
+    Returns:
+        A note when the file is left out.
+    """
+    try:
+        proto = read_model(path)
+    except PolydistillError:
+        return [f"{path.name} is not a SentencePiece model and was left out; tokenizer.json has all that is needed."]
+    new = trimmed(proto, lambda piece: piece in ids and ids[piece] in keep)
+    offsets = {
+        keep.new(ids[p.piece]) - i if p.piece in ids and ids[p.piece] in keep else None
+        for i, p in enumerate(new.pieces)
+        if p.type in (NORMAL, USER_DEFINED, BYTE)
+    }
+    if len(offsets) != 1 or None in offsets:
+        return [f"{path.name} would not agree with tokenizer.json any more and was left out."]
+    target.write_bytes(new.SerializeToString())
+    return []
+
+
+@dataclass(frozen=True)
+class JsonSpace:
+    """One table of ids (a vocab.json) and the SentencePiece models whose pieces it numbers."""
+
+    name: str
+    file: str
+    table: dict[str, int]
+    extra: dict[str, int] = field(default_factory=dict)
+    models: tuple[Path, ...] = ()
+    unk: str = "<unk>"
+
+    @cached_property
+    def ids(self) -> dict[str, int]:
+        """Token -> id."""
+        return {**self.table, **self.extra}
+
+    @cached_property
+    def size(self) -> int:
+        """One more than the largest id."""
+        return max(self.ids.values()) + 1
+
+    @cached_property
+    def protos(self) -> list[Any]:
+        """The parsed models."""
+        return [read_model(path) for path in self.models]
+
+    def guards(self) -> list[int]:
+        """The lowest score of each Unigram model: the unknown penalty hangs on it."""
+        found = []
+        for proto in self.protos:
+            normal = [p for p in proto.pieces if p.type == NORMAL]
+            if proto.trainer_spec.model_type != BPE_TYPE and normal:
+                lowest = min(normal, key=lambda p: p.score)
+                found += [self.ids[lowest.piece]] if lowest.piece in self.ids else []
+        return found
+
+    @cached_property
+    def _scores(self) -> list[dict[str, float]]:
+        """Piece -> score, for the BPE models: SentencePiece merges a pair if its text is a piece, best score first."""
+        bpe = [p for p in self.protos if p.trainer_spec.model_type == BPE_TYPE]
+        return [{p.piece: p.score for p in proto.pieces if p.type in (NORMAL, USER_DEFINED)} for proto in bpe]
+
+    def dependencies(self, token: str) -> Sequence[str]:
+        """The pieces on the merge path of `token` in each BPE model."""
+        found: dict[str, None] = {}
+        for scores in self._scores:
+            if token in scores:
+                found.update(dict.fromkeys(merge_path(token, partial(_rank, scores))))
+        return tuple(found)
+
+    def forms(self, text: str) -> list[str]:
+        """How a short text can stand in the vocabulary."""
+        return [text, "▁" + text]
+
+    def required(self) -> dict[int, str]:
+        """Special tokens, language codes and everything that is no piece of a model."""
+        pieces = {p.piece for proto in self.protos for p in proto.pieces if p.type in (NORMAL, USER_DEFINED)}
+        required = {i: "special" for token, i in self.ids.items() if token not in pieces}
+        required[self.ids[self.unk]] = "special"
+        bytes_ = {p.piece for proto in self.protos for p in proto.pieces if p.type == BYTE}
+        required.update({self.ids[b]: "alphabet" for b in bytes_ if b in self.ids})
+        return required
+
+    @cached_property
+    def encoders(self) -> list[Callable[[list[str]], list[list[int]]]]:
+        """One function from texts to ids for each model."""
+        from sentencepiece import SentencePieceProcessor
+
+        def encoder(path: Path) -> Callable[[list[str]], list[list[int]]]:
+            processor, ids, unk = SentencePieceProcessor(model_file=str(path)), self.ids, self.ids[self.unk]
+            return lambda texts: [[ids.get(p, unk) for p in ps] for ps in processor.encode(texts, out_type=str)]
+
+        return [encoder(path) for path in self.models]
+
+
+def _rank(scores: Mapping[str, float], left: str, right: str) -> float | None:
+    score = scores.get(left + right)
+    return None if score is None else -score
+
+
+class SentencePieceVocabulary:
+    """Marian and M2M-100: pieces from `.spm`/`.model` files, ids from vocab.json (and target_vocab.json)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = TokenizerConfig(folder)
+        unk = content(self.config.config.get("unk_token")) or "<unk>"
+        models = files(folder)
+        table = read_json(folder / "vocab.json")
+        if not table or not models or unk not in table:
+            raise PolydistillError(
+                f"{folder} lacks vocab.json with {unk}, or its SentencePiece models.", "Download the model again."
+            )
+        target = read_json(folder / "target_vocab.json") if self.config.config.get("separate_vocabs") else {}
+        if target:
+            source_model, target_model = folder / "source.spm", folder / "target.spm"
+            self.spaces = [
+                JsonSpace("vocabulary", "vocab.json", table, {}, (source_model,), unk),
+                JsonSpace("target", "target_vocab.json", target, {}, (target_model,), unk),
+            ]
+        else:
+            self.spaces = [JsonSpace("vocabulary", "vocab.json", table, self._beyond(table), tuple(models), unk)]
+
+    def _beyond(self, table: Mapping[str, int]) -> dict[str, int]:
+        """M2M-100's language codes have ids after the table's, computed by its class; its files may not name them."""
+        if self.config.class_name != "M2M100Tokenizer":
+            return {}
+        rows = int(read_json(self.folder / "config.json").get("vocab_size", 0))
+        named = {i: token for token, i in self.config.added_tokens().items()}
+        first = max(table.values()) + 1
+        return {named.get(i, f"<row {i}>"): i for i in range(first, max(rows, *named, first) if named else rows)}
+
+    @property
+    def added(self) -> dict[str, int]:
+        """The language codes and other tokens that are no pieces of text."""
+        space = self.spaces[0]
+        return {t: i for t, i in space.ids.items() if language_code(t) or t in space.extra}
+
+    def needed(self) -> dict[str, str]:
+        """Token -> what needs it."""
+        return {t: f"it is the tokenizer's {role}" for t, role in self.config.named().items()}
+
+    def template_texts(self) -> list[str]:
+        """None: these models have no chat template."""
+        return []
+
+    def write(
+        self, out: Path, keeps: Sequence[KeepSet], dropped: frozenset[str], languages: Sequence[Language]
+    ) -> list[str]:
+        """Writes the tables, the models and the configuration; see `TokenizerJson.write`."""
+        for space, keep in zip(self.spaces, keeps, strict=True):
+            write_json(out / space.file, keep.vocabulary(space.table))
+            for path, proto in zip(space.models, space.protos, strict=True):
+                new = trimmed(proto, lambda p, s=space, k=keep: p not in s.ids or s.ids[p] in k)  # type: ignore[misc]
+                (out / path.name).write_bytes(new.SerializeToString())
+        self.config.write(out, keeps[0], dropped, languages)
+        return []

@@ -1,0 +1,190 @@
+"""The JSON files beside a tokenizer: special tokens, added tokens, language codes."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from polydistill.catalog import Language
+from polydistill.errors import PolydistillError, UsageError
+from polydistill.vocab.keep import KeepSet
+
+NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+EXTRA_LISTS = ("extra_special_tokens", "additional_special_tokens", "model_specific_special_tokens")
+DEFAULT_LANGUAGE = {"NllbTokenizer": "eng_Latn", "MBartTokenizer": "en_XX", "MBart50Tokenizer": "en_XX"}
+FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+LANGUAGE_CODE = re.compile(r"__([a-z]{2,3})__|>>(\w+)<<|([a-z]{2,3}_(?:[A-Z]{2}|[A-Z][a-z]{3}))")
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file, or returns {} where there is none.
+
+    Raises:
+        PolydistillError: It is not JSON.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        return orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise PolydistillError(f"{path} is not valid JSON ({error}).", "Download or save the model again.") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes indented JSON, UTF-8."""
+    path.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
+
+
+def content(token: Any) -> str | None:
+    """The text of a special token, written as a string or as an object."""
+    return token.get("content") if isinstance(token, dict) else token
+
+
+def language_code(token: str) -> str | None:
+    """The code inside a language token of NLLB, mBART, M2M-100 or Marian, None for other tokens."""
+    match = LANGUAGE_CODE.fullmatch(token)
+    return next(filter(None, match.groups())) if match else None
+
+
+def is_code_of(token: str, languages: Sequence[Language]) -> bool:
+    """Whether a token is the language token of one of `languages`."""
+    code = language_code(token)
+    return code is not None and any(code.lower() in {a.lower() for a in lang.aliases} for lang in languages)
+
+
+def matching(patterns: Iterable[str], tokens: Iterable[str], languages: Sequence[Language]) -> dict[str, str]:
+    """The added tokens that --drop-added names, each with its pattern.
+
+    Args:
+        patterns: Globs over the token's text, or `lang:GLOB` over the code of a language token, which spares the
+            languages that are kept.
+        tokens: The added tokens.
+        languages: The languages that are kept.
+
+    Raises:
+        UsageError: A pattern matches nothing.
+    """
+    tokens = list(tokens)
+    matched: dict[str, str] = {}
+    for pattern in patterns:
+        if pattern.startswith("lang:"):
+            glob = pattern.removeprefix("lang:")
+            found = [t for t in tokens if (code := language_code(t)) and fnmatch.fnmatchcase(code, glob)]
+            hits = [t for t in found if not is_code_of(t, languages)]
+        else:
+            found = hits = [t for t in tokens if fnmatch.fnmatchcase(t, pattern)]
+        if not found:
+            raise UsageError(
+                f"--drop-added {pattern!r} matches none of the {len(tokens)} added tokens.",
+                "Quote the pattern; `polydistill info MODEL` lists the added tokens.",
+            )
+        matched.update(dict.fromkeys(hits, pattern))
+    return matched
+
+
+class TokenizerConfig:
+    """tokenizer_config.json, special_tokens_map.json and added_tokens.json of one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.config: dict[str, Any] = read_json(folder / FILES[0])
+        self.special_map: dict[str, Any] = read_json(folder / FILES[1])
+        self.added: dict[str, int] = read_json(folder / FILES[2])
+
+    @property
+    def class_name(self) -> str:
+        """The tokenizer class, without the old suffix `Fast`."""
+        return str(self.config.get("tokenizer_class", "")).removesuffix("Fast")
+
+    def named(self) -> dict[str, str]:
+        """Token -> its role, for the tokens that have one."""
+        roles = {}
+        for source in (self.special_map, self.config):
+            roles.update({text: role for role in NAMED if (text := content(source.get(role)))})
+        return roles
+
+    def listed(self) -> list[str]:
+        """The additional special tokens."""
+        found: dict[str, None] = {}
+        for source in (self.config, self.special_map):
+            for key in EXTRA_LISTS:
+                values = source.get(key) or []
+                found.update(dict.fromkeys(filter(None, map(content, _values(values)))))
+        return list(found)
+
+    def added_tokens(self) -> dict[str, int]:
+        """Token -> id, as far as these files say."""
+        decoder = self.config.get("added_tokens_decoder") or {}
+        return {**self.added, **{str(content(t)): int(i) for i, t in decoder.items()}}
+
+    def chat_templates(self, folder: Path) -> list[str]:
+        """The sources of the chat templates."""
+        template = self.config.get("chat_template")
+        found = [template] if isinstance(template, str) else [t.get("template", "") for t in template or []]
+        return found + [p.read_text(encoding="utf-8") for p in sorted(folder.glob("**/*.jinja"))]
+
+    def write(self, out: Path, keep: KeepSet, dropped: frozenset[str], languages: Sequence[Language]) -> None:
+        """Writes the files that were there, with new ids and without the dropped tokens."""
+        config = dict(self.config)
+        if "added_tokens_decoder" in config:
+            config["added_tokens_decoder"] = {
+                str(keep.new(int(i))): token
+                for i, token in config["added_tokens_decoder"].items()
+                if content(token) not in dropped and int(i) in keep
+            }
+        if dropped:
+            config = _without(config, dropped)
+            self._settle_class(config, dropped)
+            self._settle_language(config, dropped, languages)
+        if config:
+            write_json(out / FILES[0], config)
+        if self.special_map:
+            write_json(out / FILES[1], _without(self.special_map, dropped))
+        if self.added:
+            kept = {t: keep.new(i) for t, i in self.added.items() if t not in dropped and i in keep}
+            write_json(out / FILES[2], kept)
+
+    def _settle_class(self, config: dict[str, Any], dropped: frozenset[str]) -> None:
+        """Keeps the tokenizer's class from adding the dropped tokens again, which it does where no list is given."""
+        name = self.class_name
+        if name == "M2M100Tokenizer":
+            raise UsageError(
+                "M2M-100's tokenizer computes the ids of its language codes, so none of them can be dropped.",
+                "Leave --drop-added out; the codes take 100 rows.",
+            )
+        if name == "T5Tokenizer" and any(t.startswith("<extra_id_") for t in dropped):
+            config["extra_ids"] = sum(t.startswith("<extra_id_") for t in self.added_tokens() if t not in dropped)
+        if all(config.get(key) is None for key in EXTRA_LISTS):
+            roles = self.named()
+            config["extra_special_tokens"] = [
+                t for t in {**self.added_tokens(), **dict.fromkeys(self.listed())} if t not in dropped and t not in roles
+            ]
+
+    def _settle_language(self, config: dict[str, Any], dropped: frozenset[str], languages: Sequence[Language]) -> None:
+        """The default source language must not be a code that is gone."""
+        default = DEFAULT_LANGUAGE.get(self.class_name)
+        current = config.get("src_lang") or default
+        if current in dropped:
+            tokens = [t for t in (*self.added_tokens(), *self.listed()) if t not in dropped]
+            config["src_lang"] = next((t for t in tokens if is_code_of(t, languages)), None)
+        if config.get("tgt_lang") in dropped:
+            config["tgt_lang"] = None
+
+
+def _values(tokens: Any) -> list[Any]:
+    return list(tokens.values()) if isinstance(tokens, Mapping) else list(tokens)
+
+
+def _without(config: Mapping[str, Any], dropped: frozenset[str]) -> dict[str, Any]:
+    """A copy whose lists of additional tokens lack the dropped ones."""
+    copy = dict(config)
+    for key in EXTRA_LISTS:
+        if isinstance(copy.get(key), list):
+            copy[key] = [t for t in copy[key] if content(t) not in dropped]
+        elif isinstance(copy.get(key), dict):
+            copy[key] = {k: t for k, t in copy[key].items() if content(t) not in dropped}
+    return copy

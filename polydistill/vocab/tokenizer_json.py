@@ -1,0 +1,241 @@
+"""Tokenizers that stand in one tokenizer.json (the `tokenizers` library), whatever their model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from polydistill.catalog import Language
+from polydistill.errors import PolydistillError
+from polydistill.vocab import sentencepiece_model
+from polydistill.vocab.bpe import BPE
+from polydistill.vocab.keep import KeepSet
+from polydistill.vocab.tokenizer_config import TokenizerConfig, is_code_of, language_code, read_json, write_json
+from polydistill.vocab.unigram import Unigram
+from polydistill.vocab.wordpiece import WordPiece
+
+Encode = Callable[[list[str]], list[list[int]]]
+NAME = "tokenizer.json"
+MODELS: dict[str, Callable[[dict[str, Any], bool], Unigram | WordPiece | BPE]] = {
+    "Unigram": lambda model, byte_level: Unigram(model),
+    "WordPiece": lambda model, byte_level: WordPiece(model),
+    "BPE": BPE,
+}
+QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")
+TEMPLATE_TAG = re.compile(r"{[{%#].*?[}%#]}", re.DOTALL)
+ROLES = ("system", "user", "assistant", "model", "tool")
+
+
+class TokenizerJson:
+    """One tokenizer.json and the files beside it: a vocabulary of a single id space.
+
+    Args:
+        folder: Where the tokenizer lies.
+        raw: The bytes of its tokenizer.json, where the folder has none and it was converted.
+    """
+
+    name = "vocabulary"
+
+    def __init__(self, folder: Path, raw: bytes | None = None) -> None:
+        self.folder = folder
+        self._raw = raw
+        self.config = TokenizerConfig(folder)
+        self.data: dict[str, Any] = orjson.loads(raw) if raw else read_json(folder / NAME)
+        model = self.data.get("model") or {}
+        kind = model.get("type") or _guess_type(model)
+        if kind not in MODELS:
+            raise PolydistillError(
+                f"{folder} has a tokenizer of the kind {kind or 'unknown'}, which cannot be trimmed.",
+                f"Supported are {', '.join(MODELS)}, and SentencePiece models with a vocab.json.",
+            )
+        self.model = MODELS[kind](model, _is_byte_level(self.data))
+        listed = {t["content"]: int(t["id"]) for t in self.data.get("added_tokens", [])}
+        beside = {t: i for t, i in self.config.added_tokens().items() if t not in listed and t not in self.model.ids}
+        self.added: dict[str, int] = {**listed, **beside}
+
+    @property
+    def spaces(self) -> list[TokenizerJson]:
+        """Its only id space is the tokenizer itself."""
+        return [self]
+
+    @cached_property
+    def ids(self) -> dict[str, int]:
+        """Token -> id, added tokens included."""
+        return {**self.model.ids, **self.added}
+
+    @cached_property
+    def size(self) -> int:
+        """One more than the largest id."""
+        return max(self.ids.values()) + 1
+
+    def guards(self) -> list[int]:
+        """Ids that the model needs although nothing uses them."""
+        return self.model.guards()
+
+    def forms(self, text: str) -> list[str]:
+        """How a short text can stand in the vocabulary."""
+        return self.model.forms(text)
+
+    def dependencies(self, token: str) -> Sequence[str]:
+        """Tokens without which `token` would not be produced; added tokens are matched before the model runs."""
+        return () if token in self.added else self.model.dependencies(token)
+
+    def required(self) -> dict[int, str]:
+        """Old id -> reason: unknown and byte pieces, added tokens, what the post-processor and padding insert."""
+        required = self.model.required()
+        required.update(dict.fromkeys(self.added.values(), "special"))
+        required.update({self.ids[t]: "special" for t in self.needed() if t in self.ids})
+        return required
+
+    def needed(self) -> dict[str, str]:
+        """Token -> what needs it: these cannot be dropped."""
+        inserted = _post_processor_tokens(self.data.get("post_processor"))
+        needed = {t: "the post-processor inserts it" for t in inserted if not language_code(t)}
+        if self.data.get("padding"):
+            needed[self.data["padding"]["pad_token"]] = "padding uses it"
+        unk = self.model.model.get("unk_token")
+        if unk:
+            needed[unk] = "it stands for unknown text"
+        needed.update({t: f"it is the tokenizer's {role}" for t, role in self.config.named().items()})
+        for token in self.added:
+            if any(token in template for template in self.config.chat_templates(self.folder)):
+                needed.setdefault(token, "the chat template writes it")
+        return needed
+
+    def template_texts(self) -> list[str]:
+        """The literal texts of the chat templates, so that their tokens stay."""
+        texts: list[str] = []
+        for template in self.config.chat_templates(self.folder):
+            texts += TEMPLATE_TAG.sub("\n", template).splitlines()
+            texts += [(a or b).replace("\\n", "\n") for a, b in QUOTED.findall(template)]
+        return [*texts, *ROLES, *(r + "\n" for r in ROLES)] if texts else []
+
+    @cached_property
+    def encoders(self) -> list[Encode]:
+        """One function from texts to ids, without special tokens, truncation or padding."""
+        from tokenizers import Tokenizer
+
+        path = self.folder / NAME
+        tokenizer = Tokenizer.from_buffer(self._raw) if self._raw else Tokenizer.from_file(str(path))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return [lambda texts: [e.ids for e in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]]
+
+    def write(
+        self, out: Path, keeps: Sequence[KeepSet], dropped: frozenset[str], languages: Sequence[Language]
+    ) -> list[str]:
+        """Writes the trimmed tokenizer's files.
+
+        Args:
+            out: An existing folder.
+            keeps: The one KeepSet.
+            dropped: Added tokens that go.
+            languages: The languages that stay.
+
+        Returns:
+            What the user should know.
+        """
+        (keep,) = keeps
+        model = self.model.trimmed(keep)
+        (out / NAME).write_bytes(orjson.dumps(self._trimmed(keep, model, dropped, languages)))
+        self.config.write(out, keep, dropped, languages)
+        notes: list[str] = []
+        if (self.folder / "vocab.txt").is_file():
+            lines = sorted((new, token) for token, new in model["vocab"].items())
+            (out / "vocab.txt").write_text("".join(t + "\n" for _, t in lines), encoding="utf-8")
+        if (self.folder / "merges.txt").is_file():
+            write_json(out / "vocab.json", model["vocab"])
+            merges = (m if isinstance(m, str) else " ".join(m) for m in model["merges"])
+            (out / "merges.txt").write_text("#version: 0.2\n" + "".join(m + "\n" for m in merges), encoding="utf-8")
+        for path in sentencepiece_model.files(self.folder):
+            notes += sentencepiece_model.rewrite_beside(path, out / path.name, self.ids, keep)
+        return notes
+
+    def _trimmed(
+        self, keep: KeepSet, model: dict[str, Any], dropped: frozenset[str], languages: Sequence[Language]
+    ) -> dict[str, Any]:
+        data = {**self.data, "model": model}
+        kept = [t for t in self.data.get("added_tokens", []) if t["content"] not in dropped]
+        data["added_tokens"] = [{**t, "id": keep.new(t["id"])} for t in kept]
+        stand_in = next((t for t in self.added if t not in dropped and is_code_of(t, languages)), None)
+        replaced = {t: stand_in for t in dropped if stand_in and language_code(t)}
+        data["post_processor"] = _post_processor(self.data.get("post_processor"), self.ids, keep, replaced)
+        if self.data.get("padding"):
+            padding = self.data["padding"]
+            data["padding"] = {**padding, "pad_id": keep.new(self.ids[padding["pad_token"]])}
+        return data
+
+
+def _guess_type(model: Mapping[str, Any]) -> str | None:
+    """Old files leave the model's type out."""
+    if "merges" in model:
+        return "BPE"
+    if isinstance(model.get("vocab"), list):
+        return "Unigram"
+    return "WordPiece" if "continuing_subword_prefix" in model else None
+
+
+def _steps(part: Any, key: str) -> list[dict[str, Any]]:
+    """The members of a Sequence, or the one step itself."""
+    if not part:
+        return []
+    return [s for step in part[key] for s in _steps(step, key)] if part.get("type") == "Sequence" else [part]
+
+
+def _is_byte_level(data: Mapping[str, Any]) -> bool:
+    steps = _steps(data.get("pre_tokenizer"), "pretokenizers") + _steps(data.get("normalizer"), "normalizers")
+    return any(step.get("type") == "ByteLevel" for step in steps)
+
+
+def _post_processor_tokens(processor: Any) -> list[str]:
+    tokens: list[str] = []
+    for step in _steps(processor, "processors"):
+        if step["type"] == "TemplateProcessing":
+            tokens += [t for special in step["special_tokens"].values() for t in special["tokens"]]
+        tokens += [step[key][0] for key in ("sep", "cls") if key in step]
+    return tokens
+
+
+def _post_processor(processor: Any, ids: Mapping[str, int], keep: KeepSet, replaced: Mapping[str, str]) -> Any:
+    """The post-processor with new ids; `replaced` says which language token stands in for one that is gone.
+
+    Raises:
+        PolydistillError: It inserts a token that is gone.
+    """
+    if not processor:
+        return processor
+    if processor["type"] == "Sequence":
+        return {**processor, "processors": [_post_processor(p, ids, keep, replaced) for p in processor["processors"]]}
+
+    def entry(token: str) -> tuple[str, int]:
+        token = replaced.get(token, token)
+        if ids[token] not in keep:
+            raise PolydistillError(
+                f"The tokenizer's post-processor inserts {token}, which would be dropped.",
+                "Leave it out of --drop-added, or keep its language with --lang.",
+            )
+        return token, keep.new(ids[token])
+
+    copy = dict(processor)
+    if processor["type"] == "TemplateProcessing":
+        for form in ("single", "pair"):
+            copy[form] = [
+                {"SpecialToken": {**step["SpecialToken"], "id": replaced.get(name, name)}}
+                if "SpecialToken" in step and (name := step["SpecialToken"]["id"])
+                else step
+                for step in processor[form]
+            ]
+        copy["special_tokens"] = {}
+        for name, special in processor["special_tokens"].items():
+            entries = [entry(token) for token in special["tokens"]]
+            new = replaced.get(name, name)
+            copy["special_tokens"][new] = {"id": new, "ids": [i for _, i in entries], "tokens": [t for t, _ in entries]}
+    for key in ("sep", "cls"):
+        if key in processor:
+            copy[key] = list(entry(processor[key][0]))
+    return copy

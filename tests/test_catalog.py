@@ -1,0 +1,423 @@
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+import unicodedata
+from collections import defaultdict
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from polydistill import catalog
+from polydistill.catalog import Arch, Language, Task
+from polydistill.errors import PolydistillError, UsageError
+
+# The languages of XLM-R's pre-training data; its romanised and Zawgyi parts are no further languages.
+XLM_R = """
+af am ar as az be bg bn br bs ca cs cy da de el en eo es et eu fa fi fr fy ga gd gl gu ha he hi hr hu hy id
+is it ja jv ka kk km kn ko ku ky la lo lt lv mg mk ml mn mr ms my ne nl no om or pa pl ps pt ro ru sa sd si
+sk sl so sq sr su sv sw ta te th tl tr ug uk ur uz vi xh yi zh
+"""
+# Names of folders and files in public evaluation sets.
+DATA = (
+    "hau yor quy gn ay qu ha yo ig rw am ur eu fi hr hu ka ko my nl pt ta uk sw ro de es hi ru th tr zh ar el"
+)
+# Prefixes of Unicode character names, by script.
+PREFIXES = {
+    "Arab": ("ARABIC",),
+    "Armn": ("ARMENIAN",),
+    "Beng": ("BENGALI",),
+    "Cyrl": ("CYRILLIC",),
+    "Deva": ("DEVANAGARI",),
+    "Ethi": ("ETHIOPIC",),
+    "Geor": ("GEORGIAN",),
+    "Grek": ("GREEK",),
+    "Gujr": ("GUJARATI",),
+    "Guru": ("GURMUKHI",),
+    "Hans": ("CJK",),
+    "Hant": ("CJK",),
+    "Hebr": ("HEBREW",),
+    "Jpan": ("CJK", "HIRAGANA", "KATAKANA"),
+    "Khmr": ("KHMER",),
+    "Knda": ("KANNADA",),
+    "Kore": ("HANGUL",),
+    "Laoo": ("LAO",),
+    "Latn": ("LATIN",),
+    "Mlym": ("MALAYALAM",),
+    "Mymr": ("MYANMAR",),
+    "Orya": ("ORIYA",),
+    "Sinh": ("SINHALA",),
+    "Taml": ("TAMIL",),
+    "Telu": ("TELUGU",),
+    "Thai": ("THAI",),
+}
+LANGUAGES = catalog.languages()
+
+MINIMAL = """
+code = "xx"
+name = "Exish"
+iso639_3 = "xxx"
+scripts = ["Latn"]
+letters = "a b ch"
+"""
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("code", [*XLM_R.split(), *DATA.split()])
+def test_every_language_that_must_be_there_is_there(code: str) -> None:
+    found = catalog.language(code)
+    assert code in found.aliases
+    assert catalog.language(found.code) == found
+
+
+def test_a_file_is_called_as_its_code() -> None:
+    folder = Path(catalog.__file__).parents[1] / "languages"
+    stems = {path.stem for path in folder.glob("*.toml")}
+    if not stems:
+        pytest.skip("installed without the source tree")
+    assert stems == {entry.code for entry in LANGUAGES}
+    for stem in stems:
+        assert Language.from_toml(folder / f"{stem}.toml").code == stem
+
+
+def test_no_alias_names_two_languages() -> None:
+    owners = defaultdict(set)
+    for entry in LANGUAGES:
+        for alias in entry.aliases:
+            owners[alias.casefold().replace("_", "-")].add(entry.code)
+    assert {alias: codes for alias, codes in owners.items() if len(codes) > 1} == {}
+
+
+@pytest.mark.parametrize(
+    "alias", ["ro", "RO", "ron", "rum", "ron_Latn", "ro_RO", "ro-RO", "Romanian", "română", " ro "]
+)
+def test_every_alias_of_a_language_finds_it(alias: str) -> None:
+    assert catalog.language(alias).code == "ro"
+
+
+@pytest.mark.parametrize(
+    ("alias", "code"),
+    [
+        ("swh_Latn", "sw"),
+        ("zho_Hant", "zh"),
+        ("iw", "he"),
+        ("nob", "no"),
+        ("fil", "tl"),
+        ("Farsi", "fa"),
+        ("en_XX", "en"),
+    ],
+)
+def test_codes_of_other_collections_are_aliases(alias: str, code: str) -> None:
+    assert catalog.language(alias).code == code
+
+
+@pytest.mark.parametrize("entry", LANGUAGES, ids=lambda entry: entry.code)
+def test_a_language_is_well_formed(entry: Language) -> None:
+    assert re.fullmatch("[a-z]{2,3}", entry.code)
+    assert re.fullmatch("[a-z]{3}", entry.iso639_3)
+    assert {entry.code, entry.iso639_3, entry.name, *entry.flores} <= set(entry.aliases)
+    assert entry.scripts and set(entry.scripts) <= set(PREFIXES)
+    for flores in entry.flores:
+        assert re.fullmatch("[a-z]{3}_[A-Z][a-z]{3}", flores)
+    for symbols in (entry.letters, entry.auxiliary, entry.punctuation, entry.digits):
+        assert len(symbols) == len(set(symbols))
+        assert not any(character.isspace() for symbol in symbols for character in symbol)
+    assert all(len(mark) == 1 and not mark.isalpha() for mark in entry.punctuation)
+    assert [unicodedata.digit(digit) for digit in entry.digits] in ([], list(range(10)))
+    for corpus in entry.corpora:
+        assert corpus.dataset == "wikimedia/wikipedia"
+        assert re.fullmatch(r"20231101\.[a-z-]+", corpus.config or "")
+        assert (corpus.split, corpus.column) == ("train", "text")
+
+
+@pytest.mark.parametrize("entry", LANGUAGES, ids=lambda entry: entry.code)
+def test_letters_are_of_the_scripts_and_each_script_has_some(entry: Language) -> None:
+    own = dict.fromkeys(entry.scripts, 0)
+    characters = [
+        c for letter in entry.letters for c in letter if unicodedata.category(c) in ("Ll", "Lo", "Lu")
+    ]
+    for character in characters:
+        for script in own:
+            own[script] += unicodedata.name(character).startswith(PREFIXES[script])
+    assert len(entry.letters) > 15
+    assert all(count > 15 for count in own.values()), own
+    assert sum(any(unicodedata.name(c).startswith(PREFIXES[s]) for s in own) for c in characters) > 0.9 * len(
+        characters
+    )
+
+
+def test_every_language_has_letters_for_its_vowels() -> None:
+    """CLDR lists only the consonants of some; a Latin or Cyrillic alphabet without vowels is a mistake."""
+    for entry in LANGUAGES:
+        plain = {unicodedata.normalize("NFD", letter)[0] for letter in entry.letters}
+        if "Latn" in entry.scripts:
+            assert {"a", "i"} <= plain, entry.code
+        if "Cyrl" in entry.scripts:
+            assert set("аеоу") <= plain, entry.code
+
+
+def test_abugidas_have_their_vowel_signs_among_the_letters() -> None:
+    for code, signs in {"ml": "ാിീുൂൃെേൈൊോൗ്", "hi": "ािीुूेैोौ्", "my": "ာိီုူေ", "ta": "ாிீுூெேைொோௌ்"}.items():
+        assert set(signs) <= set(catalog.language(code).letters), code
+
+
+def test_romanian_has_its_letters_and_their_old_spellings() -> None:
+    romanian = catalog.language("ro")
+    assert set("ăâîșț") <= set(romanian.letters)
+    assert romanian.variants == {"ș": "ş", "Ș": "Ş", "ț": "ţ", "Ț": "Ţ"}
+    assert {"„", "”"} <= set(romanian.punctuation)
+    assert romanian.scripts == ("Latn",) and romanian.wordfreq == "ro"
+
+
+def test_languages_of_two_scripts_have_the_letters_of_both() -> None:
+    assert set("шš") <= set(catalog.language("sr").letters)
+    assert {"ў", "oʻ"} <= set(catalog.language("uz").letters)
+    assert {"国", "國"} <= set(catalog.language("zh").letters)
+
+
+def test_wordfreq_codes_are_those_of_the_library() -> None:
+    wordfreq = pytest.importorskip("wordfreq")
+    known = set(wordfreq.available_languages("small"))
+    given = {entry.wordfreq for entry in LANGUAGES} - {None}
+    assert given == known
+    assert catalog.language("sw").wordfreq is None
+
+
+def test_flores_codes_are_those_of_nllb() -> None:
+    nllb = pytest.importorskip("transformers.models.nllb.tokenization_nllb")
+    given = [flores for entry in LANGUAGES for flores in entry.flores]
+    assert set(given) <= set(nllb.FAIRSEQ_LANGUAGE_CODES)
+    assert len(given) == len(set(given))
+
+
+@pytest.mark.parametrize("wrong", ["rumanian", "romainian", "Romanain"])
+def test_a_misspelt_language_is_suggested(wrong: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        catalog.language(wrong)
+    assert wrong in caught.value.message
+    assert "Did you mean ro (Romanian)" in caught.value.hint
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("wrong", ["xx", "", "../ro", "ro.toml", "/etc/passwd"])
+def test_an_unknown_language_is_refused_with_the_way_out(wrong: str) -> None:
+    with pytest.raises(UsageError, match="Unknown language"):
+        catalog.language(wrong)
+
+
+def test_an_included_folder_adds_a_language(tmp_path: Path) -> None:
+    write(tmp_path / "languages" / "anything.toml", MINIMAL)
+    for name in ("xx", "XXX", "exish"):
+        assert catalog.language(name, [tmp_path]).letters == ("a", "b", "ch")
+    assert [entry.code for entry in catalog.languages([tmp_path])] == sorted(
+        [e.code for e in LANGUAGES] + ["xx"]
+    )
+    with pytest.raises(UsageError):
+        catalog.language("xx")
+
+
+def test_an_included_file_or_flat_folder_adds_too_and_kinds_are_told_apart(tmp_path: Path) -> None:
+    file = write(tmp_path / "exish.toml", MINIMAL)
+    write(tmp_path / "arch.toml", 'model_type = "new"\nname = "New"\nsupports = ["trim"]\n' + VOCABULARY)
+    assert catalog.language("xx", [file]).name == "Exish"
+    assert catalog.language("xx", [str(tmp_path)]).name == "Exish"
+    assert catalog.arch("new", [tmp_path]).name == "New"
+    assert len(catalog.tasks([tmp_path])) == len(catalog.tasks())
+
+
+def test_an_included_language_overrides_what_ships_and_a_later_one_an_earlier(tmp_path: Path) -> None:
+    text = MINIMAL.replace('"xx"', '"ro"').replace('"xxx"', '"ron"')
+    write(tmp_path / "one" / "languages" / "ro.toml", text)
+    write(tmp_path / "two" / "languages" / "ro.toml", text.replace("Exish", "Second"))
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert catalog.language("ro", [one]).name == "Exish"
+    assert catalog.language("rum", [one]).name == "Exish"  # an alias of the shipped file alone
+    assert catalog.language("ro", [one, two]).name == "Second"
+    assert catalog.language("ro").name == "Romanian"
+
+
+def test_an_include_path_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nowhere"):
+        catalog.languages([tmp_path / "nowhere"])
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("code = ", "TOML"),
+        (MINIMAL + 'lettters = "a"', "lettters"),
+        (MINIMAL.replace('code = "xx"', 'code = "xx"\naliases = "x"'), "aliases"),
+        (MINIMAL.replace('"a b ch"', "3"), "letters"),
+        (MINIMAL.replace('name = "Exish"', ""), "name"),
+        (MINIMAL.replace('["Latn"]', "[1]"), "scripts"),
+        (MINIMAL + '[[corpora]]\ndataset = "a/b"\ncolunm = "text"', r"corpora\[0\].colunm"),
+        (MINIMAL + "[variants]\na = 1", "variants.a"),
+        ('title = "what is this"', "neither a language, a task nor an architecture"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_its_name_and_key(tmp_path: Path, text: str, named: str) -> None:
+    write(tmp_path / "broken.toml", text)
+    with pytest.raises(PolydistillError, match=named) as caught:
+        catalog.language("xx", [tmp_path])
+    assert "broken.toml" in caught.value.message
+
+
+def test_a_misspelt_key_is_suggested(tmp_path: Path) -> None:
+    file = write(tmp_path / "broken.toml", MINIMAL + 'lettters = "a"')
+    with pytest.raises(PolydistillError, match="Did you mean 'letters'"):
+        Language.from_toml(file)
+
+
+def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "broken.toml").write_bytes(MINIMAL.replace("Exish", "Română").encode("latin2"))
+    with pytest.raises(PolydistillError, match="is not UTF-8"):
+        Language.from_toml(tmp_path / "broken.toml")
+
+
+def test_letters_may_be_a_list(tmp_path: Path) -> None:
+    file = write(tmp_path / "xx.toml", MINIMAL.replace('"a b ch"', '["a", "b"]'))
+    assert Language.from_toml(file).letters == ("a", "b")
+
+
+@pytest.mark.parametrize("entry", catalog.tasks(), ids=lambda entry: entry.name)
+def test_a_task_is_well_formed(entry: Task) -> None:
+    assert entry.languages and entry.columns
+    for code in [*entry.languages, *entry.local_languages]:
+        assert catalog.language(code).code == code
+    assert set(entry.splits) <= {"train", "dev", "test"} and "test" in entry.splits
+    assert entry.local is not None and {"{lang}", "{split}"} <= set(re.findall(r"{\w+}", entry.local))
+    assert entry.licence and entry.citation and entry.url
+    types = {label.split("-")[-1] for label in entry.labels}
+    assert set(entry.not_scored) <= types
+
+
+def test_the_first_four_tasks_ship() -> None:
+    assert {"xnli", "wikiann", "masakhaner", "xquad"} <= {entry.name for entry in catalog.tasks()}
+    assert catalog.task("XNLI").labels == ("entailment", "neutral", "contradiction")
+    assert catalog.task("masakhaner").local_languages["ha"] == "hau"
+    with pytest.raises(UsageError, match="Did you mean xnli"):
+        catalog.task("xnly")
+
+
+VOCABULARY = """
+[[vocabulary]]
+suffix = "word_embeddings.weight"
+role = "embedding"
+[[vocabulary]]
+suffix = "cls.decoder.weight"
+axis = 1
+role = "head"
+"""
+
+
+def test_an_architecture_finds_its_vocabulary_tensors(tmp_path: Path) -> None:
+    header = 'model_type = "new"\nname = "New"\nsupports = ["trim"]\n'
+    layers = '[layers]\npath = "encoder.layer"\ncount_key = "n"\n'
+    layers += '[attention]\nfused = "attn"\nfused_order = "qkv"\n'
+    new = Arch.from_toml(write(tmp_path / "new.toml", header + VOCABULARY + layers))
+    found = new.vocabulary_tensor("bert.word_embeddings.weight")
+    assert found is not None and (found.axis, found.role) == (0, "embedding")
+    head = new.vocabulary_tensor("cls.decoder.weight")
+    assert head is not None and (head.axis, head.role) == (1, "head")
+    assert new.vocabulary_tensor("bert.my_word_embeddings.weight") is None
+    assert new.rows_keys == ("vocab_size",)
+    assert new.layers is not None and not new.layers.shared
+    assert new.attention is not None and new.attention.query is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ('"head"', '"heads"', "role"),
+        ("axis = 1", "axis = true", "axis"),
+        ("axis = 1", "axis = -1", "axis"),
+        ('["trim"]', '["trimm"]', "trimm"),
+        (VOCABULARY, "", "vocabulary"),
+        (VOCABULARY, VOCABULARY + '[attention]\nquery = "q"\n', "attention.query"),
+        (VOCABULARY, VOCABULARY + '[layers]\npath = "q"\n', "layers.count_key"),
+    ],
+)
+def test_a_wrong_architecture_is_refused(tmp_path: Path, old: str, new: str, named: str) -> None:
+    text = 'model_type = "new"\nname = "New"\nsupports = ["trim"]\n' + VOCABULARY
+    assert old in text
+    with pytest.raises(PolydistillError, match=named) as caught:
+        Arch.from_toml(write(tmp_path / "broken.toml", text.replace(old, new)))
+    assert "broken.toml" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "symbols"),
+    [
+        ("[a-d f]", ["a", "b", "c", "d", "f"]),
+        ("[a {ch} áà {cʼh}]", ["a", "ch", "á", "à", "cʼh"]),
+        (r"[\- \u200C \: \[ \] \{ \\ ']", ["-", "\u200c", ":", "[", "]", "{", "\\", "'"]),
+        (r"[\u0905-\u0907 {\u0061 b}]", ["अ", "आ", "इ", "ab"]),
+        ("[a a]", ["a"]),
+        ("[]", []),
+    ],
+)
+def test_the_generator_reads_sets_of_characters(text: str, symbols: list[str]) -> None:
+    assert generator().unicode_set(text) == symbols
+
+
+@pytest.mark.parametrize("text", ["a-z", "[a[b]]", "[^a]", "[a & b]"])
+def test_the_generator_refuses_sets_that_it_does_not_understand(text: str) -> None:
+    with pytest.raises(ValueError, match=r"Set|sets"):
+        generator().unicode_set(text)
+
+
+def test_what_the_generator_writes_reads_back(tmp_path: Path) -> None:
+    make = generator()
+    given = catalog.language("fa")
+    values = {name: getattr(given, name) for name in ("code", "name", "native_name", "iso639_3", "variants")}
+    values |= {name: list(getattr(given, name)) for name in ("scripts", "flores", "letters", "auxiliary")}
+    values |= {"aliases": ['say "x"\\'], "punctuation": ['"', "\\", "'"] * 40, "digits": list(given.digits)}
+    values |= {"wordfreq": None, "qa_normaliser": None, "corpora": [{"dataset": "a/b", "config": "c"}]}
+    read = Language.from_toml(write(tmp_path / "fa.toml", make.as_toml(values)))
+    assert (read.letters, read.auxiliary, read.variants) == (given.letters, given.auxiliary, given.variants)
+    assert read.punctuation == ('"', "\\", "'") * 40 and 'say "x"\\' in read.aliases
+    assert read.corpora == (catalog.Corpus("a/b", "c"),)
+
+
+def generator() -> ModuleType:
+    path = Path(__file__).parents[1] / "scripts" / "make_languages.py"
+    spec = importlib.util.spec_from_file_location("make_languages", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_an_unknown_architecture_says_what_is_close_and_how_one_is_added(tmp_path: Path) -> None:
+    with pytest.raises(PolydistillError) as caught:
+        catalog.arch("bertt")
+    assert caught.value.exit_code == 1
+    assert "bert" in caught.value.hint.split(";")[0]
+    assert "polydistill ls architectures" in caught.value.hint and "--include-path" in caught.value.hint
+
+
+def test_one_language_loads_fast_and_alone() -> None:
+    """In a fresh process: nothing heavy is imported, no other language is read, and it takes under 50 ms."""
+    code = """
+import time
+start = time.perf_counter()
+from polydistill import catalog
+romanian = catalog.language("ro")
+seconds = time.perf_counter() - start
+import sys
+heavy = {"numpy", "torch", "transformers", "datasets", "difflib"} & set(sys.modules)
+assert not heavy, heavy
+assert catalog._shipped.cache_info().currsize == 0
+print(seconds)
+"""
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True) for _ in range(3)]
+    assert all(run.returncode == 0 for run in runs), runs[0].stderr
+    assert min(float(run.stdout) for run in runs) < 0.05
