@@ -17,7 +17,9 @@ from polydistill.vocab.counts import TokenCounts
 __all__ = ["count", "diff", "info", "trim", "trim_objects"]
 
 
-def trim(model: str = DEFAULT_MODEL, *, languages: Sequence[str], progress: Progress = SILENT, **options: Any) -> TrimResult:
+def trim(
+    model: str = DEFAULT_MODEL, *, languages: Sequence[str], progress: Progress = SILENT, **options: Any
+) -> TrimResult:
     """Trims a model's vocabulary to some languages.
 
     Args:

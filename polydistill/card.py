@@ -28,11 +28,11 @@ def write_card(record: RunRecord, folder: Path) -> None:
 def card(record: RunRecord) -> str:
     """The model card: metadata, sizes, what was kept, what was lost, how it was made."""
     result = record.result
-    name = record.source["name"]
+    name, languages = _shared(record.source["name"]), ", ".join(result["languages"])
     parts = [
         _metadata(record),
-        f"# {Path(name).name} trimmed to {', '.join(result['languages'])}",
-        f"The vocabulary of `{_plain(record.source['source'])}` cut down to what {', '.join(result['languages'])} needs, "
+        f"# {_plain(Path(name).name)} trimmed to {languages}",
+        f"The vocabulary of `{_plain(_shared(record.source['source']))}` cut down to what {languages} needs, "
         "by [polydistill](https://pypi.org/project/polydistill/). The rows that stay are the original's, bit for bit"
         + ("." if record.config["dtype"] == "keep" else f", converted to {record.config['dtype']}."),
         "## Size",
@@ -51,6 +51,14 @@ def card(record: RunRecord) -> str:
 def _plain(text: Any) -> str:
     """One line without characters that mean something in Markdown or YAML."""
     return "".join(c for c in str(text) if c.isprintable() and c not in "`<>|[]")[:300]
+
+
+def _shared(value: Any) -> Any:
+    """A value without the folders of the machine on which it was given: of an absolute path the name is left."""
+    if isinstance(value, list):
+        return [_shared(v) for v in value]
+    prefix, equals, path = value.rpartition("=") if isinstance(value, str) else ("", "", value)
+    return prefix + equals + Path(path).name if isinstance(path, str) and Path(path).is_absolute() else value
 
 
 def _metadata(record: RunRecord) -> str:
@@ -100,9 +108,10 @@ def _kept(result: dict[str, Any]) -> str:
 
 
 def _made(record: RunRecord) -> str:
-    shown = {k: v for k, v in record.config.items() if v not in (None, [], False)}
+    shown = {k: _shared(v) for k, v in record.config.items() if v not in (None, [], False)}
     texts = [
-        f"- {t['language']}: {_plain(t['where'])}, {t['lines']:,} lines, {human_bytes(t['bytes'])}, sha256 `{t['sha256']}`"
+        f"- {t['language']}: {_plain(_shared(t['where']))}, {t['lines']:,} lines, {human_bytes(t['bytes'])}, "
+        f"sha256 `{t['sha256']}`"
         for t in record.texts
     ]
     used = ", ".join(f"{k} {v}" for k, v in record.versions.items())

@@ -38,9 +38,7 @@ class _Table:
         try:
             return cls(tomllib.loads(path.read_bytes().decode("utf-8")), str(path))
         except UnicodeDecodeError as error:
-            raise PolydistillError(
-                f"{path} is not UTF-8 text ({error.reason}).", "Save it as UTF-8."
-            ) from None
+            raise PolydistillError(f"{path} is not UTF-8 text ({error.reason}).", "Save it as UTF-8.") from None
         except tomllib.TOMLDecodeError as error:
             raise PolydistillError(f"{path} is not valid TOML: {error}.", "Mend that line.") from None
         except OSError as error:
@@ -368,9 +366,7 @@ class Arch:
             if capability not in CAPABILITIES:
                 raise table.refuse("supports", f"has '{capability}'", f"Known are {', '.join(CAPABILITIES)}.")
         if not arch.vocabulary:
-            raise table.refuse(
-                "vocabulary", "is missing", "Add a [[vocabulary]] section for each such tensor."
-            )
+            raise table.refuse("vocabulary", "is missing", "Add a [[vocabulary]] section for each such tensor.")
         return arch
 
     def vocabulary_tensor(self, name: str) -> VocabularyTensor | None:
@@ -414,9 +410,7 @@ def _attention(table: _Table | None) -> Attention | None:
     if attention.fused is None and None in separate:
         raise table.refuse("query", "must come with key and value", "Or give fused and fused_order instead.")
     if attention.fused is not None and (attention.fused_order is None or any(separate)):
-        raise table.refuse(
-            "fused", "must come with fused_order alone", "Or give query, key and value instead."
-        )
+        raise table.refuse("fused", "must come with fused_order alone", "Or give query, key and value instead.")
     return attention
 
 
@@ -443,9 +437,7 @@ _SHELVES: tuple[_Shelf[Any], ...] = (_LANGUAGES, _TASKS, _ARCHITECTURES)
 
 
 def _toml_files(folder: Traversable) -> list[Traversable]:
-    return sorted(
-        (file for file in folder.iterdir() if file.name.endswith(".toml")), key=lambda file: file.name
-    )
+    return sorted((file for file in folder.iterdir() if file.name.endswith(".toml")), key=lambda file: file.name)
 
 
 @cache
@@ -538,9 +530,7 @@ def language(code: str, include: Sequence[str | Path] = ()) -> Language:
 def _unknown_language(code: str, close: list[Language]) -> UsageError:
     names = list(dict.fromkeys(f"{entry.code} ({entry.name})" for entry in close))
     listed = "`polydistill ls languages` lists them all"
-    hint = (
-        f"Did you mean {' or '.join(names)}? {listed}." if names else f"{listed}; one TOML file adds another."
-    )
+    hint = f"Did you mean {' or '.join(names)}? {listed}." if names else f"{listed}; one TOML file adds another."
     return UsageError(f"Unknown language '{code}'.", hint)
 
 

@@ -16,10 +16,7 @@ from polydistill.record import RunRecord
 from polydistill.refs import ModelRef, resolve
 from polydistill.trimming import Source
 from polydistill.vocab import Vocabulary
-from polydistill.vocab.bpe import byte_alphabet
 from polydistill.vocab.counts import fertility
-from polydistill.vocab.tokenizer_json import TokenizerJson
-from polydistill.vocab.unigram import BYTE_PIECES
 
 LINES = 20_000
 EXAMPLES = 10
@@ -58,7 +55,9 @@ class InfoReport:
         return {"command": "info", **asdict(self)}
 
 
-def info(model: str, texts: Sequence[str] = (), include: Sequence[Path] = (), progress: Progress = SILENT) -> InfoReport:
+def info(
+    model: str, texts: Sequence[str] = (), include: Sequence[Path] = (), progress: Progress = SILENT
+) -> InfoReport:
     """Describes a model without building it.
 
     Args:
@@ -100,7 +99,8 @@ def read_lines(text: str) -> list[str]:
 
 def _measure(vocabulary: Vocabulary, text: str, tokens: int) -> dict[str, float]:
     space = vocabulary.spaces[0]
-    measured = fertility(space.encoders[0], read_lines(text), unknown_ids(vocabulary))
+    unknown = frozenset(space.ids[t] for t in vocabulary.unknown() if t in space.ids)
+    measured = fertility(space.encoders[0], read_lines(text), unknown)
     return {
         "words": measured.words,
         "tokens": measured.tokens,
@@ -108,19 +108,6 @@ def _measure(vocabulary: Vocabulary, text: str, tokens: int) -> dict[str, float]
         "unknown_rate": measured.unknown_rate,
         "vocabulary_in_use": measured.types / tokens,
     }
-
-
-def unknown_ids(vocabulary: Vocabulary) -> frozenset[int]:
-    """Ids that stand for what the vocabulary cannot write: the unknown token, and bytes that are no character."""
-    ids = vocabulary.spaces[0].ids
-    if isinstance(vocabulary, TokenizerJson):
-        found = {i for i, reason in vocabulary.model.required().items() if reason == "special"}
-    else:
-        found = {ids[vocabulary.spaces[0].unk]}
-    byte_level = isinstance(vocabulary, TokenizerJson) and getattr(vocabulary.model, "byte_level", False)
-    if byte_level:
-        return frozenset(ids[c] for b, c in byte_alphabet().items() if b >= 0x80 and c in ids)
-    return frozenset(found | {ids[b] for b in BYTE_PIECES if b in ids})
 
 
 @dataclass(frozen=True)

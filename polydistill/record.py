@@ -76,10 +76,14 @@ class RunRecord:
         try:
             data = orjson.loads(path.read_bytes())
             data.pop("polydistill")
-            scores = [Score(**{**s, "interval": tuple(s["interval"]) if s["interval"] else None}) for s in data.pop("scores")]
+            scores = [
+                Score(**{**s, "interval": tuple(s["interval"]) if s["interval"] else None}) for s in data.pop("scores")
+            ]
             return cls(**data, scores=scores)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise PolydistillError(f"{path} is not a polydistill record ({error}).", "Remove it, or trim again.") from error
+            raise PolydistillError(
+                f"{path} is not a polydistill record ({error}).", "Remove it, or trim again."
+            ) from error
 
     def lineage(self) -> list[Mapping[str, Any]]:
         """This record and those it descends from, newest first, as plain objects."""

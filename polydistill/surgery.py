@@ -67,9 +67,9 @@ def plan_cuts(checkpoint: Checkpoint, arch: Arch, keeps: Sequence[KeepSet], rows
         if spec is None:
             continue
         space = spec.space if len(keeps) > 1 else 0
-        if spec.axis >= len(tensor.shape) or tensor.shape[spec.axis] < keeps[space].ids[-1] + 1:
+        if spec.axis >= len(tensor.shape) or tensor.shape[spec.axis] < keeps[space].ids.max() + 1:
             raise PolydistillError(
-                f"{name} has the shape {list(tensor.shape)}, too small for a vocabulary of {keeps[space].size:,} tokens.",
+                f"{name} has the shape {list(tensor.shape)}, too small for {keeps[space].size:,} tokens.",
                 "The tokenizer does not belong to these weights.",
             )
         cuts[name] = Cut(spec, keeps[space], rows[space])

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from polydistill import config_ids, surgery
 from polydistill.catalog import Arch, Language, arch
 from polydistill.checkpoint import PICKLE_SUFFIXES, Checkpoint, copy_file
@@ -16,7 +18,7 @@ from polydistill.progress import SILENT, Progress
 from polydistill.refs import ResolvedModel, model_folder
 from polydistill.vocab import OWNED_NAMES, Vocabulary, open_vocabulary, sentencepiece_model
 from polydistill.vocab.counts import TokenCounts
-from polydistill.vocab.keep import Evidence, KeepRule, KeepSet, select
+from polydistill.vocab.keep import Evidence, IdSpace, KeepRule, KeepSet, select
 from polydistill.vocab.letters import required_letters
 from polydistill.vocab.smoothing import expected_counts, surfaces_of
 from polydistill.vocab.tokenizer_config import matching, read_json, write_json
@@ -71,9 +73,7 @@ class Source:
             raise PolydistillError(
                 f"{architecture.name} models cannot be trimmed.", "See `polydistill ls architectures`."
             )
-        return cls(
-            resolved, resolved.folder, model, architecture, open_vocabulary(model), Checkpoint.open(model)
-        )
+        return cls(resolved, resolved.folder, model, architecture, open_vocabulary(model), Checkpoint.open(model))
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -87,10 +87,10 @@ class Source:
 
     @property
     def rows(self) -> int:
-        """Rows of the embedding matrix (of the first one, where there are two)."""
+        """Rows of the embedding matrix (of the source's, where there are two)."""
         for name, tensor in self.checkpoint.tensors.items():
             spec = self.arch.vocabulary_tensor(name)
-            if spec and spec.role == "embedding":
+            if spec and spec.role == "embedding" and spec.space == 0:
                 return tensor.shape[spec.axis]
         raise PolydistillError(
             f"{self.model} has none of the embedding tensors that a {self.arch.name} model has.",
@@ -140,6 +140,7 @@ class TrimPlan:
         rows: The number of rows of each afterwards.
         dropped: Added tokens that go.
         coverage: Language -> share of its counted token occurrences that is kept.
+        expected_coverage: Language -> share to be expected of new text of the same kind.
     """
 
     source: Source
@@ -148,6 +149,7 @@ class TrimPlan:
     rows: tuple[int, ...]
     dropped: frozenset[str]
     coverage: dict[str, float] = field(hash=False)
+    expected_coverage: dict[str, float] = field(hash=False)
 
     @cached_property
     def cuts(self) -> dict[str, surgery.Cut]:
@@ -176,30 +178,51 @@ def plan(source: Source, counts: TokenCounts, wishes: Wishes) -> TrimPlan:
         UsageError: The wishes cannot be fulfilled.
     """
     vocabulary, rule = source.vocabulary, wishes.rule
+    spaces: Sequence[IdSpace] = vocabulary.spaces
     dropped = _dropped(vocabulary, wishes)
     requests = _requested(vocabulary, wishes.keep_tokens)
-    evidence = [_evidence(space, counts, wishes) for space in vocabulary.spaces]
-    required = [
-        _required(source, i, counts, wishes, requests if i == 0 else {}) for i in range(len(vocabulary.spaces))
-    ]
-    unwanted = [frozenset(space.ids[t] for t in dropped if t in space.ids) for space in vocabulary.spaces]
+    evidence = [_evidence(space, counts, wishes) for space in spaces]
+    required = [_required(source, i, counts, wishes, requests if i == 0 else {}) for i in range(len(spaces))]
+    unwanted = [frozenset(space.ids[t] for t in dropped if t in space.ids) for space in spaces]
 
     def choose(rule: KeepRule) -> tuple[KeepSet, ...]:
-        parts = zip(vocabulary.spaces, required, evidence, unwanted, strict=True)
+        parts = zip(spaces, required, evidence, unwanted, strict=True)
         return tuple(select(space, needs, texts, rule, gone) for space, needs, texts, gone in parts)
 
     keeps = choose(rule)
-    if len(keeps) > 1 and len({len(k) for k in keeps}) > 1:
-        # One pad id serves both vocabularies of a Marian model and stands at the end of each: they get one length.
-        keeps = choose(KeepRule(vocab_size=max(map(len, keeps))))
+    if len(keeps) > 1:
+        # One pad id serves both vocabularies of a Marian model: they get one length, with it at the end of each.
+        if len({len(k) for k in keeps}) > 1:
+            keeps = choose(KeepRule(vocab_size=max(map(len, keeps))))
+        keeps = _pad_last(vocabulary, keeps)
     multiple = wishes.pad_to_multiple
     rows = tuple(-(-len(keep) // multiple) * multiple for keep in keeps)
-    coverage = {e.language: _coverage(keeps[0], e) for e in evidence[0]}
-    return TrimPlan(source, wishes.languages, keeps, rows, dropped, coverage)
+    coverage = {e.language: _share(keeps[0], e.counts) for e in evidence[0]}
+    expected = {e.language: _share(keeps[0], e.expected) for e in evidence[0]}
+    return TrimPlan(source, wishes.languages, keeps, rows, dropped, coverage, expected)
 
 
-def _coverage(keep: KeepSet, evidence: Evidence) -> float:
-    return float(evidence.counts[keep.ids].sum() / evidence.total) if evidence.total else 0.0
+def _pad_last(vocabulary: Vocabulary, keeps: Sequence[KeepSet]) -> tuple[KeepSet, ...]:
+    """Two vocabularies, with the padding token at the end of both.
+
+    Raises:
+        PolydistillError: Another special token does not have one id in both.
+    """
+    spaces: Sequence[IdSpace] = vocabulary.spaces
+    named = {t: role for t, role in vocabulary.config.named().items() if all(t in space.ids for space in spaces)}
+    for token in (t for t, role in named.items() if role == "pad_token"):
+        keeps = [keep.with_last(space.ids[token]) for space, keep in zip(spaces, keeps, strict=True)]
+    for token in named:
+        if len({keep.new(space.ids[token]) for space, keep in zip(spaces, keeps, strict=True)}) > 1:
+            raise PolydistillError(
+                f"{token} would not have the same id in the source's and the target's vocabulary.",
+                "Please report this with the model's name; nothing was written.",
+            )
+    return tuple(keeps)
+
+
+def _share(keep: KeepSet, counts: np.ndarray) -> float:
+    return float(counts[keep.ids].sum() / counts.sum()) if counts.any() else 0.0
 
 
 def _dropped(vocabulary: Vocabulary, wishes: Wishes) -> frozenset[str]:
@@ -227,8 +250,8 @@ def _requested(vocabulary: Vocabulary, tokens: Sequence[str]) -> dict[int, str]:
     return found
 
 
-def _evidence(space: Any, counts: TokenCounts, wishes: Wishes) -> list[Evidence]:
-    surfaces = surfaces_of(_tokens(space))
+def _evidence(space: IdSpace, counts: TokenCounts, wishes: Wishes) -> list[Evidence]:
+    surfaces = surfaces_of(space.tokens)
     found = []
     for language in wishes.languages:
         text = counts.languages[language.code]
@@ -236,13 +259,6 @@ def _evidence(space: Any, counts: TokenCounts, wishes: Wishes) -> list[Evidence]
         expected = expected_counts(surfaces, text.words, seen, seed=wishes.seed)
         found.append(Evidence(language.code, seen, expected, wishes.weights.get(language.code, 1.0)))
     return found
-
-
-def _tokens(space: Any) -> list[str]:
-    tokens = [""] * space.size
-    for token, i in space.ids.items():
-        tokens[i] = token
-    return tokens
 
 
 def _required(
@@ -317,5 +333,3 @@ def _copy_rest(source: Source, out: Path) -> None:
             continue
         if path.suffix not in LEFT_OUT_SUFFIXES and path.parent.resolve().is_relative_to(source.folder.resolve()):
             copy_file(path, out / inside)
-
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,7 @@ import numpy as np
 from polydistill.errors import PolydistillError
 from polydistill.progress import SILENT, Progress
 from polydistill.trimming import TrimPlan
-from polydistill.vocab.bpe import byte_alphabet
 from polydistill.vocab.counts import Fertility, fertility
-from polydistill.vocab.unigram import BYTE_PIECES
 
 MAX_TOKENS = 128
 MODEL_SENTENCES = 32
@@ -86,18 +85,6 @@ def encode(tokenizer: Any, texts: list[str], **options: Any) -> list[list[int]]:
     return tokenizer(texts, add_special_tokens=False, verbose=False, **options)["input_ids"] if texts else []
 
 
-def unknown_ids(tokenizer: Any) -> frozenset[int]:
-    """Ids that stand for what the vocabulary cannot write: the unknown token and single bytes."""
-    vocabulary = tokenizer.get_vocab()
-    found = {vocabulary[b] for b in BYTE_PIECES if b in vocabulary}
-    alphabet = [c for b, c in byte_alphabet().items() if b >= 0x80]
-    if "Ġ" in vocabulary:
-        found |= {vocabulary[c] for c in alphabet if c in vocabulary}
-    if tokenizer.unk_token_id is not None and "Ġ" not in vocabulary:
-        found.add(tokenizer.unk_token_id)
-    return frozenset(found)
-
-
 def verify(
     plan: TrimPlan,
     folder: Path,
@@ -146,13 +133,18 @@ def verify(
                 f"Verification failed: outputs differ by up to {difference:.3g}.",
                 "Please report this with the model's name; nothing was written.",
             )
+    unknown = source.vocabulary.unknown()
+    measured = [
+        fertility(partial(encode, tokenizer), list(lines), frozenset(ids[t] for t in unknown if t in ids))
+        for tokenizer, ids in ((old, old.get_vocab()), (new, new.get_vocab()))
+    ]
     return Verification(
         len(lines),
         sum(identical),
         sum(covered),
         difference,
-        fertility(lambda texts: encode(old, texts), list(lines), unknown_ids(old)),
-        fertility(lambda texts: encode(new, texts), list(lines), unknown_ids(new)),
+        measured[0],
+        measured[1],
         held_out,
     )
 

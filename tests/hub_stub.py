@@ -1,6 +1,6 @@
 """A stand-in of the Hub on the loopback interface, which serves local folders as models and data sets.
 
-The Hub's client reads HF_ENDPOINT when it is imported, so what talks to the stub runs in a process of its own: see `run`.
+The Hub's client reads HF_ENDPOINT when it is imported, so what talks to the stub runs in its own process: see `run`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -16,10 +17,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-_API = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|paths-info|refs)(?:/([^/]+))?)?(?:/.*)?")
+_API = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|paths-info|refs)(?:/([^/]+))?)?(?:/(.*))?")
 _FILE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
 
@@ -72,6 +73,13 @@ def run(code: str, *, endpoint: str, home: Path, **environment: str) -> Any:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+def refusing() -> str:
+    """An endpoint that nothing listens on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
 def _handler(stub: HubStub) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -112,17 +120,22 @@ def _handler(stub: HubStub) -> type[BaseHTTPRequestHandler]:
             return None
 
         def api(self, match: re.Match[str], body: bytes) -> None:
-            kind, name, what, revision = match.groups()
+            kind, name, what, revision, inner = match.groups()
             folder = self.folder(kind, name, revision or "main")
             if folder is None:
                 return
-            files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-            entries = [entry(folder, path) for path in files]
+            entries = [entry(folder, path) for path in sorted(folder.rglob("*"))]
             if what == "tree":
-                self.send(json.dumps(entries).encode())
+                recursive = "recursive=true" in self.path.lower()
+                place = folder / (inner or "")
+                if not place.is_dir():
+                    self.refuse(404, "EntryNotFound")
+                    return
+                found = place.rglob("*") if recursive else place.iterdir()
+                self.send(json.dumps([entry(folder, path) for path in sorted(found)]).encode())
             elif what == "paths-info":
-                wanted = re.findall(r'"([^"]*)"', body.decode()) + unquote(body.decode()).split("paths=")
-                self.send(json.dumps([e for e in entries if e["path"] in {w.strip("&") for w in wanted}]).encode())
+                wanted = parse_qs(body.decode()).get("paths", [])
+                self.send(json.dumps([e for e in entries if e["path"] in wanted]).encode())
             else:
                 info = {
                     "_id": "0",
@@ -135,7 +148,7 @@ def _handler(stub: HubStub) -> type[BaseHTTPRequestHandler]:
                     "tags": [],
                     "downloads": 0,
                     "likes": 0,
-                    "siblings": [{"rfilename": e["path"]} for e in entries],
+                    "siblings": [{"rfilename": e["path"]} for e in entries if e["type"] == "file"],
                 }
                 self.send(json.dumps(info).encode())
 
@@ -175,6 +188,7 @@ def _handler(stub: HubStub) -> type[BaseHTTPRequestHandler]:
 
 
 def entry(folder: Path, path: Path) -> dict[str, Any]:
-    data = path.read_bytes()
-    oid = hashlib.sha1(data).hexdigest()
-    return {"type": "file", "oid": oid, "size": len(data), "path": path.relative_to(folder).as_posix()}
+    name = path.relative_to(folder).as_posix()
+    data = b"" if path.is_dir() else path.read_bytes()
+    oid = hashlib.sha1(name.encode() + data).hexdigest()
+    return {"type": "directory" if path.is_dir() else "file", "oid": oid, "size": len(data), "path": name}

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hub_stub import COMMIT, HubStub, refusing, run
 
 from polydistill import modelfolder
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.refs import ModelRef, check_folder, is_network_error, model_folder, resolve, wanted_files
-from tests.hub_stub import COMMIT, HubStub, run
 
 RESOLVE = """
 import json, time
@@ -26,7 +26,8 @@ from polydistill.refs import ModelRef, resolve
 lines, start = [], time.monotonic()
 try:
     found = resolve(ModelRef.parse(NAME), progress=lines.append)
-    out = dict(folder=str(found.folder), source=found.source, revision=found.revision, licence=found.licence, note=found.note)
+    out = dict(folder=str(found.folder), source=found.source, revision=found.revision)
+    out |= dict(licence=found.licence, note=found.note)
 except PolydistillError as error:
     out = dict(error=error.message, hint=error.hint)
 print(json.dumps({**out, "lines": lines, "seconds": time.monotonic() - start}))
@@ -99,7 +100,7 @@ def test_parse_refuses(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_parse_names_a_near_folder_and_refuses_files(tmp_path: Path) -> None:
     write_model(tmp_path / "my-model")
-    with pytest.raises(UsageError, match="Did you mean .*my-model"):
+    with pytest.raises(UsageError, match=r"Did you mean .*my-model"):
         ModelRef.parse(str(tmp_path / "my-modle"))
     with pytest.raises(UsageError, match="is a file"):
         ModelRef.parse(str(tmp_path / "my-model" / "config.json"))
@@ -274,13 +275,6 @@ def test_hub_model_with_only_a_pickle_is_refused_before_anything_is_fetched(hub:
     assert not hub.fetched()
 
 
-def refusing() -> str:
-    """An endpoint that nothing listens on."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{taken.getsockname()[1]}"
-
-
 def test_no_network_is_noticed_quickly(tmp_path: Path) -> None:
     found = resolve_in_process("org/model", refusing(), tmp_path)
     assert "out of reach" in found["error"]
@@ -332,7 +326,7 @@ def test_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(refs, "_from_hub", full)
-    with pytest.raises(PolydistillError, match="disk is full.*HF_HOME"):
+    with pytest.raises(PolydistillError, match=r"disk is full.*HF_HOME"):
         resolve(ModelRef("org/model"))
 
 

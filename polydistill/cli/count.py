@@ -45,7 +45,9 @@ def command(
 
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
     if output.exists() and not overwrite:
-        raise PolydistillError(f"{output} exists already and was left as it is.", "Choose another -o, or add --overwrite.")
+        raise PolydistillError(
+            f"{output} exists already and was left as it is.", "Choose another -o, or add --overwrite."
+        )
     counts = count(
         model, languages=lang, corpus=corpus, limit=limit, seed=seed, include_path=include_path, progress=console
     )

@@ -34,11 +34,17 @@ def table(report: DiffReport) -> str:
     lost = report.lost / max(report.tokens, 1)
     lines = [
         f"{report.identical:,} of {report.sentences:,} sentences ({share:.1%}) tokenize identically; "
-        f"{report.lost:,} of {report.tokens:,} token occurrences ({lost:.3%}) are of {len(report.lost_tokens):,} lost tokens."
+        f"{report.lost:,} of {report.tokens:,} token occurrences ({lost:.3%}) are of {len(report.lost_tokens):,} "
+        "lost tokens."
     ]
     if report.lost_tokens:
         rows = [["lost token", "times"]] + [[t, f"{n:,}"] for t, n in list(report.lost_tokens.items())[:SHOWN_TOKENS]]
         lines += ["", columns(rows, right=(1,))]
     for example in report.examples[:SHOWN_EXAMPLES]:
-        lines += ["", example["text"], "  before  " + " ".join(example["before"]), "  after   " + " ".join(example["after"])]
+        lines += [
+            "",
+            example["text"],
+            "  before  " + " ".join(example["before"]),
+            "  after   " + " ".join(example["after"]),
+        ]
     return "\n".join(lines)

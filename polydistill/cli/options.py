@@ -85,9 +85,9 @@ def _option(field: Any, hint: Any) -> Callable[[Function], Function]:
     kind, multiple = _value_type(hint)
     meta = field.metadata
     flags = meta["flags"] or ("--" + field.name.replace("_", "-"),)
-    options: dict[str, Any] = {
-        "help": meta["help"], "section": meta["section"], "default": None if multiple else field.default, "cls": SectionedOption,
-    }  # fmt: skip
+    default = None if multiple else field.default
+    options: dict[str, Any] = {"help": meta["help"], "section": meta["section"], "default": default}
+    options["cls"] = SectionedOption
     if kind is bool:
         options.update(is_flag=True, show_default="/" in flags[0])
     else:
@@ -151,7 +151,11 @@ def _converted(value: Any, hint: Any, where: str) -> Any:
         raise UsageError(f"{where} takes one value.", "")
     converted = []
     for item in values:
-        fits = isinstance(item, str) if kind in (str, Path) else isinstance(item, kind) or (kind is float and type(item) is int)
+        fits = (
+            isinstance(item, str)
+            if kind in (str, Path)
+            else isinstance(item, kind) or (kind is float and type(item) is int)
+        )
         if not fits or (kind is int and isinstance(item, bool)):
             raise UsageError(f"{where} must be {kind.__name__}, not {item!r}.", "")
         converted.append(Path(item) if kind is Path else item)

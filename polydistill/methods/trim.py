@@ -1,4 +1,4 @@
-"""`polydistill trim`: text -> counts -> tokens kept -> tokenizer and weights cut -> verified -> folder, record, card."""
+"""`polydistill trim`: text -> counts -> tokens kept -> tokenizer and weights cut -> verified -> record and card."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from polydistill import surgery
@@ -40,7 +41,9 @@ class TrimConfig:
     """
 
     model: str = setting(DEFAULT_MODEL, "Folder, org/name or org/name@revision.", "Model", metavar="M")
-    lang: tuple[str, ...] = setting((), "Language to keep: any code or name. Repeat for several.", "Text", metavar="LANG")
+    lang: tuple[str, ...] = setting(
+        (), "Language to keep: any code or name. Repeat for several.", "Text", metavar="LANG"
+    )
     corpus: tuple[str, ...] = setting(
         (),
         "Text of the language: txt, jsonl, csv, tsv or parquet (also .gz), a file, folder, glob, or a Hub data set "
@@ -55,7 +58,10 @@ class TrimConfig:
     )
     save_counts: Path | None = setting(None, "Save the counts here.", "Text", metavar="FILE")
     coverage: float | None = setting(
-        None, "Keep the tokens that make up this share of each language's text. [default: 0.9999]", "Size", metavar="SHARE"
+        None,
+        "Keep the tokens that make up this share of each language's text. [default: 0.9999]",
+        "Size",
+        metavar="SHARE",
     )
     vocab_size: int | None = setting(None, "Keep exactly this many tokens.", "Size", metavar="N")
     min_count: int | None = setting(None, "Keep every token seen at least this often.", "Size", metavar="N")
@@ -73,12 +79,14 @@ class TrimConfig:
     verify_text: str | None = setting(
         None, "Text to verify on. [default: lines of the corpus that were not counted]", "Verification", metavar="PATH"
     )
-    verify: bool = setting(
-        True, "Compare with the original model.", "Verification", flags=("--verify/--no-verify",)
-    )
+    verify: bool = setting(True, "Compare with the original model.", "Verification", flags=("--verify/--no-verify",))
     dry_run: bool = setting(False, "Print sizes and write nothing.", "Output")
     output: Path | None = setting(
-        None, "Folder to write. [default: polydistill-out/<model>-<langs>]", "Output", metavar="DIR", flags=("-o", "--output")
+        None,
+        "Folder to write. [default: polydistill-out/<model>-<langs>]",
+        "Output",
+        metavar="DIR",
+        flags=("-o", "--output"),
     )
     overwrite: bool = setting(False, "Replace the output folder if it exists.", "Output")
     seed: int = setting(0, "Of sampling and of the lines held out.", "Output", metavar="N")
@@ -116,6 +124,7 @@ class TrimResult:
     parameters: dict[str, int]
     bytes: dict[str, int]
     coverage: dict[str, float]
+    expected_coverage: dict[str, float]
     kept: dict[str, int]
     verification: dict[str, Any] | None
     seconds: float
@@ -149,6 +158,7 @@ def trim(config: TrimConfig, progress: Progress = SILENT) -> TrimResult:
     if not config.dry_run:
         check_output(output, overwrite=config.overwrite)
     source = Source.open(resolve(ModelRef.parse(config.model), progress=progress.note), config.include_path)
+    hashing = _hash_beside(source)
     counts = _counts(config, source, languages, progress)
     trimmed = plan(source, counts, wishes)
     result = _sizes(config, trimmed)
@@ -164,11 +174,19 @@ def trim(config: TrimConfig, progress: Progress = SILENT) -> TrimResult:
         result = replace(result, output=output, notes=tuple(notes), bytes=_bytes(trimmed, folder, result))
         if config.verify:
             result = replace(result, verification=_verify(config, trimmed, counts, folder, progress))
+        hashing.join()
         result = _timed(result, started)
         record = _record(config, source, counts, languages, result)
         record.save(folder)
         write_card(record, folder)
     return result
+
+
+def _hash_beside(source: Source) -> Thread:
+    """Hashes the weights while text is counted; nothing waits for it but the record."""
+    thread = Thread(target=lambda: source.checkpoint.file_hashes, daemon=True)
+    thread.start()
+    return thread
 
 
 def resolve_languages(codes: Sequence[str], include: Sequence[Path]) -> tuple[Language, ...]:
@@ -214,9 +232,7 @@ def _wishes(config: TrimConfig, languages: tuple[Language, ...]) -> Wishes:
     if config.pad_to_multiple < 1:
         raise UsageError("--pad-to-multiple must be at least 1.", "Try 64.")
     if config.dtype != "keep" and config.dtype not in surgery.DTYPES:
-        raise UsageError(
-            f"--dtype {config.dtype!r} is unknown.", f"Choose keep, {', '.join(surgery.DTYPES)}."
-        )
+        raise UsageError(f"--dtype {config.dtype!r} is unknown.", f"Choose keep, {', '.join(surgery.DTYPES)}.")
     tokens = config.keep_token
     if config.keep_file is not None:
         try:
@@ -266,6 +282,7 @@ def _sizes(config: TrimConfig, trimmed: TrimPlan) -> TrimResult:
         parameters={"before": source.checkpoint.parameters, "after": parameters},
         bytes={"before": source.nbytes, "after": 0},
         coverage=trimmed.coverage,
+        expected_coverage=trimmed.expected_coverage,
         kept=trimmed.kept,
         verification=None,
         seconds=0.0,
@@ -305,9 +322,7 @@ def _verify(
         if not lines:
             held_out = False
             lines = [line for lang in trimmed.languages for line in _word_lines(counts, lang.code)]
-    return verify(
-        trimmed, folder, lines, held_out=held_out, exact=config.dtype == "keep", progress=progress
-    ).to_json()
+    return verify(trimmed, folder, lines, held_out=held_out, exact=config.dtype == "keep", progress=progress).to_json()
 
 
 def _word_lines(counts: TokenCounts, code: str) -> list[str]:
@@ -365,4 +380,8 @@ def trim_objects(model: Any, tokenizer: Any, languages: Sequence[str], **options
             raise PolydistillError("A dry run has no objects to return.", "Use polydistill.trim(..., dry_run=True).")
         new_model = type(model).from_pretrained(after, dtype=model.dtype).to(model.device)
         new_model.train(model.training)
-        return new_model, type(tokenizer).from_pretrained(after), replace(result, output=None, model=type(model).__name__)
+        return (
+            new_model,
+            type(tokenizer).from_pretrained(after),
+            replace(result, output=None, model=type(model).__name__),
+        )

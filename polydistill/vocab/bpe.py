@@ -78,12 +78,13 @@ class BPE:
     @cached_property
     def pairs(self) -> list[tuple[str, str]]:
         """The merges in rank order; older files write each as one string."""
-        return [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in self.model["merges"]]
+        merges = self.model["merges"]
+        return [tuple(m.split(" ")) for m in merges] if merges and isinstance(merges[0], str) else [*map(tuple, merges)]
 
     @cached_property
     def ranks(self) -> dict[tuple[str, str], int]:
         """Merge -> rank."""
-        return {pair: i for i, pair in enumerate(self.pairs)}
+        return dict(zip(self.pairs, range(len(self.pairs)), strict=True))
 
     def required(self) -> dict[int, str]:
         """The unknown symbol and the 256 bytes, from which any text can be written."""
@@ -91,7 +92,9 @@ class BPE:
         unk = self.ids.get(self.model.get("unk_token") or "")
         if unk is not None:
             required[unk] = "special"
-        alphabet = byte_alphabet().values() if self.byte_level else BYTE_PIECES if self.model.get("byte_fallback") else ()
+        alphabet = (
+            byte_alphabet().values() if self.byte_level else BYTE_PIECES if self.model.get("byte_fallback") else ()
+        )
         required.update({self.ids[b]: "alphabet" for b in alphabet if b in self.ids})
         return required
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -24,6 +24,7 @@ WORDS_KEPT = 100_000  # most frequent words that a count remembers, for smoothin
 HELD_OUT_EVERY, HELD_OUT_LINES = 50, 500
 PENDING_UNITS, PENDING_CHARACTERS = 1_000_000, 64 << 20
 ENCODE_AT_ONCE = 20_000
+UNITS_JOINED = 32
 SAMPLE_LINES = 300
 # White space other than single spaces between words: such a line is encoded whole.
 IRREGULAR = re.compile(r"[^\S ]|  |^ | $|[\u0300-\u036f\u200d\ufe0f]")
@@ -145,49 +146,82 @@ def tokenizer_hash(spaces: Iterable[Any]) -> str:
     return digest.hexdigest()
 
 
-def tally(encode: Encode, units: Mapping[str, float], size: int) -> np.ndarray:
+def tally(encode: Encode, units: Mapping[str, float], size: int, glue: str | None = None) -> np.ndarray:
     """Encodes each text once and counts its tokens as often as the text occurs.
 
     Args:
         encode: Texts -> ids.
         units: Text -> occurrences.
         size: Number of ids.
+        glue: What joins units that occur equally often into longer texts, which encode faster; None leaves them.
 
     Returns:
         (size,) float64 occurrences of each id.
     """
     total = np.zeros(size)
-    texts, weights = list(units), np.fromiter(units.values(), np.float64, len(units))
+    texts, weights = _joined(units, glue) if glue is not None else (list(units), list(units.values()))
     for i in range(0, len(texts), ENCODE_AT_ONCE):
         ids = encode(texts[i : i + ENCODE_AT_ONCE])
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         flat = np.fromiter(itertools.chain.from_iterable(ids), np.int64, int(lengths.sum()))
-        repeated = np.repeat(weights[i : i + ENCODE_AT_ONCE], lengths)
+        repeated = np.repeat(np.array(weights[i : i + ENCODE_AT_ONCE], np.float64), lengths)
         total += np.bincount(flat, repeated, minlength=size)[:size]
     return total
 
 
-def words_of(lines: Sequence[str]) -> Counter[str]:
-    """Words between white space, for tokenizers that mark every word alike wherever it stands in a line."""
-    return Counter("\n".join(lines).split())
+def _joined(units: Mapping[str, float], glue: str) -> tuple[list[str], list[float]]:
+    """Texts of 32 units that occur equally often, with their weights."""
+    alike: dict[float, list[str]] = {}
+    for unit, n in units.items():
+        alike.setdefault(n, []).append(unit)
+    texts, weights = [], []
+    for n, group in alike.items():
+        joined = [glue.join(group[i : i + UNITS_JOINED]) for i in range(0, len(group), UNITS_JOINED)]
+        texts += joined
+        weights += [n] * len(joined)
+    return texts, weights
 
 
-def spaced_words_of(lines: Sequence[str]) -> Counter[str]:
-    """The first word of each line, and the others with the space before them; odd lines as they are."""
+class Cut(NamedTuple):
+    """A way to cut lines into units that are encoded once each.
+
+    Args:
+        name: What the units are.
+        units: Lines -> units with their occurrences; those that can be joined, and those that cannot.
+        glue: What stands between units that are joined.
+    """
+
+    name: str
+    units: Callable[[Sequence[str]], tuple[Counter[str], Counter[str]]]
+    glue: str
+
+    def word(self, word: str) -> str:
+        """The unit of a word inside a line."""
+        return " " + word if self.name == "spaced words" else word
+
+
+def _words(lines: Sequence[str]) -> tuple[Counter[str], Counter[str]]:
+    """Words between white space, for tokenizers that treat a word alike wherever it stands."""
+    return Counter("\n".join(lines).split()), Counter()
+
+
+def _spaced_words(lines: Sequence[str]) -> tuple[Counter[str], Counter[str]]:
+    """Words with the space before them; alone stay the first word of each line, and lines with other white space."""
     odd = [line for line in lines if IRREGULAR.search(line)]
     regular = [line for line in lines if not IRREGULAR.search(line)] if odd else lines
-    first = Counter(line.split(" ", 1)[0] for line in regular)
-    others = Counter(" ".join(regular).split(" "))
-    others.subtract(first)
-    units = Counter({" " + word: n for word, n in others.items() if n > 0})
-    units.update(first)
-    units.update(odd)
-    return units
+    alone = Counter(line.split(" ", 1)[0] for line in regular)
+    words = Counter(" ".join(regular).split(" "))
+    words.subtract(alone)
+    alone.update(odd)
+    return Counter({" " + word: n for word, n in words.items() if n > 0}), alone
 
 
-def whole_lines(lines: Sequence[str]) -> Counter[str]:
+def _lines(lines: Sequence[str]) -> tuple[Counter[str], Counter[str]]:
     """Lines as they are, for tokenizers whose tokens may cross spaces."""
-    return Counter(lines)
+    return Counter(), Counter(lines)
+
+
+WORDS, SPACED_WORDS, LINES = Cut("words", _words, " "), Cut("spaced words", _spaced_words, ""), Cut("lines", _lines, "")
 
 
 class TextCounter:
@@ -206,6 +240,7 @@ class TextCounter:
         self._offset = seed % HELD_OUT_EVERY
         self._counts = {space.name: np.zeros(space.size) for space in spaces}
         self._pending: Counter[str] = Counter()
+        self._alone: Counter[str] = Counter()
         self._characters = 0
         self._words: Counter[str] = Counter()
         self._lines = 0
@@ -221,17 +256,17 @@ class TextCounter:
             return
         if not self._first:
             self._first = lines[:SAMPLE_LINES]
-        units = self._cut(lines)
-        self._pending.update(units)
+        words, alone = self._cut.units(lines)
+        self._pending.update(words)
+        self._alone.update(alone)
         self._characters += sum(map(len, lines))
-        if len(self._pending) > PENDING_UNITS or self._characters > PENDING_CHARACTERS:
+        if len(self._pending) + len(self._alone) > PENDING_UNITS or self._characters > PENDING_CHARACTERS:
             self._flush()
 
     def add_words(self, words: Mapping[str, float], scale: float = 1.0) -> None:
         """Counts a list of words with frequencies, each as it stands after a space."""
-        counts = {word: max(1, round(n * scale)) for word, n in words.items()}
-        self._pending.update({" " + w if self._cut_is_spaced else w: n for w, n in counts.items()})
-        self._words.update(counts)
+        self._first = self._first or [" ".join(itertools.islice(words, 200))]
+        self._pending.update({self._cut.word(word): max(1, round(n * scale)) for word, n in words.items()})
         self._flush()
 
     def result(self, texts: Sequence[Text], *, wordlist: bool = False) -> LanguageCounts:
@@ -256,39 +291,41 @@ class TextCounter:
         return [line for i, line in enumerate(lines) if i not in positions]
 
     @cached_property
-    def _cut(self) -> Callable[[Sequence[str]], Counter[str]]:
-        expected = [self._sample_counts(whole_lines, space) for space in self._spaces]
-        for cut in (words_of, spaced_words_of):
+    def _cut(self) -> Cut:
+        expected = [self._sample_counts(LINES, space) for space in self._spaces]
+        for cut in (WORDS, SPACED_WORDS):
             found = [self._sample_counts(cut, space) for space in self._spaces]
             if all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True)):
                 return cut
-        return whole_lines
+        return LINES
 
-    def _sample_counts(self, cut: Callable[[Sequence[str]], Counter[str]], space: Any) -> np.ndarray:
-        units = cut(self._first)
-        return np.sum([tally(encode, units, space.size) for encode in space.encoders], axis=0)
+    def _sample_counts(self, cut: Cut, space: Any) -> np.ndarray:
+        return self._tally(space, cut, *cut.units(self._first))
 
-    @cached_property
-    def _cut_is_spaced(self) -> bool:
-        """Whether a word after a space differs from the word alone, for lists of words."""
-        self._first = self._first or ["one two three", "two"]
-        return self._cut is not words_of
+    def _tally(self, space: Any, cut: Cut, words: Counter[str], alone: Counter[str]) -> np.ndarray:
+        parts = [
+            part
+            for encode in space.encoders
+            for part in (tally(encode, words, space.size, cut.glue), tally(encode, alone, space.size))
+        ]
+        return np.sum(parts, axis=0)
 
     def _flush(self) -> None:
-        if not self._pending:
+        if not self._pending and not self._alone:
             return
         for space in self._spaces:
-            for encode in space.encoders:
-                self._counts[space.name] += tally(encode, self._pending, space.size)
+            self._counts[space.name] += self._tally(space, self._cut, self._pending, self._alone)
         self._remember_words()
         self._pending.clear()
+        self._alone.clear()
         self._characters = 0
 
     def _remember_words(self) -> None:
         """Keeps the most frequent words; white space at their ends belongs to the cut, not to them."""
-        for unit, n in self._pending.items():
-            for word in unit.split():
-                self._words[word] += n
+        for units in (self._pending, self._alone):
+            for unit, n in units.items():
+                for word in unit.split():
+                    self._words[word] += n
         if len(self._words) > 2 * WORDS_KEPT:
             self._words = Counter(dict(self._words.most_common(WORDS_KEPT)))
 

@@ -6,7 +6,7 @@ capped (Ushio et al. 2023, arXiv 2305.15020; Abdaoui et al. 2020). Ties are brok
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -23,7 +23,7 @@ class KeepSet:
     """The kept ids of one id space, with the reason for each.
 
     Args:
-        ids: (K,) old ids, ascending; the new id of `ids[i]` is `i`.
+        ids: (K,) old ids, ascending but for `with_last`; the new id of `ids[i]` is `i`.
         reasons: (K,) positions in `REASONS`.
         size: Number of ids before.
     """
@@ -43,6 +43,11 @@ class KeepSet:
     def everything(cls, size: int) -> KeepSet:
         """Keeps all ids."""
         return cls.of(dict.fromkeys(range(size), "requested"), size)
+
+    def with_last(self, old: int) -> KeepSet:
+        """The same tokens in the same order, but with the highest new id for `old`."""
+        order = np.argsort(self.ids == old, kind="stable")
+        return KeepSet(self.ids[order], self.reasons[order], self.size)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -79,16 +84,39 @@ class KeepSet:
         return {name: int(n) for name, n in zip(REASONS, counts, strict=True) if n}
 
 
+def tokens_by_id(ids: Mapping[str, int], size: int) -> list[str]:
+    """(size,) the token of each id, "" where there is none."""
+    tokens = [""] * size
+    for token, i in ids.items():
+        tokens[i] = token
+    return tokens
+
+
 class IdSpace(Protocol):
     """What selection asks of one table of tokens (Marian may have two; all others have one)."""
+
+    @property
+    def name(self) -> str:
+        """What counts call it."""
 
     @property
     def ids(self) -> Mapping[str, int]:
         """Token -> id."""
 
     @property
+    def encoders(self) -> Sequence[Callable[[list[str]], list[list[int]]]]:
+        """Functions from texts to ids; with several, text is counted with each."""
+
+    def required(self) -> dict[int, str]:
+        """Old id -> reason, for what stays whatever the text says."""
+
+    @property
     def size(self) -> int:
         """One more than the largest id."""
+
+    @property
+    def tokens(self) -> Sequence[str]:
+        """(size,) the token of each id, "" where there is none."""
 
     def guards(self) -> list[int]:
         """Ids that must stay although nothing uses them."""
@@ -153,7 +181,6 @@ class _Builder:
         self.space = space
         self.limit = limit
         self.reasons: dict[int, str] = {}
-        self._tokens = {i: token for token, i in space.ids.items()}
 
     @property
     def full(self) -> bool:
@@ -162,8 +189,7 @@ class _Builder:
     def add(self, old: int, reason: str) -> None:
         if old in self.reasons:
             return
-        token = self._tokens.get(old)
-        for needed in self.space.dependencies(token) if token is not None else ():
+        for needed in self.space.dependencies(self.space.tokens[old]):
             needed_id = self.space.ids.get(needed)
             if needed_id is not None and needed_id != old and not self.full:
                 self.reasons.setdefault(needed_id, "closure")
@@ -244,9 +270,9 @@ def _ranking(space: IdSpace, evidence: Sequence[Evidence], rule: KeepRule) -> It
         wanted &= np.max([e.counts for e in evidence], axis=0) >= rule.min_count
     if rule.coverage is not None:
         wanted &= np.any([_covering(e, rule.coverage) for e in evidence], axis=0)
-    for old in np.argsort(-mixture, kind="stable").tolist():
-        if wanted[old]:
-            yield old, bool(seen[old])
+    order = np.argsort(-mixture, kind="stable")
+    order = order[wanted[order]]
+    yield from zip(order.tolist(), seen[order].tolist(), strict=True)
 
 
 def _covering(evidence: Evidence, coverage: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""SentencePiece `.model` files: beside a tokenizer.json, or as the tokenizer itself with a vocab.json (Marian, M2M-100)."""
+"""SentencePiece models: beside a tokenizer.json, or the tokenizer itself with a vocab.json (Marian, M2M-100)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from polydistill.catalog import Language
 from polydistill.errors import PolydistillError
 from polydistill.vocab.bpe import merge_path
-from polydistill.vocab.keep import KeepSet
+from polydistill.vocab.keep import KeepSet, tokens_by_id
 from polydistill.vocab.tokenizer_config import TokenizerConfig, content, language_code, read_json, write_json
 
 SUFFIXES = (".model", ".spm")
@@ -35,7 +35,7 @@ def read_model(path: Path) -> Any:
     from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2
 
-    proto = sentencepiece_model_pb2.ModelProto()
+    proto = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
     try:
         proto.ParseFromString(path.read_bytes())
     except DecodeError as error:
@@ -56,7 +56,10 @@ def trimmed(proto: Any, keeps: Callable[[str], bool]) -> Any:
         old = getattr(proto.trainer_spec, name)
         if 0 <= old < len(proto.pieces):
             setattr(copy.trainer_spec, name, position[proto.pieces[old].piece])
-    copy.ClearField("self_test_data")
+    if "self_test_data" in copy.DESCRIPTOR.fields_by_name:  # its samples need pieces that are gone
+        copy.ClearField("self_test_data")
+    else:  # sentencepiece 0.2.3 does not know the field any more
+        copy.DiscardUnknownFields()
     return copy
 
 
@@ -105,6 +108,11 @@ class JsonSpace:
     def size(self) -> int:
         """One more than the largest id."""
         return max(self.ids.values()) + 1
+
+    @cached_property
+    def tokens(self) -> list[str]:
+        """(size,) the token of each id, "" where there is none."""
+        return tokens_by_id(self.ids, self.size)
 
     @cached_property
     def protos(self) -> list[Any]:
@@ -206,6 +214,10 @@ class SentencePieceVocabulary:
     def needed(self) -> dict[str, str]:
         """Token -> what needs it."""
         return {t: f"it is the tokenizer's {role}" for t, role in self.config.named().items()}
+
+    def unknown(self) -> frozenset[str]:
+        """The unknown token."""
+        return frozenset({self.spaces[0].unk})
 
     def template_texts(self) -> list[str]:
         """None: these models have no chat template."""

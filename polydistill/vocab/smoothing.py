@@ -1,13 +1,15 @@
-"""Expected counts of tokens in text that was not counted: Good-Turing's estimate, conditioned on what a token looks like.
+"""Expected counts of tokens in text that was not counted: Good-Turing's estimate, given what a token looks like.
 
-A vocabulary of every token seen has no way to choose among the tokens that happened not to occur. Good and Turing: in more text
-of the same kind, all tokens never seen so far together occur about as often as there are tokens seen exactly once, so that each
-unseen token has the expected count n1 / n0. That ratio is not the same for all tokens: a piece made of the language's usual
-letter sequences is likelier than a piece of another language. A logistic regression that tells tokens seen once from tokens never
-seen has n1(x) / n0(x) as its odds, where x are features of the token: how often its letter sequences stand in the words of the
-text, whether its other spellings (case, diacritics, inside or at the start of a word) occur, its place in the vocabulary (most
-tokenizers are built from frequent to rare), its shape. The features of a token seen once leave out its own occurrence, or they
-would tell that it was seen. Nothing is tokenized: the cost follows the vocabulary and the number of distinct words.
+A vocabulary of every token seen has no way to choose among the tokens that happened not to occur. Good and
+Turing: in more text of the same kind, all tokens never seen so far together occur about as often as there are
+tokens seen exactly once, so that each unseen token has the expected count n1 / n0. That ratio is not the same
+for all tokens: a piece made of the language's usual letter sequences is likelier than a piece of another
+language. A logistic regression that tells tokens seen once from tokens never seen has n1(x) / n0(x) as its
+odds, where x are features of the token: how often its letter sequences stand in the words of the text,
+whether its other spellings (case, diacritics, inside or at the start of a word) occur, its place in the
+vocabulary (most tokenizers are built from frequent to rare), its shape. The features of a token seen once
+leave out its own occurrence, or they would tell that it was seen. Nothing is tokenized: the cost follows the
+vocabulary and the number of distinct words.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ _WORD_TITLE, _NAME_TITLE = 0.15, 0.8
 """Share of the occurrences of a word, and of a name, that are capitalised."""
 
 _UPPER, _BARE, _FIRST = 0.005, 0.005, 0.03
-"""Occurrences in upper case, without diacritics, and capitalised at the start of a text, for each occurrence of a word."""
+"""For each occurrence of a word: in upper case, without diacritics, and capitalised at the start of a text."""
 
 _FREQUENT = 3e-6
 """Words of a lower share have no form in upper case and none at the start of a text: these would only cost time."""
@@ -65,8 +67,9 @@ def expected_counts(
 ) -> np.ndarray:
     """Expected counts of every token in as much new text of the same kind; sort by them to choose a vocabulary.
 
-    Tokens seen keep the order of their counts and come before those not seen. With `evidence` (counts from another source, such
-    as a list of frequent words) the tokens seen up to three times are estimated anew as well, and the two may mix.
+    Tokens seen keep the order of their counts and come before those not seen. With `evidence` (counts from another
+    source, such as a list of frequent words) the tokens seen up to three times are estimated anew as well, and the
+    two may mix.
 
     Args:
         surfaces: The text of each token in id order, with a leading space where it begins a word (see `surfaces_of`).
@@ -93,7 +96,7 @@ def expected_counts(
         sample = lower if len(lower) <= MAX_SAMPLE else np.sort(rng.choice(lower, MAX_SAMPLE, replace=False))
         log_odds = _logistic(matrix[sample], matrix[upper], matrix[lower])
         rate = (times + 1) * len(sample) / len(lower) * np.exp(np.clip(log_odds, -30.0, 5.0))
-        # Above this the regression is too sure of itself: held-out text shows the likeliest unseen tokens at 0.6 to 0.9.
+        # Above this the regression is too sure of itself: held-out text shows the likeliest unseen at 0.6-0.9.
         result[features.ids[lower]] = np.minimum(rate, times + 0.9)
     total = float(np.sum(counts))
     return result * (total / result.sum()) if total else np.zeros(len(seen))
@@ -102,19 +105,20 @@ def expected_counts(
 def cased_forms(
     frequencies: Mapping[str, float], encode: Callable[[list[str]], Sequence[Sequence[int]]]
 ) -> dict[str, float]:
-    """What a list of lower-case words stands for in running text: capitals, upper case, spelling without diacritics, numbers.
+    """What a list of lower-case words stands for in running text: capitals, spelling without diacritics, numbers.
 
-    Such a list (wordfreq's) has neither capitals nor numbers: `00` is any number of two digits. A word that the tokenizer writes
-    with fewer tokens when it is capitalised was mostly capitalised in the text that the tokenizer learned from: it is a name.
+    Such a list (wordfreq's) has neither capitals nor numbers: `00` is any number of two digits. A word that the
+    tokenizer writes with fewer tokens when it is capitalised was mostly capitalised in the text that the tokenizer
+    learned from: it is a name.
 
     Args:
         frequencies: Share of each word in running text.
         encode: Token ids of each text given, without special tokens.
 
     Returns:
-        Count of each form in as much text as has the rarest word once. A form begins with a space as it does inside a sentence,
-        or with its first letter as it does at the start of a text or after a bracket. Of a long list the most frequent words
-        are used.
+        Count of each form in as much text as has the rarest word once. A form begins with a space as it does inside a
+        sentence, or with its first letter as it does at the start of a text or after a bracket. Of a long list the
+        most frequent words are used.
     """
     frequencies = dict(sorted(frequencies.items(), key=lambda item: -item[1])[:MAX_WORDS])
     unit = min(frequencies.values(), default=1.0)
@@ -139,7 +143,8 @@ def cased_forms(
 def _number_forms(frequencies: Mapping[str, float]) -> dict[str, float]:
     """Frequency of each number that the shapes among the words stand for."""
     shapes = {shape: frequencies[shape] for shape in frequencies if shape.count("0") >= 2}
-    shapes |= {shape: share * shapes.get("00", 0.0) for shape, share in _ATTACHED.items() if shape not in shapes}
+    if "00" in shapes:
+        shapes = {shape: share * shapes["00"] for shape, share in _ATTACHED.items()} | shapes
     numbers: dict[str, float] = defaultdict(float)
     for shape, frequency in shapes.items():
         for number, share in _numbers(shape).items():
@@ -154,9 +159,10 @@ def _without_marks(word: str) -> str:
 
 
 def _numbers(shape: str) -> dict[str, float]:
-    """Share of each number among those of a shape such as `00`, `0000` or `00,0`; evenly spread ones where there are many.
+    """Share of each number among those of a shape such as `00`, `0000` or `00,0`; a thousand where there are more.
 
-    First digits follow Benford's law, round numbers are thrice as frequent, and most bare numbers of four digits are years.
+    First digits follow Benford's law, round numbers are thrice as frequent, and most bare numbers of four digits
+    are years.
     """
     digits = shape.count("0")
     share = {}
@@ -181,11 +187,14 @@ def surfaces_of(tokens: Sequence[str]) -> list[str]:
     Returns:
         One string a token. Bytes that are no whole UTF-8 character become U+FFFD.
     """
-    if any(token.startswith("##") and len(token) > 2 for token in tokens) and not any("▁" in t for t in tokens):
+    # The commonest marker tells the family: each is an ordinary character in some vocabulary of another.
+    sample = tokens[:: 1 + len(tokens) // 20_000]
+    marker = max(("▁", "Ġ", "##"), key=lambda mark: sum(token.startswith(mark) for token in sample))
+    if marker == "##":
         return [token[2:] if token.startswith("##") else " " + token for token in tokens]
-    if any(token.startswith("Ġ") for token in tokens) and not any("▁" in token for token in tokens):
+    if marker == "Ġ":
         table = _byte_alphabet()
-        return [token.translate(table).encode("latin-1", "replace").decode("utf-8", "replace") for token in tokens]
+        return [t.translate(table).encode("latin-1", "replace").decode("utf-8", "replace") for t in tokens]
     return [token.replace("▁", " ") for token in tokens]
 
 
@@ -273,7 +282,7 @@ class _Features:
 def _text(words: Collection[str]) -> np.ndarray:
     """Code points of the words, each after a space; evenly spread words of a list that is too long."""
     step = 1 + sum(map(len, words)) // MAX_LETTERS
-    joined = " ".join(["", *list(words)[::step]])
+    joined = " ".join(["", *(word.strip() for word in list(words)[::step])])
     return np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.int64)
 
 
@@ -304,17 +313,17 @@ def _rarest_sequences(strings: _Strings, text: np.ndarray) -> list[np.ndarray]:
 def _letter_tables(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """By code point: in lower case without diacritics, is upper case, is lower case, is a digit."""
     used = np.flatnonzero(np.bincount(codes))
-    tables = (np.zeros(used[-1] + 1, np.int64), *(np.zeros(used[-1] + 1, bool) for _ in range(3)))
+    folded = np.zeros(used[-1] + 1, np.int64)
+    is_upper, is_lower, is_digit = (np.zeros(used[-1] + 1, bool) for _ in range(3))
     for code in used.tolist():
         letter = chr(code)
-        plain = unicodedata.normalize("NFD", letter.lower())[0]
-        for table, value in zip(tables, (ord(plain), letter.isupper(), letter.islower(), letter.isdigit()), strict=True):
-            table[code] = value
-    return tables
+        folded[code] = ord(unicodedata.normalize("NFD", letter.lower())[0])
+        is_upper[code], is_lower[code], is_digit[code] = letter.isupper(), letter.islower(), letter.isdigit()
+    return folded, is_upper, is_lower, is_digit
 
 
 def _logistic(negatives: np.ndarray, positives: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Log odds of `targets` (t, f) under a ridge-regularised logistic regression, by Newton's method with step halving."""
+    """Log odds of `targets` (t, f) under a logistic regression with a ridge, by Newton's method with step halving."""
     examples = np.concatenate([negatives, positives])
     label = np.repeat([0.0, 1.0], [len(negatives), len(positives)])
     mean, deviation = examples.mean(axis=0), examples.std(axis=0) + 1e-9

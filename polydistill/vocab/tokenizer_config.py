@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,7 @@ class TokenizerConfig:
     """tokenizer_config.json, special_tokens_map.json and added_tokens.json of one folder."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.config: dict[str, Any] = read_json(folder / FILES[0])
         self.special_map: dict[str, Any] = read_json(folder / FILES[1])
         self.added: dict[str, int] = read_json(folder / FILES[2])
@@ -121,11 +123,12 @@ class TokenizerConfig:
         decoder = self.config.get("added_tokens_decoder") or {}
         return {**self.added, **{str(content(t)): int(i) for i, t in decoder.items()}}
 
-    def chat_templates(self, folder: Path) -> list[str]:
+    @cached_property
+    def chat_templates(self) -> list[str]:
         """The sources of the chat templates."""
         template = self.config.get("chat_template")
         found = [template] if isinstance(template, str) else [t.get("template", "") for t in template or []]
-        return found + [p.read_text(encoding="utf-8") for p in sorted(folder.glob("**/*.jinja"))]
+        return found + [p.read_text(encoding="utf-8") for p in sorted(self.folder.glob("**/*.jinja"))]
 
     def write(self, out: Path, keep: KeepSet, dropped: frozenset[str], languages: Sequence[Language]) -> None:
         """Writes the files that were there, with new ids and without the dropped tokens."""
@@ -161,7 +164,9 @@ class TokenizerConfig:
         if all(config.get(key) is None for key in EXTRA_LISTS):
             roles = self.named()
             config["extra_special_tokens"] = [
-                t for t in {**self.added_tokens(), **dict.fromkeys(self.listed())} if t not in dropped and t not in roles
+                t
+                for t in {**self.added_tokens(), **dict.fromkeys(self.listed())}
+                if t not in dropped and t not in roles
             ]
 
     def _settle_language(self, config: dict[str, Any], dropped: frozenset[str], languages: Sequence[Language]) -> None:

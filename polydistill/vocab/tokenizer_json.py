@@ -13,8 +13,8 @@ import orjson
 from polydistill.catalog import Language
 from polydistill.errors import PolydistillError
 from polydistill.vocab import sentencepiece_model
-from polydistill.vocab.bpe import BPE
-from polydistill.vocab.keep import KeepSet
+from polydistill.vocab.bpe import BPE, byte_alphabet
+from polydistill.vocab.keep import KeepSet, tokens_by_id
 from polydistill.vocab.tokenizer_config import TokenizerConfig, is_code_of, language_code, read_json, write_json
 from polydistill.vocab.unigram import Unigram
 from polydistill.vocab.wordpiece import WordPiece
@@ -73,6 +73,11 @@ class TokenizerJson:
         """One more than the largest id."""
         return max(self.ids.values()) + 1
 
+    @cached_property
+    def tokens(self) -> list[str]:
+        """(size,) the token of each id, "" where there is none."""
+        return tokens_by_id(self.ids, self.size)
+
     def guards(self) -> list[int]:
         """Ids that the model needs although nothing uses them."""
         return self.model.guards()
@@ -102,15 +107,24 @@ class TokenizerJson:
         if unk:
             needed[unk] = "it stands for unknown text"
         needed.update({t: f"it is the tokenizer's {role}" for t, role in self.config.named().items()})
-        for token in self.added:
-            if any(token in template for template in self.config.chat_templates(self.folder)):
+        templates = "\n".join(self.config.chat_templates)
+        for token in self.added if templates else ():
+            if token in templates:
                 needed.setdefault(token, "the chat template writes it")
         return needed
+
+    def unknown(self) -> frozenset[str]:
+        """Tokens that stand for what the vocabulary cannot write: the unknown token, and bytes of split characters."""
+        required = self.model.required()
+        names = {i: token for token, i in self.model.ids.items() if i in required}
+        if isinstance(self.model, BPE) and self.model.byte_level:
+            return frozenset(c for b, c in byte_alphabet().items() if b >= 0x80)
+        return frozenset(names.values())
 
     def template_texts(self) -> list[str]:
         """The literal texts of the chat templates, so that their tokens stay."""
         texts: list[str] = []
-        for template in self.config.chat_templates(self.folder):
+        for template in self.config.chat_templates:
             texts += TEMPLATE_TAG.sub("\n", template).splitlines()
             texts += [(a or b).replace("\\n", "\n") for a, b in QUOTED.findall(template)]
         return [*texts, *ROLES, *(r + "\n" for r in ROLES)] if texts else []

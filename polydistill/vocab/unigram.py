@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
-
-import numpy as np
 
 from polydistill.vocab.keep import KeepSet
 
@@ -33,8 +32,8 @@ class Unigram:
 
     def guards(self) -> list[int]:
         """The lowest score: the unknown penalty is min(score) - 10, so losing it changes other text."""
-        scores = np.fromiter((score for _, score in self.model["vocab"]), np.float64, len(self.model["vocab"]))
-        return [int(scores.argmin())]
+        lowest = min(map(itemgetter(1), self.model["vocab"]))
+        return [next(i for i, (_, score) in enumerate(self.model["vocab"]) if score == lowest)]
 
     def forms(self, text: str) -> list[str]:
         """How a short text can stand in the vocabulary: inside a word and at its start."""

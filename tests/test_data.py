@@ -1,0 +1,478 @@
+"""Where text of a language comes from, and how each format is read."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hub_stub import COMMIT, HubStub, refusing, run
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polydistill import data, textfiles
+from polydistill.catalog import Corpus, Language
+from polydistill.data import TextReader, TextSource, assign_corpora, parse_corpus, read_texts, read_words, text_sources
+from polydistill.errors import PolydistillError, UsageError
+from polydistill.offline import words
+
+RO = Language(
+    code="ro", name="Romanian", native_name="română", scripts=("Latn",), iso639_3="ron", letters=("a", "ș"),
+    aliases=("ro", "ron", "ron_Latn", "Romanian"), variants={"ș": "ş", "Ș": "Ş"}, wordfreq="ro",
+    corpora=(Corpus("org/texts", "ro"),),
+)  # fmt: skip
+SW = Language(
+    code="sw",
+    name="Swahili",
+    native_name="Kiswahili",
+    scripts=("Latn",),
+    iso639_3="swh",
+    letters=("a",),
+    aliases=("sw",),
+)
+LINES = ["Întâi.", "a doua\u2028tot ea\x85tot", 'a treia, cu "ghilimele"', "șase\u00a0"]
+
+
+def source(path: Path | str, language: Language = RO) -> TextSource:
+    return parse_corpus(language, str(path))
+
+
+def texts(path: Path | str) -> list[str]:
+    return list(read_texts(source(path)))
+
+
+# --- formats
+
+
+def write_txt(path: Path) -> None:
+    path.write_bytes("\n".join(LINES).encode())
+
+
+def write_jsonl(path: Path) -> None:
+    path.write_text("".join(json.dumps({"id": 1, "text": line}) + "\n" for line in LINES), encoding="utf-8")
+
+
+def write_csv(path: Path) -> None:
+    rows = ['"' + line.replace('"', '""') + '",other' for line in LINES]
+    path.write_bytes(("text,more\r\n" + "\r\n".join(rows)).encode())
+
+
+def write_tsv(path: Path) -> None:
+    path.write_text("more\ttext\n" + "".join(f"other\t{line}\n" for line in LINES), encoding="utf-8")
+
+
+def write_parquet(path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"text": LINES, "number": range(len(LINES))}), path)
+
+
+WRITERS = {"txt": write_txt, "jsonl": write_jsonl, "csv": write_csv, "tsv": write_tsv, "parquet": write_parquet}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_every_format_gives_the_same_text(tmp_path: Path, suffix: str, packed: bool) -> None:
+    path = tmp_path / f"t.{suffix}"
+    WRITERS[suffix](path)
+    if packed:
+        bytes_ = path.read_bytes()
+        path = path.with_name(path.name + ".gz")
+        path.write_bytes(gzip.compress(bytes_))
+    reader = TextReader(source(path))
+    assert [text for block in reader.blocks() for text in block] == LINES
+    expected = "".join(line + "\n" for line in LINES).encode()
+    assert reader.lines == len(LINES) and reader.bytes == len(expected)
+    assert reader.sha256 == hashlib.sha256(expected).hexdigest()
+
+
+def test_plain_text_details(tmp_path: Path) -> None:
+    path = tmp_path / "noname"
+    path.write_bytes(b"\xef\xbb\xbfone\r\n\r\n   \n\ntwo\rstill two\n three ")
+    assert texts(path) == ["one", "two\rstill two", " three "]
+
+
+@given(
+    st.lists(st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["Cs"])), max_size=30),
+    st.integers(1, 40),
+)
+def test_blocks_do_not_change_what_is_read(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str], size: int
+) -> None:
+    path = tmp_path_factory.mktemp("t") / "t.txt"
+    path.write_bytes("\n".join(lines).encode())
+    expected = [line for line in "\n".join(lines).removeprefix("\ufeff").split("\n") if line and not line.isspace()]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(textfiles, "BLOCK_BYTES", max(size, 3))  # a mark at the start is 3 bytes
+        if expected:
+            assert texts(path) == expected
+        else:
+            with pytest.raises(PolydistillError, match="no text"):
+                texts(path)
+
+
+def test_a_file_without_line_ends_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(textfiles, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(textfiles, "_LONGEST_LINE", 256)
+    path = tmp_path / "t.txt"
+    path.write_text("cuvânt " * 500, encoding="utf-8")
+    parts = texts(path)
+    assert len(parts) > 5 and max(map(len, parts)) < 400
+    assert "".join(parts).split() == ["cuvânt"] * 500
+
+
+def test_blocks_are_bounded_and_lazy(tmp_path: Path) -> None:
+    path = tmp_path / "t.txt"
+    path.write_bytes(b"some words in a line\n" * 800_000)
+    reader = TextReader(source(path))
+    first = next(reader.blocks())
+    assert reader.lines == len(first) < 250_000
+
+
+def test_limit_and_max_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(textfiles, "BLOCK_BYTES", 16)
+    path = tmp_path / "t.txt"
+    path.write_text("".join(f"line {i}\n" for i in range(100)))
+    reader = TextReader(source(path), limit=5)
+    assert [t for block in reader.blocks() for t in block] == [f"line {i}" for i in range(5)]
+    assert list(read_texts(source(path), limit=0)) == []
+    capped = TextReader(TextSource("ro", "file", "x", (path,), max_bytes=100))
+    assert 100 <= sum(len(t) + 1 for block in capped.blocks() for t in block) == capped.bytes < 140
+
+
+def test_columns(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"a": "x", "b": "y"}\n\n{"a": "x2", "b": null}\n{"b": "y3"}\n"bare"\n'.replace('"bare"\n', ""))
+    assert texts(f"{path}#b") == ["y", "y3"]
+    with pytest.raises(PolydistillError, match=r"not clear which column .* it has a, b.*PATH#column"):
+        texts(path)
+    with pytest.raises(PolydistillError, match=r"has no column c.*Its columns are a, b"):
+        texts(f"{path}#c")
+    with pytest.raises(PolydistillError, match="has no column a"):
+        texts(f"{path}#a")  # the last row lacks it
+    path.write_text('{"n": 1, "only": "x"}\n')
+    assert texts(path) == ["x"]
+    path.write_text('"bare"\n"strings"\n')
+    assert texts(path) == ["bare", "strings"]
+
+
+def test_table_columns(tmp_path: Path) -> None:
+    path = tmp_path / "t.tsv"
+    path.write_text('first\t"one\nsecond\t"two\n')
+    assert texts(f"{path}#2") == ['"one', '"two']
+    with pytest.raises(PolydistillError, match="not clear"):
+        texts(path)
+    with pytest.raises(PolydistillError, match="has no column 3"):
+        texts(f"{path}#3")
+    path = tmp_path / "t.csv"
+    path.write_text('text,n\n"two\nlines",1\nplain,2\n')
+    assert texts(path) == ["two\nlines", "plain"]
+    path.write_text("n,text\n1,a\n2\n")
+    with pytest.raises(PolydistillError, match=r"line 3 has 1 columns instead of 2"):
+        texts(path)
+
+
+def test_parquet_columns(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"n": [1, 2], "body": pa.array(["a", None], pa.large_string()), "l": [["x"], ["y"]]}), path)
+    assert texts(path) == ["a"]
+    assert texts(f"{path}#body") == ["a"]
+    with pytest.raises(PolydistillError, match=r"has no column z.*n, body, l"):
+        texts(f"{path}#z")
+    with pytest.raises(PolydistillError, match="column l holds list"):
+        texts(f"{path}#l")
+    pq.write_table(pa.table({"text": pa.array(["a", "b", "a"]).dictionary_encode()}), path)
+    assert texts(path) == ["a", "b", "a"]
+
+
+# --- what can be wrong with a file
+
+GZ = gzip.compress(b"some text\n" * 1000)
+BAD: list[tuple[str, bytes, str]] = [
+    ("t.txt", b"", "holds no text"),
+    ("t.txt", b"\n \n\t\n", "holds no text"),
+    ("t.jsonl", b"", "holds no text"),
+    ("t.csv", b"", "holds no text"),
+    ("t.csv", b"text\n", "holds no text"),
+    ("t.txt", b"ab\ncd\0e\n", "zero byte at offset 5"),
+    ("t.txt", "abc\n".encode("utf-16"), "is UTF-16.*iconv -f UTF-16"),
+    ("t.txt", b"ok\nfine\nB\xe3sescu\n", "not UTF-8: byte 0xE3 at offset 9, line 3.*iconv"),
+    ("t.txt", b"\xef\xbb\xbfok\nB\xe3\n", "offset 7, line 2"),
+    ("t.txt", b"cut \xc3", "offset 4, line 1"),
+    ("t.txt", GZ, "gzip-compressed.*ends in .gz"),
+    ("t.txt.gz", b"plain text\n", "not a whole gzip file"),
+    ("t.txt.gz", GZ[:-20], "not a whole gzip file"),
+    ("t.txt.gz", GZ[:30] + b"XXXX" + GZ[34:], "not a whole gzip file"),
+    ("t.jsonl", b'{"text": "a"}\n{"text": \n', "line 2 is not JSON"),
+    ("t.jsonl", b'{"text": "a"}\n[1]\n', "line 2 is not a JSON object"),
+    ("t.json", b'[\n{"text": "a"}\n]\n', "line 1 is not JSON.*one JSON object a line"),
+    ("t.jsonl", b'{"text": "a"}\n{"text": 7}\n', "line 2: the column text holds int"),
+    ("t.jsonl", b'{"text": "B\xe3"}\n', "not UTF-8"),
+    ("t.parquet", b"PAR1 not really", "not a whole parquet"),
+    ("t.zip", b"PK", "compressed in a way that is not read"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "said"), BAD)
+def test_bad_files(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(PolydistillError, match=said) as caught:
+        texts(path)
+    assert caught.value.hint and str(path) in caught.value.message
+
+
+def test_offsets_count_earlier_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(textfiles, "BLOCK_BYTES", 10)
+    path = tmp_path / "t.txt"
+    path.write_bytes(b"line\n" * 20 + b"\xff\n")
+    with pytest.raises(PolydistillError, match="offset 100, line 21"):
+        texts(path)
+
+
+def test_plain_text_has_no_columns(tmp_path: Path) -> None:
+    write_txt(tmp_path / "t.txt")
+    with pytest.raises(PolydistillError, match="has no column text"):
+        texts(f"{tmp_path / 't.txt'}#text")
+
+
+def test_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_txt(tmp_path / "t.txt")
+    found = source(tmp_path / "t.txt")
+    (tmp_path / "t.txt").unlink()
+    with pytest.raises(PolydistillError, match="cannot be read: No such file"):
+        list(read_texts(found))
+
+
+# --- which files
+
+
+def test_folder_and_glob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("b.txt", "a.txt", "sub/c.txt.gz", "ignored.pdf", ".hidden/d.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(gzip.compress(name.encode()) if name.endswith(".gz") else name.encode())
+    assert texts(tmp_path) == ["a.txt", "b.txt", "sub/c.txt.gz"]
+    assert texts(tmp_path / "*.txt") == ["a.txt", "b.txt"]
+    assert texts(tmp_path / "**" / "*.gz") == ["sub/c.txt.gz"]
+    monkeypatch.chdir(tmp_path)
+    assert texts("?.txt") == ["a.txt", "b.txt"]
+    assert source("a.txt").where == "a.txt"
+
+
+def test_odd_names(tmp_path: Path) -> None:
+    path = tmp_path / "a#b[1].txt"
+    path.write_text("x")
+    assert texts(path) == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("rmoania.txt", "does not exist. Did you mean .*romania.txt"),
+        ("zzz.txt", "does not exist. Check the path"),
+        ("none/zzz.txt", "no folder .*none either"),
+        ("*.csv", "No file matches"),
+        ("empty", "has no text.*.parquet"),
+    ],
+)
+def test_missing(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / "romania.txt").write_text("x")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PolydistillError, match=said):
+        source(tmp_path / name)
+
+
+# --- which language
+
+
+def test_assign_corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert assign_corpora([RO], ["a.txt", "ron=b.txt"]) == {"ro": ("a.txt", "b.txt")}
+    assert assign_corpora([RO, SW], ["Romanian=a=b.txt", "SW=c.txt"]) == {"ro": ("a=b.txt",), "sw": ("c.txt",)}
+    assert assign_corpora([RO, SW], []) == {"ro": (), "sw": ()}
+    with pytest.raises(UsageError, match=r"Write --corpus ro=a\.txt"):
+        assign_corpora([RO, SW], ["a.txt"])
+    with pytest.raises(UsageError, match=r"is for xx, which is not one of the languages \(ro, sw\)"):
+        assign_corpora([RO, SW], ["xx=a.txt"])
+    with pytest.raises(UsageError, match="names no file"):
+        assign_corpora([RO], ["ro="])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "xx=a.txt").write_text("x")
+    assert assign_corpora([RO], ["xx=a.txt", "dir/x=1.txt"]) == {"ro": ("xx=a.txt", "dir/x=1.txt")}
+
+
+# --- the Hub
+
+READ = """
+import json, time
+from polydistill import data
+from polydistill.catalog import Corpus, Language
+from polydistill.errors import PolydistillError
+ro = Language(code="ro", name="Romanian", native_name="", scripts=("Latn",), iso639_3="ron", letters=("a",),
+              wordfreq=WORDFREQ, corpora=(Corpus("org/none"), Corpus("org/texts", "ro")))
+start = time.monotonic()
+try:
+    source = data.text_sources(ro, CORPORA)[0]
+    reader = data.TextReader(source, LIMIT)
+    texts = [] if source.kind == "wordlist" else [text for block in reader.blocks() for text in block]
+    out = dict(kind=source.kind, where=source.where, max_bytes=source.max_bytes, texts=texts, note=source.note)
+except PolydistillError as error:
+    out = dict(error=error.message, hint=error.hint)
+print(json.dumps({**out, "seconds": time.monotonic() - start}))
+"""
+
+
+def read_hub(
+    hub: str, home: Path, *corpora: str, limit: int | None = None, wordfreq: str | None = "ro", **more: str
+) -> Any:
+    code = READ.replace("CORPORA", repr(corpora)).replace("LIMIT", repr(limit)).replace("WORDFREQ", repr(wordfreq))
+    return run(code, endpoint=hub, home=home, **more)
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubStub]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = tmp_path_factory.mktemp("texts")
+    for config, prefix in (("ro", "rând"), ("sw", "mstari")):
+        (folder / config).mkdir()
+        rows = [f"{prefix} {i}" for i in range(20)]
+        pq.write_table(pa.table({"id": rows, "text": rows, "title": rows}), folder / config / "train-00000.parquet")
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n"
+        "- config_name: ro\n  data_files: ro/*.parquet\n- config_name: sw\n  data_files: sw/*.parquet\n---\n"
+    )
+    with HubStub(datasets={"org/texts": folder}) as stub:
+        yield stub
+
+
+def test_hub_data_set(hub: HubStub, tmp_path: Path) -> None:
+    found = read_hub(hub.endpoint, tmp_path, "org/texts:sw@main#title", limit=3)
+    assert found["texts"] == ["mstari 0", "mstari 1", "mstari 2"], found
+    assert found["where"] == "org/texts:sw@main#title" and found["max_bytes"] is None
+
+
+def test_hub_data_set_of_the_language(hub: HubStub, tmp_path: Path) -> None:
+    found = read_hub(hub.endpoint, tmp_path)  # org/none does not exist: the next one is taken
+    assert found["texts"][0] == "rând 0" and len(found["texts"]) == 20
+    assert found["where"] == f"org/texts:ro@{COMMIT}" and found["max_bytes"] == data.HUB_BYTES
+
+
+@pytest.mark.parametrize(
+    ("corpus", "said"),
+    [
+        ("org/none", "no data set org/none"),
+        ("org/texts:ro@v9", "no revision v9"),
+        ("org/texts:xx", "cannot be read.*xx"),
+        ("org/texts", "cannot be read.*(ro|sw)"),
+        ("org/texts:ro#body", "has no column body.*id, text, title"),
+    ],
+)
+def test_hub_data_set_refused(hub: HubStub, tmp_path: Path, corpus: str, said: str) -> None:
+    import re
+
+    found = read_hub(hub.endpoint, tmp_path, corpus)
+    assert re.search(said, found["error"] + " " + found["hint"]), found
+
+
+def test_no_hub(tmp_path: Path) -> None:
+    pytest.importorskip("wordfreq")
+    given_ = read_hub(refusing(), tmp_path, "org/texts")
+    assert "no file org/texts" in given_["error"] and "out of reach" in given_["error"]
+    own = read_hub(refusing(), tmp_path)
+    assert own["kind"] == "wordlist" and "out of reach" in own["note"] and "--corpus" in own["note"]
+    assert own["seconds"] < 8
+    assert read_hub(refusing(), tmp_path, HF_HUB_OFFLINE="1")["kind"] == "wordlist"
+    neither = read_hub(refusing(), tmp_path, wordfreq=None)
+    assert "no list of its words" in neither["error"] and "--corpus ro=PATH" in neither["hint"]
+
+
+# --- word lists
+
+
+@pytest.fixture
+def lists(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, float]], None]:
+    """Puts a small list in place of the package `wordfreq`."""
+
+    def use(frequencies: dict[str, float]) -> None:
+        package, numbers = types.ModuleType("wordfreq"), types.ModuleType("wordfreq.numbers")
+        package.get_frequency_dict = lambda code: frequencies  # type: ignore[attr-defined]
+        package.available_languages = lambda: {"ro": "", "tr": ""}  # type: ignore[attr-defined]
+        numbers.digit_freq = lambda text: 0.5 if text in ("12", "34") else 0.0  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "wordfreq", package)
+        monkeypatch.setitem(sys.modules, "wordfreq.numbers", numbers)
+        monkeypatch.setattr(words, "installed", lambda: True)
+        monkeypatch.setattr(words.metadata, "version", lambda name: "9")
+
+    return use
+
+
+WORDLIST = TextSource("ro", "wordlist", "wordfreq:ro")
+
+
+def test_word_forms(lists: Callable[[dict[str, float]], None]) -> None:
+    lists({"în": 0.5, "cuvântul": 1e-5, "00": 0.25, "covid00": 0.1})
+    found = read_words(WORDLIST, RO)
+    shares = found.as_dict()
+    assert set(shares) == {"în", "În", "ÎN", "cuvântul", "Cuvântul", "12", "34"}
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["În"] / shares["în"] == pytest.approx(0.13 / 0.85)
+    assert shares["12"] / (shares["în"] + shares["În"] + shares["ÎN"]) == pytest.approx(0.25)
+    assert found.words[0] == "în" and found.source == "wordfreq==9 (ro)" and len(found) == 7
+
+
+def test_word_spellings(lists: Callable[[dict[str, float]], None]) -> None:
+    for listed in ("și", "şi"):  # whichever of the two the list has
+        lists({listed: 1e-3})
+        shares = read_words(WORDLIST, RO).as_dict()
+        assert set(shares) == {"și", "Și", "ȘI", "şi", "Şi", "ŞI"}
+        assert shares["şi"] / shares["și"] == pytest.approx(0.3 / 0.7)
+
+
+def test_words_without_case_and_turkish(lists: Callable[[dict[str, float]], None]) -> None:
+    lists({"的": 0.5, "iki": 0.5})
+    turkish = Language(
+        code="tr", name="", native_name="", scripts=("Latn",), iso639_3="tur", letters=("i",), wordfreq="tr"
+    )
+    assert set(read_words(WORDLIST, turkish).words) == {"的", "iki", "İki", "İKİ"}
+
+
+def test_word_list_hash(lists: Callable[[dict[str, float]], None]) -> None:
+    lists({"a": 0.5, "b": 0.5})
+    first = read_words(WORDLIST, RO)
+    assert first.sha256 == read_words(WORDLIST, RO).sha256
+    assert first.bytes == sum(len(word.encode()) + 1 for word in first.words)
+    lists({"a": 0.5, "b": 0.6})
+    assert first.sha256 != read_words(WORDLIST, RO).sha256
+
+
+def test_no_text_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(PolydistillError, match=r"no text for Swahili.*--corpus sw=PATH"):
+        text_sources(SW, [])
+    monkeypatch.setattr(words, "installed", lambda: False)
+    without = Language(
+        code="ro", name="Romanian", native_name="", scripts=(), iso639_3="ron", letters=(), wordfreq="ro"
+    )
+    with pytest.raises(PolydistillError, match=r"wordfreq is not installed.*polydistill\[offline\]"):
+        text_sources(without, [])
+    with pytest.raises(PolydistillError, match="not installed"):
+        read_words(WORDLIST, RO)
+
+
+def test_real_word_list() -> None:
+    pytest.importorskip("wordfreq")
+    shares = read_words(WORDLIST, RO).as_dict()
+    assert shares["și"] > shares["şi"] > 0 and shares["București"] > 0 and shares["1995"] > shares["1395"]
+    with pytest.raises(PolydistillError, match="no word list for Swahili"):
+        words.word_list(SW)
