@@ -254,6 +254,11 @@ class NewTensor:
         return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
 
+def in_order(tensors: Sequence[NewTensor]) -> list[NewTensor]:
+    """Tensors as they lie in a file: wide types come first, so every tensor stays aligned."""
+    return sorted(tensors, key=lambda t: -ITEM_BYTES[t.dtype])
+
+
 def header(tensors: Sequence[NewTensor], metadata: Mapping[str, str]) -> bytes:
     """What stands before the bytes of tensors that lie in this order."""
     entries: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
@@ -267,8 +272,8 @@ def header(tensors: Sequence[NewTensor], metadata: Mapping[str, str]) -> bytes:
 
 
 def write_safetensors(path: Path, tensors: Sequence[NewTensor], metadata: Mapping[str, str]) -> None:
-    """Writes one safetensors file; wide types come first, so every tensor stays aligned."""
-    ordered = sorted(tensors, key=lambda t: -ITEM_BYTES[t.dtype])
+    """Writes one safetensors file."""
+    ordered = in_order(tensors)
     with path.open("wb", buffering=0) as out:
         write_all(out, header(ordered, metadata))
         for tensor in ordered:

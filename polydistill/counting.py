@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from polydistill.catalog import Language
+from polydistill.checkpoint import explain_os_error
 from polydistill.data import TextReader, TextSource, assign_corpora, read_words, text_sources
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, UsageError
 from polydistill.progress import SILENT, Progress
 from polydistill.vocab import Vocabulary
 from polydistill.vocab.counts import LanguageCounts, Text, TextCounter, TokenCounts, tokenizer_hash
 
-WORDLIST_TOTAL = 10_000_000  # occurrences that the frequencies of a word list are scaled to
 LETTERS_EXPECTED = 0.5
 
 
@@ -38,9 +40,11 @@ def count(
 
     Raises:
         PolydistillError: A text is missing, empty, binary or in an unknown encoding.
+        UsageError: `limit` or `seed` makes no sense.
     """
+    check_sampling(limit, seed)
     assigned = assign_corpora(languages, corpora)
-    sources = {lang.code: text_sources(lang, assigned[lang.code], progress=progress.note) for lang in languages}
+    sources = {lang.code: text_sources(lang, assigned[lang.code], progress=progress.warn) for lang in languages}
     counted = {
         lang.code: _count_language(vocabulary, lang, sources[lang.code], limit, seed, progress) for lang in languages
     }
@@ -49,6 +53,18 @@ def count(
         ids = vocabulary.spaces[0].encoders[0](texts)
         template = tuple(sorted({i for line in ids for i in line}))
     return TokenCounts(tokenizer_hash(vocabulary.spaces), counted, template)
+
+
+def check_sampling(limit: int | None, seed: int) -> None:
+    """Refuses numbers that mean nothing.
+
+    Raises:
+        UsageError: The seed is negative, or the limit is not positive.
+    """
+    if seed < 0:
+        raise UsageError(f"--seed must be at least 0, not {seed}.", "Try 0.")
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit must be at least 1, not {limit}.", "Leave it out to read everything.")
 
 
 def _count_language(
@@ -62,9 +78,9 @@ def _count_language(
     counter, texts = TextCounter(vocabulary.spaces, seed), []
     for source in sources:
         if source.kind == "wordlist":
-            words = read_words(source, language)
-            counter.add_words(words.as_dict(), WORDLIST_TOTAL)
-            texts.append(Text(source.where, len(words.words), words.bytes, words.sha256))
+            words = read_words(language, vocabulary.spaces[0].encoders[0])
+            counter.add_words(words.forms)
+            texts.append(Text(words.source, len(words.forms), words.bytes, words.sha256))
             continue
         reader = TextReader(source, limit)
         total = sum(f.stat().st_size for f in source.files) or source.max_bytes
@@ -112,6 +128,38 @@ def missing_letters(language: Language, words: Mapping[str, int]) -> list[str]:
     spellings = {*special, *(language.variants.get(c, c) for c in special)}
     text = "".join(words).lower()
     return [] if any(c in text for c in spellings) else special
+
+
+def check_counts_file(path: Path, *, overwrite: bool, option: str) -> None:
+    """Refuses a place for counts that is a folder, or a file that may not be replaced.
+
+    Raises:
+        PolydistillError: It exists.
+    """
+    if path.is_dir():
+        raise PolydistillError(f"{path} is a folder, not a file.", f"Name a file with {option}.")
+    if path.exists() and not overwrite:
+        raise PolydistillError(
+            f"{path} exists already and was left as it is.", f"Choose another place with {option}, or add --overwrite."
+        )
+
+
+def save_counts(counts: TokenCounts, path: Path, *, option: str) -> None:
+    """Writes counts to a file that appears whole or not at all.
+
+    Raises:
+        PolydistillError: The disk is full, or the place cannot be written; `option` is what names it.
+    """
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        counts.save(partial)
+        partial.replace(path)
+    except OSError as error:
+        raise explain_os_error(error, path, option) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def load_counts(paths: Sequence[Path], vocabulary: Vocabulary, languages: Sequence[Language]) -> TokenCounts:

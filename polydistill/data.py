@@ -20,7 +20,7 @@ from polydistill.errors import PolydistillError, UsageError
 from polydistill.textfiles import SUFFIXES, choose_column, format_of, gather, is_packed, read_file, text_of
 
 if TYPE_CHECKING:
-    from polydistill.offline.words import WordList
+    from polydistill.offline.words import Encode, WordList
 
 HUB_BYTES = 50_000_000  # of a language's own corpus: more hardly changes which tokens are frequent
 _HUB_SET = re.compile(
@@ -344,16 +344,19 @@ def _wordlist_source(language: Language, reason: str) -> TextSource:
             f"{missing}, and the package wordfreq is not installed.",
             f"Give text with --corpus {language.code}=PATH, or pip install 'polydistill[offline]'.",
         )
-    note = f"{missing}. The word list of wordfreq stands in for it; real text with --corpus covers more."
+    note = (
+        f"{missing}. The word list of wordfreq stands in for it: expect about 97 % of the tokens of running text to be "
+        "kept; text given with --corpus keeps more."
+    )
     return TextSource(language.code, "wordlist", f"wordfreq:{language.wordfreq}", note=note)
 
 
-def read_words(source: TextSource, language: Language) -> WordList:
-    """The words and weights of a source of kind `wordlist`, in the forms and spellings that text has.
+def read_words(language: Language, encode: Encode) -> WordList:
+    """The forms of a source of kind `wordlist`, with their occurrences; see `polydistill.offline.words.word_list`.
 
     Raises:
         PolydistillError: The package `wordfreq` is not installed or lacks the language.
     """
     from polydistill.offline.words import word_list
 
-    return word_list(language)
+    return word_list(language, encode)

@@ -20,6 +20,8 @@ from polydistill.checkpoint import (
     Tensor,
     copy_bytes,
     copy_file,
+    header,
+    in_order,
     write_all,
     write_safetensors,
 )
@@ -114,6 +116,25 @@ def sizes(checkpoint: Checkpoint, cuts: Mapping[str, Cut], dtype: str) -> tuple[
     return int(sum(n for n, _ in shapes)), int(sum(n * ITEM_BYTES[new_dtype(t, dtype)] for n, t in shapes))
 
 
+def file_bytes(checkpoint: Checkpoint, cuts: Mapping[str, Cut], dtype: str) -> int:
+    """Bytes of the weight files that `write_checkpoint` would write, headers included."""
+    total = 0
+    for file in checkpoint.files:
+        tensors = checkpoint.in_file(file)
+        if _copied(tensors, cuts, dtype):
+            total += file.stat().st_size
+            continue
+        new = [
+            NewTensor(t.name, new_dtype(t, dtype), new_shape(t, cuts.get(t.name)), lambda out: None) for t in tensors
+        ]
+        total += len(header(in_order(new), checkpoint.metadata[file])) + sum(t.nbytes for t in new)
+    return total
+
+
+def _copied(tensors: Sequence[Tensor], cuts: Mapping[str, Cut], dtype: str) -> bool:
+    return dtype == "keep" and not any(t.name in cuts for t in tensors)
+
+
 def embedding_parameters(checkpoint: Checkpoint, arch: Arch) -> int:
     """Number of values in tensors with a vocabulary axis."""
     return sum(t.elements for n, t in checkpoint.tensors.items() if arch.vocabulary_tensor(n))
@@ -140,7 +161,7 @@ def write_checkpoint(
     """
     for file in checkpoint.files:
         tensors = checkpoint.in_file(file)
-        if dtype == "keep" and not any(t.name in cuts for t in tensors):
+        if _copied(tensors, cuts, dtype):
             copy_file(file, out / file.name)
             progress(file.stat().st_size)
             continue

@@ -100,10 +100,13 @@ class Source:
     @property
     def nbytes(self) -> int:
         """Bytes of weights and tokenizer."""
-        tokenizer = [self.model / n for n in OWNED_NAMES if (self.model / n).is_file()]
-        return self.checkpoint.nbytes + sum(
-            p.stat().st_size for p in (*tokenizer, *sentencepiece_model.files(self.model))
-        )
+        return self.checkpoint.nbytes + tokenizer_bytes(self.model)
+
+
+def tokenizer_bytes(folder: Path) -> int:
+    """Bytes of a model folder's tokenizer."""
+    named = [folder / n for n in OWNED_NAMES if (folder / n).is_file()]
+    return sum(p.stat().st_size for p in {*named, *sentencepiece_model.files(folder)})
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from polydistill import data, textfiles
 from polydistill.catalog import Corpus, Language
-from polydistill.data import TextReader, TextSource, assign_corpora, parse_corpus, read_texts, read_words, text_sources
+from polydistill.data import TextReader, TextSource, assign_corpora, parse_corpus, read_texts, text_sources
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.offline import words
 
@@ -401,62 +401,6 @@ def test_no_hub(tmp_path: Path) -> None:
 # --- word lists
 
 
-@pytest.fixture
-def lists(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, float]], None]:
-    """Puts a small list in place of the package `wordfreq`."""
-
-    def use(frequencies: dict[str, float]) -> None:
-        package, numbers = types.ModuleType("wordfreq"), types.ModuleType("wordfreq.numbers")
-        package.get_frequency_dict = lambda code: frequencies  # type: ignore[attr-defined]
-        package.available_languages = lambda: {"ro": "", "tr": ""}  # type: ignore[attr-defined]
-        numbers.digit_freq = lambda text: 0.5 if text in ("12", "34") else 0.0  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "wordfreq", package)
-        monkeypatch.setitem(sys.modules, "wordfreq.numbers", numbers)
-        monkeypatch.setattr(words, "installed", lambda: True)
-        monkeypatch.setattr(words.metadata, "version", lambda name: "9")
-
-    return use
-
-
-WORDLIST = TextSource("ro", "wordlist", "wordfreq:ro")
-
-
-def test_word_forms(lists: Callable[[dict[str, float]], None]) -> None:
-    lists({"în": 0.5, "cuvântul": 1e-5, "00": 0.25, "covid00": 0.1})
-    found = read_words(WORDLIST, RO)
-    shares = found.as_dict()
-    assert set(shares) == {"în", "În", "ÎN", "cuvântul", "Cuvântul", "12", "34"}
-    assert sum(shares.values()) == pytest.approx(1)
-    assert shares["În"] / shares["în"] == pytest.approx(0.13 / 0.85)
-    assert shares["12"] / (shares["în"] + shares["În"] + shares["ÎN"]) == pytest.approx(0.25)
-    assert found.words[0] == "în" and found.source == "wordfreq==9 (ro)" and len(found) == 7
-
-
-def test_word_spellings(lists: Callable[[dict[str, float]], None]) -> None:
-    for listed in ("și", "şi"):  # whichever of the two the list has
-        lists({listed: 1e-3})
-        shares = read_words(WORDLIST, RO).as_dict()
-        assert set(shares) == {"și", "Și", "ȘI", "şi", "Şi", "ŞI"}
-        assert shares["şi"] / shares["și"] == pytest.approx(0.3 / 0.7)
-
-
-def test_words_without_case_and_turkish(lists: Callable[[dict[str, float]], None]) -> None:
-    lists({"的": 0.5, "iki": 0.5})
-    turkish = Language(
-        code="tr", name="", native_name="", scripts=("Latn",), iso639_3="tur", letters=("i",), wordfreq="tr"
-    )
-    assert set(read_words(WORDLIST, turkish).words) == {"的", "iki", "İki", "İKİ"}
-
-
-def test_word_list_hash(lists: Callable[[dict[str, float]], None]) -> None:
-    lists({"a": 0.5, "b": 0.5})
-    first = read_words(WORDLIST, RO)
-    assert first.sha256 == read_words(WORDLIST, RO).sha256
-    assert first.bytes == sum(len(word.encode()) + 1 for word in first.words)
-    lists({"a": 0.5, "b": 0.6})
-    assert first.sha256 != read_words(WORDLIST, RO).sha256
-
-
 def test_no_text_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PolydistillError, match=r"no text for Swahili.*--corpus sw=PATH"):
         text_sources(SW, [])
@@ -466,13 +410,3 @@ def test_no_text_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     with pytest.raises(PolydistillError, match=r"wordfreq is not installed.*polydistill\[offline\]"):
         text_sources(without, [])
-    with pytest.raises(PolydistillError, match="not installed"):
-        read_words(WORDLIST, RO)
-
-
-def test_real_word_list() -> None:
-    pytest.importorskip("wordfreq")
-    shares = read_words(WORDLIST, RO).as_dict()
-    assert shares["și"] > shares["şi"] > 0 and shares["București"] > 0 and shares["1995"] > shares["1395"]
-    with pytest.raises(PolydistillError, match="no word list for Swahili"):
-        words.word_list(SW)

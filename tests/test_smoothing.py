@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 
 import numpy as np
 import pytest
 
 from polydistill.vocab import smoothing
-from polydistill.vocab.smoothing import cased_forms, expected_counts, surfaces_of
+from polydistill.vocab.smoothing import expected_counts, surfaces_of
 
 SYLLABLES = [c + v for c in "ktnsmlr" for v in "aeiou"]
 FOREIGN = [v + c for c in "ktnsmlr" for v in "aeiou"]
@@ -167,45 +166,3 @@ def test_surfaces_of_three_families() -> None:
     assert surfaces_of(["<unk>", "▁de", "ă", "▁"]) == ["<unk>", " de", "ă", " "]
     assert surfaces_of(["[UNK]", "de", "##ul", "##a", "Ġ"]) == [" [UNK]", " de", "ul", "a", " Ġ"]
     assert surfaces_of(["Ġde", "##", "Äĥ", "Ä", "ĠÈĻi", "Ċ"]) == [" de", "##", "ă", "\ufffd", " și", "\n"]
-
-
-def characters(texts: list[str]) -> list[list[int]]:
-    """One token a character, but `București` is a single one."""
-    return [[0] if text.strip() == "București" else [ord(c) for c in text] for text in texts]
-
-
-def test_cased_forms_by_hand() -> None:
-    forms = cased_forms({"țară": 4e-6, "bucurești": 2e-6, "rar": 1e-6}, characters)
-    assert forms == pytest.approx(
-        {
-            " țară": 4 * 0.85, " Țară": 4 * 0.15, " tara": 4 * 0.005, " ȚARĂ": 4 * 0.005, "Țară": 4 * 0.03,
-            " bucurești": 2 * 0.2, " București": 2 * 0.8, " bucuresti": 2 * 0.005,
-            " rar": 0.85 + 0.005, " Rar": 0.15,
-        }
-    )  # fmt: skip
-
-
-def test_numbers_of_a_shape() -> None:
-    numbers = smoothing._numbers("00,0")
-    assert len(numbers) == 1000 and sum(numbers.values()) == pytest.approx(1)
-    assert numbers["10,0"] == pytest.approx(3 * numbers["11,1"]) and numbers["10,0"] > 5 * numbers["90,0"]
-    years = smoothing._numbers("0000")
-    assert len(years) == 10_000 and years["1987"] > 10 * years["2987"]
-    assert len(smoothing._numbers("000.000")) == 1000
-
-
-def test_shapes_become_numbers_and_attached_signs() -> None:
-    forms = cased_forms({"a": 1e-2, "00": 1e-3, "3d": 1e-4}, characters)
-    total = Counter[str]()
-    for form, count in forms.items():
-        total["%" if form.endswith("%") else "number" if form.strip().isdigit() else "other"] += count
-    assert total["number"] == pytest.approx(10) and total["%"] == pytest.approx(0.5)
-    assert " 3d" in forms and " 00:00" in forms
-
-
-def test_only_the_most_frequent_words_of_a_long_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(smoothing, "MAX_WORDS", 2)
-    forms = cased_forms({"unu": 1e-6, "doi": 4e-7, "trei": 8e-7}, characters)
-    assert {form.strip().lower() for form in forms} == {"unu", "trei"}
-    assert forms[" trei"] == pytest.approx(0.85 + 0.005)
-    assert cased_forms({}, characters) == {}

@@ -7,10 +7,9 @@ from pathlib import Path
 import click
 
 from polydistill.card import human_bytes
-from polydistill.checkpoint import explain_os_error
 from polydistill.cli.options import SectionedCommand, SectionedOption, common_options, config_options
 from polydistill.cli.output import Console, columns
-from polydistill.errors import PolydistillError
+from polydistill.counting import check_counts_file, save_counts
 from polydistill.methods.trim import TrimConfig
 
 EPILOG = """\b
@@ -44,17 +43,11 @@ def command(
     from polydistill.api import count
 
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    if output.exists() and not overwrite:
-        raise PolydistillError(
-            f"{output} exists already and was left as it is.", "Choose another -o, or add --overwrite."
-        )
+    check_counts_file(output, overwrite=overwrite, option="-o")
     counts = count(
         model, languages=lang, corpus=corpus, limit=limit, seed=seed, include_path=include_path, progress=console
     )
-    try:
-        counts.save(output)
-    except OSError as error:
-        raise explain_os_error(error, output) from error
+    save_counts(counts, output, option="-o")
     facts = {
         code: {
             "tokens": int(next(iter(found.spaces.values())).sum()),

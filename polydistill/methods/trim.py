@@ -16,14 +16,15 @@ from polydistill import surgery
 from polydistill.card import write_card
 from polydistill.catalog import Language, language
 from polydistill.checkpoint import check_output, new_folder
-from polydistill.counting import count, load_counts
-from polydistill.data import parse_corpus, read_texts
+from polydistill.counting import check_counts_file, check_sampling, count, load_counts, save_counts
+from polydistill.data import TextSource, parse_corpus, read_texts
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.progress import SILENT, Progress
+from polydistill.record import NAME as RECORD
 from polydistill.record import RunRecord
 from polydistill.refs import ModelRef, resolve
 from polydistill.settings import setting
-from polydistill.trimming import Source, TrimPlan, Wishes, apply, plan, write_vocabulary
+from polydistill.trimming import Source, TrimPlan, Wishes, apply, plan, tokenizer_bytes, write_vocabulary
 from polydistill.vocab.counts import TokenCounts
 from polydistill.vocab.keep import KeepRule
 
@@ -154,32 +155,62 @@ def trim(config: TrimConfig, progress: Progress = SILENT) -> TrimResult:
     started = time.perf_counter()
     languages = resolve_languages(config.lang, config.include_path)
     wishes = _wishes(config, languages)
-    output = config.output or default_output(config.model, languages)
+    output = (config.output or default_output(config.model, languages)).expanduser()
     if not config.dry_run:
         check_output(output, overwrite=config.overwrite)
     source = Source.open(resolve(ModelRef.parse(config.model), progress=progress.note), config.include_path)
-    hashing = _hash_beside(source)
+    _check_place(config, output, source.folder)
+    verify_text = parse_corpus(languages[0], config.verify_text) if config.verify_text else None
+    hashing = None if config.dry_run else _hash_beside(source)
     counts = _counts(config, source, languages, progress)
     trimmed = plan(source, counts, wishes)
     result = _sizes(config, trimmed)
     if config.dry_run:
         with tempfile.TemporaryDirectory() as scratch:
             notes = write_vocabulary(trimmed, Path(scratch))
-            tokenizer = sum(f.stat().st_size for f in Path(scratch).iterdir() if f.name not in ("config.json",))
-        weights = surgery.sizes(source.checkpoint, trimmed.cuts, config.dtype)[1]
-        result = replace(result, bytes={**result.bytes, "after": weights + tokenizer}, notes=tuple(notes))
+            result = replace(result, notes=tuple(notes), bytes=_bytes(config, trimmed, Path(scratch)))
         return _timed(result, started)
     with new_folder(output, overwrite=config.overwrite) as folder:
         notes = apply(trimmed, folder, dtype=config.dtype, progress=progress)
-        result = replace(result, output=output, notes=tuple(notes), bytes=_bytes(trimmed, folder, result))
+        target = folder / source.model.relative_to(source.folder)
+        result = replace(result, output=output, notes=tuple(notes), bytes=_bytes(config, trimmed, target))
         if config.verify:
-            result = replace(result, verification=_verify(config, trimmed, counts, folder, progress))
-        hashing.join()
+            checked = _verify(config, trimmed, counts, verify_text, folder, progress)
+            result = replace(result, verification=checked)
+        if hashing:
+            hashing.join()
         result = _timed(result, started)
         record = _record(config, source, counts, languages, result)
         record.save(folder)
         write_card(record, folder)
     return result
+
+
+def _check_place(config: TrimConfig, output: Path, model: Path) -> None:
+    """Refuses an output whose replacement would cost the user something else than an earlier output.
+
+    Raises:
+        UsageError: The output is, holds or lies in the model, or `--overwrite` would delete other things.
+    """
+    place, source = output.resolve(), model.resolve()
+    elsewhere = "Choose another place with -o."
+    if config.save_counts is not None and place in config.save_counts.resolve().parents:
+        raise UsageError(f"--save-counts {config.save_counts} lies in the output folder.", "Save it beside that folder.")
+    if config.dry_run:
+        return
+    if place == source or place in source.parents:
+        raise UsageError(f"{output} holds the model that is trimmed, and would replace it.", elsewhere)
+    if source in place.parents:
+        raise UsageError(f"{output} lies in the folder of the model that is trimmed.", elsewhere)
+    if not output.is_dir():
+        return
+    if place == Path.cwd() or place in Path.cwd().parents:
+        raise UsageError(f"{place} is the folder that you are in, and cannot be replaced.", elsewhere)
+    if any(output.iterdir()) and not (output / RECORD).is_file():
+        raise UsageError(
+            f"{output} was not written by polydistill, so --overwrite does not delete it.",
+            "Choose another place with -o, or delete it yourself.",
+        )
 
 
 def _hash_beside(source: Source) -> Thread:
@@ -229,6 +260,9 @@ def parse_weights(weights: Sequence[str], languages: Sequence[Language], include
 
 
 def _wishes(config: TrimConfig, languages: tuple[Language, ...]) -> Wishes:
+    check_sampling(config.limit, config.seed)
+    if config.save_counts is not None:
+        _check_save_counts(config.save_counts, config)
     if config.pad_to_multiple < 1:
         raise UsageError("--pad-to-multiple must be at least 1.", "Try 64.")
     if config.dtype != "keep" and config.dtype not in surgery.DTYPES:
@@ -253,6 +287,15 @@ def _wishes(config: TrimConfig, languages: tuple[Language, ...]) -> Wishes:
     )
 
 
+def _check_save_counts(path: Path, config: TrimConfig) -> None:
+    if config.dry_run:
+        raise UsageError(
+            "--save-counts and --dry-run exclude each other: a dry run writes nothing.",
+            "Count with `polydistill count`, then use --counts.",
+        )
+    check_counts_file(path, overwrite=config.overwrite, option="--save-counts")
+
+
 def _counts(config: TrimConfig, source: Source, languages: Sequence[Language], progress: Progress) -> TokenCounts:
     if config.counts:
         if config.corpus:
@@ -263,7 +306,7 @@ def _counts(config: TrimConfig, source: Source, languages: Sequence[Language], p
             source.vocabulary, languages, config.corpus, limit=config.limit, seed=config.seed, progress=progress
         )
     if config.save_counts is not None:
-        counts.save(config.save_counts)
+        save_counts(counts, config.save_counts, option="--save-counts")
     return counts
 
 
@@ -290,15 +333,10 @@ def _sizes(config: TrimConfig, trimmed: TrimPlan) -> TrimResult:
     )
 
 
-def _bytes(trimmed: TrimPlan, folder: Path, result: TrimResult) -> dict[str, int]:
-    target = folder / trimmed.source.model.relative_to(trimmed.source.folder)
-    after = sum(f.stat().st_size for f in target.iterdir() if f.is_file())
-    rest = sum(
-        f.stat().st_size
-        for f in trimmed.source.model.iterdir()
-        if f.is_file() and f.name in {g.name for g in target.iterdir()}
-    )
-    return {"before": max(rest, result.bytes["before"]), "after": after}
+def _bytes(config: TrimConfig, trimmed: TrimPlan, target: Path) -> dict[str, int]:
+    """Weights and tokenizer; the weights' size is known before they are written, so a dry run says the same."""
+    weights = surgery.file_bytes(trimmed.source.checkpoint, trimmed.cuts, config.dtype)
+    return {"before": trimmed.source.nbytes, "after": weights + tokenizer_bytes(target)}
 
 
 def _timed(result: TrimResult, started: float) -> TrimResult:
@@ -308,14 +346,18 @@ def _timed(result: TrimResult, started: float) -> TrimResult:
 
 
 def _verify(
-    config: TrimConfig, trimmed: TrimPlan, counts: TokenCounts, folder: Path, progress: Progress
+    config: TrimConfig,
+    trimmed: TrimPlan,
+    counts: TokenCounts,
+    text: TextSource | None,
+    folder: Path,
+    progress: Progress,
 ) -> dict[str, Any]:
     from polydistill.verification import verify
 
     held_out = True
-    if config.verify_text:
-        source = parse_corpus(trimmed.languages[0], config.verify_text)
-        lines = list(read_texts(source, limit=VERIFY_LINES))
+    if text is not None:
+        lines = list(read_texts(text, limit=VERIFY_LINES))
     else:
         share = max(1, VERIFY_LINES // len(trimmed.languages))
         lines = [line for lang in trimmed.languages for line in counts.languages[lang.code].held_out[:share]]

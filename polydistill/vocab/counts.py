@@ -263,10 +263,12 @@ class TextCounter:
         if len(self._pending) + len(self._alone) > PENDING_UNITS or self._characters > PENDING_CHARACTERS:
             self._flush()
 
-    def add_words(self, words: Mapping[str, float], scale: float = 1.0) -> None:
-        """Counts a list of words with frequencies, each as it stands after a space."""
-        self._first = self._first or [" ".join(itertools.islice(words, 200))]
-        self._pending.update({self._cut.word(word): max(1, round(n * scale)) for word, n in words.items()})
+    def add_words(self, forms: Mapping[str, float]) -> None:
+        """Counts a list of words: form -> occurrences, with a space before a form that stands inside a line."""
+        self._first = self._first or [" ".join(form.strip() for form in itertools.islice(forms, 200))]
+        for form, n in forms.items():
+            units, unit = (self._pending, self._cut.word(form[1:])) if form[0] == " " else (self._alone, form)
+            units[unit] += max(1, round(n))
         self._flush()
 
     def result(self, texts: Sequence[Text], *, wordlist: bool = False) -> LanguageCounts:

@@ -14,12 +14,12 @@ vocabulary and the number of distinct words.
 
 from __future__ import annotations
 
-import math
 import unicodedata
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
+
+from polydistill.vocab.bpe import byte_alphabet
 
 ORDERS = 5
 """Letter sequences of 1 to this many letters are looked up."""
@@ -33,23 +33,8 @@ MAX_LETTERS = 4_000_000
 MAX_SAMPLE = 30_000
 """Unseen tokens that the regression is fitted on."""
 
-MAX_WORDS = 60_000
-"""Words of a list of frequent words that are used."""
-
 MIN_EXAMPLES = 20
 """Fewer tokens than this in a class fit nothing."""
-
-_WORD_TITLE, _NAME_TITLE = 0.15, 0.8
-"""Share of the occurrences of a word, and of a name, that are capitalised."""
-
-_UPPER, _BARE, _FIRST = 0.005, 0.005, 0.03
-"""For each occurrence of a word: in upper case, without diacritics, and capitalised at the start of a text."""
-
-_FREQUENT = 3e-6
-"""Words of a lower share have no form in upper case and none at the start of a text: these would only cost time."""
-
-_ATTACHED = {"00%": 0.05, "-00": 0.05, "00:00": 0.02}
-"""Shapes of numbers that a list of words does not have, since it splits at signs; as shares of the shape `00`."""
 
 _RIDGE = 3.0
 _SPACE = ord(" ")
@@ -102,82 +87,6 @@ def expected_counts(
     return result * (total / result.sum()) if total else np.zeros(len(seen))
 
 
-def cased_forms(
-    frequencies: Mapping[str, float], encode: Callable[[list[str]], Sequence[Sequence[int]]]
-) -> dict[str, float]:
-    """What a list of lower-case words stands for in running text: capitals, spelling without diacritics, numbers.
-
-    Such a list (wordfreq's) has neither capitals nor numbers: `00` is any number of two digits. A word that the
-    tokenizer writes with fewer tokens when it is capitalised was mostly capitalised in the text that the tokenizer
-    learned from: it is a name.
-
-    Args:
-        frequencies: Share of each word in running text.
-        encode: Token ids of each text given, without special tokens.
-
-    Returns:
-        Count of each form in as much text as has the rarest word once. A form begins with a space as it does inside a
-        sentence, or with its first letter as it does at the start of a text or after a bracket. Of a long list the
-        most frequent words are used.
-    """
-    frequencies = dict(sorted(frequencies.items(), key=lambda item: -item[1])[:MAX_WORDS])
-    unit = min(frequencies.values(), default=1.0)
-    words = [" " + word for word in frequencies if word.count("0") < 2]
-    titles = [word[:2].upper() + word[2:] for word in words]
-    lengths, title_lengths = ([len(ids) for ids in encode(texts)] for texts in (words, titles))
-    forms: dict[str, float] = defaultdict(float)
-    for word, title, length, title_length in zip(words, titles, lengths, title_lengths, strict=True):
-        count = frequencies[word[1:]] / unit
-        capitalised = _NAME_TITLE if title_length < length else _WORD_TITLE
-        forms[word] += count * (1 - capitalised)
-        forms[title] += count * capitalised
-        forms[_without_marks(word)] += count * _BARE
-        if frequencies[word[1:]] >= _FREQUENT:
-            forms[word.upper()] += count * _UPPER
-            forms[title[1:]] += count * _FIRST
-    for number, frequency in _number_forms(frequencies).items():
-        forms[" " + number] += frequency / unit
-    return dict(forms)
-
-
-def _number_forms(frequencies: Mapping[str, float]) -> dict[str, float]:
-    """Frequency of each number that the shapes among the words stand for."""
-    shapes = {shape: frequencies[shape] for shape in frequencies if shape.count("0") >= 2}
-    if "00" in shapes:
-        shapes = {shape: share * shapes["00"] for shape, share in _ATTACHED.items()} | shapes
-    numbers: dict[str, float] = defaultdict(float)
-    for shape, frequency in shapes.items():
-        for number, share in _numbers(shape).items():
-            numbers[number] += frequency * share
-    return numbers
-
-
-def _without_marks(word: str) -> str:
-    """`țară` -> `tara`."""
-    letters = unicodedata.normalize("NFD", word)
-    return unicodedata.normalize("NFC", "".join(c for c in letters if unicodedata.category(c) != "Mn"))
-
-
-def _numbers(shape: str) -> dict[str, float]:
-    """Share of each number among those of a shape such as `00`, `0000` or `00,0`; a thousand where there are more.
-
-    First digits follow Benford's law, round numbers are thrice as frequent, and most bare numbers of four digits
-    are years.
-    """
-    digits = shape.count("0")
-    share = {}
-    values = range(0, 10**digits, max(1, 10 ** (digits - 3))) if shape != "0000" else range(10**4)
-    for value in values:
-        number = str(value).zfill(digits)
-        weight = math.log10(1 + 1 / int(number[0])) if number[0] != "0" else 0.02
-        if shape == "0000":
-            weight *= 100 if 1900 <= value < 2030 else 20 if 1800 <= value < 1900 else 1
-        filled = iter(number)
-        share["".join(next(filled) if c == "0" else c for c in shape)] = weight * (3 if number[-1] == "0" else 1)
-    total = sum(share.values())
-    return {number: weight / total for number, weight in share.items()}
-
-
 def surfaces_of(tokens: Sequence[str]) -> list[str]:
     """The text that each token stands for, with a leading space where it begins a word.
 
@@ -193,16 +102,9 @@ def surfaces_of(tokens: Sequence[str]) -> list[str]:
     if marker == "##":
         return [token[2:] if token.startswith("##") else " " + token for token in tokens]
     if marker == "Ġ":
-        table = _byte_alphabet()
+        table = {ord(c): b for b, c in byte_alphabet().items()}
         return [t.translate(table).encode("latin-1", "replace").decode("utf-8", "replace") for t in tokens]
     return [token.replace("▁", " ") for token in tokens]
-
-
-def _byte_alphabet() -> dict[int, int]:
-    """From the characters that byte-level BPE writes to the bytes that they stand for."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {byte: byte for byte in printable} | {256 + i: byte for i, byte in enumerate(others)}
 
 
 class _Strings:

@@ -87,8 +87,12 @@ class TokenizerJson:
         return self.model.forms(text)
 
     def dependencies(self, token: str) -> Sequence[str]:
-        """Tokens without which `token` would not be produced; added tokens are matched before the model runs."""
-        return () if token in self.added else self.model.dependencies(token)
+        """Tokens without which the model would not produce `token`.
+
+        Added tokens have them too: matched before the model runs they need none, but their flags can forbid the match
+        (`single_word`), and Gemma's runs of spaces are listed as `▁▁` while text has them as spaces at that point.
+        """
+        return self.model.dependencies(token)
 
     def required(self) -> dict[int, str]:
         """Old id -> reason: unknown and byte pieces, added tokens, what the post-processor and padding insert."""
