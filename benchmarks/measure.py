@@ -41,7 +41,7 @@ def launch(command: Sequence[str], result: Path) -> None:
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
         errors.seek(0)
-        said = errors.read().decode("utf-8", "replace").strip().splitlines()[-12:]
+        said = errors.read().decode("utf-8", "replace").replace("\r", "\n").strip().splitlines()[-12:]
     code = os.waitstatus_to_exitcode(status)
     peak = usage.ru_maxrss * MACHINE_FACTOR
     result.write_text(json.dumps({"seconds": seconds, "peak_bytes": peak, "code": code, "error": "\n".join(said)}))

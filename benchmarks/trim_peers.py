@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import base64
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from measure import MB, Run, conll_sentences, lines_of, median
 MODEL = "intfloat/multilingual-e5-small"
 SCRIPTS = Path(__file__).resolve().parent / "peers"
 TORCH = "torch==2.13.0"
-TIMEOUT_NOTE = "`trimbed` 0.0.4 needs Python 3.12 or newer, polydistill's benchmarks run on 3.11: not run."
+TRIMBED = "`trimbed` 0.0.4 needs Python 3.12 or newer, polydistill's benchmarks run on 3.11: not run."
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,7 @@ class Peer:
 
     requirement: str
     beside: tuple[str, ...] = ()
+    alone: bool = False  # installed without what it asks for: textpruner takes Python 3.11 for older than 3.8
     needs: str = ""
     note: str = ""
 
@@ -43,13 +43,14 @@ PEERS = {
     "vocabtrimmer": Peer(
         "vocabtrimmer==0.0.2",
         ("transformers<5", "huggingface_hub<1", "datasets", "pandas"),
-        "masked LM",
-        "refuses a bare encoder: given as BertForMaskedLM, min_frequency 1",
+        needs="masked LM",
+        note="refuses a bare encoder: given as BertForMaskedLM, min_frequency 1",
     ),
     "textpruner": Peer(
         "textpruner==1.1.post2",
         ("transformers<5", "sentencepiece", "protobuf"),
-        note="its XLM-R tokenizer helper set by hand (it goes by model_type, bert)",
+        alone=True,
+        note="asks for numpy<1.22 on Python 3.11, installed without; its XLM-R tokenizer helper set by hand (it goes by model_type, bert)",
     ),
     "hf-trim": Peer("hf-trim==3.0.1", ("transformers<5", "sentencepiece", "protobuf<7")),
     "easysmallembeddingmodel": Peer(
@@ -67,9 +68,11 @@ def setup(args: argparse.Namespace) -> None:
     for name in args.only or PEERS:
         folder, peer = args.envs / name, PEERS[name]
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        packages = [TORCH, peer.requirement, *peer.beside]
-        done = subprocess.run([folder / "bin" / "python", "-m", "pip", "install", "--quiet", *packages], check=False)
-        print(f"{name}: {'installed' if done.returncode == 0 else 'pip failed'}")
+        pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet"]
+        steps = [[TORCH, *peer.beside], ["--no-deps", peer.requirement]]
+        for packages in steps if peer.alone else [[TORCH, peer.requirement, *peer.beside]]:
+            subprocess.run([*pip, *packages], check=True)
+        print(f"{name}: installed")
 
 
 def environments(args: argparse.Namespace) -> dict[str, Path]:
@@ -78,7 +81,7 @@ def environments(args: argparse.Namespace) -> dict[str, Path]:
     if args.envs:
         found = {name: args.envs / name / "bin" / "python" for name in PEERS}
     found.update((name, Path(path)) for name, _, path in (text.partition("=") for text in args.peer_env))
-    return {name: python for name, python in found.items() if python.exists()}
+    return {name: python for name, python in found.items() if python.exists() and name in (args.only or PEERS)}
 
 
 def peer_folder(source: Path, target: Path, peer: Peer) -> Path:
@@ -157,10 +160,9 @@ def peers(args: argparse.Namespace) -> None:
         "polydistill, verified": ours(model, corpus, scratch / "out" / "polydistill, verified"),
     }
     for name, python in environments(args).items():
-        if not args.only or name in args.only:
-            pythons[name] = python
-            folder = peer_folder(model, scratch / "models" / name, PEERS[name])
-            commands[name] = [python, SCRIPTS / "cut.py", name, folder, corpus, scratch / "out" / name]
+        pythons[name] = python
+        folder = peer_folder(model, scratch / "models" / name, PEERS[name])
+        commands[name] = [python, SCRIPTS / "cut.py", name, folder, corpus, scratch / "out" / name]
     (scratch / "out").mkdir()
     first = {n: measured(c, scratch / "out" / n, scratch) for n, c in commands.items()}  # also fills the page cache
     failed = {name: run for name, run in first.items() if run.code}
@@ -219,7 +221,7 @@ def report(
         body.append(f"Does not run: {PEERS[name].version if name in PEERS else name}: `{run.error.splitlines()[-1]}`.")
     missing = [p.version for n, p in PEERS.items() if n not in wall and n not in failed]
     body += [f"Not installed in this run: {', '.join(missing)}."] if missing else []
-    body.append(TIMEOUT_NOTE)
+    body.append(TRIMBED)
     measure.write_section(
         args.output,
         "peers",
@@ -234,6 +236,6 @@ def peer_versions(args: argparse.Namespace) -> str:
     script = "from importlib.metadata import version as v; print(v('transformers'), v('torch'))"
     found = []
     for name, python in environments(args).items():
-        done = subprocess.run([python, "-c", script], capture_output=True, text=True, check=False, env={**os.environ})
-        found.append("{}: transformers {} torch {}".format(name, *done.stdout.split()))
+        done = subprocess.run([python, "-c", script], capture_output=True, text=True, check=True)
+        found.append("{}: transformers {}, torch {}".format(name, *done.stdout.split()))
     return ("; " + "; ".join(found)) if found else ""

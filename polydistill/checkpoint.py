@@ -14,7 +14,7 @@ import mmap
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -197,7 +197,8 @@ class RowReader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._map.close()
+        with suppress(BufferError):  # an error's traceback still holds rows; the error itself is what matters
+            self._map.close()
         self._stream.close()
 
     def rows(self, tensor: Tensor, ids: np.ndarray, axis: int = 0) -> Iterator[np.ndarray]:
@@ -345,6 +346,7 @@ def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """
     check_output(path, overwrite=overwrite)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    missing = [parent for parent in path.parents if not parent.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for stale in path.parent.glob(f".{path.name}.partial-*"):
@@ -357,6 +359,9 @@ def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
         raise explain_os_error(error, path) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        for parent in missing:
+            with suppress(OSError):  # it holds the result
+                parent.rmdir()
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
@@ -368,7 +373,7 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     found = next((p for p in (path, *path.parents) if os.path.lexists(p)), path)
     if os.path.lexists(found) and not found.is_dir():
         raise PolydistillError(f"{found} is a file, not a folder.", "Choose another place with -o.")
-    if path.is_dir() and any(path.iterdir()) and not overwrite:
+    if found == path and os.path.lexists(path) and any(path.iterdir()) and not overwrite:
         raise PolydistillError(
             f"{path} exists already and was left as it is.", "Choose another place with -o, or add --overwrite."
         )

@@ -345,7 +345,7 @@ def _wordlist_source(language: Language, reason: str) -> TextSource:
             f"Give text with --corpus {language.code}=PATH, or pip install 'polydistill[offline]'.",
         )
     note = (
-        f"{missing}. The word list of wordfreq stands in for it: expect about 97 % of the tokens of running text to be "
+        f"{missing}. The word list of wordfreq stands in for it: expect 97 to 99 % of the tokens of running text to be "
         "kept; text given with --corpus keeps more."
     )
     return TextSource(language.code, "wordlist", f"wordfreq:{language.wordfreq}", note=note)

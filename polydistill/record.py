@@ -81,9 +81,7 @@ class RunRecord:
             ]
             return cls(**data, scores=scores)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise PolydistillError(
-                f"{path} is not a polydistill record ({error}).", "Remove it, or trim again."
-            ) from error
+            raise PolydistillError(f"{path} is not a polydistill record.", "Remove it, or trim again.") from error
 
     def lineage(self) -> list[Mapping[str, Any]]:
         """This record and those it descends from, newest first, as plain objects."""

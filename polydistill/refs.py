@@ -268,7 +268,8 @@ def hub_errors(name: str, revision: str | None, kind: str = "model") -> Iterator
     except Exception as error:
         if not is_network_error(error):
             raise
-        raise OutOfReach(type(error).__name__) from error
+        offline = type(error).__name__ == "OfflineModeIsEnabled"
+        raise OutOfReach("HF_HUB_OFFLINE is set" if offline else type(error).__name__) from error
 
 
 def is_network_error(error: BaseException) -> bool:

@@ -242,13 +242,14 @@ def _dropped(vocabulary: Vocabulary, wishes: Wishes) -> frozenset[str]:
 
 def _requested(vocabulary: Vocabulary, tokens: Sequence[str]) -> dict[int, str]:
     space = vocabulary.spaces[0]
+    unknown = {space.ids[t] for t in vocabulary.unknown() if t in space.ids}
     found: dict[int, str] = {}
     for token in tokens:
         ids = [space.ids[form] for form in dict.fromkeys((token, *space.forms(token))) if form in space.ids]
         if not ids:
             ids = [i for line in space.encoders[0]([token, " " + token]) for i in line]
-        if not ids:
-            raise UsageError(f"--keep-token {token!r} is nothing that the tokenizer can write.", "Check its spelling.")
+            if not token.strip() or unknown & set(ids):
+                raise UsageError(f"--keep-token {token!r} is nothing that the model has tokens for.", "Leave it out.")
         found.update(dict.fromkeys(ids, "requested"))
     return found
 

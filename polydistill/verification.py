@@ -15,6 +15,7 @@ from polydistill.errors import PolydistillError
 from polydistill.progress import SILENT, Progress
 from polydistill.trimming import TrimPlan
 from polydistill.vocab.counts import Fertility, fertility
+from polydistill.vocab.keep import KeepSet
 
 MAX_TOKENS = 128
 MODEL_SENTENCES = 32
@@ -69,13 +70,13 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:
-        raise _unloadable(folder, "tokenizer", error) from error
+        raise _failed(folder, "load the tokenizer", error) from error
 
 
-def _unloadable(folder: Path, what: str, error: Exception) -> PolydistillError:
+def _failed(folder: Path, what: str, error: Exception) -> PolydistillError:
     said = " ".join(str(error).split())[:300]
     return PolydistillError(
-        f"transformers cannot load the {what} of {folder} ({type(error).__name__}: {said}).",
+        f"transformers cannot {what} of {folder} ({type(error).__name__}: {said}).",
         "Check the folder with that library, or trim with --no-verify.",
     )
 
@@ -110,23 +111,17 @@ def verify(
     source = plan.source
     new_folder = folder / source.model.relative_to(source.folder)
     old, new = load_tokenizer(source.model), load_tokenizer(new_folder)
+    if getattr(new, "src_lang", None) and new.src_lang != old.src_lang:
+        old.src_lang = new.src_lang  # the code of the original's own default language was dropped
     _check_rows(new, plan)
-    keep = plan.keeps[0]
-    before = old(list(lines), verbose=False)["input_ids"] if lines else []
-    after = new(list(lines), verbose=False)["input_ids"] if lines else []
-    mapped = [keep.table[np.array(ids, np.int64)] if ids else np.zeros(0, np.int64) for ids in before]
-    covered = [bool((ids >= 0).all()) for ids in mapped]
-    identical = [np.array_equal(ids, found) for ids, found in zip(mapped, after, strict=True)]
-    for line, is_covered, same in zip(lines, covered, identical, strict=True):
-        if is_covered and not same:
-            raise PolydistillError(
-                f"Verification failed: all tokens of {line[:80]!r} were kept, but it tokenizes differently.",
-                "Please report this with the model's name; nothing was written.",
-            )
-    chosen = [i for i, same in enumerate(identical) if same and len(before[i]) > 1][:MODEL_SENTENCES]
+    covered, identical = _compare_tokens(plan.keeps[0], lines, old, new, "text")
+    usable = identical
+    if len(plan.keeps) > 1:  # what the decoder reads has a vocabulary of its own
+        targets = _compare_tokens(plan.keeps[1], lines, old, new, "text_target")[1]
+        usable = [same and target for same, target in zip(identical, targets, strict=True)]
+    texts = [line for line, same in zip(lines, usable, strict=True) if same and any(map(str.isalnum, line))]
     difference = None
-    if chosen:
-        texts = [lines[i] for i in chosen]
+    if texts := texts[:MODEL_SENTENCES]:
         difference = _compare_models(plan, new_folder, texts, old, new, progress)
         if exact and not difference <= TOLERANCE:
             raise PolydistillError(
@@ -140,13 +135,34 @@ def verify(
     ]
     return Verification(
         len(lines),
-        sum(identical),
-        sum(covered),
+        int(sum(identical)),
+        int(sum(covered)),
         difference,
         measured[0],
         measured[1],
         held_out,
     )
+
+
+def _compare_tokens(
+    keep: KeepSet, lines: Sequence[str], old: Any, new: Any, argument: str
+) -> tuple[list[bool], list[bool]]:
+    """For each line, whether all of its tokens were kept, and whether it tokenizes to the mapped ids.
+
+    Raises:
+        PolydistillError: A line has only kept tokens and tokenizes differently.
+    """
+    before, after = (t(**{argument: list(lines)}, verbose=False)["input_ids"] if lines else [] for t in (old, new))
+    mapped = [keep.table[np.array(ids, np.int64)] for ids in before]
+    covered = [bool((ids >= 0).all()) for ids in mapped]
+    identical = [np.array_equal(ids, found) for ids, found in zip(mapped, after, strict=True)]
+    for line, is_covered, same in zip(lines, covered, identical, strict=True):
+        if is_covered and not same:
+            raise PolydistillError(
+                f"Verification failed: all tokens of {line[:80]!r} were kept, but it tokenizes differently.",
+                "Please report this with the model's name; nothing was written.",
+            )
+    return covered, identical
 
 
 def _check_rows(tokenizer: Any, plan: TrimPlan) -> None:
@@ -163,8 +179,9 @@ def _compare_models(
     """The largest absolute difference, the models being built one after the other."""
     with progress.bar("verifying", 2, "model") as done:
         outputs = []
-        for folder, tokenizer in ((plan.source.model, old), (new_folder, new)):
-            outputs.append(_outputs(folder, tokenizer, texts, plan.source.config))
+        first = int(plan.keeps[0].ids[0])  # pads where there is no token for it: the same one in both
+        for folder, tokenizer, pad in ((plan.source.model, old, first), (new_folder, new, 0)):
+            outputs.append(_outputs(folder, tokenizer, texts, plan.source.config, pad))
             done(1)
     largest = 0.0
     before, after = outputs
@@ -182,30 +199,38 @@ def _cut_tensors(plan: TrimPlan) -> list[tuple[Any, Any]]:
     return [(plan.source.checkpoint.tensors[name], cut) for name, cut in plan.cuts.items()]
 
 
-def _outputs(folder: Path, tokenizer: Any, texts: list[str], config: dict[str, Any]) -> dict[str, np.ndarray]:
+def _outputs(
+    folder: Path, tokenizer: Any, texts: list[str], config: dict[str, Any], pad: int
+) -> dict[str, np.ndarray]:
     import torch
 
     model = load_model(folder, config)
-    batch: dict[str, Any] = {}
-    for key, rows in _pad(tokenizer, texts).items():
-        batch[key] = torch.tensor(rows)
+    batch = _pad(tokenizer, texts, config, pad, "text")
     if config.get("is_encoder_decoder"):
-        target = _pad(tokenizer, texts, target=True)["input_ids"]
-        batch["decoder_input_ids"] = torch.tensor(target)
-    with torch.no_grad():
-        output = model(**batch)
+        # Only Marian's target may have a vocabulary of its own; M2M-100 writes none before it knows the language.
+        argument = "text_target" if getattr(tokenizer, "separate_vocabs", False) else "text"
+        batch["decoder_input_ids"] = _pad(tokenizer, texts, config, pad, argument)["input_ids"]
+    try:
+        with torch.no_grad():
+            output = model(**{key: torch.tensor(rows) for key, rows in batch.items()})
+    except Exception as error:
+        raise _failed(folder, "run the model", error) from error
     found = {name: value.float().numpy() for name in COMPARED if (value := output.get(name)) is not None}
     del model, output
     gc.collect()
     return found
 
 
-def _pad(tokenizer: Any, texts: list[str], *, target: bool = False) -> dict[str, list[list[int]]]:
-    """Ids and mask, cut at 128 tokens and padded with 0, which the mask hides; not every tokenizer has a pad token."""
-    options = {"text_target": texts} if target else {"text": texts}
-    ids = [row[:MAX_TOKENS] for row in tokenizer(**options, verbose=False)["input_ids"]]
+def _pad(
+    tokenizer: Any, texts: list[str], config: dict[str, Any], pad: int, argument: str
+) -> dict[str, list[list[int]]]:
+    """Ids and mask, of at most 128 tokens; a longer row keeps its end, where some models look for a token."""
+    positions = config.get("max_position_embeddings") or config.get("n_positions") or MAX_TOKENS + 2
+    longest = min(MAX_TOKENS, positions - 2)  # RoBERTa counts from 2
+    rows = tokenizer(**{argument: texts}, verbose=False)["input_ids"]
+    ids = [row if len(row) <= longest else row[: longest - 2] + row[-2:] for row in rows]
     width = max(map(len, ids))
-    pad = tokenizer.pad_token_id or 0
+    pad = pad if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     return {
         "input_ids": [row + [pad] * (width - len(row)) for row in ids],
         "attention_mask": [[1] * len(row) + [0] * (width - len(row)) for row in ids],
@@ -223,12 +248,15 @@ def load_model(folder: Path, config: dict[str, Any]) -> Any:
 
     names = [n for n in config.get("architectures") or [] if hasattr(transformers, n)]
     loader = getattr(transformers, names[0]) if names else transformers.AutoModel
-    level = transformers.logging.get_verbosity()
+    level, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     try:
         model = loader.from_pretrained(str(folder), local_files_only=True, dtype=torch.float32)
     except Exception as error:
-        raise _unloadable(folder, "model", error) from error
+        raise _failed(folder, "load the model", error) from error
     finally:
         transformers.logging.set_verbosity(level)
+        if bars:
+            transformers.logging.enable_progress_bar()
     return model.eval()

@@ -1,9 +1,59 @@
-"""Settings of every test: no network, and one thread, since the models are tiny."""
+"""What the tests of whole models share. No network, and one thread: the models are tiny."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+import pytest
+import tiny
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+TEXT = tiny.sentences("ro", "en", count=80)
+
+
+class Trimmed(NamedTuple):
+    """A trimmed folder: where it is, what `trim` returned, and for each vocabulary the old id of every new one."""
+
+    folder: Path
+    result: Any
+    kept: list[list[int]]
+
+
+Cut = Callable[..., Trimmed]
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Romanian and English text, one sentence a line."""
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text("\n".join(TEXT) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def cut(corpus: Path) -> Cut:
+    """Trims a folder to the tokens that the text has twice; options are those of `TrimConfig`."""
+    import transformers
+
+    from polydistill.methods import trim as module
+
+    transformers.logging.disable_progress_bar()
+
+    def cut(folder: Path, out: Path, **options: Any) -> Trimmed:
+        settings = {"lang": ("ro",), "corpus": (str(corpus),), "verify": False, **options}
+        if not {"coverage", "vocab_size", "min_count"} & settings.keys():
+            settings["min_count"] = 2
+        plans = []
+        with mock.patch.object(module, "plan", side_effect=lambda *a: plans.append(original(*a)) or plans[0]):
+            result = module.trim(module.TrimConfig(model=str(folder), output=out, **settings))
+        return Trimmed(out, result, [keep.ids.tolist() for keep in plans[0].keeps])
+
+    original = module.plan
+    return cut

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 
@@ -21,8 +21,14 @@ from polydistill.vocab.keep import Evidence, KeepRule, KeepSet, select
 from polydistill.vocab.tokenizer_json import TokenizerJson
 
 CASES = settings(
-    max_examples=250, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=250,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=(Phase.generate, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
 )
+FEWER = settings(CASES, max_examples=60)
 BYTES = [f"<0x{b:02X}>" for b in range(256)]
 BYTE_LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
 LETTERS = "abcdé"
@@ -110,7 +116,7 @@ def _tokenizer_json(draw: Any, model: dict[str, Any], specials: Sequence[str], *
         "special_tokens": {first: {"id": first, "ids": [ids[first]], "tokens": [first]}},
     }
     bert = {"type": "BertProcessing", "sep": [last, ids[last]], "cls": [first, ids[first]]}
-    sequence = {"type": "Sequence", "processors": [{"type": "ByteLevel", "trim_offsets": False}, template]}
+    sequence = {"type": "Sequence", "processors": [{"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False}, template]}
     padding = {"strategy": "BatchLongest", "direction": "Right", "pad_to_multiple_of": None, "pad_type_id": 0}
     return {
         "version": "1.0",
@@ -177,7 +183,7 @@ def unigrams(draw: Any) -> Made:
     pieces = [(text, draw(scores)) for text in texts] + [(t, draw(st.sampled_from([0.0, -2.0]))) for t in specials]
     order = [*draw(st.permutations(pieces)), *((b, 0.0) for b in bytes_)]
     unk_id = [token for token, _ in order].index("<unk>")
-    model = {"type": "Unigram", "unk_id": unk_id, "vocab": order, "byte_fallback": bool(bytes_)}
+    model = {"type": "Unigram", "unk_id": unk_id, "vocab": [list(p) for p in order], "byte_fallback": bool(bytes_)}
     return Made(_tokenizer_json(draw, model, specials, pre_tokenizer=draw(st.none() | METASPACE)), tuple(texts))
 
 
@@ -266,9 +272,28 @@ def evidence_for(draw: Any, ids: dict[str, int], learnt: Sequence[str], size: in
     return Evidence("xx", counts, expected)
 
 
+class Choice(NamedTuple):
+    """What a rule keeps of some evidence."""
+
+    keep: KeepSet
+    evidence: Evidence
+    rule: KeepRule
+
+    def again(self, space: Any) -> KeepSet:
+        """The same once more."""
+        return select(space, space.required(), [self.evidence], self.rule)
+
+    def on_trimmed(self, space: Any) -> KeepSet:
+        """The same on the trimmed tokenizer; a share of what is left would be another wish, so all of it is asked."""
+        ids = self.keep.ids
+        evidence = replace(self.evidence, counts=self.evidence.counts[ids], expected=self.evidence.expected[ids])
+        rule = self.rule if self.rule.coverage is None else KeepRule(coverage=1.0)
+        return select(space, space.required(), [evidence], rule)
+
+
 @st.composite
-def selections(draw: Any, space: Any, learnt: Sequence[str]) -> tuple[KeepSet, Callable[[], KeepSet]]:
-    """What some rule keeps, and how to choose it again."""
+def choices(draw: Any, space: Any, learnt: Sequence[str]) -> Choice:
+    """What some rule keeps of random evidence."""
     evidence = draw(evidence_for(space.ids, learnt, space.size))
     least = len(select(space, space.required(), [], KeepRule(min_count=1)))
     rule = draw(
@@ -276,14 +301,9 @@ def selections(draw: Any, space: Any, learnt: Sequence[str]) -> tuple[KeepSet, C
         | st.builds(KeepRule, min_count=st.integers(1, 3))
         | st.builds(KeepRule, vocab_size=st.integers(least, len(set(space.ids.values()))))
     )
-
-    def choose() -> KeepSet:
-        return select(space, space.required(), [evidence], rule)
-
-    keep = choose()
-    if rule.vocab_size:
-        assert len(keep) == rule.vocab_size
-    return keep, choose
+    keep = select(space, space.required(), [evidence], rule)
+    assert rule.vocab_size in (None, len(keep))
+    return Choice(keep, evidence, rule)
 
 
 # ---- checking ----
@@ -331,7 +351,8 @@ def check_texts(
 def check_made(made: Made, data: Any) -> Counter[str]:
     """All invariants of one tokenizer.json under one random selection."""
     vocabulary = made.vocabulary
-    keep, choose = data.draw(selections(vocabulary, made.learnt))
+    choice = data.draw(choices(vocabulary, made.learnt))
+    keep = choice.keep
     new = made.trimmed(keep)
     check_ids(made, new, keep)
     surfaces = [made.surface(t) for t, i in vocabulary.ids.items() if i in keep and t in made.learnt]
@@ -353,9 +374,10 @@ def check_made(made: Made, data: Any) -> Counter[str]:
     everything = made.trimmed(KeepSet.everything(vocabulary.size))
     assert everything.data == made.data
     again = Made(made.data, made.learnt)
-    assert again.trimmed(choose()).raw == new.raw, "same input, other bytes"
-    assert new.trimmed(KeepSet.everything(len(keep))).raw == new.raw
-    check_twice(made, new, keep)
+    assert again.trimmed(choice.again(again.vocabulary)).raw == new.raw, "same input, other bytes"
+    second = choice.on_trimmed(new.vocabulary)
+    assert second.ids.tolist() == list(range(len(keep))), "trimming twice is not trimming once"
+    assert new.trimmed(second).raw == new.raw
     return seen
 
 
@@ -373,29 +395,6 @@ def check_ids(made: Made, new: Made, keep: KeepSet) -> None:
         assert new.data["model"]["vocab"][new.data["model"]["unk_id"]] == made.data["model"]["vocab"][unk]
     if unk_token := made.data["model"].get("unk_token"):
         assert new.tokenizer.token_to_id(unk_token) == keep.new(old_ids[unk_token])
-
-
-def check_twice(made: Made, new: Made, keep: KeepSet) -> None:
-    """A rule that still holds changes nothing the second time: every corpus token was seen, the rest is needed."""
-    vocabulary = new.vocabulary
-    reasons = keep.count_reasons()
-    counts = np.zeros(len(keep), np.int64)
-    names = np.array([REASON_OF[code] for code in keep.reasons.tolist()])
-    counts[np.isin(names, ("corpus", "spelling", "filling"))] = 1
-    second = select(
-        vocabulary, vocabulary.required(), [Evidence("xx", counts, counts.astype(float))], KeepRule(min_count=1)
-    )
-    assert second.ids.tolist() == list(range(len(keep))), reasons
-    assert new.trimmed(second).raw == new.raw
-
-
-def _reason_names() -> dict[int, str]:
-    from polydistill.vocab.keep import REASONS
-
-    return dict(enumerate(REASONS))
-
-
-REASON_OF = _reason_names()
 
 
 def check_merge_paths(made: Made, new: Made, keep: KeepSet) -> int:
@@ -418,3 +417,49 @@ def feasible_sizes(space: Any, evidence: Evidence) -> None:
     assert [len(k) for k in keeps] == list(sizes)
     for smaller, larger in itertools.pairwise(keeps):
         assert set(smaller.ids.tolist()) < set(larger.ids.tolist())
+
+
+# ---- SentencePiece models with a vocab.json ----
+
+
+@st.composite
+def sentencepiece_models(draw: Any, kind: str) -> bytes:
+    """A `.spm` file of the type `unigram` or `bpe`: colliding pieces, equal scores, perhaps user-defined ones, bytes."""
+    from sentencepiece import sentencepiece_model_pb2 as pb2
+
+    role = pb2.ModelProto.SentencePiece
+    model = pb2.ModelProto()
+    model.normalizer_spec.name = "identity"
+    model.normalizer_spec.add_dummy_prefix = draw(st.booleans())
+    model.normalizer_spec.remove_extra_whitespaces = draw(st.booleans())
+    spec = model.trainer_spec
+    spec.model_type = spec.BPE if kind == "bpe" else spec.UNIGRAM
+    spec.byte_fallback = draw(st.booleans())
+    spec.unk_id, spec.bos_id, spec.eos_id, spec.pad_id = 0, 1, 2, -1
+    for name in ("<unk>", "<s>", "</s>"):
+        model.pieces.add(piece=name, score=0.0, type=role.UNKNOWN if name == "<unk>" else role.CONTROL)
+    for byte in BYTES if spec.byte_fallback else ():
+        model.pieces.add(piece=byte, score=0.0, type=role.BYTE)
+    if kind == "bpe":
+        longer, _ = draw(merge_tables(LETTERS + "▁"))
+        single = draw(st.sets(st.sampled_from(LETTERS + "▁"), min_size=3))
+        texts = draw(st.permutations([*sorted(single), *longer]))
+        scores: list[float] = [-float(i // draw(st.integers(1, 2))) for i in range(len(texts))]
+    else:
+        texts = draw(st.lists(st.text(LETTERS + "▁", min_size=1, max_size=4), min_size=3, max_size=20, unique=True))
+        grid = st.sampled_from([-0.1, -0.2, -1.0, -1.5, -3.0, -10.0, -20.0, -35.0])
+        scores = [draw(grid) for _ in texts]
+    defined = draw(st.sets(st.sampled_from(texts), max_size=1))
+    for text, score in zip(texts, scores, strict=True):
+        model.pieces.add(piece=text, score=score, type=role.USER_DEFINED if text in defined else role.NORMAL)
+    spec.vocab_size = len(model.pieces)
+    return model.SerializeToString()
+
+
+def text_pieces(model: bytes) -> list[str]:
+    """The pieces of a `.spm` file that stand for text, without single bytes."""
+    from sentencepiece import sentencepiece_model_pb2 as pb2
+
+    role = pb2.ModelProto.SentencePiece
+    pieces = pb2.ModelProto.FromString(model).pieces
+    return [p.piece for p in pieces if p.type in (role.NORMAL, role.USER_DEFINED)]

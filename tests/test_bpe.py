@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import (
-    CASES, Made, byte_bpes, check_made, check_merge_paths, evidence_for, feasible_sizes, piece_bpes, selections,
+    CASES, FEWER, Made, byte_bpes, check_made, check_merge_paths, evidence_for, feasible_sizes, piece_bpes, choices,
 )
 
 both = pytest.mark.parametrize("family", [byte_bpes, piece_bpes], ids=["byte-level", "pieces"])
@@ -24,7 +24,7 @@ def test_any_vocabulary_and_selection_keeps_the_invariants(family) -> None:
         seen.update(check_made(made, data))
 
     check()
-    assert seen["same"] > 400 and seen["other"] > 200, seen
+    assert seen["same"] > 400 and seen["other"] > 100, seen
 
 
 @both
@@ -34,7 +34,7 @@ def test_every_kept_token_is_still_reached_by_merges(family) -> None:
     @CASES
     @given(family(), st.data())
     def check(made: Made, data: st.DataObject) -> None:
-        keep, _ = data.draw(selections(made.vocabulary, made.learnt))
+        keep = data.draw(choices(made.vocabulary, made.learnt)).keep
         looked.append(check_merge_paths(made, made.trimmed(keep), keep))
 
     check()
@@ -43,7 +43,7 @@ def test_every_kept_token_is_still_reached_by_merges(family) -> None:
 
 @both
 def test_every_size_is_exact(family) -> None:
-    @CASES
+    @FEWER
     @given(family(), st.data())
     def check(made: Made, data: st.DataObject) -> None:
         space = made.vocabulary

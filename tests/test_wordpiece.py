@@ -10,7 +10,7 @@ import orjson
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import CASES, Made, check_made, evidence_for, feasible_sizes, wordpieces
+from strategies import CASES, FEWER, Made, check_made, evidence_for, feasible_sizes, wordpieces
 
 from polydistill.vocab import open_vocabulary
 from polydistill.vocab.keep import Evidence, KeepRule, KeepSet, select
@@ -27,10 +27,10 @@ def test_any_vocabulary_and_selection_keeps_the_invariants() -> None:
         seen.update(check_made(made, data))
 
     check()
-    assert seen["same"] > 400 and seen["other"] > 200, seen
+    assert seen["same"] > 400 and seen["other"] > 100, seen
 
 
-@CASES
+@FEWER
 @given(wordpieces(), st.data())
 def test_every_size_is_exact(made: Made, data: st.DataObject) -> None:
     space = made.vocabulary

@@ -80,6 +80,12 @@ def main(args: list[str] | None = None) -> None:
         if error.hint:
             click.echo(error.hint, err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        _raise_if_debug()
+        place = f"{error.filename}: " if error.filename else ""
+        click.echo(f"Error: {place}{error.strerror or error}.", err=True)
+        click.echo("Check that the place exists, that you may use it, and that its disk has space.", err=True)
+        sys.exit(1)
     except Exception as error:
         _raise_if_debug()
         click.echo(f"Error: {type(error).__name__}: {error}", err=True)

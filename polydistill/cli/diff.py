@@ -12,7 +12,7 @@ EPILOG = """\b
 Example:
   polydistill diff intfloat/multilingual-e5-small polydistill-out/multilingual-e5-small-ro --text ro.txt
 """
-SHOWN_TOKENS, SHOWN_EXAMPLES = 20, 5
+SHOWN_TOKENS, SHOWN_EXAMPLES, SHOWN_AROUND, SHOWN_WIDTH = 20, 5, 3, 160
 
 
 @click.command("diff", cls=SectionedCommand, epilog=EPILOG)
@@ -41,10 +41,21 @@ def table(report: DiffReport) -> str:
         rows = [["lost token", "times"]] + [[t, f"{n:,}"] for t, n in list(report.lost_tokens.items())[:SHOWN_TOKENS]]
         lines += ["", columns(rows, right=(1,))]
     for example in report.examples[:SHOWN_EXAMPLES]:
-        lines += [
-            "",
-            example["text"],
-            "  before  " + " ".join(example["before"]),
-            "  after   " + " ".join(example["after"]),
-        ]
+        before, after = _parts_that_differ(example["before"], example["after"])
+        lines += ["", _cut(example["text"]), "  before  " + _cut(before), "  after   " + _cut(after)]
     return "\n".join(lines)
+
+
+def _parts_that_differ(before: list[str], after: list[str]) -> tuple[str, str]:
+    """Both tokenizations without what they begin and end with alike, but for a few tokens."""
+    alike = [a == b for a, b in zip(before, after, strict=False)]
+    start = max((alike.index(False) if False in alike else len(alike)) - SHOWN_AROUND, 0)
+    alike = [a == b for a, b in zip(reversed(before[start:]), reversed(after[start:]), strict=False)]
+    end = max((alike.index(False) if False in alike else len(alike)) - SHOWN_AROUND, 0)
+    parts = (tokens[start : len(tokens) - end] for tokens in (before, after))
+    first, second = (" ".join(["..."] * (start > 0) + part + ["..."] * (end > 0)) for part in parts)
+    return first, second
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN_WIDTH else text[: SHOWN_WIDTH - 4] + " ..."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tomllib
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -14,6 +14,13 @@ from click.shell_completion import CompletionItem
 
 from polydistill.errors import UsageError
 
+KINDS = {
+    str: "text in quotes",
+    Path: "a path in quotes",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+}
 Config = TypeVar("Config")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -100,26 +107,44 @@ def _option(field: Any, hint: Any) -> Callable[[Function], Function]:
 def common_options(function: Function) -> Function:
     """--json, -q, -v."""
     for option in (
-        click.option("-v", "--verbose", is_flag=True, help="Say more.", cls=SectionedOption),
-        click.option("-q", "--quiet", is_flag=True, help="Say only warnings and errors.", cls=SectionedOption),
+        click.option(
+            "-v",
+            "--verbose",
+            is_flag=True,
+            help="Show the rate of every step, also of quick ones.",
+            cls=SectionedOption,
+        ),
+        click.option("-q", "--quiet", is_flag=True, help="No notes and no progress.", cls=SectionedOption),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object.", cls=SectionedOption),
     ):
         function = option(function)
     return function
 
 
-def build_config(config: type[Config], ctx: click.Context, values: dict[str, Any], file: Path | None) -> Config:
+def build_config(
+    config: type[Config],
+    ctx: click.Context,
+    values: dict[str, Any],
+    file: Path | None,
+    exclusive: Sequence[tuple[str, ...]] = (),
+) -> Config:
     """A configuration from the command line over a TOML file over the defaults.
+
+    Args:
+        config: The dataclass.
+        ctx: Knows which options the command line gave.
+        values: The options' values.
+        file: The TOML file.
+        exclusive: Groups of options that exclude each other: one on the command line wins over all of them in the file.
 
     Raises:
         UsageError: The file is not TOML, or has a key that is no option.
     """
     merged = dict(values)
     if file is not None:
-        for key, value in _read_toml(file, config).items():
-            given = ctx.get_parameter_source(key)
-            if given is None or given.name == "DEFAULT":
-                merged[key] = value
+        given = {name for name in values if (source := ctx.get_parameter_source(name)) and source.name != "DEFAULT"}
+        given |= {name for group in exclusive if given & set(group) for name in group}
+        merged |= {name: value for name, value in _read_toml(file, config).items() if name not in given}
     hints = get_type_hints(config)
     for name, value in merged.items():
         if get_origin(hints[name]) is tuple:
@@ -135,11 +160,13 @@ def _read_toml(file: Path, config: type) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"--config {file} is not valid TOML ({error}).", "Mend that line.") from error
     hints = get_type_hints(config)
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in data.items():
         name = key.replace("-", "_")
         if name not in hints:
             raise UsageError(f"--config {file}: {key!r} is no option of this command.", "See --help for the names.")
+        if name in found:
+            raise UsageError(f"--config {file}: {key!r} is given twice.", "Remove one of the two.")
         found[name] = _converted(value, hints[name], f"--config {file}: {key}")
     return found
 
@@ -148,7 +175,7 @@ def _converted(value: Any, hint: Any, where: str) -> Any:
     kind, multiple = _value_type(hint)
     values = value if isinstance(value, list) else [value]
     if not multiple and isinstance(value, list):
-        raise UsageError(f"{where} takes one value.", "")
+        raise UsageError(f"{where} takes one value, not a list.", "Leave the brackets out.")
     converted = []
     for item in values:
         fits = (
@@ -157,6 +184,6 @@ def _converted(value: Any, hint: Any, where: str) -> Any:
             else isinstance(item, kind) or (kind is float and type(item) is int)
         )
         if not fits or (kind is int and isinstance(item, bool)):
-            raise UsageError(f"{where} must be {kind.__name__}, not {item!r}.", "")
+            raise UsageError(f"{where} must be {KINDS[kind]}, not {item!r}.", "Mend that line.")
         converted.append(Path(item) if kind is Path else item)
     return tuple(converted) if multiple else converted[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,8 @@ import orjson
 
 from polydistill.progress import Progress
 
+LOG_SECONDS = 15.0  # between lines of progress where stderr is no terminal
+
 
 class Console(Progress):
     """Reports on stderr as `-q` and `-v` ask, and prints one result on stdout.
@@ -18,7 +21,7 @@ class Console(Progress):
     Args:
         as_json: Whether the result is one JSON object.
         quiet: Neither notes nor bars; warnings and errors remain.
-        verbose: Notes that are of interest only when something is odd.
+        verbose: Bars of quick steps as well, and all of them stay.
     """
 
     def __init__(self, *, as_json: bool, quiet: bool = False, verbose: bool = False) -> None:
@@ -43,9 +46,10 @@ class Console(Progress):
             return
         from tqdm import tqdm
 
-        scaled = unit == "B"
-        # Nothing is drawn for what is over in half a second.
-        with tqdm(total=total, desc=what, unit=unit, unit_scale=scaled, delay=0.5, leave=self.verbose) as shown:
+        # Nothing is drawn for what is soon over, and in a log, where lines pile up, only now and then.
+        delay, interval = (0.5, 0.1) if sys.stderr.isatty() else (LOG_SECONDS, LOG_SECONDS)
+        options: dict[str, Any] = {"unit": unit, "unit_scale": unit == "B", "mininterval": interval}
+        with tqdm(total=total, desc=what, delay=0 if self.verbose else delay, leave=self.verbose, **options) as shown:
             yield shown.update
 
     def result(self, value: Mapping[str, Any], table: Callable[[], str]) -> None:

@@ -20,6 +20,7 @@ Examples:
   polydistill trim --model facebook/nllb-200-distilled-600M --lang en --lang ro --drop-added 'lang:*'
   polydistill trim --lang ro --dry-run --json
 """
+EXCLUSIVE = (("coverage", "vocab_size", "min_count"), ("corpus", "counts"))
 
 
 @click.command("trim", cls=SectionedCommand, epilog=EPILOG)
@@ -38,7 +39,7 @@ def command(
     The rows that stay are the original's, bit for bit, and text whose tokens all stay gives the same outputs.
     """
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    result = trim(build_config(TrimConfig, ctx, values, config_file), console)
+    result = trim(build_config(TrimConfig, ctx, values, config_file, EXCLUSIVE), console)
     for note in result.notes:
         console.note(note)
     console.result(result.to_json(), lambda: table(result))
@@ -64,12 +65,14 @@ def table(result: TrimResult) -> str:
         text = "uncounted lines" if check["held_out"] else "lines of counted words"
         lines.append(
             f"Verified: {check['identical']} of {check['sentences']} {text} tokenize identically"
-            + (
-                f"; outputs differ by at most {check['max_abs_difference']:.1e}."
-                if check["max_abs_difference"] is not None
-                else "."
-            )
+            + _difference(check["max_abs_difference"])
         )
     place = f"Written to {result.output}" if result.output else "Nothing was written (--dry-run)"
     lines.append(f"{place} in {result.seconds:.1f} s, peak memory {human_bytes(result.peak_memory_bytes)}.")
     return "\n".join(lines)
+
+
+def _difference(largest: float | None) -> str:
+    if largest is None:
+        return "; outputs were not compared, for want of such lines."
+    return f"; their outputs differ by at most {largest:.1e}." if largest else "; their outputs are equal, bit for bit."

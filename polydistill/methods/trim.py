@@ -195,7 +195,9 @@ def _check_place(config: TrimConfig, output: Path, model: Path) -> None:
     place, source = output.resolve(), model.resolve()
     elsewhere = "Choose another place with -o."
     if config.save_counts is not None and place in config.save_counts.resolve().parents:
-        raise UsageError(f"--save-counts {config.save_counts} lies in the output folder.", "Save it beside that folder.")
+        raise UsageError(
+            f"--save-counts {config.save_counts} lies in the output folder.", "Save it beside that folder."
+        )
     if config.dry_run:
         return
     if place == source or place in source.parents:
@@ -275,7 +277,7 @@ def _wishes(config: TrimConfig, languages: tuple[Language, ...]) -> Wishes:
             raise UsageError(
                 f"--keep-file {config.keep_file} cannot be read.", "Give a UTF-8 file with one token a line."
             ) from error
-        tokens = (*tokens, *(line for line in lines if line))
+        tokens = (*tokens, *(line for line in lines if line.strip()))
     return Wishes(
         languages,
         config.rule(),

@@ -27,7 +27,11 @@ ENCODE_AT_ONCE = 20_000
 UNITS_JOINED = 32
 SAMPLE_LINES = 300
 # White space other than single spaces between words: such a line is encoded whole.
-IRREGULAR = re.compile(r"[^\S ]|  |^ | $|[\u0300-\u036f\u200d\ufe0f]")
+IRREGULAR = re.compile(r"[^\S ]|  |^ | $|[\u2581\u0300-\u036f\u200d\ufe0f]")
+# Where Python splits a line and tokenizers may not, even those that treat all white space alike.
+SEPARATORS = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
+# How the sample's words are joined to see what a tokenizer makes of other white space than the sample has.
+ODD_SPACES = ("  ", "\t", "\u00a0", "\u2003", "\u2028", "\u3000", " \u2581 ")
 
 
 @dataclass(frozen=True)
@@ -113,9 +117,11 @@ class TokenCounts:
             return cls(data["tokenizer"], languages, tuple(data["template"]))
         except FileNotFoundError as error:
             raise PolydistillError(f"There is no file {path}.", "Make it with `polydistill count`.") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except OSError as error:
+            raise PolydistillError(f"{path} cannot be read: {error.strerror}.", "Give a file of counts.") from error
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise PolydistillError(
-                f"{path} does not hold token counts ({error}).", "Make it with `polydistill count`."
+                f"{path} does not hold token counts.", "Make it with `polydistill count`."
             ) from error
 
 
@@ -202,7 +208,20 @@ class Cut(NamedTuple):
 
 def _words(lines: Sequence[str]) -> tuple[Counter[str], Counter[str]]:
     """Words between white space, for tokenizers that treat a word alike wherever it stands."""
-    return Counter("\n".join(lines).split()), Counter()
+    text = "\n".join(lines)
+    return _words_apart(SEPARATORS, lines) if SEPARATORS.search(text) else (Counter(text.split()), Counter())
+
+
+def _regular_words(lines: Sequence[str]) -> tuple[Counter[str], Counter[str]]:
+    """Words between single spaces, for tokenizers that give other white space tokens of its own."""
+    return _words_apart(IRREGULAR, lines)
+
+
+def _words_apart(odd: re.Pattern[str], lines: Sequence[str]) -> tuple[Counter[str], Counter[str]]:
+    """The words of the lines without a match of `odd`; alone stay the other lines."""
+    alone = [line for line in lines if odd.search(line)]
+    regular = [line for line in lines if not odd.search(line)] if alone else lines
+    return Counter("\n".join(regular).split()), Counter(alone)
 
 
 def _spaced_words(lines: Sequence[str]) -> tuple[Counter[str], Counter[str]]:
@@ -210,7 +229,7 @@ def _spaced_words(lines: Sequence[str]) -> tuple[Counter[str], Counter[str]]:
     odd = [line for line in lines if IRREGULAR.search(line)]
     regular = [line for line in lines if not IRREGULAR.search(line)] if odd else lines
     alone = Counter(line.split(" ", 1)[0] for line in regular)
-    words = Counter(" ".join(regular).split(" "))
+    words = Counter(" ".join(regular).split(" ") if regular else ())
     words.subtract(alone)
     alone.update(odd)
     return Counter({" " + word: n for word, n in words.items() if n > 0}), alone
@@ -221,7 +240,8 @@ def _lines(lines: Sequence[str]) -> tuple[Counter[str], Counter[str]]:
     return Counter(), Counter(lines)
 
 
-WORDS, SPACED_WORDS, LINES = Cut("words", _words, " "), Cut("spaced words", _spaced_words, ""), Cut("lines", _lines, "")
+WORDS, REGULAR_WORDS = Cut("words", _words, " "), Cut("regular words", _regular_words, " ")
+SPACED_WORDS, LINES = Cut("spaced words", _spaced_words, ""), Cut("lines", _lines, "")
 
 
 class TextCounter:
@@ -295,14 +315,16 @@ class TextCounter:
     @cached_property
     def _cut(self) -> Cut:
         expected = [self._sample_counts(LINES, space) for space in self._spaces]
-        for cut in (WORDS, SPACED_WORDS):
+        for cut in (WORDS, REGULAR_WORDS, SPACED_WORDS):
             found = [self._sample_counts(cut, space) for space in self._spaces]
             if all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True)):
                 return cut
         return LINES
 
     def _sample_counts(self, cut: Cut, space: Any) -> np.ndarray:
-        return self._tally(space, cut, *cut.units(self._first))
+        words = " ".join(self._first).split()[:3]
+        odd = [sign.join(words) for sign in ODD_SPACES] + [" ".join(("", *words)), " ".join((*words, "")), "  "]
+        return self._tally(space, cut, *cut.units([*self._first, *odd]))
 
     def _tally(self, space: Any, cut: Cut, words: Counter[str], alone: Counter[str]) -> np.ndarray:
         parts = [

@@ -15,7 +15,7 @@ from polydistill.vocab.keep import KeepSet, tokens_by_id
 from polydistill.vocab.tokenizer_config import TokenizerConfig, content, language_code, read_json, write_json
 
 SUFFIXES = (".model", ".spm")
-NORMAL, USER_DEFINED, BYTE, BPE_TYPE = 1, 4, 6, 2  # sentencepiece_model.proto
+NORMAL, USER_DEFINED, UNUSED, BYTE, BPE_TYPE = 1, 4, 5, 6, 2  # sentencepiece_model.proto
 
 
 def files(folder: Path) -> list[Path]:
@@ -133,7 +133,8 @@ class JsonSpace:
     def _scores(self) -> list[dict[str, float]]:
         """Piece -> score, for the BPE models: SentencePiece merges a pair if its text is a piece, best score first."""
         bpe = [p for p in self.protos if p.trainer_spec.model_type == BPE_TYPE]
-        return [{p.piece: p.score for p in proto.pieces if p.type in (NORMAL, USER_DEFINED)} for proto in bpe]
+        mergeable = (NORMAL, USER_DEFINED, UNUSED)
+        return [{p.piece: p.score for p in proto.pieces if p.type in mergeable} for proto in bpe]
 
     def dependencies(self, token: str) -> Sequence[str]:
         """The pieces on the merge path of `token` in each BPE model."""
