@@ -6,7 +6,7 @@
   python benchmarks/trim.py cutting --data DATA
   python benchmarks/trim.py large --data DATA
   python benchmarks/trim.py quality --data DATA
-  python benchmarks/trim.py same --data DATA                      # sentence-transformers and greedy text, before and after
+  python benchmarks/trim.py same --data DATA                  # embeddings and greedy text
 
 DATA is a folder with text/LANG.txt, ner/LANG/test.conll, qa/LANG/test.json and parallel/udhr/LANG.txt. The models come
 from the packages of the extra `offline`.
@@ -18,6 +18,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
+import trim_large
 import trim_peers
 import trim_quality
 import trim_speed
@@ -31,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
         "peers": trim_peers.peers,
         "counting": trim_speed.counting,
         "cutting": trim_speed.cutting,
-        "large": trim_speed.large,
+        "large": trim_large.large,
         "quality": trim_quality.quality,
         "same": trim_quality.same,
     }

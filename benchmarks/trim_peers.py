@@ -1,4 +1,4 @@
-"""Whole processes that cut multilingual-e5-small to Romanian: polydistill beside the peers, with a check of each output."""
+"""Whole processes that cut multilingual-e5-small to Romanian: polydistill beside its peers, each output checked."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ PEERS = {
         "textpruner==1.1.post2",
         ("transformers<5", "sentencepiece", "protobuf"),
         alone=True,
-        note="asks for numpy<1.22 on Python 3.11, installed without; its XLM-R tokenizer helper set by hand (it goes by model_type, bert)",
+        note="asks for numpy<1.22 on Python 3.11, installed without; its XLM-R tokenizer helper set by hand "
+        "(it goes by model_type, bert)",
     ),
     "hf-trim": Peer("hf-trim==3.0.1", ("transformers<5", "sentencepiece", "protobuf<7")),
     "easysmallembeddingmodel": Peer(
@@ -85,7 +86,7 @@ def environments(args: argparse.Namespace) -> dict[str, Path]:
 
 
 def peer_folder(source: Path, target: Path, peer: Peer) -> Path:
-    """The model as a peer needs it: the same files, the SentencePiece model that the Hub has beside them, maybe a head."""
+    """The model as a peer needs it: the same files, the SentencePiece model that the Hub has too, maybe a head."""
     target.mkdir(parents=True)
     for file in source.iterdir():
         if file.is_file() and file.name != "config.json":
@@ -99,7 +100,7 @@ def peer_folder(source: Path, target: Path, peer: Peer) -> Path:
 
 
 def sentencepiece_model(file: Path) -> bytes:
-    """The SentencePiece model of an XLM-R tokenizer.json; fairseq's order of the special pieces is not SentencePiece's."""
+    """The SentencePiece model of an XLM-R tokenizer.json; its special pieces stand in another order than fairseq's."""
     from sentencepiece import sentencepiece_model_pb2
 
     data = json.loads(file.read_text(encoding="utf-8"))

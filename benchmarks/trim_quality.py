@@ -117,6 +117,11 @@ class Study:
         return [f"{len(chosen) + len(special):,}", *cells]
 
 
+def rules(sizes: Sequence[int]) -> list[tuple[str, dict[str, Any]]]:
+    """The default coverage, then exact sizes."""
+    return [("default", {"coverage": 0.9999}), *((f"{n:,}", {"vocab_size": n}) for n in sizes)]
+
+
 def quality_rows(study: Study) -> list[list[Any]]:
     """Ours at every size and by default, each beside frequency order at the same size, and every token seen."""
     from polydistill.errors import UsageError
@@ -124,7 +129,7 @@ def quality_rows(study: Study) -> list[list[Any]]:
     rows, blank = [], ["-"] * (2 * len(study.held))
     seen = study.most_frequent(None)
     available = int(seen[0].replace(",", ""))
-    for label, rule in [("default", {"coverage": 0.9999}), *((f"{n:,}", {"vocab_size": n}) for n in (*SIZES, available))]:
+    for label, rule in rules((*SIZES, available)):
         try:
             ours = study.trimmed(**rule)
         except UsageError as error:
@@ -156,9 +161,8 @@ def quality(args: argparse.Namespace) -> None:
             body += [f"### {model}, {codes}", measure.table(head, quality_rows(study))]
         if "ro" in args.languages:
             study = Study(folder, ["ro"], args.data, corpora=False)
-            rules = [("default", {"coverage": 0.9999}), *((f"{n:,}", {"vocab_size": n}) for n in OFFLINE_SIZES)]
-            size = study.source.vocabulary.spaces[0].size
-            rows = [[name, *study.trimmed(**rule)] for name, rule in rules if rule.get("vocab_size", 0) <= size]
+            sizes = [n for n in OFFLINE_SIZES if n <= study.source.vocabulary.spaces[0].size]
+            rows = [[name, *study.trimmed(**rule)] for name, rule in rules(sizes)]
             head = ["--vocab-size", "tokens", "ro tokens", "ro sentences", "M", "MB"]
             body += [f"### {model}, ro, no text: the offline default (wordfreq)", measure.table(head, rows)]
     used = measure.versions("polydistill", "tokenizers", "wordfreq")
@@ -187,9 +191,9 @@ def same(args: argparse.Namespace) -> None:
         print(model, trimmed.vocabulary, file=sys.stderr)
     body = [
         "## The same outputs",
-        "Trimmed for ro + sw (Gemma: en + ro + sw) at the default coverage, float32. Embeddings by sentence-transformers "
-        "of the first 64 sentences of ner/LANG/test that have only kept tokens; Gemma's greedy continuation of "
-        f"{NEW_TOKENS} tokens.",
+        "Trimmed for ro + sw (Gemma: en + ro + sw) at the default coverage, float32. Embeddings by "
+        "sentence-transformers of the first 64 sentences of ner/LANG/test that have only kept tokens; Gemma's greedy "
+        f"continuation of {NEW_TOKENS} tokens.",
         measure.table(["model", "text", "compared", "result"], rows),
     ]
     command = "python benchmarks/trim.py same --data DATA"

@@ -7,6 +7,7 @@ Nothing here builds a model or needs torch. The format is a little-endian u64 he
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import math
@@ -125,11 +126,13 @@ def _checkpoint_files(folder: Path) -> list[Path]:
     index = folder / INDEX_NAME
     if index.is_file():
         try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()), key=str)
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise _broken(index, "its weight_map cannot be read") from error
         for name in names:
-            if Path(name).name != name:
+            if not isinstance(name, str):
+                raise _broken(index, "its weight_map cannot be read")
+            if Path(name).name != name or name == "..":
                 raise _broken(index, f"it names a file outside the folder ({name!r})")
             if not (folder / name).is_file():
                 raise _broken(index, f"it names {name}, which is missing")
@@ -164,20 +167,20 @@ def _read_header(file: Path) -> tuple[dict[str, str], list[Tensor]]:
         raw = stream.read(length)
     try:
         header = json.loads(raw)
-        metadata = header.pop("__metadata__", {}) or {}
-        entries = [
-            (name, e["dtype"], tuple(int(n) for n in e["shape"]), *map(int, e["data_offsets"]))
-            for name, e in header.items()
-        ]
+        metadata = dict(header.pop("__metadata__", None) or {})
+        entries = []
+        for name, e in header.items():
+            start, stop = map(int, e["data_offsets"])
+            entries.append((name, e["dtype"], tuple(int(n) for n in e["shape"]), start, stop))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise _broken(file, "its header cannot be read") from error
     base, end = 8 + length, 0
     tensors = []
-    for name, dtype, shape, start, stop in sorted(entries, key=lambda e: e[3]):
+    for name, dtype, shape, start, stop in sorted(entries, key=lambda e: e[3:]):
         if dtype not in ITEM_BYTES:
             raise PolydistillError(f"{file}: {name} has the unknown type {dtype}.", "Update polydistill.")
         tensor = Tensor(name, dtype, shape, file, base + start)
-        if start != end or stop - start != tensor.nbytes:
+        if start != end or min(shape, default=0) < 0 or stop - start != tensor.nbytes:
             raise _broken(file, f"the bytes of {name} do not fit its shape")
         end = stop
         tensors.append(tensor)
@@ -349,7 +352,7 @@ def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
     missing = [parent for parent in path.parents if not parent.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for stale in path.parent.glob(f".{path.name}.partial-*"):
+        for stale in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
             if stale == partial or not _alive(stale.name.rpartition("-")[2]):
                 shutil.rmtree(stale, ignore_errors=True)
         partial.mkdir()

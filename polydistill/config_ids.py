@@ -13,10 +13,9 @@ from polydistill.errors import PolydistillError
 from polydistill.vocab.keep import KeepSet
 
 # One id or a list of ids that the model starts, ends, pads or marks something with.
-NEEDED = re.compile(r".*_token_(id|ids|index)|forced_(bos|eos)_token_id|decoder_start_token_id")
+NEEDED = re.compile(r".*_token_(id|ids|index)|padding_idx|force_words_ids")
 # Lists whose dropped members mean nothing any more: a token that is gone cannot be generated.
 SUPPRESSED = ("suppress_tokens", "begin_suppress_tokens")
-WORDS = ("bad_words_ids", "force_words_ids")
 CODE_MAPS = ("lang_to_id", "lang_code_to_id", "language_to_id", "task_to_id")
 
 
@@ -29,13 +28,9 @@ def needed_ids(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[int,
     for key, value in config.items():
         where = f"{path}{key}"
         if NEEDED.fullmatch(key):
-            for item in value if isinstance(value, list) else [value]:
-                if _is_id(item):
-                    yield item, where
+            yield from ((i, where) for i in _flat(value) if _is_id(i))
         elif key == "forced_decoder_ids":
             yield from ((item[1], where) for item in value or [] if _is_id(item[1]))
-        elif key == "force_words_ids":
-            yield from ((i, where) for word in value or [] for i in _flat(word) if _is_id(i))
         elif isinstance(value, dict) and key not in CODE_MAPS and key != "sequence_bias":
             yield from needed_ids(value, where + ".")
 
@@ -66,7 +61,7 @@ def remap(config: Mapping[str, Any], keep: KeepSet, path: str = "") -> dict[str,
             copy[key] = _needed(value, keep, where)
         elif key in SUPPRESSED:
             copy[key] = value and [keep.new(i) if i >= 0 else i for i in value if i < 0 or i in keep]
-        elif key in WORDS:
+        elif key == "bad_words_ids":
             copy[key] = value and [w for w in (_word(word, keep) for word in value) if w]
         elif key == "forced_decoder_ids":
             copy[key] = value and [[position, _needed(i, keep, where)] for position, i in value]
@@ -94,10 +89,8 @@ def _needed(value: Any, keep: KeepSet, where: str) -> Any:
     return keep.new(value)
 
 
-def _word(word: Any, keep: KeepSet) -> Any:
-    """A word as a list of ids (or a list of alternatives), [] when one of its tokens is gone."""
-    if word and isinstance(word[0], list):
-        return [w for w in (_word(alternative, keep) for alternative in word) if w]
+def _word(word: Sequence[int], keep: KeepSet) -> list[int]:
+    """A word as a list of ids, [] when one of its tokens is gone."""
     return [keep.new(i) for i in word] if all(i in keep for i in word) else []
 
 

@@ -55,6 +55,30 @@ def count(
     return TokenCounts(tokenizer_hash(vocabulary.spaces), counted, template)
 
 
+def count_word_lists(
+    vocabulary: Vocabulary, languages: Sequence[Language], progress: Progress = SILENT
+) -> dict[str, LanguageCounts]:
+    """Counts the tokens of each language's word list, which tells likely tokens that a small text does not show.
+
+    Returns:
+        Language -> counts; a language that has no list is left out, with a warning.
+
+    Raises:
+        PolydistillError: The package `wordfreq` is not installed.
+    """
+    counted = {}
+    for language in languages:
+        if not language.wordfreq:
+            progress.warn(f"wordfreq has no list of {language.name} words; its text has to do.")
+            continue
+        counter = TextCounter(vocabulary.spaces)
+        words = read_words(language, vocabulary.spaces[0].encoders[0])
+        counter.add_words(words.forms)
+        text = Text(words.source, len(words.forms), words.bytes, words.sha256)
+        counted[language.code] = counter.result([text], wordlist=True)
+    return counted
+
+
 def check_sampling(limit: int | None, seed: int) -> None:
     """Refuses numbers that mean nothing.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from polydistill.errors import PolydistillError, UsageError
 from polydistill.progress import SILENT, Progress
 from polydistill.refs import ResolvedModel, model_folder
 from polydistill.vocab import OWNED_NAMES, Vocabulary, open_vocabulary, sentencepiece_model
-from polydistill.vocab.counts import TokenCounts
+from polydistill.vocab.counts import LanguageCounts, TokenCounts
 from polydistill.vocab.keep import Evidence, IdSpace, KeepRule, KeepSet, select
 from polydistill.vocab.letters import required_letters
 from polydistill.vocab.smoothing import expected_counts, surfaces_of
@@ -169,13 +169,16 @@ class TrimPlan:
         return total
 
 
-def plan(source: Source, counts: TokenCounts, wishes: Wishes) -> TrimPlan:
+def plan(
+    source: Source, counts: TokenCounts, wishes: Wishes, listed: Mapping[str, LanguageCounts] | None = None
+) -> TrimPlan:
     """Chooses what stays.
 
     Args:
         source: The model.
         counts: Of every language in `wishes`.
         wishes: What the user wants.
+        listed: Language -> counts of its word list, as further evidence of what its text would show.
 
     Raises:
         UsageError: The wishes cannot be fulfilled.
@@ -184,7 +187,7 @@ def plan(source: Source, counts: TokenCounts, wishes: Wishes) -> TrimPlan:
     spaces: Sequence[IdSpace] = vocabulary.spaces
     dropped = _dropped(vocabulary, wishes)
     requests = _requested(vocabulary, wishes.keep_tokens)
-    evidence = [_evidence(space, counts, wishes) for space in spaces]
+    evidence = [_evidence(space, counts, wishes, listed or {}) for space in spaces]
     required = [_required(source, i, counts, wishes, requests if i == 0 else {}) for i in range(len(spaces))]
     unwanted = [frozenset(space.ids[t] for t in dropped if t in space.ids) for space in spaces]
 
@@ -245,7 +248,8 @@ def _requested(vocabulary: Vocabulary, tokens: Sequence[str]) -> dict[int, str]:
     unknown = {space.ids[t] for t in vocabulary.unknown() if t in space.ids}
     found: dict[int, str] = {}
     for token in tokens:
-        ids = [space.ids[form] for form in dict.fromkeys((token, *space.forms(token))) if form in space.ids]
+        forms = dict.fromkeys((token, *space.forms(token))) if token.strip() else ()
+        ids = [space.ids[form] for form in forms if form in space.ids]
         if not ids:
             ids = [i for line in space.encoders[0]([token, " " + token]) for i in line]
             if not token.strip() or unknown & set(ids):
@@ -254,13 +258,16 @@ def _requested(vocabulary: Vocabulary, tokens: Sequence[str]) -> dict[int, str]:
     return found
 
 
-def _evidence(space: IdSpace, counts: TokenCounts, wishes: Wishes) -> list[Evidence]:
+def _evidence(
+    space: IdSpace, counts: TokenCounts, wishes: Wishes, listed: Mapping[str, LanguageCounts]
+) -> list[Evidence]:
     surfaces = surfaces_of(space.tokens)
     found = []
     for language in wishes.languages:
         text = counts.languages[language.code]
         seen = text.spaces[space.name]
-        expected = expected_counts(surfaces, text.words, seen, seed=wishes.seed)
+        words = listed[language.code].spaces[space.name] if language.code in listed else None
+        expected = expected_counts(surfaces, text.words, seen, evidence=words, seed=wishes.seed)
         found.append(Evidence(language.code, seen, expected, wishes.weights.get(language.code, 1.0)))
     return found
 

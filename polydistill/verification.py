@@ -199,9 +199,7 @@ def _cut_tensors(plan: TrimPlan) -> list[tuple[Any, Any]]:
     return [(plan.source.checkpoint.tensors[name], cut) for name, cut in plan.cuts.items()]
 
 
-def _outputs(
-    folder: Path, tokenizer: Any, texts: list[str], config: dict[str, Any], pad: int
-) -> dict[str, np.ndarray]:
+def _outputs(folder: Path, tokenizer: Any, texts: list[str], config: dict[str, Any], pad: int) -> dict[str, np.ndarray]:
     import torch
 
     model = load_model(folder, config)

@@ -19,6 +19,7 @@ import numpy as np
 
 TOLERANCE = 1e-5
 ID_KEYS = ("_token_id", "_token_index")
+SHIFTING = ("ForSequenceClassification", "ForQuestionAnswering")  # they make the decoder's ids themselves
 ID_LISTS = ("suppress_tokens", "begin_suppress_tokens")
 
 
@@ -202,7 +203,7 @@ class Check:
 
         rows = tokenizer(texts)["input_ids"]
         batch = padded(rows, model.config.pad_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
-        if model.config.is_encoder_decoder and "ForSequence" not in type(model).__name__ and "ForQ" not in type(model).__name__:
+        if model.config.is_encoder_decoder and not type(model).__name__.endswith(SHIFTING):
             targets = [self.map(self.old(text_target=t)["input_ids"], -1) for t in self.job["texts"]]
             chosen = [t for t, ids in zip(self.job["texts"], targets, strict=True) if ids is not None][: len(texts)]
             self.expect(len(chosen) == len(texts), "too few targets")

@@ -360,6 +360,8 @@ def check_made(made: Made, data: Any) -> Counter[str]:
     unknown = made.tokenizer.token_to_id("[UNK]")
     skip = frozenset() if made.exact_unknown else frozenset({unknown})
     seen: Counter[str] = Counter()
+    if "merges" in made.data["model"]:
+        seen["paths"] = check_merge_paths(made, new, keep)
     for special in (False, True):
         before, after = (
             lambda t, m=m, s=special: m.tokenizer.encode(t, add_special_tokens=s).ids for m in (made, new)

@@ -72,7 +72,8 @@ def test_a_good_part_of_the_rows_goes(case: tiny.Case, trimmed: dict[str, tuple[
     assert result.rows["after"] == len(new.kept[0]) < 0.8 * result.rows["before"]
     assert sum(map(len, new.kept)) == result.vocabulary["after"] == sum(result.kept.values())
     assert result.parameters["after"] < result.parameters["before"]
-    assert {p.name for p in new.folder.iterdir()} == {p.name for p in folder.iterdir()} | {"polydistill.json", "README.md"}
+    made = {"polydistill.json", "README.md"}
+    assert {p.name for p in new.folder.iterdir()} == {p.name for p in folder.iterdir()} | made
 
 
 def test_the_check_notices_a_wrong_row_a_missing_weight_and_a_wrong_id(cut: Cut, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from polydistill import surgery
 from polydistill.card import write_card
 from polydistill.catalog import Language, language
 from polydistill.checkpoint import check_output, new_folder
-from polydistill.counting import check_counts_file, check_sampling, count, load_counts, save_counts
+from polydistill.counting import check_counts_file, check_sampling, count, count_word_lists, load_counts, save_counts
 from polydistill.data import TextSource, parse_corpus, read_texts
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.progress import SILENT, Progress
@@ -25,7 +25,7 @@ from polydistill.record import RunRecord
 from polydistill.refs import ModelRef, resolve
 from polydistill.settings import setting
 from polydistill.trimming import Source, TrimPlan, Wishes, apply, plan, tokenizer_bytes, write_vocabulary
-from polydistill.vocab.counts import TokenCounts
+from polydistill.vocab.counts import LanguageCounts, TokenCounts
 from polydistill.vocab.keep import KeepRule
 
 DEFAULT_MODEL = "intfloat/multilingual-e5-small"
@@ -54,6 +54,9 @@ class TrimConfig:
     )
     limit: int | None = setting(None, "Read at most this many lines of each text.", "Text", metavar="N")
     weight: tuple[str, ...] = setting((), "How much a language counts, e.g. ro=2.", "Text", metavar="LANG=X")
+    word_list: bool = setting(
+        False, "Rank tokens by the language's wordfreq list too: keeps more of new text when the text is small.", "Text"
+    )
     counts: tuple[Path, ...] = setting(
         (), "Use counts made by `polydistill count` instead of text; shards add up.", "Text", metavar="FILE"
     )
@@ -163,7 +166,8 @@ def trim(config: TrimConfig, progress: Progress = SILENT) -> TrimResult:
     verify_text = parse_corpus(languages[0], config.verify_text) if config.verify_text else None
     hashing = None if config.dry_run else _hash_beside(source)
     counts = _counts(config, source, languages, progress)
-    trimmed = plan(source, counts, wishes)
+    listed = _word_lists(config, source, counts, languages, progress)
+    trimmed = plan(source, counts, wishes, listed)
     result = _sizes(config, trimmed)
     if config.dry_run:
         with tempfile.TemporaryDirectory() as scratch:
@@ -180,7 +184,7 @@ def trim(config: TrimConfig, progress: Progress = SILENT) -> TrimResult:
         if hashing:
             hashing.join()
         result = _timed(result, started)
-        record = _record(config, source, counts, languages, result)
+        record = _record(config, source, counts, listed, languages, result)
         record.save(folder)
         write_card(record, folder)
     return result
@@ -312,6 +316,14 @@ def _counts(config: TrimConfig, source: Source, languages: Sequence[Language], p
     return counts
 
 
+def _word_lists(
+    config: TrimConfig, source: Source, counts: TokenCounts, languages: Sequence[Language], progress: Progress
+) -> dict[str, LanguageCounts]:
+    """The word lists of the languages that have text; where there is none, the list is the text already."""
+    with_text = [lang for lang in languages if not counts.languages[lang.code].wordlist]
+    return count_word_lists(source.vocabulary, with_text, progress) if config.word_list else {}
+
+
 def _sizes(config: TrimConfig, trimmed: TrimPlan) -> TrimResult:
     source = trimmed.source
     parameters, _ = surgery.sizes(source.checkpoint, trimmed.cuts, config.dtype)
@@ -376,13 +388,22 @@ def _word_lines(counts: TokenCounts, code: str) -> list[str]:
 
 
 def _record(
-    config: TrimConfig, source: Source, counts: TokenCounts, languages: Sequence[Language], result: TrimResult
+    config: TrimConfig,
+    source: Source,
+    counts: TokenCounts,
+    listed: dict[str, LanguageCounts],
+    languages: Sequence[Language],
+    result: TrimResult,
 ) -> RunRecord:
     resolved = source.resolved
     parent = RunRecord.load(resolved.folder)
-    texts = [
-        {"language": lang.code, **asdict(text)} for lang in languages for text in counts.languages[lang.code].texts
+    read = [
+        (lang.code, found[lang.code])
+        for lang in languages
+        for found in (counts.languages, listed)
+        if lang.code in found
     ]
+    texts = [{"language": code, **asdict(text)} for code, found in read for text in found.texts]
     return RunRecord(
         command="trim",
         config=config.to_json(),

@@ -317,14 +317,22 @@ class TextCounter:
         expected = [self._sample_counts(LINES, space) for space in self._spaces]
         for cut in (WORDS, REGULAR_WORDS, SPACED_WORDS):
             found = [self._sample_counts(cut, space) for space in self._spaces]
-            if all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True)):
+            if all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True)) and self._treats_spaces(cut):
                 return cut
         return LINES
 
     def _sample_counts(self, cut: Cut, space: Any) -> np.ndarray:
+        return self._tally(space, cut, *cut.units(self._first))
+
+    def _treats_spaces(self, cut: Cut) -> bool:
+        """Whether a cut is right for white space that the first lines happen not to have."""
         words = " ".join(self._first).split()[:3]
-        odd = [sign.join(words) for sign in ODD_SPACES] + [" ".join(("", *words)), " ".join((*words, "")), "  "]
-        return self._tally(space, cut, *cut.units([*self._first, *odd]))
+        for line in [sign.join(words) for sign in ODD_SPACES] + [" ".join(("", *words)), " ".join((*words, "")), "  "]:
+            units = [unit for part in cut.units([line]) for unit in part.elements()]
+            for encode in (encode for space in self._spaces for encode in space.encoders):
+                if Counter(itertools.chain(*encode(units))) != Counter(encode([line])[0]):
+                    return False
+        return True
 
     def _tally(self, space: Any, cut: Cut, words: Counter[str], alone: Counter[str]) -> np.ndarray:
         parts = [

@@ -171,7 +171,7 @@ class KeepRule:
             raise UsageError(f"--coverage is a share between 0 and 1, not {self.coverage}.", "Try 0.9999.")
         for name, value in (("--vocab-size", self.vocab_size), ("--min-count", self.min_count)):
             if value is not None and value < 1:
-                raise UsageError(f"{name} must be at least 1, not {value}.", "")
+                raise UsageError(f"{name} must be at least 1, not {value}.", "Ask for more.")
 
 
 class _Builder:

@@ -139,6 +139,10 @@ class TokenizerConfig:
                 for i, token in config["added_tokens_decoder"].items()
                 if content(token) not in dropped and int(i) in keep
             }
+        if (
+            isinstance(config.get("unk_id"), int) and config["unk_id"] in keep
+        ):  # DeBERTa-v2's class builds its model with it
+            config["unk_id"] = keep.new(config["unk_id"])
         if dropped:
             config = _without(config, dropped)
             self._settle_class(config, dropped)
@@ -160,7 +164,8 @@ class TokenizerConfig:
                 "Leave --drop-added out; the codes take 100 rows.",
             )
         if name == "T5Tokenizer" and any(t.startswith("<extra_id_") for t in dropped):
-            config["extra_ids"] = sum(t.startswith("<extra_id_") for t in self.added_tokens() if t not in dropped)
+            left = {*self.added_tokens(), *self.listed()} - dropped
+            config["extra_ids"] = sum(t.startswith("<extra_id_") for t in left)
         if all(config.get(key) is None for key in EXTRA_LISTS):
             roles = self.named()
             config["extra_special_tokens"] = [

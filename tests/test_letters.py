@@ -1,0 +1,61 @@
+"""Characters that stay whatever the text shows."""
+
+from __future__ import annotations
+
+import string
+
+import pytest
+
+from polydistill.catalog import Language, language
+from polydistill.vocab.bpe import BPE
+from polydistill.vocab.keep import KeepSet
+from polydistill.vocab.letters import characters, required_letters
+from polydistill.vocab.unigram import Unigram
+from polydistill.vocab.wordpiece import WordPiece
+
+MADE_UP = Language(
+    "xx", "Made-up", "made-up", ("Latn",), "xxx", ("a", "ș", "ß", "dž", "ı"),
+    punctuation=("¿", "—"), digits=("٣",), variants={"ș": "ş"},
+)  # fmt: skip
+
+
+def test_letters_of_both_cases_variants_digits_and_punctuation() -> None:
+    found = set(characters([MADE_UP]))
+    assert {"ș", "Ș", "ş", "Ş", "ß", "SS", "Ss", "dž", "DŽ", "Dž", "ı", "I", "¿", "—", "٣"} <= found
+    assert set(string.ascii_letters + string.digits + string.punctuation) <= found
+    assert {"\n", "\t", "  ", "€", "„", "\u00a0", "42", "99"} <= found
+    assert "ț" not in found
+
+
+def test_languages_add_up() -> None:
+    assert set(characters([language("ro"), language("ru")])) == set(characters([language("ro")])) | set(
+        characters([language("ru")])
+    )
+    assert {"ă", "Ă", "ș", "ş", "Ț", "Ţ"} <= set(characters([language("ro")]))
+    assert "ж" in set(characters([language("ru")])) - set(characters([language("ro")]))
+
+
+class Space:
+    def __init__(self, model, tokens) -> None:
+        self.ids = {t: i for i, t in enumerate(tokens)}
+        self.forms = model.forms
+
+
+@pytest.mark.parametrize(
+    ("model", "tokens", "expected"),
+    [
+        (Unigram({"vocab": []}), ["ș", "▁ș", "▁", "ж", "▁a", "șa", "▁Ș"], ["ș", "▁ș", "▁a", "▁Ș"]),
+        (WordPiece({"vocab": {}}), ["##ș", "ș", "##ж", "a", "##a", "[UNK]", "Ș"], ["##ș", "ș", "a", "##a", "Ș"]),
+        (BPE({"vocab": {}}, False), ["ș", "▁ș", "ж", "▁a", "a", "ab"], ["ș", "▁ș", "▁a", "a"]),
+        # ș is the bytes C8 99, which byte-level BPE writes as Èĭ; a space is Ġ.
+        (BPE({"vocab": {}}, True), ["Èĭ", "ĠÈĭ", "Ġa", "ĠÐ", "Ċ", "ĠÐ¶", "a"], ["Èĭ", "ĠÈĭ", "Ġa", "Ċ", "a"]),
+    ],
+    ids=["unigram", "wordpiece", "pieces", "bytes"],
+)
+def test_each_letter_stays_as_it_stands_in_a_word_and_at_its_start(model, tokens, expected) -> None:
+    space = Space(model, tokens)
+    kept = required_letters(space, [MADE_UP])
+    assert set(kept.values()) == {"letters"}
+    letters = [t for t in expected]
+    assert [t for t in tokens if space.ids[t] in kept and t != "▁"] == letters
+    KeepSet.of(kept, len(tokens))
