@@ -7,7 +7,6 @@ files; they add to what ships and override it. Files are read when first asked f
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,101 +16,10 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.tables import Table, closest
 
 ROLES = ("embedding", "head", "bias")
 CAPABILITIES = ("trim", "reduce", "relations", "stack")
-
-_REQUIRED: Any = object()
-
-
-class _Table:
-    """One TOML table that is read key by key, so that a wrong or unknown key is named with its file."""
-
-    def __init__(self, values: dict[str, Any], file: str, prefix: str = "") -> None:
-        self._values = values
-        self._file = file
-        self._prefix = prefix
-        self._asked: list[str] = []
-
-    @classmethod
-    def load(cls, path: Traversable) -> _Table:
-        try:
-            return cls(tomllib.loads(path.read_bytes().decode("utf-8")), str(path))
-        except UnicodeDecodeError as error:
-            raise PolydistillError(f"{path} is not UTF-8 text ({error.reason}).", "Save it as UTF-8.") from None
-        except tomllib.TOMLDecodeError as error:
-            raise PolydistillError(f"{path} is not valid TOML: {error}.", "Mend that line.") from None
-        except OSError as error:
-            raise PolydistillError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
-
-    def refuse(self, key: str, problem: str, hint: str) -> PolydistillError:
-        return PolydistillError(f"{self._file}: key '{self._prefix}{key}' {problem}.", hint)
-
-    def _get(self, key: str, kind: type, what: str, default: Any) -> Any:
-        self._asked.append(key)
-        if key not in self._values:
-            if default is _REQUIRED:
-                raise self.refuse(key, "is missing", f"Add it: {what}.")
-            return default
-        value = self._values[key]
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise self.refuse(key, f"must be {what}", f"It is {value!r}.")
-        return value
-
-    def has(self, key: str) -> bool:
-        return key in self._values
-
-    def text(self, key: str, default: str = _REQUIRED) -> str:
-        return self._get(key, str, "a string", default)
-
-    def optional_text(self, key: str) -> str | None:
-        return self._get(key, str, "a string", None)
-
-    def integer(self, key: str, default: int) -> int:
-        return self._get(key, int, "a whole number", default)
-
-    def flag(self, key: str, default: bool) -> bool:
-        return self._get(key, bool, "true or false", default)
-
-    def texts(self, key: str, default: tuple[str, ...] = _REQUIRED) -> tuple[str, ...]:
-        values = self._get(key, list, "a list of strings", None if default is _REQUIRED else list(default))
-        if values is None:
-            raise self.refuse(key, "is missing", "Add it: a list of strings.")
-        if not all(isinstance(value, str) for value in values):
-            raise self.refuse(key, "must be a list of strings", f"It is {values!r}.")
-        return tuple(values)
-
-    def symbols(self, key: str, default: Any = _REQUIRED) -> tuple[str, ...]:
-        """Characters as one string with spaces between them (compact), or as a list of strings."""
-        if isinstance(self._values.get(key), list):
-            return self.texts(key)
-        return tuple(self._get(key, str, "a string of characters with spaces between them", default).split())
-
-    def mapping(self, key: str) -> dict[str, str]:
-        values = self._get(key, dict, "a table of strings", {})
-        for name, value in values.items():
-            if not isinstance(value, str):
-                raise self.refuse(f"{key}.{name}", "must be a string", f"It is {value!r}.")
-        return dict(values)
-
-    def table(self, key: str) -> _Table | None:
-        values = self._get(key, dict, "a table", None)
-        return None if values is None else _Table(values, self._file, f"{self._prefix}{key}.")
-
-    def tables(self, key: str) -> list[_Table]:
-        values = self._get(key, list, "a list of tables", [])
-        for value in values:
-            if not isinstance(value, dict):
-                raise self.refuse(key, "must be a list of tables", f"Write it as [[{key}]] sections.")
-        return [_Table(value, self._file, f"{self._prefix}{key}[{i}].") for i, value in enumerate(values)]
-
-    def finish(self) -> None:
-        """Refuse keys that nothing asked for: they are misspelt, or mean nothing."""
-        for key in self._values:
-            if key not in self._asked:
-                close = _closest(key, self._asked)
-                hint = f"Did you mean '{close[0]}'?" if close else f"Known are {', '.join(self._asked)}."
-                raise self.refuse(key, "is unknown", hint)
 
 
 @dataclass(frozen=True)
@@ -170,7 +78,7 @@ class Language:
         Raises:
             PolydistillError: the file is not TOML, or a key is missing, unknown or of a wrong type.
         """
-        table = _Table.load(path)
+        table = Table.load(path)
         code, name = table.text("code"), table.text("name")
         native, iso = table.text("native_name", name), table.text("iso639_3")
         flores, extra = table.texts("flores", ()), table.texts("aliases", ())
@@ -195,7 +103,7 @@ class Language:
         return language
 
 
-def _corpus(table: _Table) -> Corpus:
+def _corpus(table: Table) -> Corpus:
     corpus = Corpus(
         dataset=table.text("dataset"),
         config=table.optional_text("config"),
@@ -254,7 +162,7 @@ class Task:
         Raises:
             PolydistillError: the file is not TOML, or a key is missing, unknown or of a wrong type.
         """
-        table = _Table.load(path)
+        table = Table.load(path)
         task = cls(
             name=table.text("name"),
             description=table.text("description"),
@@ -351,7 +259,7 @@ class Arch:
         Raises:
             PolydistillError: the file is not TOML, or a key is missing, unknown or of a wrong type or value.
         """
-        table = _Table.load(path)
+        table = Table.load(path)
         arch = cls(
             model_type=table.text("model_type"),
             name=table.text("name"),
@@ -375,7 +283,7 @@ class Arch:
         return max(found, key=lambda tensor: len(tensor.suffix), default=None)
 
 
-def _vocabulary_tensor(table: _Table) -> VocabularyTensor:
+def _vocabulary_tensor(table: Table) -> VocabularyTensor:
     tensor = VocabularyTensor(
         table.text("suffix"), table.integer("axis", 0), table.text("role"), table.integer("space", 0)
     )
@@ -387,7 +295,7 @@ def _vocabulary_tensor(table: _Table) -> VocabularyTensor:
     return tensor
 
 
-def _layers(table: _Table | None) -> Layers | None:
+def _layers(table: Table | None) -> Layers | None:
     if table is None:
         return None
     layers = Layers(
@@ -400,7 +308,7 @@ def _layers(table: _Table | None) -> Layers | None:
     return layers
 
 
-def _attention(table: _Table | None) -> Attention | None:
+def _attention(table: Table | None) -> Attention | None:
     if table is None:
         return None
     keys = ("query", "key", "value", "fused", "fused_order")
@@ -467,7 +375,7 @@ def _user_files(shelf: _Shelf[Entry], include: Iterable[str | Path]) -> Iterator
 
 
 def _shelf_of(file: Path) -> _Shelf[Any]:
-    table = _Table.load(file)
+    table = Table.load(file)
     for shelf in _SHELVES:
         if table.has(shelf.marker):
             return shelf
@@ -486,12 +394,6 @@ def _users(shelf: _Shelf[Entry], include: Iterable[str | Path]) -> dict[str, Ent
 def _all(shelf: _Shelf[Entry], include: Iterable[str | Path]) -> dict[str, Entry]:
     merged = {**_shipped(shelf), **_users(shelf, include)}
     return {key: merged[key] for key in sorted(merged)}
-
-
-def _closest(word: str, known: Iterable[str]) -> list[str]:
-    import difflib
-
-    return difflib.get_close_matches(word, list(known), n=3, cutoff=0.7)
 
 
 def _fold(alias: str) -> str:
@@ -523,7 +425,7 @@ def language(code: str, include: Sequence[str | Path] = ()) -> Language:
         for alias in entry.aliases
     }
     if wanted not in by_alias:
-        raise _unknown_language(code, [by_alias[alias] for alias in _closest(wanted, by_alias)])
+        raise _unknown_language(code, [by_alias[alias] for alias in closest(wanted, by_alias)])
     return by_alias[wanted]
 
 
@@ -550,7 +452,7 @@ def task(name: str, include: Sequence[str | Path] = ()) -> Task:
     known = {_fold(key): entry for key, entry in _all(_TASKS, include).items()}
     if wanted in known:
         return known[wanted]
-    close = _closest(wanted, known)
+    close = closest(wanted, known)
     hint = f"Did you mean {' or '.join(close)}?" if close else f"Known are {', '.join(sorted(known))}."
     raise UsageError(f"Unknown task '{name}'.", hint)
 
@@ -572,7 +474,7 @@ def arch(model_type: str, include: Sequence[str | Path] = ()) -> Arch:
     known = _all(_ARCHITECTURES, include)
     if model_type in known:
         return known[model_type]
-    close = _closest(model_type, known)
+    close = closest(model_type, known)
     similar = f"Close to it are {', '.join(close)}; " if close else ""
     raise PolydistillError(
         f"The architecture '{model_type}' is unknown.",

@@ -337,10 +337,15 @@ def _copy_rest(source: Source, out: Path) -> None:
     """Everything that has nothing to do with the vocabulary: modules, prompts, licences."""
     written = {source.model / CONFIG, source.model / GENERATION, *source.checkpoint.files}
     written |= {source.model / name for name in OWNED_NAMES} | set(sentencepiece_model.files(source.model))
+    # Folders of a training run or of an earlier trim; parts of a sentence-transformers model are listed, and stay.
+    configs = [] if (source.folder / "modules.json").is_file() else source.folder.rglob(f"*/{CONFIG}")
+    others = {config.parent for config in configs}
     for path in sorted(source.folder.rglob("*")):
         inside = path.relative_to(source.folder)
         hidden = any(part.startswith(".") or part in LEFT_OUT_FOLDERS for part in inside.parts)
         if hidden or not path.is_file() or path in written or path.name in LEFT_OUT_NAMES:
+            continue
+        if not others.isdisjoint(path.parents):
             continue
         if path.suffix not in LEFT_OUT_SUFFIXES and path.parent.resolve().is_relative_to(source.folder.resolve()):
             copy_file(path, out / inside)

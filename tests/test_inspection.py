@@ -47,7 +47,8 @@ def encode(folder: Path, text: Path) -> list[list[str]]:
     """The tokens of each line, by the tokenizers library alone."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     lines = text.read_text(encoding="utf-8").splitlines()
-    return [row.tokens for row in tokenizer.encode_batch(lines, add_special_tokens=False)]
+    rows = tokenizer.encode_batch(lines, add_special_tokens=False)
+    return [[tokenizer.id_to_token(i) for i in row.ids] for row in rows]  # `row.tokens` has what <unk> stood for
 
 
 def test_info_counts_what_is_there(folders: Folders) -> None:

@@ -47,8 +47,8 @@ class Space:
         (Unigram({"vocab": []}), ["ș", "▁ș", "▁", "ж", "▁a", "șa", "▁Ș"], ["ș", "▁ș", "▁a", "▁Ș"]),
         (WordPiece({"vocab": {}}), ["##ș", "ș", "##ж", "a", "##a", "[UNK]", "Ș"], ["##ș", "ș", "a", "##a", "Ș"]),
         (BPE({"vocab": {}}, False), ["ș", "▁ș", "ж", "▁a", "a", "ab"], ["ș", "▁ș", "▁a", "a"]),
-        # ș is the bytes C8 99, which byte-level BPE writes as Èĭ; a space is Ġ.
-        (BPE({"vocab": {}}, True), ["Èĭ", "ĠÈĭ", "Ġa", "ĠÐ", "Ċ", "ĠÐ¶", "a"], ["Èĭ", "ĠÈĭ", "Ġa", "Ċ", "a"]),
+        # ș is the bytes C8 99, which byte-level BPE writes as ÈĻ; a space is Ġ.
+        (BPE({"vocab": {}}, True), ["ÈĻ", "ĠÈĻ", "Ġa", "ĠÐ", "Ċ", "ĠÐ¶", "a"], ["ÈĻ", "ĠÈĻ", "Ġa", "Ċ", "a"]),
     ],
     ids=["unigram", "wordpiece", "pieces", "bytes"],
 )
@@ -56,6 +56,5 @@ def test_each_letter_stays_as_it_stands_in_a_word_and_at_its_start(model, tokens
     space = Space(model, tokens)
     kept = required_letters(space, [MADE_UP])
     assert set(kept.values()) == {"letters"}
-    letters = [t for t in expected]
-    assert [t for t in tokens if space.ids[t] in kept and t != "▁"] == letters
-    KeepSet.of(kept, len(tokens))
+    assert [t for t in tokens if space.ids[t] in kept and t != "▁"] == expected
+    assert len(KeepSet.of(kept, len(tokens))) == len(kept)

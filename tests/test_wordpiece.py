@@ -14,7 +14,6 @@ from strategies import CASES, FEWER, Made, check_made, evidence_for, feasible_si
 
 from polydistill.vocab import open_vocabulary
 from polydistill.vocab.keep import Evidence, KeepRule, KeepSet, select
-from polydistill.vocab.tokenizer_json import TokenizerJson
 from polydistill.vocab.wordpiece import WordPiece
 
 
@@ -35,3 +34,35 @@ def test_any_vocabulary_and_selection_keeps_the_invariants() -> None:
 def test_every_size_is_exact(made: Made, data: st.DataObject) -> None:
     space = made.vocabulary
     feasible_sizes(space, data.draw(evidence_for(space.ids, made.learnt, space.size)))
+
+
+def test_the_unknown_piece_is_required_whatever_it_is_called() -> None:
+    assert WordPiece({"vocab": {"a": 0, "[UNK]": 1}}).required() == {1: "special"}
+    assert WordPiece({"vocab": {"a": 0, "<?>": 1}, "unk_token": "<?>"}).required() == {1: "special"}
+    assert WordPiece({"vocab": {"a": 0}}).required() == {}
+
+
+def test_forms_use_the_models_own_prefix() -> None:
+    assert WordPiece({"vocab": {}}).forms("x") == ["x", "##x"]
+    assert WordPiece({"vocab": {}, "continuing_subword_prefix": "@@"}).forms("x") == ["x", "@@x"]
+
+
+def test_ids_are_contiguous_in_the_old_order_with_gaps_closed() -> None:
+    model = WordPiece({"type": "WordPiece", "vocab": {"d": 9, "a": 0, "c": 7, "b": 3}})
+    keep = KeepSet.of(dict.fromkeys((9, 7, 0), "corpus"), 10)
+    assert list(model.trimmed(keep)["vocab"].items()) == [("a", 0), ("c", 1), ("d", 2)]
+
+
+def test_vocab_txt_beside_is_rewritten(tmp_path: Path) -> None:
+    vocabulary = open_vocabulary(tiny.tokenizer_files("bert", tmp_path / "model", beside=True))
+    counts = np.zeros(vocabulary.size, np.int64)
+    for ids in vocabulary.encoders[0](tiny.sentences("sw")):
+        np.add.at(counts, ids, 1)
+    evidence = Evidence("sw", counts, counts.astype(float))
+    keep = select(vocabulary, vocabulary.required(), [evidence], KeepRule(min_count=1))
+    out = tmp_path / "out"
+    out.mkdir()
+    assert vocabulary.write(out, [keep], frozenset(), []) == []
+    ids = orjson.loads((out / "tokenizer.json").read_bytes())["model"]["vocab"]
+    lines = (out / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    assert lines == sorted(ids, key=ids.__getitem__) and len(lines) == len(keep) < vocabulary.size

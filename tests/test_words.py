@@ -4,12 +4,17 @@ import sys
 import types
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import tiny
 
 from polydistill.catalog import language
+from polydistill.counting import count_word_lists
 from polydistill.errors import PolydistillError
 from polydistill.offline import words
+from polydistill.progress import Progress
+from polydistill.vocab import open_vocabulary
 
 RO = language("ro")
 
@@ -66,7 +71,7 @@ def lists(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, float]], None]
         package.available_languages = lambda: {"ro": "", "tr": ""}  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "wordfreq", package)
         monkeypatch.setattr(words, "installed", lambda: True)
-        monkeypatch.setattr(words.metadata, "version", lambda name: "9")
+        monkeypatch.setattr(words, "metadata", types.SimpleNamespace(version=lambda name: "9"))
 
     return use
 
@@ -109,3 +114,32 @@ def test_real_word_list() -> None:
     assert forms[" 1995"] > forms[" 1395"]
     with pytest.raises(PolydistillError, match="no word list for Swahili"):
         words.word_list(language("sw"), characters)
+
+
+def test_word_lists_are_counted_for_the_languages_that_have_one(
+    lists: Callable[[dict[str, float]], None], tmp_path: Path
+) -> None:
+    lists({"casa": 0.5, "și": 0.25})
+    vocabulary = open_vocabulary(tiny.tokenizer_files("unigram", tmp_path))
+    console = Notes()
+    counted = count_word_lists(vocabulary, [RO, language("sw")], console)
+    assert list(counted) == ["ro"] and counted["ro"].wordlist
+    counts = counted["ro"].spaces[vocabulary.spaces[0].name]
+    expected = words.word_list(RO, vocabulary.spaces[0].encoders[0]).forms
+    total = sum(
+        max(1, round(n)) * len(ids)
+        for (form, n) in expected.items()
+        for ids in vocabulary.spaces[0].encoders[0]([form])
+    )
+    assert counts.sum() == total
+    assert "no list of Swahili words" in console.warnings[0]
+
+
+class Notes(Progress):
+    """Keeps the warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)

@@ -36,8 +36,16 @@ def check(before: Path, after: Path, texts: list[str], found: dict) -> None:
     kept = {t: i for t, i in new_tokenizer.get_vocab().items() if i < rows and t in old_ids}
     new_of = {old_ids[token]: new for token, new in kept.items()}
     found.update(vocabulary=len(new_tokenizer), rows=rows, kept=len(kept))
-    if AutoConfig.from_pretrained(after).vocab_size != rows:
+    old_config, new_config = (AutoConfig.from_pretrained(f) for f in (before, after))
+    if new_config.vocab_size != rows:
         found["wrong"].append("vocab_size is not the number of rows")
+    for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        old_id = getattr(old_config, key, None)
+        if old_id is not None and getattr(new_config, key, None) != new_of.get(old_id):
+            found["wrong"].append(f"{key} of config.json is another token")
+    pieces = sentencepiece_pieces(after)
+    if pieces is not None and pieces > rows:
+        found["wrong"].append(f"a stale SentencePiece model of {pieces:,} pieces lies beside it")
     if len(new_tokenizer) > rows:
         found["wrong"].append(f"{len(new_tokenizer):,} tokens for {rows:,} rows")
     old_index, new_index = (torch.tensor(list(ids)) for ids in (new_of.keys(), new_of.values()))
@@ -68,6 +76,15 @@ def check(before: Path, after: Path, texts: list[str], found: dict) -> None:
         found["wrong"].append("hidden states differ")
     differences = [float((old - new).abs().max()) for old, new in pairs if old.shape == new.shape]
     found["difference"] = max(differences, default=None)
+
+
+def sentencepiece_pieces(folder: Path) -> int | None:
+    """Number of pieces of the SentencePiece model in a folder, if there is one."""
+    for file in folder.glob("*.model"):
+        from sentencepiece import SentencePieceProcessor
+
+        return SentencePieceProcessor(model_file=str(file)).get_piece_size()
+    return None
 
 
 if __name__ == "__main__":

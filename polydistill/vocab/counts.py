@@ -28,8 +28,12 @@ UNITS_JOINED = 32
 SAMPLE_LINES = 300
 # White space other than single spaces between words: such a line is encoded whole.
 IRREGULAR = re.compile(r"[^\S ]|  |^ | $|[\u2581\u0300-\u036f\u200d\ufe0f]")
-# Where Python splits a line and tokenizers may not, even those that treat all white space alike.
-SEPARATORS = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
+# Where Python splits a line and tokenizers may not, even those that treat all white space alike: control characters,
+# and wide spaces that are one character with what follows. One set in front, so that the search is fast.
+SEPARATORS = re.compile(
+    "[\x0b\x0c\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]"
+    "(?:(?<=[\x0b-\x85])|(?=[\u0300-\u036f\u0900-\u0dff\u200c\u200d\ufe00-\ufe0f]))"
+)
 # How the sample's words are joined to see what a tokenizer makes of other white space than the sample has.
 ODD_SPACES = ("  ", "\t", "\u00a0", "\u2003", "\u2028", "\u3000", " \u2581 ")
 
@@ -194,12 +198,12 @@ class Cut(NamedTuple):
     Args:
         name: What the units are.
         units: Lines -> units with their occurrences; those that can be joined, and those that cannot.
-        glue: What stands between units that are joined.
+        glue: What stands between units that are joined; None joins none.
     """
 
     name: str
     units: Callable[[Sequence[str]], tuple[Counter[str], Counter[str]]]
-    glue: str
+    glue: str | None
 
     def word(self, word: str) -> str:
         """The unit of a word inside a line."""
@@ -316,8 +320,9 @@ class TextCounter:
     def _cut(self) -> Cut:
         expected = [self._sample_counts(LINES, space) for space in self._spaces]
         for cut in (WORDS, REGULAR_WORDS, SPACED_WORDS):
-            found = [self._sample_counts(cut, space) for space in self._spaces]
-            if all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True)) and self._treats_spaces(cut):
+            # Few words that are joined again may give the line that they came from: each must be right by itself.
+            found = [self._sample_counts(c, space) for c in (cut._replace(glue=None), cut) for space in self._spaces]
+            if all(map(np.array_equal, found, expected * 2)) and self._treats_spaces(cut):
                 return cut
         return LINES
 

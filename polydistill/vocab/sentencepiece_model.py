@@ -55,7 +55,8 @@ def trimmed(proto: Any, keeps: Callable[[str], bool]) -> Any:
     for name in ("unk_id", "bos_id", "eos_id", "pad_id"):
         old = getattr(proto.trainer_spec, name)
         if 0 <= old < len(proto.pieces):
-            setattr(copy.trainer_spec, name, position[proto.pieces[old].piece])
+            # A specification that was left at its defaults may name a piece of text, which can be gone.
+            setattr(copy.trainer_spec, name, position.get(proto.pieces[old].piece, -1))
     if "self_test_data" in copy.DESCRIPTOR.fields_by_name:  # its samples need pieces that are gone
         copy.ClearField("self_test_data")
     else:  # sentencepiece 0.2.3 does not know the field any more
@@ -202,9 +203,11 @@ class SentencePieceVocabulary:
         if self.config.class_name != "M2M100Tokenizer":
             return {}
         rows = int(read_json(self.folder / "config.json").get("vocab_size", 0))
-        named = {i: token for token, i in self.config.added_tokens().items()}
         first = max(table.values()) + 1
-        return {named.get(i, f"<row {i}>"): i for i in range(first, max(rows, *named, first) if named else rows)}
+        codes = [token for token in self.config.listed() if language_code(token)]
+        named = {first + i: token for i, token in enumerate(codes)}
+        named |= {i: token for token, i in self.config.added_tokens().items()}
+        return {named.get(i, f"<row {i}>"): i for i in range(first, max([rows, *(i + 1 for i in named)]))}
 
     @property
     def added(self) -> dict[str, int]:

@@ -163,6 +163,11 @@ class TokenizerJson:
         (out / NAME).write_bytes(orjson.dumps(self._trimmed(keep, model, dropped, languages)))
         self.config.write(out, keep, dropped, languages)
         notes: list[str] = []
+        if self.config.class_name == "MBart50Tokenizer" and any(map(language_code, dropped)):
+            notes.append(
+                "transformers writes all codes of mBART-50 into a tokenizer that it saves, the dropped ones too: "
+                "beside a fine-tuned model, put this folder's tokenizer files."
+            )
         if (self.folder / "vocab.txt").is_file():
             lines = sorted((new, token) for token, new in model["vocab"].items())
             (out / "vocab.txt").write_text("".join(t + "\n" for _, t in lines), encoding="utf-8")
