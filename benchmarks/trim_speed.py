@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,82 +35,121 @@ def prepared(args: argparse.Namespace, default: Sequence[str] = tuple(MODELS)) -
 
 
 def texts(data: Path) -> dict[str, dict[str, list[str]]]:
-    """Name of a text -> language -> lines: two that are written with spaces, three that are not."""
+    """Name of a text -> language -> lines, with spaces between words and without."""
     udhr = data / "parallel" / "udhr"
     unsegmented = {
         "zh": qa_texts(data / "qa" / "zh" / "test.json") + lines_of(udhr / "zh.txt"),
         "th": qa_texts(data / "qa" / "th" / "test.json") + lines_of(udhr / "th.txt"),
         "ja": lines_of(udhr / "ja.txt"),
     }
-    spaced = {"Romanian": {"ro": lines_of(data / "text/ro.txt")}, "Swahili": {"sw": lines_of(data / "text/sw.txt")}}
-    both = {"Romanian and Swahili": {**spaced["Romanian"], **spaced["Swahili"]}}
-    return {**both, "Chinese, Thai, Japanese": unsegmented}
+    spaced = {code: lines_of(data / "text" / f"{code}.txt") for code in ("ro", "sw")}
+    return {"Romanian and Swahili": spaced, "Chinese, Thai, Japanese": unsegmented}
 
 
-def in_batches(lines: list[str], encode: Callable[[list[str]], Any]) -> None:
-    for i in range(0, len(lines), BATCH):
-        encode(lines[i : i + BATCH])
+def batches(lines: list[str]) -> Iterator[list[str]]:
+    return (lines[i : i + BATCH] for i in range(0, len(lines), BATCH))
 
 
-def count_lines(vocabulary: Any, by_language: dict[str, list[str]]) -> None:
-    """Counts lines that are in memory."""
-    from polydistill.vocab.counts import TextCounter
+def counters(
+    folder: Path, by_language: dict[str, list[str]], scratch: Path
+) -> dict[str, Callable[[], tuple[int, float]]]:
+    """Functions that load a tokenizer, which is not timed, and give the tokens that they then made and the seconds.
 
-    for lines in by_language.values():
-        counter = TextCounter(vocabulary.spaces)
-        counter.add(lines)
-        counter.result([])
-
-
-def counting(args: argparse.Namespace) -> None:
-    """Tokens a second of counting, beside two loops that only tokenize."""
+    A tokenizer that was used before remembers words: counting happens once, so each round gets a new one.
+    """
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer
 
     from polydistill.catalog import language
     from polydistill.counting import count
     from polydistill.vocab import open_vocabulary
+    from polydistill.vocab.counts import TextCounter
 
+    lines = [line for found in by_language.values() for line in found]
+    languages, corpora = [language(code) for code in by_language], []
+    for code, found in by_language.items():
+        (scratch / f"{code}.txt").write_text("".join(line + "\n" for line in found), encoding="utf-8")
+        corpora.append(f"{code}={scratch / code}.txt")
+
+    def opened() -> Any:
+        vocabulary = open_vocabulary(folder)
+        _ = vocabulary.spaces[0].encoders, vocabulary.spaces[0].ids
+        return vocabulary
+
+    def whole() -> tuple[int, float]:
+        vocabulary = opened()
+        counts, seconds = result_and_seconds(lambda: count(vocabulary, languages, corpora))
+        return total(counts.languages.values()), seconds
+
+    def in_memory() -> tuple[int, float]:
+        vocabulary = opened()
+
+        def run() -> list[Any]:
+            made = []
+            for found in by_language.values():
+                counter = TextCounter(vocabulary.spaces)
+                counter.add(found)
+                made.append(counter.result([]))
+            return made
+
+        counts, seconds = result_and_seconds(run)
+        return total(counts), seconds
+
+    def transformers() -> tuple[int, float]:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        ids, seconds = result_and_seconds(
+            lambda: [tokenizer(batch, add_special_tokens=False, verbose=False)["input_ids"] for batch in batches(lines)]
+        )
+        return sum(len(line) for batch in ids for line in batch), seconds
+
+    def tokenizers() -> tuple[int, float]:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        found, seconds = result_and_seconds(
+            lambda: [tokenizer.encode_batch_fast(batch, add_special_tokens=False) for batch in batches(lines)]
+        )
+        return sum(len(encoding.ids) for batch in found for encoding in batch), seconds
+
+    return {
+        "count": whole,
+        "TextCounter": in_memory,
+        "tokenizer(batch)": transformers,
+        "encode_batch_fast": tokenizers,
+    }
+
+
+def total(counts: Iterable[Any]) -> int:
+    """Tokens in the counts of some languages."""
+    return sum(int(space.sum()) for language in counts for space in language.spaces.values())
+
+
+def result_and_seconds(function: Callable[[], Any]) -> tuple[Any, float]:
+    """What a call gives, and how long it takes."""
+    started = time.perf_counter()
+    return function(), time.perf_counter() - started
+
+
+def counting(args: argparse.Namespace) -> None:
+    """Tokens a second of counting, beside two loops that only tokenize."""
     rows = []
     for model, folder in prepared(args).items():
-        vocabulary = open_vocabulary(folder)
-        slow, fast = AutoTokenizer.from_pretrained(folder), Tokenizer.from_file(str(folder / "tokenizer.json"))
-        fast.no_truncation()
-        fast.no_padding()
         for name, by_language in texts(args.data).items():
-            corpora, languages = [], [language(code) for code in by_language]
-            for code, lines in by_language.items():
-                file = args.scratch / f"{code}.txt"
-                file.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-                corpora.append(f"{code}={file}")
-            lines = [line for found in by_language.values() for line in found]
-            tokens = sum(len(e.ids) for e in fast.encode_batch_fast(lines, add_special_tokens=False))
-            counted = count(vocabulary, languages, corpora)  # also loads the tokenizer
-            ours = sum(int(n.sum()) for c in counted.languages.values() for n in c.spaces.values())
-            ours_of = {"count": ours, "TextCounter": ours}  # less than `tokens`: some lines are held out
-            functions: dict[str, Callable[[], float]] = {
-                "count": partial(timed, partial(count, vocabulary, languages, corpora)),
-                "TextCounter": partial(timed, partial(count_lines, vocabulary, by_language)),
-                "tokenizer(batch)": partial(timed, partial(in_batches, lines, partial(slow, verbose=False))),
-                "encode_batch_fast": partial(timed, partial(in_batches, lines, fast.encode_batch_fast)),
-            }
-            for function in functions.values():
-                function()
+            functions = counters(folder, by_language, args.scratch)
             found = measure.alternate(functions, args.repetitions)
-            rate = {n: ours_of.get(n, tokens) / median(seconds) for n, seconds in found.items()}
-            size = sum(len(line.encode()) + 1 for line in lines)
-            rows.append(
-                [model, name, f"{size / MB:.2f}", *(f"{r / 1000:,.0f}" for r in rate.values())]
-                + [f"{rate['count'] / rate[n]:.1f}" for n in functions if n not in ours_of]
-            )
+            rate = {key: median(tokens / seconds for tokens, seconds in pairs) for key, pairs in found.items()}
+            size = sum(len(line.encode()) + 1 for lines in by_language.values() for line in lines)
+            ratios = [rate["count"] / rate[key] for key in ("tokenizer(batch)", "encode_batch_fast")]
+            speeds = [f"{rate[key] / 1000:,.0f}" for key in functions]
+            rows.append([model, name, f"{size / MB:.2f}", *speeds, *(f"{r:.1f}" for r in ratios)])
     head = ["model", "text", "MB", "count", "TextCounter", "tokenizer(batch)", "encode_batch_fast", "ratio", "ratio"]
     body = [
         "## Counting",
-        f"Thousands of tokens a second, medians of {args.repetitions} alternating rounds, tokenizers already loaded "
-        "and used once. `count` is all of it: it reads the file, counts, and looks for a wrong language; `TextCounter` "
-        "counts lines that are in memory, as the other two get them. `tokenizer(batch)` of transformers (batches of "
-        f"{BATCH}, as vocabtrimmer's) and `encode_batch_fast` of tokenizers only tokenize; what a counter does with "
-        "the ids is not in their time. Ratios are of `count`.",
+        f"Thousands of tokens a second, medians of {args.repetitions} alternating rounds, each with tokenizers that "
+        "were just loaded (not timed). `count` is all of it: it reads the file, counts, and looks for a wrong "
+        "language; `TextCounter` counts lines that are in memory, as the other two get them. `tokenizer(batch)` of transformers "
+        f"(batches of {BATCH}, as vocabtrimmer's) and `encode_batch_fast` of tokenizers only tokenize; what a counter "
+        "does with the ids is not in their time. Ratios are of `count`.",
         measure.table(head, rows),
     ]
     command = f"python benchmarks/trim.py counting --data DATA --repetitions {args.repetitions}"

@@ -1,4 +1,4 @@
-"""BPE: byte-level (GPT-2, RoBERTa, Qwen, BLOOM) and of SentencePiece with byte fallback (Llama, Gemma) or without (NLLB)."""
+"""BPE: byte-level (GPT-2, RoBERTa, Qwen, BLOOM), and of SentencePiece with bytes (Llama, Gemma) or without (NLLB)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from strategies import (
     Made,
     byte_bpes,
     check_made,
-    check_merge_paths,
     evidence_for,
     feasible_sizes,
     piece_bpes,
@@ -177,7 +176,7 @@ def test_the_older_files_beside_are_rewritten(recipe: str, tmp_path: Path) -> No
     lines = (out / "merges.txt").read_text(encoding="utf-8").splitlines()
     assert [tuple(line.split(" ")) for line in lines[1:]] == [tuple(m) for m in model["merges"]]
     text = models.BPE.from_file(str(out / "vocab.json"), str(out / "merges.txt"))
-    kept_text = [t for t in tiny.sentences("ro", count=50)]
+    kept_text = tiny.sentences("ro", count=50)
     both = [Tokenizer(text), Tokenizer.from_file(str(out / "tokenizer.json"))]
     both[0].pre_tokenizer = both[1].pre_tokenizer
     assert [both[0].encode(t, add_special_tokens=False).ids for t in kept_text] == [

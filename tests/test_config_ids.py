@@ -12,7 +12,7 @@ from polydistill.errors import PolydistillError
 from polydistill.vocab.keep import KeepSet
 
 # 100 ids, of which the even ones stay: the new id of 2n is n.
-KEEP = KeepSet.of({i: "corpus" for i in range(0, 100, 2)}, 100)
+KEEP = KeepSet.of(dict.fromkeys(range(0, 100, 2), "corpus"), 100)
 
 CONFIG: dict[str, Any] = {
     "model_type": "made-up",

@@ -234,7 +234,7 @@ def test_counts_of_other_tokenizers_do_not_add() -> None:
 def test_saved_counts_are_read_back(tmp_path: Path, vocabularies: dict[str, Any]) -> None:
     for recipe in ("bert", "marian-separate"):
         spaces = vocabularies[recipe].spaces
-        lines = [*tiny.sentences(count=150), "surrogate-free \u2028 🙂 \\ \" line"]
+        lines = [*tiny.sentences(count=150), 'surrogate-free \u2028 🙂 \\ " line']
         total = TokenCounts(tokenizer_hash(spaces), {"ro": counted(spaces, lines), "sw": counted(spaces, [])}, (3, 5))
         total.save(tmp_path / "counts.json")
         read = TokenCounts.load(tmp_path / "counts.json")

@@ -42,7 +42,9 @@ class Space:
         return [text]
 
 
-def seen(*counts: float, language: str = "xx", weight: float = 1.0, expected: Sequence[float] | None = None) -> Evidence:
+def seen(
+    *counts: float, language: str = "xx", weight: float = 1.0, expected: Sequence[float] | None = None
+) -> Evidence:
     return Evidence(language, np.array(counts), np.array(expected if expected is not None else counts, float), weight)
 
 
@@ -127,6 +129,13 @@ def test_ties_go_to_the_lower_id() -> None:
     ]  # fmt: skip
 
 
+def test_many_ties_go_to_the_lower_ids() -> None:
+    space, evidence = Space(2000), [seen(*(i % 3 for i in range(2000)))]
+    ranked = sorted(range(2000), key=lambda i: (-(i % 3), i))
+    assert kept(space, evidence, vocab_size=900) == sorted(ranked[:900])
+    assert kept(space, evidence, coverage=0.4) == sorted(ranked[:400])
+
+
 def test_smoothing_decides_the_order_and_counts_what_was_seen() -> None:
     evidence = seen(0, 5, 5, 0, expected=[0.5, 1.0, 4.0, 0.1])
     assert kept(Space(4), [evidence], vocab_size=1) == [2]
@@ -190,7 +199,9 @@ def test_coverage_holds_in_every_language_whatever_its_weight() -> None:
 
 def test_required_tokens_stay_with_the_strongest_reason_and_what_they_need() -> None:
     space = Space(8, {"t5": ("t3", "t4"), "t3": ("t1",)}, guarded=[7])
-    keep = select(space, {5: "requested", 0: "special", 3: "letters"}, [seen(0, 0, 9, 0, 0, 0, 0, 0)], KeepRule(min_count=1))
+    keep = select(
+        space, {5: "requested", 0: "special", 3: "letters"}, [seen(0, 0, 9, 0, 0, 0, 0, 0)], KeepRule(min_count=1)
+    )
     assert keep.ids.tolist() == [0, 1, 2, 3, 4, 5, 7]
     assert keep.count_reasons() == {
         "special": 1, "letters": 1, "requested": 1, "guard": 1, "corpus": 1, "closure": 2,
@@ -221,7 +232,7 @@ def test_ids_without_a_token_are_never_chosen() -> None:
 
 def test_a_size_below_what_must_stay_says_the_least_that_works() -> None:
     space = Space(3000, {"t9": ("t8",)}, guarded=[2999])
-    required = {i: "special" for i in range(1500)}
+    required = dict.fromkeys(range(1500), "special")
     with pytest.raises(UsageError, match=r"--vocab-size 1,500 is too small: 1,501 tokens must stay") as caught:
         kept(space, [], required, vocab_size=1500)
     assert "1,501 or more" in caught.value.hint

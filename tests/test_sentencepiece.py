@@ -65,6 +65,11 @@ def write_folder(draw: Callable[[Any], Any], layout: str, kind: str, folder: Pat
     return learnt
 
 
+def encoder(path: Path, table: dict[str, int]) -> Callable[[str], list[int]]:
+    processor = SentencePieceProcessor(model_file=str(path))
+    return lambda text: [table.get(piece, table["<unk>"]) for piece in processor.encode(text, out_type=str)]
+
+
 def encoders(folder: Path) -> dict[tuple[str, str], Callable[[str], list[int]]]:
     """(table, model) -> text to ids, as the classes of transformers do it."""
     tables = {p.name: json.loads(p.read_text(encoding="utf-8")) for p in folder.glob("*vocab.json")}
@@ -72,10 +77,7 @@ def encoders(folder: Path) -> dict[tuple[str, str], Callable[[str], list[int]]]:
     for path in sentencepiece_model.files(folder):
         file = "target_vocab.json" if path.name == "target.spm" and "target_vocab.json" in tables else "vocab.json"
 
-        def encode(text: str, p=SentencePieceProcessor(model_file=str(path)), table=tables[file]) -> list[int]:
-            return [table.get(piece, table["<unk>"]) for piece in p.encode(text, out_type=str)]
-
-        found[file, path.name] = encode
+        found[file, path.name] = encoder(path, tables[file])
     return found
 
 
@@ -181,7 +183,9 @@ def test_merges_follow_the_scores_and_need_no_single_letters(tmp_path: Path) -> 
     space = space_of(model_of(*normal("bc", "abc", "xa", "ab", "x", "b")), tmp_path)
     assert SentencePieceProcessor(model_file=str(space.models[0])).encode("xabc", out_type=str) == ["x", "abc"]
     assert set(space.dependencies("abc")) == {"a", "b", "c", "bc", "abc"}
-    keep = select(space, {**space.required(), space.ids["abc"]: "corpus", space.ids["x"]: "corpus"}, [], KeepRule(min_count=1))
+    keep = select(
+        space, {**space.required(), space.ids["abc"]: "corpus", space.ids["x"]: "corpus"}, [], KeepRule(min_count=1)
+    )
     assert {t for t, i in space.ids.items() if i in keep} == {"<unk>", "abc", "x", "bc", "b"}
     new = sentencepiece_model.trimmed(space.protos[0], lambda p: space.ids[p] in keep)
     (tmp_path / "new.spm").write_bytes(new.SerializeToString())
@@ -219,8 +223,12 @@ def test_the_specification_of_a_trimmed_model_agrees_with_its_pieces() -> None:
 def test_samples_for_a_self_test_go_since_they_need_dropped_pieces(tmp_path: Path) -> None:
     sample = b"\n\x0bself-tested\x12\x01a"  # input and expected, field 1 of SelfTestData, which is field 4
     path = tmp_path / "a.spm"
-    path.write_bytes(model_of(*normal("a", "b")).SerializeToString() + bytes([0x22, len(sample) + 2, 0x0A, len(sample)]) + sample)
-    new = sentencepiece_model.trimmed(sentencepiece_model.read_model(path), lambda piece: piece == "b").SerializeToString()
+    path.write_bytes(
+        model_of(*normal("a", "b")).SerializeToString() + bytes([0x22, len(sample) + 2, 0x0A, len(sample)]) + sample
+    )
+    new = sentencepiece_model.trimmed(
+        sentencepiece_model.read_model(path), lambda piece: piece == "b"
+    ).SerializeToString()
     assert b"self-tested" in path.read_bytes() and b"self-tested" not in new
     assert SentencePieceProcessor(model_proto=new).encode("bb", out_type=str) == ["b", "b"]
 
@@ -285,15 +293,15 @@ def test_a_model_that_cannot_agree_or_is_none_is_left_out_with_a_note(tmp_path: 
 def test_broken_folders_are_refused(tmp_path: Path) -> None:
     folder = tiny.tokenizer_files("marian", tmp_path / "marian")
     (folder / "source.spm").write_bytes(b"\xff\xff\xff")
-    with pytest.raises(PolydistillError, match="source.spm is not a SentencePiece model"):
+    with pytest.raises(PolydistillError, match=r"source\.spm is not a SentencePiece model"):
         open_vocabulary(folder).spaces[0].guards()
     for path in sentencepiece_model.files(folder):
         path.unlink()
-    with pytest.raises(PolydistillError, match="lacks vocab.json"):
+    with pytest.raises(PolydistillError, match=r"lacks vocab\.json"):
         open_vocabulary(folder)
     folder = tiny.tokenizer_files("m2m_100", tmp_path / "m2m")
     (folder / "vocab.json").write_text('{"a": 0}')
-    with pytest.raises(PolydistillError, match="lacks vocab.json with <unk>"):
+    with pytest.raises(PolydistillError, match=r"lacks vocab\.json with <unk>"):
         open_vocabulary(folder)
     (folder / "vocab.json").write_text('{"a": 0')
     with pytest.raises(PolydistillError, match="not valid JSON"):

@@ -35,9 +35,10 @@ ADDED = ["<s>", "</s>", "<mask>", "[extra]", *CODES, "en_XX", "ro_RO", "__sw__",
 @pytest.mark.parametrize(
     ("token", "code"),
     [
-        ("eng_Latn", "eng"), ("ron_Latn", "ron"), ("en_XX", "en"), ("ro_RO", "ro"), ("__sw__", "sw"), ("__ceb__", "ceb"),
-        (">>ron<<", "ron"), (">>zho_Hans<<", "zho"), ("<mask>", None), ("a_b", None), ("__init__", None), ("ENG_Latn", None),
-        ("xeng_Latn", None), ("eng_Latn ", None), ("", None),
+        ("eng_Latn", "eng"), ("ron_Latn", "ron"), ("en_XX", "en"), ("ro_RO", "ro"), ("__sw__", "sw"),
+        ("__ceb__", "ceb"),
+        (">>ron<<", "ron"), (">>zho_Hans<<", "zho"), ("<mask>", None), ("a_b", None), ("__init__", None),
+        ("ENG_Latn", None), ("xeng_Latn", None), ("eng_Latn ", None), ("", None),
     ],
 )  # fmt: skip
 def test_language_codes(token: str, code: str | None) -> None:
@@ -105,15 +106,10 @@ def dropped(folder: Path, *patterns: str, languages: tuple = (RO,)) -> frozenset
         ("gpt2", "<|endoftext|>", "_token"),
         ("qwen2", "<|im_*|>", "chat template"),
         ("gemma", "<start_of_turn>", "chat template"),
-        ("m2m_100", "</s>", "eos_token|sep_token"),
     ],
 )
 def test_needed_tokens_are_not_dropped(recipe: str, pattern: str, reason: str, tmp_path: Path) -> None:
     folder = tiny.tokenizer_files(recipe, tmp_path / "model")
-    if recipe == "m2m_100":
-        write_json(folder / "added_tokens.json", {"</s>": 2})
-        write_json(folder / "config.json", {"vocab_size": 500})
-        pytest.skip("its special tokens are no added ones")
     with pytest.raises(UsageError, match=reason) as caught:
         dropped(folder, pattern)
     assert repr(pattern) in str(caught.value) and "must stay" in str(caught.value)
@@ -158,7 +154,9 @@ def check_reloaded(folder: Path, out: Path, vocabulary: Any, keep: KeepSet, gone
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["5", "4"])
-@pytest.mark.parametrize("recipe", ["bert", "xlm-roberta", "deberta-v2", "albert", "gemma", "llama", "gpt2", "modernbert"])
+@pytest.mark.parametrize(
+    "recipe", ["bert", "xlm-roberta", "deberta-v2", "albert", "gemma", "llama", "gpt2", "modernbert"]
+)
 def test_added_tokens_keep_their_roles(recipe: str, legacy: bool, tmp_path: Path) -> None:
     folder = tiny.tokenizer_files(recipe, tmp_path / "model", legacy=legacy)
     vocabulary, keep = trimmed(folder, tmp_path / "out", frozenset())
@@ -224,8 +222,10 @@ def test_no_code_of_m2m_100_can_go(tmp_path: Path) -> None:
     write_json(folder / "added_tokens.json", {f"__{c}__": len(table) + i for i, c in enumerate(("en", "ro", "sw"))})
     vocabulary = open_vocabulary(folder)
     gone = dropped(folder, "lang:*")
-    assert gone == {"__en__", "__sw__"}
-    keep = KeepSet.of({i: "special" for t, i in vocabulary.spaces[0].ids.items() if t not in gone}, vocabulary.spaces[0].size)
+    assert {"__en__", "__sw__"} <= gone and "__ro__" not in gone
+    keep = KeepSet.of(
+        {i: "special" for t, i in vocabulary.spaces[0].ids.items() if t not in gone}, vocabulary.spaces[0].size
+    )
     (tmp_path / "out").mkdir()
     with pytest.raises(UsageError, match="M2M-100's tokenizer computes the ids of its language codes"):
         vocabulary.write(tmp_path / "out", [keep], gone, [RO])
@@ -289,7 +289,7 @@ def test_roles_and_templates_from_every_place(tmp_path: Path) -> None:
     config = TokenizerConfig(tmp_path)
     assert config.class_name == "BertTokenizer"
     assert config.named() == {"<pad>": "pad_token"}
-    assert config.chat_templates(tmp_path) == ["{{ a }}", "<tool>", "<|im_start|>"]
+    assert config.chat_templates == ["{{ a }}", "<tool>", "<|im_start|>"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections import Counter
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import BYTES, CASES, FEWER, Made, check_made, evidence_for, feasible_sizes, unigrams
 from tokenizers import Tokenizer
@@ -45,7 +45,7 @@ def made(vocab: dict[str, float], **model) -> Made:
 
 @pytest.mark.parametrize("needed", [["pxq", "r"], ["pxq", "r", "p", "qr"], ["pxq", "r", "p", "qr", "q"]])
 def test_the_lowest_score_stays(needed: list[str]) -> None:
-    """The counterexample of vocabulary.md: the penalty of unknown text hangs on a piece that has nothing to do with it."""
+    """The counterexample of vocabulary.md: the penalty of unknown text hangs on an unrelated piece."""
     whole = made(EXAMPLE)
     assert whole.tokenizer.encode("pxqr").tokens == ["pxq", "r"]
     ids = whole.vocabulary.ids
@@ -55,9 +55,27 @@ def test_the_lowest_score_stays(needed: list[str]) -> None:
     assert keep.count_reasons()["guard"] == 1
     new = whole.trimmed(keep)
     assert new.tokenizer.encode("pxqr").tokens == ["pxq", "r"]
-    assert new.data["model"]["vocab"] == [[t, s] for t, s in whole.data["model"]["vocab"] if t in {"<unk>", "zzz", *needed}]
+    assert new.data["model"]["vocab"] == [
+        [t, s] for t, s in whole.data["model"]["vocab"] if t in {"<unk>", "zzz", *needed}
+    ]
     without = made({t: s for t, s in EXAMPLE.items() if t != "zzz"})
     assert [without.tokenizer.id_to_token(i) for i in without.tokenizer.encode("pxqr").ids] == ["p", "<unk>", "qr"]
+
+
+SUBSTRINGS = ["pxqr"[i:j] for i in range(4) for j in range(i + 1, 5)]
+
+
+@settings(CASES, max_examples=400)
+@given(st.dictionaries(st.sampled_from(SUBSTRINGS), st.sampled_from([-0.1, -20.0]), min_size=3), st.data())
+def test_cheap_and_dear_pieces_of_one_word(scores: dict[str, float], data: st.DataObject) -> None:
+    """What unknown text costs decides between many ways to cut a word."""
+    whole = made({"<unk>": 0.0, **scores, "zzz": -35.0})
+    ids = whole.vocabulary.ids
+    used = whole.tokenizer.encode("pxqr").ids
+    more = data.draw(st.sets(st.sampled_from(sorted(scores))))
+    required = dict.fromkeys([*used, *(ids[t] for t in more)], "requested")
+    keep = select(whole.vocabulary, {**whole.vocabulary.required(), **required}, [], KeepRule(min_count=1))
+    assert whole.trimmed(keep).tokenizer.encode("pxqr").ids == [keep.new(i) for i in used]
 
 
 def test_the_unknown_piece_may_stand_anywhere() -> None:

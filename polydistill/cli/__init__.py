@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from importlib import import_module
 
@@ -61,6 +62,7 @@ def cli() -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Runs the command line: one clear sentence for a mistake, and the exit code that says whose it was."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what a scheduler sends: unfinished folders are removed
     try:
         cli.main(args, prog_name="polydistill", standalone_mode=False)
     except click.exceptions.Exit as stop:

@@ -205,8 +205,8 @@ class SentencePieceVocabulary:
         rows = int(read_json(self.folder / "config.json").get("vocab_size", 0))
         first = max(table.values()) + 1
         codes = [token for token in self.config.listed() if language_code(token)]
-        named = {first + i: token for i, token in enumerate(codes)}
-        named |= {i: token for token, i in self.config.added_tokens().items()}
+        added = self.config.added_tokens() or {token: first + i for i, token in enumerate(codes)}
+        named = {i: token for token, i in added.items()}
         return {named.get(i, f"<row {i}>"): i for i in range(first, max([rows, *(i + 1 for i in named)]))}
 
     @property
