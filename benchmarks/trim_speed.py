@@ -147,9 +147,9 @@ def counting(args: argparse.Namespace) -> None:
         "## Counting",
         f"Thousands of tokens a second, medians of {args.repetitions} alternating rounds, each with tokenizers that "
         "were just loaded (not timed). `count` is all of it: it reads the file, counts, and looks for a wrong "
-        "language; `TextCounter` counts lines that are in memory, as the other two get them. `tokenizer(batch)` of transformers "
-        f"(batches of {BATCH}, as vocabtrimmer's) and `encode_batch_fast` of tokenizers only tokenize; what a counter "
-        "does with the ids is not in their time. Ratios are of `count`.",
+        "language; `TextCounter` counts lines that are in memory, as the other two get them. `tokenizer(batch)` of "
+        f"transformers (batches of {BATCH}, as vocabtrimmer's) and `encode_batch_fast` of tokenizers only tokenize; "
+        "what a counter does with the ids is not in their time. Ratios are of `count`.",
         measure.table(head, rows),
     ]
     command = f"python benchmarks/trim.py counting --data DATA --repetitions {args.repetitions}"

@@ -91,6 +91,11 @@ def _kept(result: dict[str, Any]) -> str:
         f"- {code}: {100 * share:.3f} % of the token occurrences in the counted text"
         for code, share in result["coverage"].items()
     ]
+    lines += [
+        f"- {code}: about {100 * share:.2f} % to be expected of new text of the same kind (Good-Turing)"
+        for code, share in result["expected_coverage"].items()
+        if share is not None
+    ]
     lines.append("- tokens by reason: " + ", ".join(f"{name} {n:,}" for name, n in result["kept"].items()))
     check = result["verification"]
     if check:

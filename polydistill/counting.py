@@ -13,7 +13,7 @@ from polydistill.data import TextReader, TextSource, assign_corpora, read_words,
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.progress import SILENT, Progress
 from polydistill.vocab import Vocabulary
-from polydistill.vocab.counts import LanguageCounts, Text, TextCounter, TokenCounts, tokenizer_hash
+from polydistill.vocab.counts import LanguageCounts, Text, TextCounter, TokenCounts
 
 LETTERS_EXPECTED = 0.5
 
@@ -52,7 +52,7 @@ def count(
     if texts := vocabulary.template_texts():
         ids = vocabulary.spaces[0].encoders[0](texts)
         template = tuple(sorted({i for line in ids for i in line}))
-    return TokenCounts(tokenizer_hash(vocabulary.spaces), counted, template)
+    return TokenCounts(vocabulary.fingerprint, counted, template)
 
 
 def count_word_lists(
@@ -195,7 +195,7 @@ def load_counts(paths: Sequence[Path], vocabulary: Vocabulary, languages: Sequen
     total = TokenCounts.load(paths[0])
     for path in paths[1:]:
         total = total + TokenCounts.load(path)
-    if total.tokenizer != tokenizer_hash(vocabulary.spaces):
+    if total.tokenizer != vocabulary.fingerprint:
         raise PolydistillError(
             f"The counts in {paths[0]} were made with another tokenizer.", "Count again with the model that you trim."
         )

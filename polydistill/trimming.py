@@ -20,7 +20,7 @@ from polydistill.vocab import OWNED_NAMES, Vocabulary, open_vocabulary, sentence
 from polydistill.vocab.counts import LanguageCounts, TokenCounts
 from polydistill.vocab.keep import Evidence, IdSpace, KeepRule, KeepSet, select
 from polydistill.vocab.letters import required_letters
-from polydistill.vocab.smoothing import expected_counts, surfaces_of
+from polydistill.vocab.smoothing import expected_counts, surfaces_of, unseen_share
 from polydistill.vocab.tokenizer_config import matching, read_json, write_json
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
@@ -143,7 +143,8 @@ class TrimPlan:
         rows: The number of rows of each afterwards.
         dropped: Added tokens that go.
         coverage: Language -> share of its counted token occurrences that is kept.
-        expected_coverage: Language -> share to be expected of new text of the same kind.
+        expected_coverage: Language -> share to be expected of new text of the same kind (Good-Turing); None where
+            there was no text but a list of words.
     """
 
     source: Source
@@ -152,7 +153,7 @@ class TrimPlan:
     rows: tuple[int, ...]
     dropped: frozenset[str]
     coverage: dict[str, float] = field(hash=False)
-    expected_coverage: dict[str, float] = field(hash=False)
+    expected_coverage: dict[str, float | None] = field(hash=False)
 
     @cached_property
     def cuts(self) -> dict[str, surgery.Cut]:
@@ -203,8 +204,11 @@ def plan(
         keeps = _pad_last(vocabulary, keeps)
     multiple = wishes.pad_to_multiple
     rows = tuple(-(-len(keep) // multiple) * multiple for keep in keeps)
-    coverage = {e.language: _share(keeps[0], e.counts) for e in evidence[0]}
-    expected = {e.language: _share(keeps[0], e.expected) for e in evidence[0]}
+    coverage = {e.language: _share(e.counts[keeps[0].ids], e) for e in evidence[0]}
+    expected = {
+        e.language: None if counts.languages[e.language].wordlist else _share(e.expected[keeps[0].ids], e)
+        for e in evidence[0]
+    }
     return TrimPlan(source, wishes.languages, keeps, rows, dropped, coverage, expected)
 
 
@@ -227,8 +231,8 @@ def _pad_last(vocabulary: Vocabulary, keeps: Sequence[KeepSet]) -> tuple[KeepSet
     return tuple(keeps)
 
 
-def _share(keep: KeepSet, counts: np.ndarray) -> float:
-    return float(counts[keep.ids].sum() / counts.sum()) if counts.any() else 0.0
+def _share(kept: np.ndarray, evidence: Evidence) -> float:
+    return float(kept.sum() / evidence.total) if evidence.total else 0.0
 
 
 def _dropped(vocabulary: Vocabulary, wishes: Wishes) -> frozenset[str]:
@@ -261,13 +265,18 @@ def _requested(vocabulary: Vocabulary, tokens: Sequence[str]) -> dict[int, str]:
 def _evidence(
     space: IdSpace, counts: TokenCounts, wishes: Wishes, listed: Mapping[str, LanguageCounts]
 ) -> list[Evidence]:
-    surfaces = surfaces_of(space.tokens)
+    surfaces: list[str] = []
     found = []
     for language in wishes.languages:
         text = counts.languages[language.code]
         seen = text.spaces[space.name]
         words = listed[language.code].spaces[space.name] if language.code in listed else None
-        expected = expected_counts(surfaces, text.words, seen, evidence=words, seed=wishes.seed)
+        if wishes.rule.vocab_size is None and words is None:
+            # Tokens seen keep their order and come before the others, and these rules end with one that was seen.
+            expected = seen * (1 - unseen_share(seen))
+        else:
+            surfaces = surfaces or surfaces_of(space.tokens)
+            expected = expected_counts(surfaces, text.words, seen, evidence=words, seed=wishes.seed)
         found.append(Evidence(language.code, seen, expected, wishes.weights.get(language.code, 1.0)))
     return found
 

@@ -101,9 +101,7 @@ def test_exactly_the_tensors_with_a_vocabulary_axis_are_named(
     for name, shape in tensors.items():
         axes = [axis for axis, length in enumerate(shape) if length in rows]
         assert [entry.get("axis", 0) for entry in matching(case.model_type, name)] == axes, name
-    roles = [
-        matching(case.model_type, name)[0]["role"] for name in tensors if matching(case.model_type, name)
-    ]
+    roles = [matching(case.model_type, name)[0]["role"] for name in tensors if matching(case.model_type, name)]
     assert "embedding" in roles
     if case.options.get("tied") is False:
         assert "head" in roles
@@ -112,17 +110,13 @@ def test_exactly_the_tensors_with_a_vocabulary_axis_are_named(
 
 
 @each_case
-def test_a_folder_loads_with_its_tokenizer_and_auto_class(
-    case: tiny.Case, built: Callable[[tiny.Case], Path]
-) -> None:
+def test_a_folder_loads_with_its_tokenizer_and_auto_class(case: tiny.Case, built: Callable[[tiny.Case], Path]) -> None:
     import torch
     import transformers
 
     folder = built(case)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    model, report = getattr(transformers, tiny.AUTO_CLASS[case.head]).from_pretrained(
-        folder, output_loading_info=True
-    )
+    model, report = getattr(transformers, tiny.AUTO_CLASS[case.head]).from_pretrained(folder, output_loading_info=True)
     assert not any(report.values()), report
     rows = model.get_input_embeddings().weight.shape[0]
     assert len(tokenizer) <= rows
@@ -191,9 +185,7 @@ def test_every_suffix_names_a_tensor_of_some_model(built: Callable[[tiny.Case], 
     ],
 )
 def test_names_in_older_files(model_type: str, tensor: str, axis: int | None) -> None:
-    assert [entry.get("axis", 0) for entry in matching(model_type, tensor)] == (
-        [] if axis is None else [axis]
-    )
+    assert [entry.get("axis", 0) for entry in matching(model_type, tensor)] == ([] if axis is None else [axis])
 
 
 @each_type
@@ -213,9 +205,7 @@ def test_layers_are_where_the_file_says(model_type: str, built: Callable[[tiny.C
 
 
 @each_type
-def test_attention_modules_are_query_key_and_value(
-    model_type: str, built: Callable[[tiny.Case], Path]
-) -> None:
+def test_attention_modules_are_query_key_and_value(model_type: str, built: Callable[[tiny.Case], Path]) -> None:
     """One token's Q decides where that token looks, its K where the others look too, its V neither."""
     assert "relations" in FILES[model_type]["supports"]
     model = base_model(model_type, built)

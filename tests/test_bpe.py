@@ -26,7 +26,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from polydistill.errors import PolydistillError
 from polydistill.vocab import open_vocabulary
-from polydistill.vocab.bpe import BPE, byte_alphabet, merge_path
+from polydistill.vocab.bpe import BPE, NEVER, byte_alphabet, merge_path
 from polydistill.vocab.keep import Evidence, KeepRule, select
 
 both = pytest.mark.parametrize("family", [byte_bpes, piece_bpes], ids=["byte-level", "pieces"])
@@ -59,9 +59,9 @@ def test_every_size_is_exact(family) -> None:
 # ---- the path of one token ----
 
 
-def ranked(*merges: str) -> Callable[[str, str], int | None]:
+def ranked(*merges: str) -> Callable[[str, str], float]:
     table = {tuple(merge.split("+")): i for i, merge in enumerate(merges)}
-    return lambda left, right: table.get((left, right))
+    return lambda left, right: table.get((left, right), NEVER)
 
 
 @pytest.mark.parametrize(

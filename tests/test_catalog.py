@@ -22,9 +22,7 @@ is it ja jv ka kk km kn ko ku ky la lo lt lv mg mk ml mn mr ms my ne nl no om or
 sk sl so sq sr su sv sw ta te th tl tr ug uk ur uz vi xh yi zh
 """
 # Names of folders and files in public evaluation sets.
-DATA = (
-    "hau yor quy gn ay qu ha yo ig rw am ur eu fi hr hu ka ko my nl pt ta uk sw ro de es hi ru th tr zh ar el"
-)
+DATA = "hau yor quy gn ay qu ha yo ig rw am ur eu fi hr hu ka ko my nl pt ta uk sw ro de es hi ru th tr zh ar el"
 # Prefixes of Unicode character names, by script.
 PREFIXES = {
     "Arab": ("ARABIC",),
@@ -141,9 +139,7 @@ def test_a_language_is_well_formed(entry: Language) -> None:
 @pytest.mark.parametrize("entry", LANGUAGES, ids=lambda entry: entry.code)
 def test_letters_are_of_the_scripts_and_each_script_has_some(entry: Language) -> None:
     own = dict.fromkeys(entry.scripts, 0)
-    characters = [
-        c for letter in entry.letters for c in letter if unicodedata.category(c) in ("Ll", "Lo", "Lu")
-    ]
+    characters = [c for letter in entry.letters for c in letter if unicodedata.category(c) in ("Ll", "Lo", "Lu")]
     for character in characters:
         for script in own:
             own[script] += unicodedata.name(character).startswith(PREFIXES[script])
@@ -217,9 +213,7 @@ def test_an_included_folder_adds_a_language(tmp_path: Path) -> None:
     write(tmp_path / "languages" / "anything.toml", MINIMAL)
     for name in ("xx", "XXX", "exish"):
         assert catalog.language(name, [tmp_path]).letters == ("a", "b", "ch")
-    assert [entry.code for entry in catalog.languages([tmp_path])] == sorted(
-        [e.code for e in LANGUAGES] + ["xx"]
-    )
+    assert [entry.code for entry in catalog.languages([tmp_path])] == sorted([e.code for e in LANGUAGES] + ["xx"])
     with pytest.raises(UsageError):
         catalog.language("xx")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 import tiny
 from hypothesis import given, settings
@@ -28,7 +29,6 @@ from polydistill.vocab.counts import (
     TokenCounts,
     fertility,
     tally,
-    tokenizer_hash,
 )
 
 RECIPES = [recipe for recipes in tiny.FAMILIES.values() for recipe in recipes]
@@ -235,7 +235,9 @@ def test_saved_counts_are_read_back(tmp_path: Path, vocabularies: dict[str, Any]
     for recipe in ("bert", "marian-separate"):
         spaces = vocabularies[recipe].spaces
         lines = [*tiny.sentences(count=150), 'surrogate-free \u2028 🙂 \\ " line']
-        total = TokenCounts(tokenizer_hash(spaces), {"ro": counted(spaces, lines), "sw": counted(spaces, [])}, (3, 5))
+        total = TokenCounts(
+            vocabularies[recipe].fingerprint, {"ro": counted(spaces, lines), "sw": counted(spaces, [])}, (3, 5)
+        )
         total.save(tmp_path / "counts.json")
         read = TokenCounts.load(tmp_path / "counts.json")
         assert as_data(read) == as_data(total)
@@ -293,7 +295,7 @@ def test_loading_checks_tokenizer_and_languages(tmp_path: Path, vocabularies: di
     bert, gpt2 = vocabularies["bert"], vocabularies["gpt2"]
     paths = [tmp_path / "1.json", tmp_path / "2.json"]
     for path in paths:
-        TokenCounts(tokenizer_hash(bert.spaces), {"ro": counted(bert.spaces, ["a b"])}).save(path)
+        TokenCounts(bert.fingerprint, {"ro": counted(bert.spaces, ["a b"])}).save(path)
     total = counting.load_counts(paths, bert, [language("ro")])
     assert total.languages["ro"].words == {"a": 2, "b": 2}
     with pytest.raises(PolydistillError, match="made with another tokenizer"):
@@ -303,17 +305,15 @@ def test_loading_checks_tokenizer_and_languages(tmp_path: Path, vocabularies: di
     assert "--lang sw" in caught.value.hint
 
 
-def test_the_hash_names_tokens_and_ids() -> None:
-    class Space:
-        def __init__(self, **ids: int) -> None:
-            self.ids = ids
-
-    hashes = [
-        tokenizer_hash(spaces)
-        for spaces in ([Space(a=0, b=1)], [Space(a=1, b=0)], [Space(a=0, c=1)], [Space(a=0), Space(b=1)], [Space(a=0)])
-    ]
-    assert len(set(hashes)) == 5
-    assert hashes[0] == tokenizer_hash([Space(a=0, b=1)])
+def test_each_vocabulary_has_a_fingerprint_of_its_own(vocabularies: dict[str, Any], tmp_path: Path) -> None:
+    assert len({v.fingerprint for v in vocabularies.values()}) == len(vocabularies)
+    first, again = (open_vocabulary(tiny.tokenizer_files("gpt2", tmp_path / name)) for name in "ab")
+    assert first.fingerprint == again.fingerprint
+    changed = first.data["model"]["merges"][::-1]
+    (tmp_path / "b" / "tokenizer.json").write_bytes(
+        orjson.dumps({**first.data, "model": {**first.data["model"], "merges": changed}})
+    )
+    assert open_vocabulary(tmp_path / "b").fingerprint != first.fingerprint
 
 
 # ---- word lists, fertility, the language of a text ----

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from strategies import BYTES, CASES, FEWER, Made, check_made, evidence_for, feasible_sizes, unigrams
 from tokenizers import Tokenizer
@@ -62,20 +63,16 @@ def test_the_lowest_score_stays(needed: list[str]) -> None:
     assert [without.tokenizer.id_to_token(i) for i in without.tokenizer.encode("pxqr").ids] == ["p", "<unk>", "qr"]
 
 
-SUBSTRINGS = ["pxqr"[i:j] for i in range(4) for j in range(i + 1, 5)]
-
-
-@settings(CASES, max_examples=400)
-@given(st.dictionaries(st.sampled_from(SUBSTRINGS), st.sampled_from([-0.1, -20.0]), min_size=3), st.data())
-def test_cheap_and_dear_pieces_of_one_word(scores: dict[str, float], data: st.DataObject) -> None:
-    """What unknown text costs decides between many ways to cut a word."""
-    whole = made({"<unk>": 0.0, **scores, "zzz": -35.0})
-    ids = whole.vocabulary.ids
-    used = whole.tokenizer.encode("pxqr").ids
-    more = data.draw(st.sets(st.sampled_from(sorted(scores))))
-    required = dict.fromkeys([*used, *(ids[t] for t in more)], "requested")
-    keep = select(whole.vocabulary, {**whole.vocabulary.required(), **required}, [], KeepRule(min_count=1))
-    assert whole.trimmed(keep).tokenizer.encode("pxqr").ids == [keep.new(i) for i in used]
+def test_cheap_and_dear_pieces_of_one_word() -> None:
+    """What unknown text costs decides between the ways to cut a word: every price, every selection of these pieces."""
+    pieces = ("p", "pxq", "r", "qr", "q")
+    for prices in itertools.product((-0.1, -20.0), repeat=len(pieces)):
+        whole = made({"<unk>": 0.0, **dict(zip(pieces, prices, strict=True)), "zzz": -35.0})
+        used = whole.tokenizer.encode("pxqr").ids
+        for chosen in itertools.product((False, True), repeat=len(pieces)):
+            required = dict.fromkeys([0, *used, *(i for i, take in enumerate(chosen, 1) if take)], "requested")
+            keep = select(whole.vocabulary, required, [], KeepRule(min_count=1))
+            assert whole.trimmed(keep).tokenizer.encode("pxqr").ids == [keep.new(i) for i in used]
 
 
 def test_the_unknown_piece_may_stand_anywhere() -> None:

@@ -86,9 +86,7 @@ class Pieces(NamedTuple):
             if piece[:cut] in known and piece[cut:] in known
         ]
 
-    def write(
-        self, path: Path, front: Iterable[str], back: Iterable[str] = (), unknown: str = "<unk>"
-    ) -> None:
+    def write(self, path: Path, front: Iterable[str], back: Iterable[str] = (), unknown: str = "<unk>") -> None:
         """Write the `.model` file with special pieces in front of and behind the learnt ones."""
         from sentencepiece import sentencepiece_model_pb2 as pb2
 
@@ -112,9 +110,7 @@ class Pieces(NamedTuple):
         spec.vocab_size, spec.unk_piece, spec.unk_id = len(names), unknown, names.index(unknown)
         spec.byte_fallback = "<0x00>" in names
         model.normalizer_spec.remove_extra_whitespaces = "<0x00>" not in names
-        model.normalizer_spec.add_dummy_prefix = (
-            "<start_of_turn>" not in names
-        )  # Gemma's text gets no leading space
+        model.normalizer_spec.add_dummy_prefix = "<start_of_turn>" not in names  # Gemma's text gets no leading space
         for role, candidates in {
             "bos": ("<s>", "<bos>"),
             "eos": ("</s>", "<eos>"),
@@ -174,9 +170,7 @@ def train_wordpiece(size: int, seed: int = 0) -> tuple[str, ...]:
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.train_from_iterator(
-        sentences(seed=seed), trainers.WordPieceTrainer(vocab_size=size, show_progress=False)
-    )
+    tokenizer.train_from_iterator(sentences(seed=seed), trainers.WordPieceTrainer(vocab_size=size, show_progress=False))
     return tuple(sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().__getitem__))
 
 
@@ -230,9 +224,7 @@ def _byte_bpe(name: str, front: list[str], back: list[str], size: int, seed: int
     return getattr(transformers, name)(vocab=vocab, merges=list(merges), **options)
 
 
-def _byte_backend(
-    front: list[str], back: list[str], size: int, seed: int, template: str | None, **named: str
-) -> Any:
+def _byte_backend(front: list[str], back: list[str], size: int, seed: int, template: str | None, **named: str) -> Any:
     """A byte-level BPE whose tokenizer class is the generic one, as BLOOM and ModernBERT have it."""
     import transformers
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
@@ -274,9 +266,7 @@ _MODERN = {
     "pad_token": "[PAD]",
     "mask_token": "[MASK]",
 }
-_BLOOM = dict(
-    zip(("unk_token", "bos_token", "eos_token", "pad_token"), ("<unk>", "<s>", "</s>", "<pad>"), strict=True)
-)
+_BLOOM = dict(zip(("unk_token", "bos_token", "eos_token", "pad_token"), ("<unk>", "<s>", "</s>", "<pad>"), strict=True))
 
 # Recipe -> (size, seed) -> tokenizer. M2M-100 and Marian have no tokenizer.json: `_PLAIN` below writes them.
 _RECIPES: dict[str, Callable[[int, int], Any]] = {
@@ -288,9 +278,7 @@ _RECIPES: dict[str, Callable[[int, int], Any]] = {
     "albert": lambda n, s: _unigram(
         "AlbertTokenizer", ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"], [], n, s, do_lower_case=False
     ),
-    "deberta-v2": lambda n, s: _unigram(
-        "DebertaV2Tokenizer", ["[PAD]", "[CLS]", "[SEP]", "[UNK]"], ["[MASK]"], n, s
-    ),
+    "deberta-v2": lambda n, s: _unigram("DebertaV2Tokenizer", ["[PAD]", "[CLS]", "[SEP]", "[UNK]"], ["[MASK]"], n, s),
     "mbart": lambda n, s: _unigram(
         "MBartTokenizer", _S, [*_codes("mbart.tokenization_mbart"), "<mask>"], n, s, src_lang="en_XX"
     ),
@@ -314,9 +302,7 @@ _RECIPES: dict[str, Callable[[int, int], Any]] = {
         "<start_of_turn>",
         "<end_of_turn>",
     ),
-    "llama": lambda n, s: _piece_bpe(
-        "LlamaTokenizer", ["<unk>", "<s>", "</s>", *_BYTES], [], n, s, add_bos_token=True
-    ),
+    "llama": lambda n, s: _piece_bpe("LlamaTokenizer", ["<unk>", "<s>", "</s>", *_BYTES], [], n, s, add_bos_token=True),
     "gpt2": lambda n, s: _byte_bpe("GPT2Tokenizer", [], ["<|endoftext|>"], n, s),
     "roberta": lambda n, s: _byte_bpe("RobertaTokenizer", _S, ["<mask>"], n, s),
     "qwen2": lambda n, s: _chat(
@@ -449,15 +435,11 @@ def _write_m2m_100(folder: Path, size: int, seed: int) -> None:
 
 def _write_marian(folder: Path, size: int, seed: int, separate: bool = False) -> None:
     sides = {"source": ("en", "sw", "tr", "zh"), "target": ("ro", "ru", "el", "emoji")}
-    learnt = {
-        side: train_pieces("unigram", size * 2 // 3, seed, languages) for side, languages in sides.items()
-    }
+    learnt = {side: train_pieces("unigram", size * 2 // 3, seed, languages) for side, languages in sides.items()}
     for side, pieces in learnt.items():
         pieces.write(folder / f"{side}.spm", ["<unk>", "<s>", "</s>"])
     names = {side: [piece for piece, _ in pieces.scored] for side, pieces in learnt.items()}
-    groups = (
-        list(names.values()) if separate else [names["source"] + names["target"] + [">>ron<<", ">>rus<<"]]
-    )
+    groups = list(names.values()) if separate else [names["source"] + names["target"] + [">>ron<<", ">>rus<<"]]
     for file, group in zip(("vocab.json", "target_vocab.json"), groups, strict=False):
         shuffled = sorted(set(group))
         random.Random(seed).shuffle(shuffled)
@@ -476,9 +458,7 @@ def _write_marian(folder: Path, size: int, seed: int, separate: bool = False) ->
 
 
 def _align_pad(folder: Path) -> None:
-    source, target = (
-        json.loads((folder / f).read_text("utf-8")) for f in ("vocab.json", "target_vocab.json")
-    )
+    source, target = (json.loads((folder / f).read_text("utf-8")) for f in ("vocab.json", "target_vocab.json"))
     pad = min(source["<pad>"], target["<pad>"])
     for file, vocab in (("vocab.json", source), ("target_vocab.json", target)):
         there = next(token for token, i in vocab.items() if i == pad)
@@ -609,9 +589,7 @@ _PLANS: dict[str, _Plan] = {
             "init_std": 0.2,
         },
     ),
-    "bloom": _Plan(
-        "bloom", _DECODER, {"hidden_size": 32, "n_layer": 2, "n_head": 2, "initializer_range": 0.2}
-    ),
+    "bloom": _Plan("bloom", _DECODER, {"hidden_size": 32, "n_layer": 2, "n_head": 2, "initializer_range": 0.2}),
     "llama": _Plan("llama", _DECODER, _GROUPED),
     "mistral": _Plan("llama", _DECODER, _GROUPED),
     "qwen2": _Plan("qwen2", _DECODER, {**_BASIC, "num_key_value_heads": 1}),
@@ -737,9 +715,7 @@ def _ids(recipe: str, seed: int, size: int) -> dict[str, int]:
     return ids
 
 
-def _settings(
-    model_type: str, ids: dict[str, int], rows: int | None, tied: bool | None, extra: dict[str, Any]
-) -> Any:
+def _settings(model_type: str, ids: dict[str, int], rows: int | None, tied: bool | None, extra: dict[str, Any]) -> Any:
     """The model's configuration, its ids those of the tokenizer."""
     import transformers
 

@@ -59,7 +59,10 @@ def table(result: TrimResult) -> str:
             rows.append([label, *(f"{scale * check[key][when]:.3f}" for when in ("before", "after")), ""])
     lines = [columns(rows, right=(1, 2, 3)), ""]
     kept = ", ".join(f"{share:.4%} of {code}" for code, share in result.coverage.items())
-    lines.append(f"Kept {kept} (share of the counted token occurrences).")
+    new = ", ".join(f"{share:.2%} of {code}" for code, share in result.expected_coverage.items() if share is not None)
+    lines.append(
+        f"Kept {kept} (share of the counted token occurrences)" + (f"; of new text about {new}." if new else ".")
+    )
     lines.append("Tokens kept as " + ", ".join(f"{reason} {n:,}" for reason, n in result.kept.items()) + ".")
     if check:
         text = "uncounted lines" if check["held_out"] else "lines of counted words"

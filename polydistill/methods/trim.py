@@ -128,7 +128,7 @@ class TrimResult:
     parameters: dict[str, int]
     bytes: dict[str, int]
     coverage: dict[str, float]
-    expected_coverage: dict[str, float]
+    expected_coverage: dict[str, float | None]
     kept: dict[str, int]
     verification: dict[str, Any] | None
     seconds: float

@@ -11,13 +11,15 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from polydistill.errors import PolydistillError
 from polydistill.vocab.keep import KeepSet
 from polydistill.vocab.unigram import BYTE_PIECES
 
-Rank = Callable[[str, str], "float | None"]
+Rank = Callable[[str, str], float]
+NEVER = float("inf")
 
 
 def merge_path(token: str, rank: Rank) -> tuple[str, ...]:
@@ -25,20 +27,26 @@ def merge_path(token: str, rank: Rank) -> tuple[str, ...]:
 
     Args:
         token: A vocabulary entry, as text.
-        rank: The rank of merging two symbols (lower goes first), None if they do not merge.
+        rank: The rank of merging two symbols (lower goes first), infinite if they do not merge.
 
     Returns:
         Every symbol on the path with `token` last, or `()` if the merges do not arrive there.
     """
     symbols = list(token)
     path = dict.fromkeys(symbols)
-    while len(symbols) > 1:
-        ranks = [(r, i) for i in range(len(symbols) - 1) if (r := rank(symbols[i], symbols[i + 1])) is not None]
-        if not ranks:
+    ranks = [rank(left, right) for left, right in pairwise(symbols)]
+    while ranks:
+        lowest = min(ranks)
+        if lowest == NEVER:
             return ()
-        _, i = min(ranks)
+        i = ranks.index(lowest)
         symbols[i : i + 2] = [symbols[i] + symbols[i + 1]]
         path[symbols[i]] = None
+        del ranks[i]
+        if i > 0:
+            ranks[i - 1] = rank(symbols[i - 1], symbols[i])
+        if i < len(ranks):
+            ranks[i] = rank(symbols[i], symbols[i + 1])
     return tuple(path)
 
 
@@ -112,7 +120,7 @@ class BPE:
     def dependencies(self, token: str) -> tuple[str, ...]:
         """The symbols on the merge path of `token`."""
         ranks = self.ranks
-        return merge_path(token, lambda a, b: ranks.get((a, b)))
+        return merge_path(token, lambda left, right: ranks.get((left, right), NEVER))
 
     def trimmed(self, keep: KeepSet) -> dict[str, Any]:
         """The model with the kept symbols and every merge whose parts and result are kept, in rank order."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,8 +23,8 @@ WORDS_KEPT = 100_000  # most frequent words that a count remembers, for smoothin
 HELD_OUT_EVERY, HELD_OUT_LINES = 50, 500
 PENDING_UNITS, PENDING_CHARACTERS = 1_000_000, 64 << 20
 ENCODE_AT_ONCE = 20_000
-UNITS_JOINED = 32
-SAMPLE_LINES = 300
+UNITS_JOINED, LONGEST_JOINED = 32, 32
+SAMPLE_LINES, SAMPLE_CHARACTERS = 100, 300  # that tell how lines may be cut
 # White space other than single spaces between words: such a line is encoded whole.
 IRREGULAR = re.compile(r"[^\S ]|  |^ | $|[\u2581\u0300-\u036f\u200d\ufe0f]")
 # Where Python splits a line and tokenizers may not, even those that treat all white space alike: control characters,
@@ -147,15 +146,6 @@ def _unpack(data: Mapping[str, Any]) -> LanguageCounts:
     return LanguageCounts(spaces, data["words"], texts, tuple(data["held_out"]), data["wordlist"])
 
 
-def tokenizer_hash(spaces: Iterable[Any]) -> str:
-    """Names the vocabulary that counts belong to: a hash of its tokens and ids."""
-    digest = hashlib.sha256()
-    for space in spaces:
-        digest.update("\n".join(space.ids).encode("utf-8", "surrogatepass"))
-        digest.update(np.fromiter(space.ids.values(), np.int64, len(space.ids)).tobytes())
-    return digest.hexdigest()
-
-
 def tally(encode: Encode, units: Mapping[str, float], size: int, glue: str | None = None) -> np.ndarray:
     """Encodes each text once and counts its tokens as often as the text occurs.
 
@@ -180,11 +170,16 @@ def tally(encode: Encode, units: Mapping[str, float], size: int, glue: str | Non
 
 
 def _joined(units: Mapping[str, float], glue: str) -> tuple[list[str], list[float]]:
-    """Texts of 32 units that occur equally often, with their weights."""
+    """Texts of 32 units that occur equally often, with their weights; long units gain nothing and stay as they are."""
     alike: dict[float, list[str]] = {}
+    texts: list[str] = []
+    weights: list[float] = []
     for unit, n in units.items():
-        alike.setdefault(n, []).append(unit)
-    texts, weights = [], []
+        if len(unit) <= LONGEST_JOINED:
+            alike.setdefault(n, []).append(unit)
+        else:
+            texts.append(unit)
+            weights.append(n)
     for n, group in alike.items():
         joined = [glue.join(group[i : i + UNITS_JOINED]) for i in range(0, len(group), UNITS_JOINED)]
         texts += joined
@@ -279,7 +274,7 @@ class TextCounter:
         if not lines:
             return
         if not self._first:
-            self._first = lines[:SAMPLE_LINES]
+            self._first = [line[:SAMPLE_CHARACTERS] for line in lines[:SAMPLE_LINES]]
         words, alone = self._cut.units(lines)
         self._pending.update(words)
         self._alone.update(alone)

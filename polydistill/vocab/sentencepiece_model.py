@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -10,7 +11,7 @@ from typing import Any
 
 from polydistill.catalog import Language
 from polydistill.errors import PolydistillError
-from polydistill.vocab.bpe import merge_path
+from polydistill.vocab.bpe import NEVER, merge_path
 from polydistill.vocab.keep import KeepSet, tokens_by_id
 from polydistill.vocab.tokenizer_config import TokenizerConfig, content, language_code, read_json, write_json
 
@@ -170,9 +171,8 @@ class JsonSpace:
         return [encoder(path) for path in self.models]
 
 
-def _rank(scores: Mapping[str, float], left: str, right: str) -> float | None:
-    score = scores.get(left + right)
-    return None if score is None else -score
+def _rank(scores: Mapping[str, float], left: str, right: str) -> float:
+    return -scores.get(left + right, -NEVER)
 
 
 class SentencePieceVocabulary:
@@ -208,6 +208,12 @@ class SentencePieceVocabulary:
         added = self.config.added_tokens() or {token: first + i for i, token in enumerate(codes)}
         named = {i: token for token, i in added.items()}
         return {named.get(i, f"<row {i}>"): i for i in range(first, max([rows, *(i + 1 for i in named)]))}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names the vocabulary that counts belong to: a hash of its files."""
+        parts = [self.folder / space.file for space in self.spaces] + [m for s in self.spaces for m in s.models]
+        return hashlib.sha256(b"".join(path.read_bytes() for path in parts)).hexdigest()
 
     @property
     def added(self) -> dict[str, int]:

@@ -87,6 +87,15 @@ def expected_counts(
     return result * (total / result.sum()) if total else np.zeros(len(seen))
 
 
+def unseen_share(counts: np.ndarray) -> float:
+    """Share of new text's tokens that are none of those seen: n1 / N (Good 1953).
+
+    Args:
+        counts: (V,) counts of the tokens in the text.
+    """
+    return float((counts == 1).sum() / max(counts.sum(), 1))
+
+
 def surfaces_of(tokens: Sequence[str]) -> list[str]:
     """The text that each token stands for, with a leading space where it begins a word.
 

@@ -28,10 +28,17 @@ def read_json(path: Path) -> Any:
     Raises:
         PolydistillError: It is not JSON.
     """
-    if not path.is_file():
-        return {}
+    return parse_json(path.read_bytes(), path) if path.is_file() else {}
+
+
+def parse_json(raw: bytes, path: Path) -> Any:
+    """Parses the content of `path`.
+
+    Raises:
+        PolydistillError: It is not JSON.
+    """
     try:
-        return orjson.loads(path.read_bytes())
+        return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise PolydistillError(f"{path} is not valid JSON ({error}).", "Download or save the model again.") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -15,7 +16,7 @@ from polydistill.errors import PolydistillError
 from polydistill.vocab import sentencepiece_model
 from polydistill.vocab.bpe import BPE, byte_alphabet
 from polydistill.vocab.keep import KeepSet, tokens_by_id
-from polydistill.vocab.tokenizer_config import TokenizerConfig, is_code_of, language_code, read_json, write_json
+from polydistill.vocab.tokenizer_config import TokenizerConfig, is_code_of, language_code, parse_json, write_json
 from polydistill.vocab.unigram import Unigram
 from polydistill.vocab.wordpiece import WordPiece
 
@@ -45,7 +46,9 @@ class TokenizerJson:
         self.folder = folder
         self._raw = raw
         self.config = TokenizerConfig(folder)
-        self.data: dict[str, Any] = orjson.loads(raw) if raw else read_json(folder / NAME)
+        content = raw or (folder / NAME).read_bytes()
+        self.fingerprint = hashlib.sha256(content).hexdigest()
+        self.data: dict[str, Any] = parse_json(content, folder / NAME)
         model = self.data.get("model") or {}
         kind = model.get("type") or _guess_type(model)
         if kind not in MODELS:
