@@ -197,7 +197,8 @@ def report(
     rows = []
     for name in sorted(wall, key=lambda n: wall[n]):
         check = checks[name]
-        verdict = "; ".join(check["wrong"]) or f"right on {check['same']:,} of {check['sentences']:,} sentences"
+        right = f"right; {check.get('same', 0):,} of {check.get('sentences', 0):,} sentences have only kept tokens"
+        verdict = "FAILS: " + "; ".join(check["wrong"]) if check["wrong"] else right
         rows.append(
             [
                 PEERS[name].version if name in PEERS else name,
@@ -207,7 +208,7 @@ def report(
                 f"{peak[name] / peak['polydistill']:.1f}",
                 f"{sizes[name] / MB:.1f}",
                 f"{check['kept']:,}" if "kept" in check else "-",
-                ("FAILS: " if check["wrong"] else "") + verdict,
+                verdict,
             ]
         )
     head = ["", "wall, s", "ratio", "peak, MB", "ratio", "output, MB", "tokens", "output checked"]
@@ -225,7 +226,7 @@ def report(
     for name, run in failed.items():
         body.append(f"Does not run: {PEERS[name].version if name in PEERS else name}: `{run.error.splitlines()[-1]}`.")
     missing = [p.version for n, p in PEERS.items() if n not in wall and n not in failed]
-    body += [f"Not installed in this run: {', '.join(missing)}."] if missing else []
+    body += [f"Not in this run: {', '.join(missing)}."] if missing else []
     body.append(TRIMBED)
     measure.write_section(
         args.output,

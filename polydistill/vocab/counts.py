@@ -24,7 +24,7 @@ HELD_OUT_EVERY, HELD_OUT_LINES = 50, 500
 PENDING_UNITS, PENDING_CHARACTERS = 1_000_000, 64 << 20
 ENCODE_AT_ONCE = 20_000
 UNITS_JOINED, LONGEST_JOINED = 32, 32
-SAMPLE_LINES, SAMPLE_CHARACTERS = 100, 300  # that tell how lines may be cut
+SAMPLE_LINES, SAMPLE_CHARACTERS = 60, 200  # that tell how lines may be cut
 # White space other than single spaces between words: such a line is encoded whole.
 IRREGULAR = re.compile(r"[^\S ]|  |^ | $|[\u2581\u0300-\u036f\u200d\ufe0f]")
 # Where Python splits a line and tokenizers may not, even those that treat all white space alike: control characters,
@@ -313,16 +313,18 @@ class TextCounter:
 
     @cached_property
     def _cut(self) -> Cut:
-        expected = [self._sample_counts(LINES, space) for space in self._spaces]
+        lines = self._sample_counts(LINES)
         for cut in (WORDS, REGULAR_WORDS, SPACED_WORDS):
             # Few words that are joined again may give the line that they came from: each must be right by itself.
-            found = [self._sample_counts(c, space) for c in (cut._replace(glue=None), cut) for space in self._spaces]
-            if all(map(np.array_equal, found, expected * 2)) and self._treats_spaces(cut):
+            if self._treats_spaces(cut) and all(
+                np.array_equal(self._sample_counts(c), lines) for c in (cut._replace(glue=None), cut)
+            ):
                 return cut
         return LINES
 
-    def _sample_counts(self, cut: Cut, space: Any) -> np.ndarray:
-        return self._tally(space, cut, *cut.units(self._first))
+    def _sample_counts(self, cut: Cut) -> np.ndarray:
+        units = cut.units(self._first)
+        return np.concatenate([self._tally(space, cut, *units) for space in self._spaces])
 
     def _treats_spaces(self, cut: Cut) -> bool:
         """Whether a cut is right for white space that the first lines happen not to have."""
@@ -353,11 +355,12 @@ class TextCounter:
         self._characters = 0
 
     def _remember_words(self) -> None:
-        """Keeps the most frequent words; white space at their ends belongs to the cut, not to them."""
-        for units in (self._pending, self._alone):
-            for unit, n in units.items():
-                for word in unit.split():
-                    self._words[word] += n
+        """Keeps the most frequent words, without the space that the cut leaves in front of them."""
+        spaced = self._cut is SPACED_WORDS
+        self._words.update({unit[1:]: n for unit, n in self._pending.items()} if spaced else self._pending)
+        for unit, n in self._alone.items():
+            for word in unit.split():
+                self._words[word] += n
         if len(self._words) > 2 * WORDS_KEPT:
             self._words = Counter(dict(self._words.most_common(WORDS_KEPT)))
 
