@@ -111,9 +111,12 @@ class Checkpoint:
 
 
 def file_sha256(file: Path) -> str:
-    """SHA-256 of a file's bytes, read in pieces."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """SHA-256 of a file's bytes, read in large pieces: between two of them a thread may have to wait for its turn."""
+    digest, buffer = hashlib.sha256(), bytearray(CHUNK_BYTES)
+    with file.open("rb", buffering=0) as stream:
+        while n := stream.readinto(buffer):
+            digest.update(memoryview(buffer)[:n])
+    return digest.hexdigest()
 
 
 def _broken(file: Path, why: str) -> PolydistillError:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,12 +14,13 @@ from polydistill.checkpoint import explain_os_error
 from polydistill.data import TextReader, TextSource, assign_corpora, read_words, text_sources
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.progress import SILENT, Progress
-from polydistill.vocab import Vocabulary
+from polydistill.vocab import Vocabulary, collector_paused
 from polydistill.vocab.counts import LanguageCounts, Text, TextCounter, TokenCounts
 
-LETTERS_EXPECTED = 0.5
+LETTERS_EXPECTED, WORDS_LOOKED_AT = 0.5, 5_000
 
 
+@collector_paused()
 def count(
     vocabulary: Vocabulary,
     languages: Sequence[Language],
@@ -136,12 +139,15 @@ def _warn_of_other_language(language: Language, counts: LanguageCounts, progress
 
 
 def letter_share(language: Language, words: Mapping[str, int]) -> float | None:
-    """Share of the letters in `words` that the language uses, None where there are no letters."""
+    """Share of the letters in the first 5,000 of `words` that the language uses, None where there are no letters."""
+    sample = Counter[str]()
+    for word, n in itertools.islice(words.items(), WORDS_LOOKED_AT):
+        for character in word:
+            sample[character] += n
     own = {c for letter in (*language.letters, *language.auxiliary) for c in letter + letter.upper()}
     own |= {c for pair in language.variants.items() for part in pair for c in part + part.upper()}
-    letters = sum(n * sum(map(str.isalpha, word)) for word, n in words.items())
-    known = sum(n * sum(c in own for c in word if c.isalpha()) for word, n in words.items())
-    return known / letters if letters else None
+    letters = {c: n for c, n in sample.items() if c.isalpha()}
+    return sum(n for c, n in letters.items() if c in own) / sum(letters.values()) if letters else None
 
 
 def missing_letters(language: Language, words: Mapping[str, int]) -> list[str]:

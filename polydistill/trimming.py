@@ -44,7 +44,6 @@ class Source:
         folder: The whole folder.
         model: The part of it with config.json, tokenizer and weights (a sub-folder in some sentence-transformers).
         arch: Its architecture.
-        vocabulary: Its tokenizer.
         checkpoint: Its weights.
     """
 
@@ -52,7 +51,6 @@ class Source:
     folder: Path
     model: Path
     arch: Arch
-    vocabulary: Vocabulary
     checkpoint: Checkpoint
 
     @classmethod
@@ -73,7 +71,16 @@ class Source:
             raise PolydistillError(
                 f"{architecture.name} models cannot be trimmed.", "See `polydistill ls architectures`."
             )
-        return cls(resolved, resolved.folder, model, architecture, open_vocabulary(model), Checkpoint.open(model))
+        return cls(resolved, resolved.folder, model, architecture, Checkpoint.open(model))
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """Its tokenizer, parsed when first asked for.
+
+        Raises:
+            PolydistillError: There is none, or one of a kind that cannot be trimmed.
+        """
+        return open_vocabulary(self.model)
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -187,7 +194,7 @@ def plan(
     vocabulary, rule = source.vocabulary, wishes.rule
     spaces: Sequence[IdSpace] = vocabulary.spaces
     dropped = _dropped(vocabulary, wishes)
-    requests = _requested(vocabulary, wishes.keep_tokens)
+    requests = _requested(vocabulary, wishes.keep_tokens) if wishes.keep_tokens else {}
     evidence = [_evidence(space, counts, wishes, listed or {}) for space in spaces]
     required = [_required(source, i, counts, wishes, requests if i == 0 else {}) for i in range(len(spaces))]
     unwanted = [frozenset(space.ids[t] for t in dropped if t in space.ids) for space in spaces]

@@ -25,6 +25,7 @@ from polydistill.record import RunRecord
 from polydistill.refs import ModelRef, resolve
 from polydistill.settings import setting
 from polydistill.trimming import Source, TrimPlan, Wishes, apply, plan, tokenizer_bytes, write_vocabulary
+from polydistill.vocab import collector_paused
 from polydistill.vocab.counts import LanguageCounts, TokenCounts
 from polydistill.vocab.keep import KeepRule
 
@@ -142,6 +143,7 @@ class TrimResult:
         return {"command": values.pop("command"), **values}
 
 
+@collector_paused()
 def trim(config: TrimConfig, progress: Progress = SILENT) -> TrimResult:
     """Trims a model to one or more languages.
 

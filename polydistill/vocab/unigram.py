@@ -19,7 +19,8 @@ class Unigram:
     @cached_property
     def ids(self) -> dict[str, int]:
         """Piece -> id."""
-        return {piece: i for i, (piece, _) in enumerate(self.model["vocab"])}
+        vocab = self.model["vocab"]
+        return dict(zip(map(itemgetter(0), vocab), range(len(vocab)), strict=True))
 
     def required(self) -> dict[int, str]:
         """The unknown piece, and the byte pieces where the model falls back to bytes."""
@@ -32,8 +33,8 @@ class Unigram:
 
     def guards(self) -> list[int]:
         """The lowest score: the unknown penalty is min(score) - 10, so losing it changes other text."""
-        lowest = min(map(itemgetter(1), self.model["vocab"]))
-        return [next(i for i, (_, score) in enumerate(self.model["vocab"]) if score == lowest)]
+        scores = [*map(itemgetter(1), self.model["vocab"])]
+        return [scores.index(min(scores))]
 
     def forms(self, text: str) -> list[str]:
         """How a short text can stand in the vocabulary: inside a word and at its start."""
