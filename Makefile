@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[offline,dev]'
+	$(BIN)/python -m pip install --quiet --quiet -c constraints.txt -e '.[offline,dev]'
 	touch $@
 
 demo: $(VENV)/.installed  ## trim multilingual-e5-small to Romanian and print what was gained and lost

@@ -73,7 +73,7 @@ def counters(
 
     def opened() -> Any:
         vocabulary = open_vocabulary(folder)
-        _ = vocabulary.spaces[0].encoders, vocabulary.spaces[0].ids
+        _ = vocabulary.spaces[0].counting_encoders, vocabulary.spaces[0].ids
         return vocabulary
 
     def whole() -> tuple[int, float]:

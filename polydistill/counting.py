@@ -17,7 +17,7 @@ from polydistill.progress import SILENT, Progress
 from polydistill.vocab import Vocabulary, collector_paused
 from polydistill.vocab.counts import LanguageCounts, Text, TextCounter, TokenCounts
 
-LETTERS_EXPECTED, WORDS_LOOKED_AT = 0.5, 5_000
+LETTERS_EXPECTED, WORDS_LOOKED_AT = 0.5, 2_000
 
 
 @collector_paused()
@@ -139,7 +139,7 @@ def _warn_of_other_language(language: Language, counts: LanguageCounts, progress
 
 
 def letter_share(language: Language, words: Mapping[str, int]) -> float | None:
-    """Share of the letters in the first 5,000 of `words` that the language uses, None where there are no letters."""
+    """Share of the letters in the first 2,000 of `words` that the language uses, None where there are no letters."""
     sample = Counter[str]()
     for word, n in itertools.islice(words.items(), WORDS_LOOKED_AT):
         for character in word:

@@ -163,9 +163,7 @@ class Cldr:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.english = self._main("cldr-localenames-full", "en", "languages")["localeDisplayNames"][
-            "languages"
-        ]
+        self.english = self._main("cldr-localenames-full", "en", "languages")["localeDisplayNames"]["languages"]
         core = folder / "cldr-core" / "supplemental"
         self.likely = self._read(core / "likelySubtags.json")["supplemental"]["likelySubtags"]
         systems = self._read(core / "numberingSystems.json")["supplemental"]["numberingSystems"]
@@ -177,11 +175,7 @@ class Cldr:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
     def _main(self, package: str, locale: str, file: str) -> dict[str, Any]:
-        return (
-            self._read(self.folder / package / "main" / locale / f"{file}.json")
-            .get("main", {})
-            .get(locale, {})
-        )
+        return self._read(self.folder / package / "main" / locale / f"{file}.json").get("main", {}).get(locale, {})
 
     def native_name(self, locale: str) -> str | None:
         names = self._main("cldr-localenames-full", locale, "languages").get("localeDisplayNames", {})
@@ -199,9 +193,7 @@ class Cldr:
             numbers.get("otherNumberingSystems", {}).get("native"),
         ]
         # Chinese numerals are letters, and listed as such.
-        sets = [
-            self.digits[n] for n in dict.fromkeys(names) if n in self.digits and n not in ("latn", "hanidec")
-        ]
+        sets = [self.digits[n] for n in dict.fromkeys(names) if n in self.digits and n not in ("latn", "hanidec")]
         return "".join(sets)
 
     def codes(self, code: str) -> dict[str, list[str]]:
@@ -226,9 +218,7 @@ def entry(code: str, given: dict[str, Any], cldr: Cldr) -> dict[str, Any]:
     auxiliary = [s for locale in locales for s in cldr.exemplars(locale, "auxiliary")]
     letters += given.get("letters", "").split()
     if ABUGIDAS & set(scripts):
-        letters += [
-            s for s in auxiliary if not s.isascii() and not unicodedata.name(s[0]).startswith("LATIN")
-        ]
+        letters += [s for s in auxiliary if not s.isascii() and not unicodedata.name(s[0]).startswith("LATIN")]
     punctuation = [s for locale in locales for s in cldr.exemplars(locale, "punctuation")]
     punctuation += given.get("punctuation", "").split()
     if not letters or not punctuation:
@@ -293,9 +283,7 @@ def symbol_field(key: str, symbols: list[str]) -> str:
 
 
 def as_toml(values: dict[str, Any]) -> str:
-    lines = [
-        f"# Written by scripts/make_languages.py; names and letters: Unicode CLDR {VERSION} (Unicode-3.0)."
-    ]
+    lines = [f"# Written by scripts/make_languages.py; names and letters: Unicode CLDR {VERSION} (Unicode-3.0)."]
     for key in (
         "code",
         "name",
@@ -324,16 +312,12 @@ def as_toml(values: dict[str, Any]) -> str:
 
 def fetch(folder: Path) -> Path:
     packages = [f"{package}@{VERSION}" for package in PACKAGES]
-    subprocess.run(
-        ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), *packages], check=True
-    )
+    subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), *packages], check=True)
     return folder / "node_modules"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cldr", type=Path, help=f"a node_modules folder with {', '.join(PACKAGES)}")
     parser.add_argument("--output", type=Path, default=HERE.parent / "languages")
     arguments = parser.parse_args()

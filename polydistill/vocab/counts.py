@@ -24,6 +24,7 @@ HELD_OUT_EVERY, HELD_OUT_LINES = 50, 500
 PENDING_UNITS, PENDING_CHARACTERS = 1_000_000, 64 << 20
 ENCODE_AT_ONCE = 20_000
 UNITS_JOINED, LONGEST_JOINED = 32, 32
+UNSEGMENTED = 15  # characters a word in the first lines, from which on a script writes no spaces between words
 SAMPLE_LINES, SAMPLE_CHARACTERS = 60, 200  # that tell how lines may be cut
 # White space other than single spaces between words: such a line is encoded whole.
 IRREGULAR = re.compile(r"[^\S ]|  |^ | $|[\u2581\u0300-\u036f\u200d\ufe0f]")
@@ -313,6 +314,9 @@ class TextCounter:
 
     @cached_property
     def _cut(self) -> Cut:
+        words = sum(len(line.split()) for line in self._first)
+        if sum(map(len, self._first)) > UNSEGMENTED * words:
+            return LINES  # hardly two of these units are equal: there is nothing to gain
         lines = self._sample_counts(LINES)
         for cut in (WORDS, REGULAR_WORDS, SPACED_WORDS):
             # Few words that are joined again may give the line that they came from: each must be right by itself.
@@ -328,10 +332,10 @@ class TextCounter:
 
     def _treats_spaces(self, cut: Cut) -> bool:
         """Whether a cut is right for white space that the first lines happen not to have."""
-        words = " ".join(self._first).split()[:3]
+        words = [word[:12] for word in " ".join(self._first).split()[:3]]
         for line in [sign.join(words) for sign in ODD_SPACES] + [" ".join(("", *words)), " ".join((*words, "")), "  "]:
             units = [unit for part in cut.units([line]) for unit in part.elements()]
-            for encode in (encode for space in self._spaces for encode in space.encoders):
+            for encode in (encode for space in self._spaces for encode in space.counting_encoders):
                 if Counter(itertools.chain(*encode(units))) != Counter(encode([line])[0]):
                     return False
         return True
@@ -339,7 +343,7 @@ class TextCounter:
     def _tally(self, space: Any, cut: Cut, words: Counter[str], alone: Counter[str]) -> np.ndarray:
         parts = [
             part
-            for encode in space.encoders
+            for encode in space.counting_encoders
             for part in (tally(encode, words, space.size, cut.glue), tally(encode, alone, space.size))
         ]
         return np.sum(parts, axis=0)

