@@ -54,7 +54,9 @@ class TrimConfig:
         metavar="PATH_OR_HUB_ID",
     )
     limit: int | None = setting(None, "Read at most this many lines of each text.", "Text", metavar="N")
-    weight: tuple[str, ...] = setting((), "How much a language counts, e.g. ro=2.", "Text", metavar="LANG=X")
+    weight: tuple[str, ...] = setting(
+        (), "How much a language counts with --vocab-size, e.g. ro=2.", "Text", metavar="LANG=X"
+    )
     word_list: bool = setting(
         False, "Rank tokens by the language's wordfreq list too: keeps more of new text when the text is small.", "Text"
     )

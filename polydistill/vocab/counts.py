@@ -317,6 +317,8 @@ class TextCounter:
         words = sum(len(line.split()) for line in self._first)
         if sum(map(len, self._first)) > UNSEGMENTED * words:
             return LINES  # hardly two of these units are equal: there is nothing to gain
+        if all(space.splits_at_white_space for space in self._spaces):
+            return WORDS
         lines = self._sample_counts(LINES)
         for cut in (WORDS, REGULAR_WORDS, SPACED_WORDS):
             # Few words that are joined again may give the line that they came from: each must be right by itself.

@@ -111,6 +111,10 @@ class IdSpace(Protocol):
     def counting_encoders(self) -> Sequence[Callable[[list[str]], list[list[int]]]]:
         """The same, by the fastest library that gives the same counts."""
 
+    @property
+    def splits_at_white_space(self) -> bool:
+        """Whether its files say that words between white space are encoded alike wherever they stand."""
+
     def required(self) -> dict[int, str]:
         """Old id -> reason, for what stays whatever the text says."""
 

@@ -160,6 +160,11 @@ class JsonSpace:
         return required
 
     @property
+    def splits_at_white_space(self) -> bool:
+        """Not known from the files."""
+        return False
+
+    @property
     def counting_encoders(self) -> list[Callable[[list[str]], list[list[int]]]]:
         """The same."""
         return self.encoders

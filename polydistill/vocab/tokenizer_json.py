@@ -147,6 +147,11 @@ class TokenizerJson:
         tokenizer.no_padding()
         return [lambda texts: [e.ids for e in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]]
 
+    @property
+    def splits_at_white_space(self) -> bool:
+        """Whether its files say that words between white space are encoded alike wherever they stand."""
+        return sentencepiece_unigram.splits_at_white_space(self.data)
+
     @cached_property
     def counting_encoders(self) -> list[Encode]:
         """The same, by SentencePiece where it reads the tokenizer alike: five times as fast, in half the memory."""
