@@ -140,10 +140,13 @@ def _warn_of_other_language(language: Language, counts: LanguageCounts, progress
 
 def letter_share(language: Language, words: Mapping[str, int]) -> float | None:
     """Share of the letters in the first 2,000 of `words` that the language uses, None where there are no letters."""
-    sample = Counter[str]()
+    alike: dict[int, list[str]] = {}
     for word, n in itertools.islice(words.items(), WORDS_LOOKED_AT):
-        for character in word:
-            sample[character] += n
+        alike.setdefault(n, []).append(word)
+    sample = Counter[str]()
+    for n, group in alike.items():
+        for character, times in Counter("".join(group)).items():
+            sample[character] += n * times
     own = {c for letter in (*language.letters, *language.auxiliary) for c in letter + letter.upper()}
     own |= {c for pair in language.variants.items() for part in pair for c in part + part.upper()}
     letters = {c: n for c, n in sample.items() if c.isalpha()}

@@ -100,7 +100,13 @@ def test_random_lines_count_as_whole_lines_do(recipe: str, vocabularies: dict[st
 
 @pytest.mark.parametrize(
     ("recipe", "name"),
-    [("xlm-roberta", "words"), ("bert", "words"), ("t5", "words"), ("gpt2", "spaced words"), ("gemma", "spaced words")],
+    [
+        ("xlm-roberta", "words"),
+        ("bert", "words without punctuation"),
+        ("t5", "words"),
+        ("gpt2", "spaced words"),
+        ("gemma", "spaced words"),
+    ],
 )
 def test_the_fast_cuts_are_used_where_they_are_right(recipe: str, name: str, vocabularies: dict[str, Any]) -> None:
     counter = TextCounter(vocabularies[recipe].spaces)
@@ -111,7 +117,7 @@ def test_the_fast_cuts_are_used_where_they_are_right(recipe: str, name: str, voc
 def test_a_tokenizer_whose_tokens_cross_spaces_is_counted_by_lines() -> None:
     class Crossing:
         name, size = "vocabulary", 3
-        splits_at_white_space = False
+        cut = None
         counting_encoders = [lambda texts: [[0] * t.count("a b") + [1] * t.count("c") for t in texts]]  # noqa: RUF012
 
     counter = TextCounter([Crossing()])
@@ -159,7 +165,7 @@ def test_tally_weighs_each_text() -> None:
 def test_one_line_of_fifty_is_held_out_and_never_counted(total: int, seed: int, cuts: list[int]) -> None:
     class Lines:
         name, size = "vocabulary", 400
-        splits_at_white_space = False
+        cut = None
         counting_encoders = [lambda texts: [[int(w) for w in t.split() if w.isdigit()] for t in texts]]  # noqa: RUF012
 
     lines, blocks = [str(i) for i in range(total)], []

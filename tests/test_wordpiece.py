@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import CASES, FEWER, Made, check_made, evidence_for, feasible_sizes, wordpieces
 
-from polydistill.vocab import open_vocabulary
+from polydistill.vocab import open_vocabulary, wordpiece
 from polydistill.vocab.keep import Evidence, KeepRule, KeepSet, select
 from polydistill.vocab.wordpiece import WordPiece
 
@@ -66,3 +66,33 @@ def test_vocab_txt_beside_is_rewritten(tmp_path: Path) -> None:
     ids = orjson.loads((out / "tokenizer.json").read_bytes())["model"]["vocab"]
     lines = (out / "vocab.txt").read_text(encoding="utf-8").splitlines()
     assert lines == sorted(ids, key=ids.__getitem__) and len(lines) == len(keep) < vocabulary.size
+
+
+def test_ascii_without_the_normaliser_gives_the_same_ids(tmp_path: Path) -> None:
+    vocabulary = open_vocabulary(tiny.tokenizer_files("bert", tmp_path))
+    (space,) = vocabulary.spaces
+    assert space.counting_encoders != space.encoders
+    texts = [
+        *tiny.sentences(count=200),
+        "",
+        " ",
+        "Don't STOP",
+        "[MASK] a [mask]",
+        "tab\there",
+        "a\x00b",
+        "déjà-VU",
+        "x\x7fy",
+    ]
+    assert space.counting_encoders[0](texts) == space.encoders[0](texts)
+
+
+def test_a_tokenizer_that_is_no_bert_keeps_its_own_encoder(tmp_path: Path) -> None:
+    data = orjson.loads((tiny.tokenizer_files("bert", tmp_path) / "tokenizer.json").read_bytes())
+    assert wordpiece.splits_at_punctuation(data)
+    for change in (
+        {"normalizer": {"type": "NFC"}},
+        {"pre_tokenizer": {"type": "Whitespace"}},
+        {"added_tokens": [{"id": 1, "content": "Word", "normalized": True}]},
+        {"model": {**data["model"], "type": "BPE"}},
+    ):
+        assert not wordpiece.splits_at_punctuation({**data, **change})

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import re
+import string
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,8 @@ HELD_OUT_EVERY, HELD_OUT_LINES = 50, 500
 PENDING_UNITS, PENDING_CHARACTERS = 1_000_000, 64 << 20
 ENCODE_AT_ONCE = 20_000
 UNITS_JOINED, LONGEST_JOINED = 32, 32
-UNSEGMENTED = 15  # characters a word in the first lines, from which on a script writes no spaces between words
+# Han, kana, Thai, Lao, Tibetan, Burmese, Khmer: written without spaces between words.
+UNSEGMENTED = re.compile("[\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
 SAMPLE_LINES, SAMPLE_CHARACTERS = 60, 200  # that tell how lines may be cut
 # White space other than single spaces between words: such a line is encoded whole.
 IRREGULAR = re.compile(r"[^\S ]|  |^ | $|[\u2581\u0300-\u036f\u200d\ufe0f]")
@@ -34,6 +36,9 @@ SEPARATORS = re.compile(
     "[\x0b\x0c\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]"
     "(?:(?<=[\x0b-\x85])|(?=[\u0300-\u036f\u0900-\u0dff\u200c\u200d\ufe00-\ufe0f]))"
 )
+# ASCII punctuation as spaces.
+BARE = bytes(32 if chr(byte) in string.punctuation else byte for byte in range(256))
+NO_PUNCTUATION = bytes(byte for byte in range(256) if chr(byte) not in string.punctuation)
 # How the sample's words are joined to see what a tokenizer makes of other white space than the sample has.
 ODD_SPACES = ("  ", "\t", "\u00a0", "\u2003", "\u2028", "\u3000", " \u2581 ")
 
@@ -171,17 +176,20 @@ def tally(encode: Encode, units: Mapping[str, float], size: int, glue: str | Non
 
 
 def _joined(units: Mapping[str, float], glue: str) -> tuple[list[str], list[float]]:
-    """Texts of 32 units that occur equally often, with their weights; long units gain nothing and stay as they are."""
-    alike: dict[float, list[str]] = {}
+    """Texts of 32 units that occur equally often, with their weights; long units gain nothing and stay as they are.
+
+    ASCII is joined to ASCII, which some encoders are faster with.
+    """
+    alike: dict[tuple[float, bool], list[str]] = {}
     texts: list[str] = []
     weights: list[float] = []
     for unit, n in units.items():
         if len(unit) <= LONGEST_JOINED:
-            alike.setdefault(n, []).append(unit)
+            alike.setdefault((n, unit.isascii()), []).append(unit)
         else:
             texts.append(unit)
             weights.append(n)
-    for n, group in alike.items():
+    for (n, _), group in alike.items():
         joined = [glue.join(group[i : i + UNITS_JOINED]) for i in range(0, len(group), UNITS_JOINED)]
         texts += joined
         weights += [n] * len(joined)
@@ -233,6 +241,27 @@ def _spaced_words(lines: Sequence[str]) -> tuple[Counter[str], Counter[str]]:
     words.subtract(alone)
     alone.update(odd)
     return Counter({" " + word: n for word, n in words.items() if n > 0}), alone
+
+
+def _bare_words(apart: Collection[str], lines: Sequence[str]) -> tuple[Counter[str], Counter[str]]:
+    """Words and ASCII punctuation, for tokenizers that split at both; alone stay the lines with a text of `apart`."""
+    text = "\n".join(lines)
+    alone: Sequence[str] = ()
+    if SEPARATORS.search(text) or any(part in text for part in apart):
+        odd = re.compile("|".join([SEPARATORS.pattern, *map(re.escape, apart)]))
+        alone = [line for line in lines if odd.search(line)]
+        text = "\n".join(line for line in lines if not odd.search(line))
+    content = text.encode()
+    found = Counter(content.translate(BARE).split())
+    words = Counter(dict(zip(map(bytes.decode, found), found.values(), strict=True)))
+    signs = content.translate(None, NO_PUNCTUATION)
+    words.update({sign: signs.count(sign.encode()) for sign in string.punctuation if sign.encode() in signs})
+    return words, Counter(alone)
+
+
+def bare_words(apart: Collection[str]) -> Cut:
+    """Words and ASCII punctuation by themselves, but for lines that have a text of `apart` (special tokens)."""
+    return Cut("words without punctuation", partial(_bare_words, apart), " ")
 
 
 def _lines(lines: Sequence[str]) -> tuple[Counter[str], Counter[str]]:
@@ -296,7 +325,7 @@ class TextCounter:
         self._flush()
         return LanguageCounts(
             {name: np.rint(counts).astype(np.int64) for name, counts in self._counts.items()},
-            dict(self._words.most_common(WORDS_KEPT)),
+            dict(self._words.most_common(WORDS_KEPT) if len(self._words) > WORDS_KEPT else self._words),
             tuple(texts),
             tuple(self._held_out),
             wordlist,
@@ -314,11 +343,11 @@ class TextCounter:
 
     @cached_property
     def _cut(self) -> Cut:
-        words = sum(len(line.split()) for line in self._first)
-        if sum(map(len, self._first)) > UNSEGMENTED * words:
+        text = "".join(self._first)
+        if 2 * len(UNSEGMENTED.findall(text)) > len(text):
             return LINES  # hardly two of these units are equal: there is nothing to gain
-        if all(space.splits_at_white_space for space in self._spaces):
-            return WORDS
+        if len(self._spaces) == 1 and self._spaces[0].cut:
+            return self._spaces[0].cut
         lines = self._sample_counts(LINES)
         for cut in (WORDS, REGULAR_WORDS, SPACED_WORDS):
             # Few words that are joined again may give the line that they came from: each must be right by itself.

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from polydistill.errors import UsageError
+
+if TYPE_CHECKING:
+    from polydistill.vocab.counts import Cut
 
 REASONS = ("special", "alphabet", "letters", "requested", "guard", "corpus", "spelling", "closure", "filling")
 
@@ -112,8 +115,8 @@ class IdSpace(Protocol):
         """The same, by the fastest library that gives the same counts."""
 
     @property
-    def splits_at_white_space(self) -> bool:
-        """Whether its files say that words between white space are encoded alike wherever they stand."""
+    def cut(self) -> Cut | None:
+        """How its files say that lines may be cut to be counted, None where they do not tell."""
 
     def required(self) -> dict[int, str]:
         """Old id -> reason, for what stays whatever the text says."""

@@ -160,9 +160,8 @@ class JsonSpace:
         return required
 
     @property
-    def splits_at_white_space(self) -> bool:
+    def cut(self) -> None:
         """Not known from the files."""
-        return False
 
     @property
     def counting_encoders(self) -> list[Callable[[list[str]], list[list[int]]]]:

@@ -7,18 +7,22 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from polydistill.catalog import Language
 from polydistill.errors import PolydistillError
-from polydistill.vocab import sentencepiece_model, sentencepiece_unigram
+from polydistill.vocab import sentencepiece_model, sentencepiece_unigram, wordpiece
 from polydistill.vocab.bpe import BPE, byte_alphabet
+from polydistill.vocab.counts import WORDS, Cut, bare_words
 from polydistill.vocab.keep import KeepSet, tokens_by_id
 from polydistill.vocab.tokenizer_config import TokenizerConfig, is_code_of, language_code, parse_json, write_json
 from polydistill.vocab.unigram import Unigram
 from polydistill.vocab.wordpiece import WordPiece
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 Encode = Callable[[list[str]], list[list[int]]]
 NAME = "tokenizer.json"
@@ -137,25 +141,38 @@ class TokenizerJson:
         return [*texts, *ROLES, *(r + "\n" for r in ROLES)] if texts else []
 
     @cached_property
-    def encoders(self) -> list[Encode]:
-        """One function from texts to ids, without special tokens, truncation or padding."""
+    def _tokenizer(self) -> Tokenizer:
+        """Without truncation and padding."""
         from tokenizers import Tokenizer
 
         path = self.folder / NAME
         tokenizer = Tokenizer.from_buffer(self._raw) if self._raw else Tokenizer.from_file(str(path))
         tokenizer.no_truncation()
         tokenizer.no_padding()
+        return tokenizer
+
+    @cached_property
+    def encoders(self) -> list[Encode]:
+        """One function from texts to ids, without special tokens, truncation or padding."""
+        tokenizer = self._tokenizer
         return [lambda texts: [e.ids for e in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]]
 
     @property
-    def splits_at_white_space(self) -> bool:
-        """Whether its files say that words between white space are encoded alike wherever they stand."""
-        return sentencepiece_unigram.splits_at_white_space(self.data)
+    def cut(self) -> Cut | None:
+        """How its files say that lines may be cut to be counted, None where they do not tell."""
+        if sentencepiece_unigram.splits_at_white_space(self.data):
+            return WORDS
+        return bare_words(self.added) if wordpiece.splits_at_punctuation(self.data) else None
 
     @cached_property
     def counting_encoders(self) -> list[Encode]:
-        """The same, by SentencePiece where it reads the tokenizer alike: five times as fast, in half the memory."""
+        """The same, faster where the files tell that another way gives the same ids.
+
+        SentencePiece is five times as fast for its own models; ASCII needs no normaliser in BERT's.
+        """
         fast = sentencepiece_unigram.encoder(self.data, lambda texts: self.encoders[0](texts))
+        if fast is None and wordpiece.splits_at_punctuation(self.data):
+            fast = wordpiece.encoder(self.data, self._tokenizer, self.added)
         return self.encoders if fast is None else [fast]
 
     def write(

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polydistill.vocab.keep import KeepSet
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -43,3 +48,45 @@ class WordPiece:
     def trimmed(self, keep: KeepSet) -> dict[str, Any]:
         """The model with the kept pieces under contiguous ids."""
         return {**self.model, "vocab": keep.vocabulary(self.ids)}
+
+
+def splits_at_punctuation(data: Mapping[str, Any]) -> bool:
+    """Whether a tokenizer.json cleans and splits text as BERT does: at white space, each punctuation mark by itself."""
+    normalizer = data.get("normalizer") or {}
+    return (
+        data["model"].get("type") == "WordPiece"
+        and normalizer.get("type", "BertNormalizer") == "BertNormalizer"
+        and (data.get("pre_tokenizer") or {}).get("type") == "BertPreTokenizer"
+        and not any(token.get("normalized") for token in data.get("added_tokens", []))
+    )
+
+
+def encoder(
+    data: Mapping[str, Any], tokenizer: Tokenizer, added: Collection[str]
+) -> Callable[[list[str]], list[list[int]]]:
+    """A function from texts to ids that leaves the normaliser out for ASCII, of which it only lowers the case.
+
+    Args:
+        data: tokenizer.json, one that `splits_at_punctuation`.
+        tokenizer: The same, loaded, without truncation and padding.
+        added: Its added tokens, which are matched before the normaliser.
+    """
+    from tokenizers import Tokenizer
+    from tokenizers.pre_tokenizers import BertPreTokenizer
+
+    plain = Tokenizer(tokenizer.model)
+    plain.pre_tokenizer = BertPreTokenizer()
+    lower = bool((data.get("normalizer") or {}).get("lowercase"))
+    special = re.compile("|".join(map(re.escape, added)) or "(?!)")
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        ids: list[list[int]] = [[]] * len(texts)
+        simple = [i for i, t in enumerate(texts) if t.isascii() and t.isprintable() and not special.search(t)]
+        others = sorted(set(range(len(texts))).difference(simple))
+        ready = [texts[i].lower() if lower else texts[i] for i in simple]
+        for engine, places, found in ((plain, simple, ready), (tokenizer, others, [texts[i] for i in others])):
+            for i, encoding in zip(places, engine.encode_batch_fast(found, add_special_tokens=False), strict=True):
+                ids[i] = encoding.ids
+        return ids
+
+    return encode
