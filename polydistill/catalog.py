@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.tables import Table, closest
+from polydistill.task import Task
 
 ROLES = ("embedding", "head", "bias")
 CAPABILITIES = ("trim", "reduce", "relations", "stack")
@@ -113,76 +114,6 @@ def _corpus(table: Table) -> Corpus:
     )
     table.finish()
     return corpus
-
-
-@dataclass(frozen=True)
-class Task:
-    """A labelled task, as its TOML file describes it.
-
-    Attributes:
-        name: What the command line calls it.
-        description: One sentence.
-        kind: `classification`, `tagging`, `span-extraction`, `pairs`, ...
-        metric: The main metric.
-        labels: Label names in the order of their ids on the Hub; empty for span extraction.
-        not_scored: Labels (or entity types) that are left out of the score.
-        dataset: Hub id.
-        revision: Commit on the Hub, or None.
-        columns: The task's own field name -> column of the data set.
-        splits: `train`, `dev` and `test` -> split on the Hub; those that it lacks are absent.
-        languages: Language code -> configuration on the Hub.
-        local: Template of a file below the user's data folder, with `{lang}` and `{split}`.
-        local_languages: Language code -> folder name, where the two differ.
-        licence: Licence of the data.
-        citation: Paper.
-        url: Home page.
-    """
-
-    name: str
-    description: str
-    kind: str
-    metric: str
-    dataset: str
-    labels: tuple[str, ...] = ()
-    not_scored: tuple[str, ...] = ()
-    revision: str | None = None
-    columns: dict[str, str] = field(default_factory=dict, hash=False)
-    splits: dict[str, str] = field(default_factory=dict, hash=False)
-    languages: dict[str, str] = field(default_factory=dict, hash=False)
-    local: str | None = None
-    local_languages: dict[str, str] = field(default_factory=dict, hash=False)
-    licence: str | None = None
-    citation: str | None = None
-    url: str | None = None
-
-    @classmethod
-    def from_toml(cls, path: Traversable) -> Task:
-        """Read a task's file.
-
-        Raises:
-            PolydistillError: the file is not TOML, or a key is missing, unknown or of a wrong type.
-        """
-        table = Table.load(path)
-        task = cls(
-            name=table.text("name"),
-            description=table.text("description"),
-            kind=table.text("kind"),
-            metric=table.text("metric"),
-            dataset=table.text("dataset"),
-            labels=table.texts("labels", ()),
-            not_scored=table.texts("not_scored", ()),
-            revision=table.optional_text("revision"),
-            columns=table.mapping("columns"),
-            splits=table.mapping("splits"),
-            languages=table.mapping("languages"),
-            local=table.optional_text("local"),
-            local_languages=table.mapping("local_languages"),
-            licence=table.optional_text("licence"),
-            citation=table.optional_text("citation"),
-            url=table.optional_text("url"),
-        )
-        table.finish()
-        return task
 
 
 @dataclass(frozen=True)
@@ -434,6 +365,17 @@ def _unknown_language(code: str, close: list[Language]) -> UsageError:
     listed = "`polydistill ls languages` lists them all"
     hint = f"Did you mean {' or '.join(names)}? {listed}." if names else f"{listed}; one TOML file adds another."
     return UsageError(f"Unknown language '{code}'.", hint)
+
+
+def resolve_languages(codes: Sequence[str], include: Sequence[Path]) -> tuple[Language, ...]:
+    """The languages by any of their names, each once.
+
+    Raises:
+        UsageError: None is given, or one is unknown.
+    """
+    if not codes:
+        raise UsageError("No language was given.", "Add --lang, for instance --lang ro.")
+    return tuple({(found := language(code, include)).code: found for code in codes}.values())
 
 
 def languages(include: Sequence[str | Path] = ()) -> list[Language]:

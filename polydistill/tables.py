@@ -104,6 +104,11 @@ class Table:
                 raise self.refuse(key, "must be a list of tables", f"Write it as [[{key}]] sections.")
         return [Table(value, self._file, f"{self._prefix}{key}[{i}].") for i, value in enumerate(values)]
 
+    def all_tables(self) -> dict[str, Table]:
+        """Every key's table, for a table of tables whose keys the user chooses."""
+        found = {key: self.table(key) for key in self._values}
+        return {key: table for key, table in found.items() if table is not None}
+
     def finish(self) -> None:
         """Refuse keys that nothing asked for: they are misspelt, or mean nothing."""
         for key in self._values:

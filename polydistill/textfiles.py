@@ -49,6 +49,16 @@ def read_file(path: Path, column: str | None) -> Iterator[list[str]]:
         yield from _FORMATS.get(format_of(path), _read_plain)(path, column)
 
 
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield a UTF-8 file's lines with their numbers from 1, blank ones too, without line ends.
+
+    Raises:
+        PolydistillError: The file cannot be read, is damaged, or not UTF-8.
+    """
+    with _FileErrors(path):
+        yield from enumerate((line for block in _line_blocks(path) for line in block), 1)
+
+
 class _FileErrors:
     """Turns what goes wrong with a file into a `PolydistillError` that names it."""
 

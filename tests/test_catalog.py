@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from polydistill import catalog
-from polydistill.catalog import Arch, Language, Task
+from polydistill.catalog import Arch, Language
 from polydistill.errors import PolydistillError, UsageError
 
 # The languages of XLM-R's pre-training data; its romanised and Zawgyi parts are no further languages.
@@ -279,26 +279,6 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 def test_letters_may_be_a_list(tmp_path: Path) -> None:
     file = write(tmp_path / "xx.toml", MINIMAL.replace('"a b ch"', '["a", "b"]'))
     assert Language.from_toml(file).letters == ("a", "b")
-
-
-@pytest.mark.parametrize("entry", catalog.tasks(), ids=lambda entry: entry.name)
-def test_a_task_is_well_formed(entry: Task) -> None:
-    assert entry.languages and entry.columns
-    for code in [*entry.languages, *entry.local_languages]:
-        assert catalog.language(code).code == code
-    assert set(entry.splits) <= {"train", "dev", "test"} and "test" in entry.splits
-    assert entry.local is not None and {"{lang}", "{split}"} <= set(re.findall(r"{\w+}", entry.local))
-    assert entry.licence and entry.citation and entry.url
-    types = {label.split("-")[-1] for label in entry.labels}
-    assert set(entry.not_scored) <= types
-
-
-def test_the_first_four_tasks_ship() -> None:
-    assert {"xnli", "wikiann", "masakhaner", "xquad"} <= {entry.name for entry in catalog.tasks()}
-    assert catalog.task("XNLI").labels == ("entailment", "neutral", "contradiction")
-    assert catalog.task("masakhaner").local_languages["ha"] == "hau"
-    with pytest.raises(UsageError, match="Did you mean xnli"):
-        catalog.task("xnly")
 
 
 VOCABULARY = """

@@ -49,7 +49,13 @@ def _languages(include: tuple[Path, ...]) -> list[dict[str, Any]]:
 
 def _tasks(include: tuple[Path, ...]) -> list[dict[str, Any]]:
     return [
-        {"name": t.name, "kind": t.kind, "metric": t.metric, "dataset": t.dataset, "languages": sorted(t.languages)}
+        {
+            "name": t.name,
+            "kind": t.kind,
+            "metric": t.metric,
+            "dataset": t.hub.dataset if t.hub else None,
+            "languages": t.languages,
+        }
         for t in catalog.tasks(include)
     ]
 

@@ -1,0 +1,158 @@
+"""From rows to examples: every label is known, every tag follows IOB2, every answer stands where it should."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+from polydistill.errors import PolydistillError
+from polydistill.labelled.examples import (
+    AlignedExample,
+    Example,
+    PairExample,
+    QuestionExample,
+    RatedExample,
+    TaggedExample,
+)
+from polydistill.labelled.formats import Row
+from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, Task
+
+WRONG_ANSWERS = 0.05  # of the questions: more than so many, and the file's offsets are of another kind than ours
+NO_GOLD = ("-", "-1", "")  # SNLI's mark for annotators who disagreed, the Hub's for hidden labels
+MISPLACED = "answer not at its offset"
+
+
+class Builder:
+    """Makes a task's examples from rows and keeps account of what was left out.
+
+    Args:
+        task: The task.
+        scored: Entity types that are scored though the task lists them as `not_scored`.
+        language: Code of the data's language.
+
+    Attributes:
+        skipped: Why -> how many rows were left out.
+        ignored: Entity type that is not scored -> how many gold entities became O.
+    """
+
+    def __init__(self, task: Task, language: str, scored: Collection[str] = ()) -> None:
+        self.task = task
+        self.language = language
+        self.skipped: Counter[str] = Counter()
+        self._labels = {label.casefold(): label for label in task.labels}
+        self._left_out = frozenset(task.not_scored) - frozenset(scored)
+        self._types = frozenset(task.entity_types) | frozenset(task.not_scored)
+
+    def build(self, rows: Iterable[Row]) -> list[Any]:
+        """Make the examples of all rows.
+
+        Raises:
+            PolydistillError: A row is wrong; the message says which and why.
+        """
+        make = _MAKERS[self.task.kind]
+        examples = [example for number, row in enumerate(rows) if (example := make(self, number, row)) is not None]
+        return examples
+
+    def pair(self, number: int, row: Row) -> PairExample | None:
+        """Two texts and their relation."""
+        label = row.values.get("label")
+        if label is None or str(label) in NO_GOLD:
+            self.skipped["no gold label"] += 1
+            return None
+        known = self._labels.get(label.casefold()) if isinstance(label, str) else None
+        if known is None:
+            raise PolydistillError(
+                f"{row.where()}: the label {label!r} is not one of the task {self.task.name}'s.",
+                f"It has {', '.join(self.task.labels)}.",
+            )
+        return PairExample(str(number), _text(row, "premise"), _text(row, "hypothesis"), known)
+
+    def sentence(self, number: int, row: Row) -> TaggedExample:
+        """Words and their tags, as they are in the data."""
+        tokens, tags = row.values["tokens"], row.values["tags"]
+        before = "O"
+        for word, tag in enumerate(tags):
+            kind = tag[2:]
+            if tag != "O" and (tag[:2] not in ("B-", "I-") or kind not in self._types):
+                raise PolydistillError(
+                    f"{row.where(word)}: the tag {tag!r} is not one of the task {self.task.name}'s.",
+                    f"It has O, and B- and I- of {', '.join(sorted(self._types))}.",
+                )
+            if tag[0] == "I" and before[2:] != kind:
+                raise PolydistillError(
+                    f"{row.where(word)}: the tag {tag} follows {before}, which IOB2 does not allow.",
+                    f"Let the entity begin with B-{kind}.",
+                )
+            before = tag
+        return TaggedExample(str(number), tuple(tokens), tuple(tags))
+
+    def question(self, number: int, row: Row) -> QuestionExample | None:
+        """A question, if it has answers and they stand where they should."""
+        context = _text(row, "context")
+        answers = tuple(_answer(row, answer) for answer in row.values["answers"])
+        if not answers:
+            self.skipped["no answer"] += 1
+            return None
+        if any(not text or start < 0 or context[start : start + len(text)] != text for text, start in answers):
+            self.skipped[MISPLACED] += 1
+            return None
+        question, id_ = _text(row, "question"), str(row.values["id"])
+        return QuestionExample(id_, question, context, answers, self.language, self.language)
+
+    def aligned(self, number: int, row: Row) -> AlignedExample:
+        """A sentence and its translation."""
+        return AlignedExample(str(number), _text(row, "source"), _text(row, "target"))
+
+    def rated(self, number: int, row: Row) -> RatedExample:
+        """Two sentences and their similarity."""
+        try:
+            score = float(row.values["score"])
+        except (TypeError, ValueError):
+            score = math.nan
+        if not math.isfinite(score):
+            raise PolydistillError(
+                f"{row.where()}: the score {row.values['score']!r} is not a number.",
+                "Write first sentence, second sentence and score, with tabs between them.",
+            )
+        return RatedExample(str(number), _text(row, "first"), _text(row, "second"), score)
+
+    def without_unscored(self, examples: Iterable[TaggedExample]) -> tuple[list[TaggedExample], dict[str, int]]:
+        """Turn entities that are not scored into O, in whole examples, and count them by type."""
+        ignored: Counter[str] = Counter()
+        kept = []
+        for example in examples:
+            ignored.update(tag[2:] for tag in example.tags if tag[0] == "B" and tag[2:] in self._left_out)
+            tags = tuple("O" if tag[2:] in self._left_out else tag for tag in example.tags)
+            kept.append(TaggedExample(example.id, example.tokens, tags))
+        return kept, dict(sorted(ignored.items()))
+
+
+def _text(row: Row, name: str) -> str:
+    value = row.values.get(name)
+    if not isinstance(value, str):
+        problem = "has no" if value is None else f"has {type(value).__name__} instead of text as its"
+        raise PolydistillError(f"{row.where()} {problem} {name}.", f"Give the {name} as a string.")
+    return value
+
+
+def _answer(row: Row, answer: Any) -> tuple[str, int]:
+    try:
+        text, start = answer["text"], answer["answer_start"]
+    except (KeyError, TypeError):
+        text, start = None, None
+    if not isinstance(text, str) or not isinstance(start, int):
+        raise PolydistillError(
+            f"{row.where()} has an answer without text or answer_start.", "Each answer has both in SQuAD's format."
+        )
+    return text, start
+
+
+_MAKERS: dict[str, Callable[[Builder, int, Row], Example | None]] = {
+    CLASSIFICATION: Builder.pair,
+    TAGGING: Builder.sentence,
+    SPAN_EXTRACTION: Builder.question,
+    RETRIEVAL: Builder.aligned,
+    SIMILARITY: Builder.rated,
+}

@@ -1,0 +1,94 @@
+"""The kinds of labelled examples, one for each kind of task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class PairExample:
+    """Two texts and the name of the relation between them (kind `classification`)."""
+
+    id: str
+    premise: str
+    hypothesis: str
+    label: str
+
+
+@dataclass(frozen=True)
+class TaggedExample:
+    """A sentence in words with one IOB2 tag a word (kind `tagging`)."""
+
+    id: str
+    tokens: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class QuestionExample:
+    """A question and the paragraph that answers it (kind `span-extraction`).
+
+    Args:
+        id: The question's id, the same in all languages of a parallel set.
+        question: The question.
+        context: The paragraph.
+        answers: (text, start) of each reference; `context[start:start + len(text)] == text`, in code points.
+        language: Code of the context's language.
+        question_language: Code of the question's.
+    """
+
+    id: str
+    question: str
+    context: str
+    answers: tuple[tuple[str, int], ...]
+    language: str
+    question_language: str
+
+
+@dataclass(frozen=True)
+class AlignedExample:
+    """A sentence and its translation (kind `retrieval`)."""
+
+    id: str
+    source: str
+    target: str
+
+
+@dataclass(frozen=True)
+class RatedExample:
+    """Two sentences and how similar people found them (kind `similarity`)."""
+
+    id: str
+    first: str
+    second: str
+    score: float
+
+
+Example = PairExample | TaggedExample | QuestionExample | AlignedExample | RatedExample
+
+
+@dataclass(frozen=True)
+class LabelledSplit:
+    """The examples of one split of a task in one language.
+
+    Args:
+        task: The task's name.
+        language: Language code.
+        split: `train`, `dev`, `test`, or the name that the user gave.
+        examples: In the order of the file.
+        where: The file or Hub data set; goes into records.
+        sha256: Hash of the examples' content, the same whatever format they came in.
+        ignored: Label that the task does not score -> how many gold labels became O.
+        skipped: Why -> how many rows were left out.
+    """
+
+    task: str
+    language: str
+    split: str
+    examples: tuple[Any, ...]
+    where: str
+    sha256: str
+    ignored: Mapping[str, int] = field(default_factory=dict, hash=False)
+    skipped: Mapping[str, int] = field(default_factory=dict, hash=False)

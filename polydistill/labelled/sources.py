@@ -1,0 +1,200 @@
+"""Where a task's labelled data lies - a file, the user's data folder or the Hub - and how it is read whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from polydistill.catalog import Language
+from polydistill.errors import PolydistillError, UsageError
+from polydistill.labelled import hub
+from polydistill.labelled.checks import MISPLACED, WRONG_ANSWERS, Builder
+from polydistill.labelled.examples import LabelledSplit
+from polydistill.labelled.formats import Row, read_rows
+from polydistill.progress import SILENT, Progress
+from polydistill.task import CLASSIFICATION, MULTIPLE_CHOICE, SPAN_EXTRACTION, TAGGING, Task
+
+DATA_VARIABLE = "POLYDISTILL_DATA"
+
+
+def load_split(
+    task: Task,
+    language: Language,
+    split: str,
+    *,
+    data: Path | None = None,
+    data_dir: Path | None = None,
+    limit: int | None = None,
+    question_language: Language | None = None,
+    scored: Collection[str] | None = None,
+    progress: Progress = SILENT,
+) -> LabelledSplit:
+    """Read a split of a task in one language.
+
+    Args:
+        task: The task.
+        language: The language; of the contexts, where `question_language` differs.
+        split: `train`, `dev`, `test`, or the name of another file of the data folder.
+        data: A file of the user's own in the format of the task's kind; goes before all else.
+        data_dir: Folder that the task's local template starts from; by default the environment's POLYDISTILL_DATA.
+            What the task does not expect in there comes from the Hub.
+        limit: Take only so many examples, the first ones.
+        question_language: Ask another language's questions, joined by their ids (span extraction only).
+        scored: Entity types that the model knows: scored even if the task lists them as `not_scored`.
+        progress: Where warnings go.
+
+    Raises:
+        UsageError: The task lacks the language or split, or a file is not there.
+        PolydistillError: The data are damaged, wrongly labelled, or have no gold.
+    """
+    if task.kind == MULTIPLE_CHOICE:
+        raise PolydistillError(
+            f"The task {task.name} is multiple choice, which cannot be evaluated yet.",
+            "`polydistill ls tasks` lists the others with their kinds.",
+        )
+    if data_dir is None and (folder := os.environ.get(DATA_VARIABLE)):
+        data_dir = Path(folder)
+    crossed = question_language is not None and question_language.code != language.code
+    if crossed and (task.kind != SPAN_EXTRACTION or data is not None):
+        raise UsageError(
+            "Only questions of a data folder or the Hub can be asked in another language than the context's.",
+            "Leave out --data or the question language.",
+        )
+    rows, where = _find(task, language, split, data, data_dir)
+    builder = Builder(task, language.code, scored or ())
+    examples = _checked(task, split, where, builder, rows, progress)
+    if crossed:
+        assert question_language is not None
+        rows, other = _find(task, question_language, split, None, data_dir)
+        asked = _checked(task, split, other, Builder(task, question_language.code), rows, progress)
+        examples = _with_questions(examples, asked, f"{where} and {other}", builder.skipped)
+        where = f"{where} with the questions of {other}"
+    examples, ignored = builder.without_unscored(examples[:limit]) if task.kind == TAGGING else (examples[:limit], {})
+    if task.kind == TAGGING and all(tag == "O" for example in examples for tag in example.tags):
+        raise _no_gold(where, "no entity that is scored")
+    skipped = dict(sorted(builder.skipped.items()))
+    return LabelledSplit(task.name, language.code, split, tuple(examples), where, _hash(examples), ignored, skipped)
+
+
+# --- where it is
+
+
+def _find(
+    task: Task, language: Language, split: str, data: Path | None, data_dir: Path | None
+) -> tuple[Iterator[Row], str]:
+    """The rows of a split, and what records call the place that they come from."""
+    if data is not None:
+        if not data.is_file():
+            raise UsageError(f"There is no file {data}.", "Give --data a file in the format of the task's kind.")
+        return read_rows(data, task.kind), str(data)
+    known = language.code in task.languages
+    if data_dir is not None:
+        path = _local_file(task, language, split, data_dir)
+        if path is not None:
+            return read_rows(path, task.kind), str(path)
+    if not known:
+        raise UsageError(
+            f"The task {task.name} has no {language.name} ({language.code}).",
+            f"It has {' '.join(task.languages)}; --data FILE takes a file of your own.",
+        )
+    return hub.find_rows(task, language, split, data_dir)
+
+
+def _local_file(task: Task, language: Language, split: str, data_dir: Path) -> Path | None:
+    """The file below the data folder; None where the task expects none for this language and split.
+
+    Raises:
+        UsageError: The task expects one and it is not there.
+    """
+    if task.local is None or not (language.code in task.local_languages or task.any_language):
+        return None
+    if task.local_splits and split not in task.local_splits:
+        return None
+    folder = task.local_languages.get(language.code, language.code)
+    path = data_dir / task.local.format(lang=folder, split=split)
+    if path.is_file():
+        return path
+    packed = path.with_name(path.name + ".gz")
+    if packed.is_file():
+        return packed
+    raise UsageError(f"There is no file {path}.", _what_is_there(task, data_dir, folder))
+
+
+def _what_is_there(task: Task, data_dir: Path, folder: str) -> str:
+    """The hint for a missing file: the splits of its language, or the languages that there are."""
+    assert task.local is not None
+    if not data_dir.is_dir():
+        return f"There is no folder {data_dir} either."
+    fixed = task.local.replace("{split}", "*")
+    here = sorted(path.name for path in data_dir.glob(fixed.replace("{lang}", folder)))
+    if here:
+        return f"Of {folder} there are {', '.join(here)}."
+    there = sorted(path.relative_to(data_dir).as_posix() for path in data_dir.glob(fixed.replace("{lang}", "*")))
+    folders = list(dict.fromkeys(name.rpartition("/")[0] if "{split}" in task.local else name for name in there))
+    return f"There are {', '.join(folders)}." if folders else f"{data_dir} holds nothing like {task.local}."
+
+
+# --- whether it can be used
+
+
+def _checked(
+    task: Task, split: str, where: str, builder: Builder, rows: Iterator[Row], progress: Progress
+) -> Sequence[Any]:
+    """Make the examples and refuse a split that nothing can be measured on."""
+    examples = builder.build(rows)
+    wrong, all_rows = builder.skipped[MISPLACED], len(examples) + builder.skipped[MISPLACED]
+    if wrong > WRONG_ANSWERS * all_rows:
+        raise PolydistillError(
+            f"{where}: {wrong} of {all_rows} questions have an answer that is not at its offset.",
+            "Count answer_start in Unicode code points of the context, from 0.",
+        )
+    if wrong:
+        progress.warn(f"{where}: {wrong} of {all_rows} questions are left out: an answer is not at its offset")
+    if not examples:
+        raise _no_gold(where, "no example with gold" if builder.skipped else "no example")
+    if task.kind == CLASSIFICATION and split.startswith("test") and len({example.label for example in examples}) == 1:
+        raise PolydistillError(
+            f"{where}: all {len(examples)} test examples have the label '{examples[0].label}', which stands in for "
+            "labels that are kept secret.",
+            "Give a test set with its own labels.",
+        )
+    return examples
+
+
+def _no_gold(where: str, what: str) -> PolydistillError:
+    return PolydistillError(f"{where} has {what}.", "Give data with gold labels.")
+
+
+def _with_questions(contexts: Sequence[Any], asked: Sequence[Any], where: str, skipped: Counter[str]) -> Sequence[Any]:
+    """Put one language's questions to the contexts of another; ids that only one has are left out and counted."""
+    questions = {example.id: example for example in asked}
+    joined = [
+        replace(example, question=other.question, question_language=other.language)
+        for example in contexts
+        if (other := questions.get(example.id)) is not None
+    ]
+    if not joined:
+        raise PolydistillError(
+            f"{where} have no question in common.", "Questions are joined by id: give sets that are translations."
+        )
+    if len(questions) != len(asked):
+        raise PolydistillError(f"Some questions of {where} have the same id.", "Give every question an id of its own.")
+    if len(joined) < len(contexts):
+        skipped["question not in the other language"] += len(contexts) - len(joined)
+    return joined
+
+
+def _hash(examples: Sequence[Any]) -> str:
+    """Hash of what the examples say, without ids that follow from their order."""
+    import orjson
+
+    digest = hashlib.sha256()
+    for example in examples:
+        content = {name: value for name, value in vars(example).items() if name != "id"}
+        digest.update(orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE))
+    return digest.hexdigest()
