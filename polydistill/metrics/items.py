@@ -1,0 +1,100 @@
+"""What every metric returns: one row of numbers an item, and how the score follows from their sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sized
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from polydistill.errors import PolydistillError
+
+ENTITY_SCHEMES = ("conlleval", "strict-iob2")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A metric on one set of items.
+
+    Args:
+        metric: `accuracy`, `f1`, `exact_match`, `accuracy_at_1`, `spearman`, `label_loyalty`, ...
+        normalisation: `conlleval`, `strict-iob2`, `squad`, `mlqa` or None.
+        items: (n, k) numbers of each item, such as true positives, predicted and gold entities.
+        value_of: (..., n, k) items -> (...) scores from 0 to 1; a metric of sums ignores the order of items.
+        sums: Whether the score is a function of the items' sum; `value_of` then takes (..., k) sums.
+    """
+
+    metric: str
+    normalisation: str | None
+    items: np.ndarray = field(repr=False)
+    value_of: Callable[[np.ndarray], np.ndarray] = field(repr=False)
+    sums: bool = True
+
+    @property
+    def value(self) -> float:
+        """The score of all items."""
+        return float(self.value_of(self.items.sum(0) if self.sums else self.items))
+
+
+def restore(metric: str, normalisation: str | None, items: npt.ArrayLike) -> Measured:
+    """A `Measured` again from its names and numbers, as a cache holds them.
+
+    Args:
+        metric: The metric's name.
+        normalisation: The normalisation's name, or None.
+        items: (n, k) numbers of each item.
+
+    Raises:
+        PolydistillError: The metric is unknown, or the items are not a table of numbers that fits it.
+    """
+    from polydistill.metrics.loyalty import correlation_of_sums
+    from polydistill.metrics.similarity import rank_correlation
+
+    columns, value_of = {
+        "accuracy": (2, share),
+        "exact_match": (2, share),
+        "accuracy_at_1": (2, share),
+        "f1": (3, f_measure) if normalisation in ENTITY_SCHEMES else (2, share),
+        "spearman": (2, rank_correlation),
+        "label_loyalty": (2, share),
+        "probability_loyalty": (2, share),
+        "regression_loyalty": (6, correlation_of_sums),
+    }.get(metric, (0, share))
+    if not columns:
+        raise PolydistillError(f"The metric '{metric}' is unknown.", "Evaluate again with this version.")
+    rows = np.asarray(items, dtype=np.float64)
+    if rows.ndim != 2 or rows.shape[1] != columns or not len(rows) or not np.isfinite(rows).all():
+        raise PolydistillError(f"The stored numbers of {metric} are damaged.", "Evaluate again to replace them.")
+    return Measured(metric, normalisation, rows, value_of, sums=metric != "spearman")
+
+
+def share(sums: np.ndarray) -> np.ndarray:
+    """(..., 2) sums of scores and of ones -> (...) means."""
+    return sums[..., 0] / sums[..., 1]
+
+
+def f_measure(sums: np.ndarray) -> np.ndarray:
+    """(..., 3) true positives, predicted and gold -> (...) F1; 0 where nothing is predicted and nothing is gold."""
+    both = np.asarray(sums[..., 1] + sums[..., 2], dtype=np.float64)
+    return np.divide(2.0 * sums[..., 0], both, out=np.zeros_like(both), where=both > 0)
+
+
+def mean_of(metric: str, normalisation: str | None, scores: npt.ArrayLike) -> Measured:
+    """A metric that is the mean of one score an item; the rows are (score, 1)."""
+    column = np.asarray(scores, dtype=np.float64)
+    return Measured(metric, normalisation, np.stack([column, np.ones_like(column)], axis=1), share)
+
+
+def check_aligned(first: Sized, second: Sized, what: str = "gold and predicted items") -> None:
+    """Refuse items that do not pair up.
+
+    Raises:
+        PolydistillError: There are none, or not as many of the one as of the other.
+    """
+    if len(first) != len(second):
+        raise PolydistillError(
+            f"There are {len(first)} and {len(second)} {what}.", "Give one prediction for each item, in its order."
+        )
+    if not len(first):
+        raise PolydistillError(f"There are no {what} to score.", "Give at least one.")
