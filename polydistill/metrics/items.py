@@ -18,7 +18,7 @@ class Measured:
     """A metric on one set of items.
 
     Args:
-        metric: `accuracy`, `f1`, `exact_match`, `accuracy_at_1`, `spearman`, `label_loyalty`, ...
+        metric: `accuracy`, `f1`, `exact_match`, `accuracy_at_1`, `spearman`, ...: those of `restore`.
         normalisation: `conlleval`, `strict-iob2`, `squad`, `mlqa` or None.
         items: (n, k) numbers of each item, such as true positives, predicted and gold entities.
         value_of: (..., n, k) items -> (...) scores from 0 to 1; a metric of sums ignores the order of items.
@@ -55,6 +55,8 @@ def restore(metric: str, normalisation: str | None, items: npt.ArrayLike) -> Mea
         "accuracy": (2, share),
         "exact_match": (2, share),
         "accuracy_at_1": (2, share),
+        "accuracy_at_1_back": (2, share),
+        "accuracy_at_1_back": (2, share),
         "f1": (3, f_measure) if normalisation in ENTITY_SCHEMES else (2, share),
         "spearman": (2, rank_correlation),
         "label_loyalty": (2, share),
@@ -98,3 +100,22 @@ def check_aligned(first: Sized, second: Sized, what: str = "gold and predicted i
         )
     if not len(first):
         raise PolydistillError(f"There are no {what} to score.", "Give at least one.")
+
+
+def finite(numbers: npt.ArrayLike, what: str, *, dimensions: int) -> np.ndarray:
+    """The numbers as an array.
+
+    Raises:
+        PolydistillError: They have other dimensions, or some are not finite.
+    """
+    found = np.asarray(numbers)
+    if found.ndim != dimensions:
+        raise PolydistillError(
+            f"The {what} have {found.ndim} dimensions instead of {dimensions}.", "Give one row for each item."
+        )
+    if not np.isfinite(found).all():
+        raise PolydistillError(
+            f"Some of the {what} are not finite numbers.",
+            "The model is broken, or overflows in the precision it ran in.",
+        )
+    return found

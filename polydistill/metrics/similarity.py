@@ -1,0 +1,122 @@
+"""How well sentence vectors find translations (accuracy at 1) and follow people's ratings (Spearman)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from polydistill.errors import PolydistillError
+from polydistill.metrics.items import Measured, check_aligned, finite, mean_of
+
+BLOCK_ROWS = 1024  # of similarities at a time, so that memory grows with n, not with n squared
+
+
+def retrieval(
+    source: npt.ArrayLike, target: npt.ArrayLike, texts: Sequence[tuple[str, str]]
+) -> tuple[Measured, Measured]:
+    """Accuracy at 1 of finding each sentence's translation by cosine, in both directions.
+
+    Args:
+        source: (n, d) vectors of the sentences in one language.
+        target: (n, d) vectors of their translations, in the same order.
+        texts: (source, target) texts of each pair.
+
+    Returns:
+        As `translations_found`.
+
+    Raises:
+        PolydistillError: There are no pairs, the shapes do not agree, or a vector has values that are not finite.
+    """
+    return translations_found(*nearest(source, target), texts)
+
+
+def nearest(source: npt.ArrayLike, target: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) row of the target nearest by cosine to each source, and of the source nearest to each target.
+
+    Args:
+        source: (n, d) vectors.
+        target: (n, d) vectors.
+
+    Raises:
+        PolydistillError: There are no vectors, the shapes do not agree, or a value is not finite.
+    """
+    first, second = _directions(source), _directions(target)
+    check_aligned(first, second, "source and target sentences")
+    if first.shape != second.shape:
+        raise PolydistillError(
+            f"The vectors have {first.shape[1]} and {second.shape[1]} dimensions.", "Embed both with the same model."
+        )
+    return _nearest(first, second)
+
+
+def translations_found(
+    forth: npt.ArrayLike, back: npt.ArrayLike, texts: Sequence[tuple[str, str]]
+) -> tuple[Measured, Measured]:
+    """Accuracy at 1 of the rows that were found, in both directions.
+
+    The sentence found is a hit if it is the aligned one, the same text as the aligned one, or aligned with the same
+    text as the one searched for: data sets repeat sentences, and either answer is then right.
+
+    Args:
+        forth: (n,) row found for each source.
+        back: (n,) row found for each target.
+        texts: (source, target) texts of each pair.
+
+    Returns:
+        `accuracy_at_1` from source to target, and `accuracy_at_1_back` from target to source; rows are (hit, 1).
+
+    Raises:
+        PolydistillError: There are not as many rows as texts.
+    """
+    found = [np.asarray(forth, dtype=np.int64), np.asarray(back, dtype=np.int64)]
+    check_aligned(found[0], texts, "vectors and pairs of texts")
+    groups = [np.unique([pair[side] for pair in texts], return_inverse=True)[1] for side in (0, 1)]
+    own = np.arange(len(texts))
+    hits = [np.any([group[rows] == group[own] for group in groups], axis=0) for rows in found]
+    return mean_of("accuracy_at_1", None, hits[0]), mean_of("accuracy_at_1_back", None, hits[1])
+
+
+def _directions(vectors: npt.ArrayLike) -> np.ndarray:
+    """(n, d) vectors of length 1, in at least single precision; a zero vector stays one."""
+    raw = finite(vectors, "sentence vectors", dimensions=2)
+    rows = raw.astype(np.result_type(raw.dtype, np.float32), copy=False)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(lengths > 0, lengths, 1)
+
+
+def spearman(predicted: npt.ArrayLike, gold: npt.ArrayLike) -> Measured:
+    """Spearman's rank correlation; equal scores share their mean rank.
+
+    Args:
+        predicted: (n,) scores, such as cosines.
+        gold: (n,) ratings.
+
+    Returns:
+        `spearman`, from -1 to 1, 0 if all predictions are equal; the rows are (predicted, gold).
+
+    Raises:
+        PolydistillError: There are fewer than two pairs, not as many predictions, all ratings are equal, or a score is
+            not finite.
+    """
+    own = finite(predicted, "similarities", dimensions=1).astype(np.float64)
+    true = finite(gold, "gold scores", dimensions=1).astype(np.float64)
+    check_aligned(true, own, "gold and predicted similarities")
+    if (true == true[0]).all():
+        raise PolydistillError(
+            "All gold scores are equal, so no correlation with them is defined.", "Give more pairs, with their scores."
+        )
+    return Measured("spearman", None, np.stack([own, true], axis=1), rank_correlation, sums=False)
+
+
+def rank_correlation(items: np.ndarray) -> np.ndarray:
+    """(..., n, 2) scores -> (...) Spearman's correlation, 0 where one of the two is constant."""
+    from scipy.stats import rankdata
+
+    ranks = rankdata(items, axis=-2)
+    ranks -= (items.shape[-2] + 1) / 2
+    first, second = ranks[..., 0], ranks[..., 1]
+    products = np.sqrt((first**2).sum(-1) * (second**2).sum(-1))
+    together = np.asarray((first * second).sum(-1))
+    return np.divide(together, products, out=np.zeros_like(together), where=products > 0)
