@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from polydistill.catalog import resolve_languages
 from polydistill.inspection import DiffReport, InfoReport
 from polydistill.inspection import diff as _diff
 from polydistill.inspection import info as _info
-from polydistill.methods.trim import DEFAULT_MODEL, TrimConfig, TrimResult, resolve_languages, trim_objects
+from polydistill.methods.trim import TrimConfig, TrimResult, trim_objects
 from polydistill.methods.trim import trim as _trim
 from polydistill.progress import SILENT, Progress
+from polydistill.refs import DEFAULT_MODEL
 from polydistill.vocab.counts import TokenCounts
 
 __all__ = ["count", "diff", "info", "trim", "trim_objects"]

@@ -26,11 +26,37 @@ def write_card(record: RunRecord, folder: Path) -> None:
 
 
 def card(record: RunRecord) -> str:
-    """The model card: metadata, sizes, what was kept, what was lost, how it was made."""
+    """The model card of whatever made the record."""
+    return (_tuned_card if record.command == "finetune" else _trimmed_card)(record)
+
+
+def _tuned_card(record: RunRecord) -> str:
+    """Metadata, the dev score that chose the checkpoint, how it was made."""
+    result, chosen = record.result, record.result["selection"]
+    languages = ", ".join(result["languages"])
+    parts = [
+        _metadata(record, "fine-tuned"),
+        f"# {_plain(Path(_shared(record.source['name'])).name)} tuned for {_plain(result['task'])}",
+        f"`{_plain(_shared(record.source['source']))}` tuned for {_plain(result['task'])} on {languages} "
+        "by [polydistill](https://pypi.org/project/polydistill/).",
+        "## Quality",
+        f"Dev {chosen['metric']} {100 * chosen['value']:.2f} ({', '.join(chosen['languages'])}, {chosen['split']}), "
+        f"after {chosen['step']:,} of {result['steps']:,} steps. This score chose the checkpoint, so it is a little "
+        "too good; `polydistill evaluate` gives test scores.",
+        "## Limitations",
+        f"Trained and chosen on {languages} alone; quality in other languages was not looked at while it was made.",
+        "## How it was made",
+        _made(record),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _trimmed_card(record: RunRecord) -> str:
+    """The metadata, sizes, what was kept, what was lost, how it was made."""
     result = record.result
     name, languages = _shared(record.source["name"]), ", ".join(result["languages"])
     parts = [
-        _metadata(record),
+        _metadata(record, "vocabulary-trimming"),
         f"# {_plain(Path(name).name)} trimmed to {languages}",
         f"The vocabulary of `{_plain(_shared(record.source['source']))}` cut down to what {languages} needs, "
         "by [polydistill](https://pypi.org/project/polydistill/). The rows that stay are the original's, bit for bit"
@@ -61,7 +87,7 @@ def _shared(value: Any) -> Any:
     return prefix + equals + Path(path).name if isinstance(path, str) and Path(path).is_absolute() else value
 
 
-def _metadata(record: RunRecord) -> str:
+def _metadata(record: RunRecord, tag: str) -> str:
     source = record.source
     lines = ["---"]
     hub = "/" in source["name"] and not Path(source["name"]).is_absolute()
@@ -71,7 +97,7 @@ def _metadata(record: RunRecord) -> str:
     lines += [f"- {json.dumps(code)}" for code in record.result["languages"]]
     if source.get("licence"):
         lines.append(f"license: {json.dumps(_plain(source['licence']))}")
-    lines += ["library_name: transformers", "tags:", "- polydistill", "- vocabulary-trimming", "---"]
+    lines += ["library_name: transformers", "tags:", "- polydistill", f"- {tag}", "---"]
     return "\n".join(lines)
 
 
@@ -112,12 +138,16 @@ def _kept(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _amount(text: dict[str, Any]) -> str:
+    if "examples" in text:
+        return f"{text['examples']:,} examples"
+    return f"{text['lines']:,} lines, {human_bytes(text['bytes'])}"
+
+
 def _made(record: RunRecord) -> str:
     shown = {k: _shared(v) for k, v in record.config.items() if v not in (None, [], False)}
     texts = [
-        f"- {t['language']}: {_plain(_shared(t['where']))}, {t['lines']:,} lines, {human_bytes(t['bytes'])}, "
-        f"sha256 `{t['sha256']}`"
-        for t in record.texts
+        f"- {t['language']}: {_plain(_shared(t['where']))}, {_amount(t)}, sha256 `{t['sha256']}`" for t in record.texts
     ]
     used = ", ".join(f"{k} {v}" for k, v in record.versions.items())
     licence = record.source.get("licence")
@@ -132,7 +162,7 @@ def _made(record: RunRecord) -> str:
             f"Source weights sha256 `{record.source['weights_hash']}`, licence "
             + (f"{_plain(licence)} (as its source states it)." if licence else "not stated by the source."),
             "",
-            "Text counted:",
+            "Data:" if record.command == "finetune" else "Text counted:",
             "",
             *texts,
             "",

@@ -385,6 +385,30 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         )
 
 
+def write_beside(path: Path, content: bytes, *, overwrite: bool, option: str = "-o") -> None:
+    """Writes a file that appears whole or not at all; `option` is what names it on the command line.
+
+    Raises:
+        PolydistillError: It exists, the disk is full, or the place cannot be written.
+    """
+    if path.is_dir():
+        raise PolydistillError(f"{path} is a folder, not a file.", f"Name a file with {option}.")
+    if path.exists() and not overwrite:
+        raise PolydistillError(
+            f"{path} exists already and was left as it is.", f"Choose another place with {option}, or add --overwrite."
+        )
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        raise explain_os_error(error, path, option) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
 def _put_in_place(partial: Path, path: Path) -> None:
     if not path.exists():
         partial.rename(path)

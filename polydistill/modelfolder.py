@@ -12,6 +12,13 @@ from polydistill.errors import PolydistillError
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt")
 _TOKENIZER_SUFFIXES = (".model", ".spm")
+_TOKENIZER_PARTS = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
+    "chat_template.jinja",
+)
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _FOREIGN = {".h5": "TensorFlow", ".msgpack": "Flax", ".gguf": "GGUF", ".onnx": "ONNX"}
 _NOT_WEIGHTS = {"training_args.bin", "optimizer.pt", "scheduler.pt", "optimizer.bin", "scheduler.bin"}
@@ -70,6 +77,12 @@ def check_folder(folder: Path) -> None:
     elif not (inner / "model.safetensors").is_file():
         classes = config.get("architectures") or [""]
         refuse_weights(str(folder), names, str(classes[0]), on_hub=False)
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The files that make up a folder's tokenizer."""
+    names = {*_TOKENIZER_FILES, *_TOKENIZER_PARTS}
+    return sorted(p for p in folder.iterdir() if p.name in names or p.name.endswith(_TOKENIZER_SUFFIXES))
 
 
 def refuse_weights(model: str, names: Sequence[str], class_name: str, *, on_hub: bool) -> NoReturn:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import resource
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from polydistill.errors import PolydistillError
+
+if TYPE_CHECKING:
+    from polydistill.checkpoint import Checkpoint
+    from polydistill.refs import ResolvedModel
 
 NAME = "polydistill.json"
 FORMAT = 1
@@ -21,17 +27,54 @@ PACKAGES = ("polydistill", "numpy", "tokenizers", "sentencepiece", "torch", "tra
 
 @dataclass(frozen=True)
 class Score:
-    """One measured value. `value` and `interval` are fractions from 0 to 1."""
+    """One measured value. `value` and `interval` are fractions from 0 to 1.
 
-    value: float
-    interval: tuple[float, float] | None
-    n: int
+    Args:
+        model: The model's name or folder.
+        task: The task's name.
+        language: Code; of a question about a paragraph, the paragraph's.
+        split: Which part of the data.
+        metric: `accuracy`, `f1`, `exact_match`, `accuracy_at_1` or `spearman`.
+        value: The score.
+        interval: 95% bootstrap interval over the items.
+        n: Number of items.
+        normalisation: `conlleval`, `strict-iob2`, `squad`, `mlqa` or None.
+        data_hash: Of the examples.
+        weights_hash: Of the model's weights.
+        task_version: Hash of the task's definition.
+        question_language: Code, where questions are asked in another language than the paragraph's.
+        selection: Languages whose dev data chose the model's checkpoint, as far as its record says.
+        seed: Of the bootstrap.
+        predictions: Key of the predictions in the cache.
+    """
+
+    model: str
     task: str
     language: str
     split: str
     metric: str
+    value: float
+    interval: tuple[float, float] | None
+    n: int
     normalisation: str | None = None
     data_hash: str | None = None
+    weights_hash: str | None = None
+    task_version: str | None = None
+    question_language: str | None = None
+    selection: tuple[str, ...] = ()
+    seed: int = 0
+    predictions: str | None = None
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Score:
+        """What `asdict` and JSON made of it.
+
+        Raises:
+            TypeError: A field is missing or unknown.
+        """
+        interval = values["interval"]
+        return cls(**{**values, "interval": tuple(interval) if interval else None,
+                      "selection": tuple(values.get("selection", ()))})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,9 +102,14 @@ class RunRecord:
     parent: dict[str, Any] | None = None
 
     def save(self, folder: Path) -> None:
-        """Writes the folder's polydistill.json."""
+        """Writes the folder's polydistill.json, in place of an older one in one step."""
         data = {"polydistill": FORMAT, **asdict(self)}
-        (folder / NAME).write_bytes(orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+        partial = folder / f".{NAME}.partial"
+        try:
+            partial.write_bytes(orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+            partial.replace(folder / NAME)
+        finally:
+            partial.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, folder: Path) -> RunRecord | None:
@@ -76,9 +124,7 @@ class RunRecord:
         try:
             data = orjson.loads(path.read_bytes())
             data.pop("polydistill")
-            scores = [
-                Score(**{**s, "interval": tuple(s["interval"]) if s["interval"] else None}) for s in data.pop("scores")
-            ]
+            scores = [Score.from_json(score) for score in data.pop("scores")]
             return cls(**data, scores=scores)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise PolydistillError(f"{path} is not a polydistill record.", "Remove it, or trim again.") from error
@@ -105,3 +151,21 @@ def versions() -> dict[str, str]:
 def text_hash(lines: list[str]) -> str:
     """SHA-256 of lines joined by line ends."""
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def source_facts(resolved: ResolvedModel, checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a record says of the model that a run began with."""
+    return {
+        "name": resolved.ref.name if resolved.ref.path is None else resolved.source,
+        "source": resolved.source,
+        "revision": resolved.revision,
+        "licence": resolved.licence,
+        "weights_hash": checkpoint.weights_hash,
+        "files": checkpoint.file_hashes,
+    }
+
+
+def peak_memory_bytes() -> int:
+    """The most memory that this process has used."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024)  # kilobytes everywhere else

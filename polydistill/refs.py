@@ -28,6 +28,7 @@ TIMEOUT = 10.0  # seconds until a Hub that does not answer counts as out of reac
 _TEXT_SUFFIXES = (".json", ".txt", ".model", ".spm", ".md", ".jinja")
 _WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 _SKIPPED_FOLDERS = {"onnx", "openvino", "coreml", "original", "runs"}
+DEFAULT_MODEL = "intfloat/multilingual-e5-small"
 
 
 @dataclass(frozen=True)

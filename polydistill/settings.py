@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import field
+from pathlib import Path
 from typing import Any
 
 
@@ -17,3 +18,10 @@ def setting(default: Any, help: str, section: str, *, metavar: str | None = None
         flags: The option's names, where `--field-name` is not right.
     """
     return field(default=default, metadata={"help": help, "section": section, "metavar": metavar, "flags": flags})
+
+
+def plain(value: Any) -> Any:
+    """A field's value as JSON has it: tuples as lists, paths as text."""
+    if isinstance(value, (tuple, list)):
+        return [plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value

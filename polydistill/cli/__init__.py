@@ -14,6 +14,9 @@ from polydistill.errors import PolydistillError
 COMMANDS = {
     "trim": "Cut a model's vocabulary down to some languages, verified.",
     "count": "Count the tokens of text; counts of shards add up.",
+    "finetune": "Tune a model for a task on a source language.",
+    "evaluate": "Score models on a task in many languages.",
+    "compare": "Models side by side: differences, intervals, plots.",
     "info": "Sizes, share of embeddings and lineage of a model.",
     "diff": "What a trimmed model does differently on text.",
     "ls": "List languages, tasks or architectures.",

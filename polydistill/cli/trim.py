@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from polydistill.card import human_bytes
-from polydistill.cli.options import SectionedCommand, SectionedOption, build_config, common_options, config_options
+from polydistill.cli.options import SectionedCommand, build_config, common_options, config_file_option, config_options
 from polydistill.cli.output import Console, columns
 from polydistill.methods.trim import TrimConfig, TrimResult, trim
 
@@ -25,10 +25,7 @@ EXCLUSIVE = (("coverage", "vocab_size", "min_count"), ("corpus", "counts"))
 
 @click.command("trim", cls=SectionedCommand, epilog=EPILOG)
 @config_options(TrimConfig)
-@click.option(
-    "--config", "config_file", type=click.Path(path_type=Path), metavar="FILE.toml", cls=SectionedOption,
-    help="Options from a TOML file; those on the command line win.",
-)  # fmt: skip
+@config_file_option
 @common_options
 @click.pass_context
 def command(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -14,22 +12,21 @@ from typing import Any
 
 from polydistill import surgery
 from polydistill.card import write_card
-from polydistill.catalog import Language, language
+from polydistill.catalog import Language, language, resolve_languages
 from polydistill.checkpoint import check_output, new_folder
 from polydistill.counting import check_counts_file, check_sampling, count, count_word_lists, load_counts, save_counts
 from polydistill.data import TextSource, parse_corpus, read_texts
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.progress import SILENT, Progress
 from polydistill.record import NAME as RECORD
-from polydistill.record import RunRecord
-from polydistill.refs import ModelRef, resolve
-from polydistill.settings import setting
+from polydistill.record import RunRecord, peak_memory_bytes, source_facts
+from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
+from polydistill.settings import plain, setting
 from polydistill.trimming import Source, TrimPlan, Wishes, apply, plan, tokenizer_bytes, write_vocabulary
 from polydistill.vocab import collector_paused
 from polydistill.vocab.counts import LanguageCounts, TokenCounts
 from polydistill.vocab.keep import KeepRule
 
-DEFAULT_MODEL = "intfloat/multilingual-e5-small"
 DEFAULT_COVERAGE = 0.9999
 OUTPUTS = Path("polydistill-out")
 VERIFY_LINES = 500
@@ -110,13 +107,7 @@ class TrimConfig:
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON."""
-        return {k: _plain(v) for k, v in asdict(self).items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(v) for v in value]
-    return str(value) if isinstance(value, Path) else value
+        return {k: plain(v) for k, v in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -141,7 +132,7 @@ class TrimResult:
 
     def to_json(self) -> dict[str, Any]:
         """One JSON object."""
-        values = {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        values = {f.name: plain(getattr(self, f.name)) for f in fields(self)}
         return {"command": values.pop("command"), **values}
 
 
@@ -228,17 +219,6 @@ def _hash_beside(source: Source) -> Thread:
     thread = Thread(target=lambda: source.checkpoint.file_hashes, daemon=True)
     thread.start()
     return thread
-
-
-def resolve_languages(codes: Sequence[str], include: Sequence[Path]) -> tuple[Language, ...]:
-    """The languages by any of their names, each once.
-
-    Raises:
-        UsageError: None is given, or one is unknown.
-    """
-    if not codes:
-        raise UsageError("No language was given.", "Add --lang, for instance --lang ro.")
-    return tuple({(found := language(code, include)).code: found for code in codes}.values())
 
 
 def default_output(model: str, languages: Sequence[Language]) -> Path:
@@ -358,9 +338,7 @@ def _bytes(config: TrimConfig, trimmed: TrimPlan, target: Path) -> dict[str, int
 
 
 def _timed(result: TrimResult, started: float) -> TrimResult:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peak *= 1 if sys.platform == "darwin" else 1024  # kilobytes everywhere else
-    return replace(result, seconds=round(time.perf_counter() - started, 3), peak_memory_bytes=peak)
+    return replace(result, seconds=round(time.perf_counter() - started, 3), peak_memory_bytes=peak_memory_bytes())
 
 
 def _verify(
@@ -399,8 +377,7 @@ def _record(
     languages: Sequence[Language],
     result: TrimResult,
 ) -> RunRecord:
-    resolved = source.resolved
-    parent = RunRecord.load(resolved.folder)
+    parent = RunRecord.load(source.resolved.folder)
     read = [
         (lang.code, found[lang.code])
         for lang in languages
@@ -411,14 +388,7 @@ def _record(
     return RunRecord(
         command="trim",
         config=config.to_json(),
-        source={
-            "name": resolved.ref.name if resolved.ref.path is None else resolved.source,
-            "source": resolved.source,
-            "revision": resolved.revision,
-            "licence": resolved.licence,
-            "weights_hash": source.checkpoint.weights_hash,
-            "files": source.checkpoint.file_hashes,
-        },
+        source=source_facts(source.resolved, source.checkpoint),
         texts=texts,
         result=result.to_json(),
         parent=None if parent is None else asdict(parent),

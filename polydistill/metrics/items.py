@@ -56,7 +56,6 @@ def restore(metric: str, normalisation: str | None, items: npt.ArrayLike) -> Mea
         "exact_match": (2, share),
         "accuracy_at_1": (2, share),
         "accuracy_at_1_back": (2, share),
-        "accuracy_at_1_back": (2, share),
         "f1": (3, f_measure) if normalisation in ENTITY_SCHEMES else (2, share),
         "spearman": (2, rank_correlation),
         "label_loyalty": (2, share),

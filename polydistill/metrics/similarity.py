@@ -86,6 +86,21 @@ def _directions(vectors: npt.ArrayLike) -> np.ndarray:
     return rows / np.where(lengths > 0, lengths, 1)
 
 
+def _nearest(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) nearest row of the second for each of the first, and the other way round; the lower row wins a tie."""
+    forth, back = np.empty(len(first), dtype=np.int64), np.zeros(len(second), dtype=np.int64)
+    best = np.full(len(second), -np.inf)
+    columns = np.arange(len(second))
+    for start in range(0, len(first), BLOCK_ROWS):
+        cosines = first[start : start + BLOCK_ROWS] @ second.T
+        forth[start : start + BLOCK_ROWS] = cosines.argmax(axis=1)
+        rows = cosines.argmax(axis=0)
+        top = cosines[rows, columns]
+        better = top > best
+        back[better], best[better] = start + rows[better], top[better]
+    return forth, back
+
+
 def spearman(predicted: npt.ArrayLike, gold: npt.ArrayLike) -> Measured:
     """Spearman's rank correlation; equal scores share their mean rank.
 

@@ -1,0 +1,76 @@
+"""Pairs of texts: one label a pair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from polydistill.evaluation.batching import Feature, run
+from polydistill.evaluation.heads import TaskModel
+from polydistill.labelled.examples import PairExample
+from polydistill.metrics.accuracy import accuracy
+from polydistill.metrics.items import Measured
+from polydistill.metrics.loyalty import label_loyalty, probability_loyalty
+
+MAX_LENGTH = 512
+
+
+def features(model: TaskModel, examples: Sequence[PairExample]) -> list[Feature]:
+    """One input a pair; the longer text of a pair that is too long is cut."""
+    if not examples:
+        return []
+    encoded = model.tokenizer(
+        [e.premise for e in examples], [e.hypothesis for e in examples], truncation="longest_first",
+        max_length=model.max_length, verbose=False,
+    )  # fmt: skip
+    return [{key: encoded[key][i] for key in encoded} for i in range(len(examples))]
+
+
+def training_features(model: TaskModel, examples: Sequence[PairExample]) -> list[Feature]:
+    """The same with `labels`, the number of the gold label."""
+    ids = {label: i for i, label in enumerate(model.labels)}
+    return [{**f, "labels": ids[e.label]} for f, e in zip(features(model, examples), examples, strict=True)]
+
+
+def predict(
+    model: TaskModel,
+    examples: Sequence[PairExample],
+    *,
+    batch_size: int,
+    bf16: bool = False,
+    done: Callable[[int], object] = lambda n: None,
+) -> list[dict[str, Any]]:
+    """The likeliest label of each pair and the probability of every label of the task."""
+    rows = run(
+        model.network, model.tokenizer, features(model, examples), batch_size, lambda o: [o.logits],
+        bf16=bf16, done=done,
+    )  # fmt: skip
+    found = []
+    for (logits,) in rows:
+        shares = softmax(logits)
+        probabilities = {label: float(p) for label, p in zip(model.labels, shares, strict=True)}
+        found.append({"label": model.labels[int(np.argmax(logits))], "probabilities": probabilities})
+    return found
+
+
+def measure(examples: Sequence[PairExample], predictions: Sequence[dict[str, Any]], language: str) -> list[Measured]:
+    """Accuracy."""
+    return [accuracy([e.label for e in examples], [p["label"] for p in predictions])]
+
+
+def loyalty(teacher: Sequence[dict[str, Any]], student: Sequence[dict[str, Any]], language: str) -> list[Measured]:
+    """Of labels and of probabilities."""
+    names = list(teacher[0]["probabilities"])
+    shares = [np.array([[p["probabilities"][name] for name in names] for p in found]) for found in (teacher, student)]
+    return [
+        label_loyalty([p["label"] for p in teacher], [p["label"] for p in student]),
+        probability_loyalty(*shares),
+    ]
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities along the last axis."""
+    shifted = np.exp(logits - logits.max(-1, keepdims=True))
+    return shifted / shifted.sum(-1, keepdims=True)

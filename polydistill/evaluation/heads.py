@@ -1,0 +1,211 @@
+"""Models with the head that a kind of task needs, and their labels in the task's words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polydistill.errors import PolydistillError
+from polydistill.modelfolder import model_folder
+from polydistill.verification import load_tokenizer
+
+AUTO_CLASSES = {
+    "classification": "AutoModelForSequenceClassification",
+    "tagging": "AutoModelForTokenClassification",
+    "span-extraction": "AutoModelForQuestionAnswering",
+}
+VECTOR_KINDS = ("retrieval", "similarity")
+NAMELESS = re.compile(r"LABEL_\d+")
+LONGEST = 100_000  # some tokenizers say that they take 10^30 tokens
+
+
+@dataclass(frozen=True)
+class TaskModel:
+    """A loaded model and its tokenizer.
+
+    Args:
+        network: The torch module.
+        tokenizer: A fast tokenizer that pads and truncates on the right.
+        labels: (L,) the task's label of each output; empty for span extraction.
+        max_length: Most tokens of an input, special tokens included.
+    """
+
+    network: Any
+    tokenizer: Any
+    labels: tuple[str, ...]
+    max_length: int
+
+
+def open_model(
+    folder: Path,
+    kind: str,
+    labels: Sequence[str],
+    *,
+    not_scored: Collection[str] = (),
+    max_length: int | None = None,
+    prompt: str | None = None,
+) -> TaskModel:
+    """Loads a model that was fine-tuned for a kind of task, in float32; for sentence vectors, any encoder.
+
+    Args:
+        folder: A local snapshot.
+        kind: A key of `AUTO_CLASSES`, or one of `VECTOR_KINDS`.
+        labels: The task's labels.
+        not_scored: Entity types that the task leaves out of the score; the model may know them.
+        max_length: Most tokens of an input; the model's own limit if that is lower.
+        prompt: What stands before every sentence whose vector is taken.
+
+    Raises:
+        PolydistillError: It lacks the head, its labels have no names, or they are not the task's.
+    """
+    if kind in VECTOR_KINDS:
+        return _sentence_model(folder, max_length, prompt)
+    folder = model_folder(folder)
+    model, missing = _load(folder, kind)
+    if missing:
+        raise PolydistillError(
+            f"{folder} has no head for {kind} (it lacks {missing[0]}).",
+            "Tune it first: `polydistill finetune --model ...`.",
+        )
+    names = [model.config.id2label[i] for i in range(len(model.config.id2label))]
+    found = () if kind == "span-extraction" else output_labels(names, kind, labels, not_scored, folder)
+    tokenizer = _tokenizer(folder)
+    return TaskModel(model.eval(), tokenizer, found, longest_input(tokenizer, model.config, max_length))
+
+
+def _sentence_model(folder: Path, max_length: int | None, prompt: str | None) -> TaskModel:
+    """A model of sentence vectors as sentence-transformers reads it; a bare encoder gets mean pooling."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        with quiet_transformers():
+            model = SentenceTransformer(
+                str(folder), local_files_only=True, trust_remote_code=False,
+                model_kwargs={"dtype": torch.float32, "use_safetensors": True},
+            )  # fmt: skip
+    except Exception as error:
+        said = " ".join(str(error).split())[:300]
+        raise PolydistillError(
+            f"sentence-transformers cannot load {folder} ({type(error).__name__}: {said}).",
+            "Choose an encoder, or a sentence-transformers folder.",
+        ) from error
+    longest = min(n for n in (model.max_seq_length, max_length, LONGEST) if n)
+    model.max_seq_length = longest
+    if prompt is not None:
+        model.prompts, model.default_prompt_name = {"given": prompt}, "given"
+    return TaskModel(model.eval(), model.tokenizer, (), longest)
+
+
+def new_head(folder: Path, kind: str, labels: Sequence[str], *, seed: int, max_length: int | None = None) -> TaskModel:
+    """Loads a model to tune for a kind of task; what it lacks of the head is initialised from the seed.
+
+    Raises:
+        PolydistillError: transformers cannot load it with such a head.
+    """
+    import transformers
+
+    transformers.set_seed(seed)
+    named = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+    model, _ = _load(folder, kind, **(named if labels else {}))
+    tokenizer = _tokenizer(folder)
+    return TaskModel(model, tokenizer, tuple(labels), longest_input(tokenizer, model.config, max_length))
+
+
+def output_labels(
+    names: Sequence[str], kind: str, labels: Sequence[str], not_scored: Collection[str], model: object
+) -> tuple[str, ...]:
+    """The task's label of each output of a model; outputs of types that are not scored become O.
+
+    Raises:
+        PolydistillError: The outputs have no names, other names, or lack one of the task's labels.
+    """
+    if any(NAMELESS.fullmatch(name) for name in names):
+        raise PolydistillError(
+            f"The labels of {model} have no names ({', '.join(names[:3])}), so their order is unknown.",
+            "Name them in id2label and label2id of its config.json.",
+        )
+    wanted = {label.casefold(): label for label in labels if _type(label) not in not_scored}
+    found = tuple("O" if _type(n) in not_scored and kind == "tagging" else wanted.get(n.casefold(), "") for n in names)
+    if "" in found:
+        unknown = names[found.index("")]
+        raise PolydistillError(
+            f"{model} has the label {unknown}, which the task does not know ({', '.join(labels)}).",
+            "Choose a model or a task with the same labels, or list it under not_scored in the task's file.",
+        )
+    if missing := [label for label in wanted.values() if label not in found]:
+        raise PolydistillError(
+            f"{model} cannot predict {', '.join(missing)}, which the task scores.",
+            "Choose a model that was tuned with these labels.",
+        )
+    return found
+
+
+def _type(label: str) -> str:
+    return label[2:] if label[:2] in ("B-", "I-") else label
+
+
+def longest_input(tokenizer: Any, config: Any, wanted: int | None = None) -> int:
+    """Most tokens of an input that tokenizer and position embeddings take, or `wanted` if that is less."""
+    limits = [tokenizer.model_max_length, LONGEST]
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions and positions > 0 and "deberta" not in config.model_type:
+        # The RoBERTa family counts positions from the padding id on.
+        first = 1 + config.pad_token_id if "roberta" in config.model_type or config.model_type == "xmod" else 0
+        limits.append(positions - first)
+    limit = int(min(limits))
+    return min(limit, wanted) if wanted else limit
+
+
+def _tokenizer(folder: Path) -> Any:
+    tokenizer = load_tokenizer(folder)
+    if not tokenizer.is_fast:
+        raise PolydistillError(
+            f"The tokenizer of {folder} has no tokenizer.json, without which words and answers cannot be found again.",
+            "Save it once with transformers' AutoTokenizer, which converts it.",
+        )
+    tokenizer.padding_side = tokenizer.truncation_side = "right"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _load(folder: Path, kind: str, **options: Any) -> tuple[Any, list[str]]:
+    """The model, and the names of weights that the folder lacks."""
+    import torch
+    import transformers
+
+    loader = getattr(transformers, AUTO_CLASSES[kind])
+    try:
+        with quiet_transformers():
+            model, info = loader.from_pretrained(
+                str(folder), local_files_only=True, dtype=torch.float32, output_loading_info=True,
+                ignore_mismatched_sizes=bool(options), **options,
+            )  # fmt: skip
+    except Exception as error:
+        said = " ".join(str(error).split())[:300]
+        raise PolydistillError(
+            f"transformers cannot load {folder} for {kind} ({type(error).__name__}: {said}).",
+            "Choose a model of an architecture that has such a head.",
+        ) from error
+    return model, sorted(info["missing_keys"])
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without the library's own messages and bars."""
+    import transformers
+
+    level, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(level)
+        if bars:
+            transformers.logging.enable_progress_bar()

@@ -1,0 +1,94 @@
+"""The predict loop of each kind of task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from polydistill.catalog import Task
+from polydistill.errors import UsageError
+from polydistill.evaluation import classification, retrieval, similarity, spans, tagging
+from polydistill.evaluation.batching import Feature
+from polydistill.evaluation.heads import TaskModel
+from polydistill.metrics.items import Measured
+
+
+class Kind(Protocol):
+    """What a module of a kind of task has."""
+
+    MAX_LENGTH: int
+
+    def predict(
+        self,
+        model: TaskModel,
+        examples: Sequence[Any],
+        *,
+        batch_size: int,
+        bf16: bool = False,
+        done: Callable[[int], object] = lambda n: None,
+    ) -> list[dict[str, Any]]:
+        """One prediction an example, as JSON."""
+
+    def measure(self, examples: Sequence[Any], predictions: Sequence[dict[str, Any]], language: str) -> list[Measured]:
+        """The metrics of the kind."""
+
+    def loyalty(
+        self, teacher: Sequence[dict[str, Any]], student: Sequence[dict[str, Any]], language: str
+    ) -> list[Measured]:
+        """How far a student's predictions are its teacher's."""
+
+
+KINDS: dict[str, Kind] = {
+    "classification": classification,
+    "tagging": tagging,
+    "span-extraction": spans,
+    "retrieval": retrieval,
+    "similarity": similarity,
+}
+
+
+def kind_of(task: Task) -> Kind:
+    """The predict loop of a task.
+
+    Raises:
+        UsageError: There is none for its kind.
+    """
+    if task.kind not in KINDS:
+        raise UsageError(
+            f"Tasks of the kind {task.kind}, such as {task.name}, cannot be evaluated yet.",
+            f"Choose a task of the kinds {', '.join(KINDS)}.",
+        )
+    return KINDS[task.kind]
+
+
+def known_labels(task: Task) -> tuple[str, ...]:
+    """The labels that a model of the task predicts: all but those that are not scored."""
+    return tuple(label for label in task.labels if label.removeprefix("B-").removeprefix("I-") not in task.not_scored)
+
+
+class Trainable(Kind, Protocol):
+    """What a module of a kind of task has that a head can be tuned for."""
+
+    def training_features(self, model: TaskModel, examples: Sequence[Any]) -> list[Feature]:
+        """Inputs with labels."""
+
+
+TRAINABLE: dict[str, Trainable] = {
+    "classification": classification,
+    "tagging": tagging,
+    "span-extraction": spans,
+}
+
+
+def trainable_kind_of(task: Task) -> Trainable:
+    """The training inputs and predict loop of a task.
+
+    Raises:
+        UsageError: Its kind has no head that could be tuned.
+    """
+    if task.kind not in TRAINABLE:
+        raise UsageError(
+            f"A model cannot be tuned for tasks of the kind {task.kind}, such as {task.name}.",
+            f"Choose a task of the kinds {', '.join(TRAINABLE)}.",
+        )
+    return TRAINABLE[task.kind]

@@ -1,0 +1,139 @@
+"""Questions about a paragraph: the answer is cut from the paragraph by offsets. Long paragraphs are windowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from polydistill.errors import PolydistillError
+from polydistill.evaluation.batching import Feature, run
+from polydistill.evaluation.heads import TaskModel
+from polydistill.labelled.examples import QuestionExample
+from polydistill.metrics.answers import answer_scores
+from polydistill.metrics.items import Measured
+
+MAX_LENGTH = 384
+OVERLAP = 128  # tokens that a window has in common with the next one
+BEST, LONGEST_ANSWER = 20, 30  # starts and ends that are tried; tokens
+LONGEST_QUESTION = 64  # tokens
+
+
+def features(model: TaskModel, examples: Sequence[QuestionExample]) -> list[Feature]:
+    """The inputs of all windows, with `example`, and `offsets`: (start, end) in the paragraph, None outside of it.
+
+    Raises:
+        PolydistillError: A question leaves no room for a paragraph.
+    """
+    if not examples:
+        return []
+    tokenizer = model.tokenizer
+    questions = [_cut(tokenizer, e.question.lstrip()) for e in examples]
+    overlap = min(OVERLAP, model.max_length // 3)
+    try:
+        encoded = tokenizer(
+            questions, [e.context for e in examples], truncation="only_second", max_length=model.max_length,
+            stride=overlap, return_overflowing_tokens=True, return_offsets_mapping=True, verbose=False,
+        )  # fmt: skip
+    except Exception as error:  # tokenizers raise plain Exceptions
+        raise PolydistillError(
+            f"{model.max_length} tokens leave no room for a paragraph beside its question.", "Give more: --max-length."
+        ) from error
+    found = []
+    for i, example in enumerate(encoded["overflow_to_sample_mapping"]):
+        offsets = [
+            tuple(offset) if part == 1 and offset[1] > offset[0] else None
+            for offset, part in zip(encoded["offset_mapping"][i], encoded.sequence_ids(i), strict=True)
+        ]
+        inputs = {key: encoded[key][i] for key in ("input_ids", "attention_mask", "token_type_ids") if key in encoded}
+        found.append({**inputs, "example": example, "offsets": offsets})
+    return found
+
+
+def _cut(tokenizer: Any, question: str) -> str:
+    """The question, or as much of it as is read."""
+    offsets = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    ends = offsets["offset_mapping"]
+    return question if len(ends) <= LONGEST_QUESTION else question[: ends[LONGEST_QUESTION - 1][1]]
+
+
+def training_features(model: TaskModel, examples: Sequence[QuestionExample]) -> list[Feature]:
+    """The same with `start_positions` and `end_positions` of the first reference; 0 where a window lacks it."""
+    found = []
+    for feature in features(model, examples):
+        text, start = examples[feature.pop("example")].answers[0]
+        offsets = feature.pop("offsets")
+        inside = [i for i, o in enumerate(offsets) if o and o[1] > start and o[0] < start + len(text)]
+        whole = bool(inside) and offsets[inside[0]][0] <= start and offsets[inside[-1]][1] >= start + len(text)
+        first, last = (inside[0], inside[-1]) if whole else (0, 0)
+        found.append({**feature, "start_positions": first, "end_positions": last})
+    return found
+
+
+def predict(
+    model: TaskModel,
+    examples: Sequence[QuestionExample],
+    *,
+    batch_size: int,
+    bf16: bool = False,
+    done: Callable[[int], object] = lambda n: None,
+) -> list[dict[str, Any]]:
+    """The answer of each question: its text, where it starts, and the sum of its two logits."""
+    parts = features(model, examples)
+    rows = run(
+        model.network, model.tokenizer, parts, batch_size, lambda o: [o.start_logits, o.end_logits],
+        bf16=bf16, done=done,
+    )  # fmt: skip
+    best: list[dict[str, Any]] = [{"text": "", "start": 0, "score": -np.inf} for _ in examples]
+    for feature, (starts, ends) in zip(parts, rows, strict=True):
+        score, span = best_span(starts, ends, feature["offsets"])
+        if span and score > best[feature["example"]]["score"]:
+            context = examples[feature["example"]].context
+            best[feature["example"]] = {"text": context[span[0] : span[1]].strip(), "start": span[0], "score": score}
+    return [{**found, "score": float(max(found["score"], -1e9))} for found in best]
+
+
+def best_span(
+    starts: np.ndarray, ends: np.ndarray, offsets: Sequence[tuple[int, int] | None]
+) -> tuple[float, tuple[int, int] | None]:
+    """The likeliest span of a window.
+
+    Args:
+        starts: (T,) logits of the first token.
+        ends: (T,) logits of the last one.
+        offsets: (T,) where each token stands in the paragraph.
+
+    Returns:
+        The sum of its logits, and (start, end) in the paragraph; None if the window has no paragraph.
+    """
+    inside = np.array([i for i, offset in enumerate(offsets) if offset], np.int64)
+    if not len(inside):
+        return -np.inf, None
+    first = inside[np.argsort(-starts[inside], kind="stable")[:BEST]]
+    last = inside[np.argsort(-ends[inside], kind="stable")[:BEST]]
+    sums = starts[first][:, None] + ends[last][None, :]
+    length = last[None, :] - first[:, None] + 1
+    sums = np.where((length >= 1) & (length <= LONGEST_ANSWER), sums, -np.inf)
+    i, j = np.unravel_index(int(np.argmax(sums)), sums.shape)
+    if not np.isfinite(sums[i, j]):  # no such pair among the best: the single likeliest token
+        single = inside[int(np.argmax(starts[inside] + ends[inside]))]
+        return float(starts[single] + ends[single]), offsets[single]
+    begin, end = offsets[first[i]], offsets[last[j]]
+    assert begin and end
+    return float(sums[i, j]), (begin[0], end[1])
+
+
+def measure(
+    examples: Sequence[QuestionExample], predictions: Sequence[dict[str, Any]], language: str
+) -> list[Measured]:
+    """Exact match and F1 in both normalisations."""
+    found, references = [p["text"] for p in predictions], [[text for text, _ in e.answers] for e in examples]
+    return [m for rule in ("squad", "mlqa") for m in answer_scores(found, references, language, rule)]
+
+
+def loyalty(teacher: Sequence[dict[str, Any]], student: Sequence[dict[str, Any]], language: str) -> list[Measured]:
+    """Share of answers that are the teacher's, as MLQA normalises them."""
+    exact, _ = answer_scores([p["text"] for p in student], [[p["text"]] for p in teacher], language, "mlqa")
+    return [replace(exact, metric="label_loyalty")]

@@ -1,0 +1,142 @@
+"""Sentences in words: one tag a word, from the word's first token. Long sentences are windowed, never cut."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from polydistill.evaluation.batching import Feature, run
+from polydistill.evaluation.classification import softmax
+from polydistill.evaluation.heads import TaskModel
+from polydistill.labelled.examples import TaggedExample
+from polydistill.metrics.entities import entity_f1
+from polydistill.metrics.items import Measured
+from polydistill.metrics.loyalty import label_loyalty, probability_loyalty
+
+MAX_LENGTH = 512
+CONTEXT = 0.25  # share of a window that it has in common with the next one
+NOT_TRAINED = -100  # torch's cross entropy leaves such positions out
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a sentence that fits the model.
+
+    Args:
+        sentence: Which sentence.
+        start: Its first word.
+        stop: One more than its last word.
+        own: (first, stop) words that take their tags from this window; every word is one window's own.
+    """
+
+    sentence: int
+    start: int
+    stop: int
+    own: tuple[int, int]
+
+
+def windows(sentence: int, tokens_of_words: Sequence[int], room: int) -> list[Window]:
+    """Cuts a sentence into windows that overlap, each word being tagged where it has most context.
+
+    Args:
+        sentence: Which sentence.
+        tokens_of_words: Number of tokens of each word.
+        room: Most tokens of a window, special tokens not counted; a longer word has a window to itself.
+    """
+    n, spans, start = len(tokens_of_words), [], 0
+    ends = np.concatenate(([0], np.cumsum(tokens_of_words)))
+    while True:
+        stop = max(start + 1, int(np.searchsorted(ends, ends[start] + room, side="right")) - 1)
+        spans.append((start, min(stop, n)))
+        if stop >= n:
+            break
+        back = int(np.searchsorted(ends, ends[stop] - CONTEXT * room, side="left"))
+        start = max(start + 1, min(back, stop))
+    borders = [0, *((a[1] + b[0] + 1) // 2 for a, b in itertools.pairwise(spans)), n]
+    return [Window(sentence, a, b, (borders[i], borders[i + 1])) for i, (a, b) in enumerate(spans)]
+
+
+def features(model: TaskModel, examples: Sequence[TaggedExample]) -> list[tuple[Window, Feature]]:
+    """The inputs of all windows; `first` of a feature is the position of each word's first token, -1 for none."""
+    if not examples:
+        return []
+    split = {"is_split_into_words": True, "verbose": False}
+    whole = model.tokenizer([list(e.tokens) for e in examples], add_special_tokens=False, **split)
+    room = model.max_length - model.tokenizer.num_special_tokens_to_add()
+    parts: list[Window] = []
+    for i, example in enumerate(examples):
+        words = [w for w in whole.word_ids(i) if w is not None]
+        parts += windows(i, np.bincount(words, minlength=len(example.tokens)).tolist(), room)
+    texts = [list(examples[w.sentence].tokens[w.start : w.stop]) for w in parts]
+    encoded = model.tokenizer(texts, truncation=True, max_length=model.max_length, **split)
+    found = []
+    for i, window in enumerate(parts):
+        first = [-1] * (window.stop - window.start)
+        for position, word in enumerate(encoded.word_ids(i)):
+            if word is not None and first[word] < 0:
+                first[word] = position
+        found.append((window, {**{key: encoded[key][i] for key in encoded}, "first": first}))
+    return found
+
+
+def training_features(model: TaskModel, examples: Sequence[TaggedExample]) -> list[Feature]:
+    """The same with `labels`: the tag's number at the first token of each of the window's own words."""
+    ids = {label: i for i, label in enumerate(model.labels)}
+    found = []
+    for window, feature in features(model, examples):
+        labels, first = [NOT_TRAINED] * len(feature["input_ids"]), feature.pop("first")
+        for word in range(*window.own):
+            if (position := first[word - window.start]) >= 0:
+                labels[position] = ids[examples[window.sentence].tags[word]]
+        found.append({**feature, "labels": labels})
+    return found
+
+
+def predict(
+    model: TaskModel,
+    examples: Sequence[TaggedExample],
+    *,
+    batch_size: int,
+    bf16: bool = False,
+    done: Callable[[int], object] = lambda n: None,
+) -> list[dict[str, Any]]:
+    """The likeliest tag of each word, and its probability of every tag of the task; a word without tokens is O."""
+    names = sorted(set(model.labels), key=model.labels.index)
+    columns = np.array([[label == name for label in model.labels] for name in names], np.float64).T
+    tags = [["O"] * len(e.tokens) for e in examples]
+    outside = [float(name == "O") for name in names]
+    shares = [[outside] * len(e.tokens) for e in examples]
+    parts = features(model, examples)
+    rows = run(
+        model.network, model.tokenizer, [f for _, f in parts], batch_size, lambda o: [o.logits], bf16=bf16, done=done
+    )
+    for (window, feature), (logits,) in zip(parts, rows, strict=True):
+        probabilities = softmax(logits) @ columns  # outputs of types that are not scored count as O
+        best = np.argmax(logits, -1)
+        for word in range(*window.own):
+            if (position := feature["first"][word - window.start]) >= 0:
+                tags[window.sentence][word] = model.labels[int(best[position])]
+                shares[window.sentence][word] = np.round(probabilities[position], 6).tolist()
+    return [{"tags": t, "names": names, "probabilities": p} for t, p in zip(tags, shares, strict=True)]
+
+
+def measure(examples: Sequence[TaggedExample], predictions: Sequence[dict[str, Any]], language: str) -> list[Measured]:
+    """Entity F1 in both scorings."""
+    gold, found = [e.tags for e in examples], [p["tags"] for p in predictions]
+    return [entity_f1(gold, found, "conlleval"), entity_f1(gold, found, "strict-iob2")]
+
+
+def loyalty(teacher: Sequence[dict[str, Any]], student: Sequence[dict[str, Any]], language: str) -> list[Measured]:
+    """Of the tags of words and of their probabilities."""
+    names = teacher[0]["names"]
+    places = [[p["names"].index(name) for name in names] for p in (teacher[0], student[0])]
+    tags = [[tag for p in found for tag in p["tags"]] for found in (teacher, student)]
+    shares = [
+        np.array([word for p in found for word in p["probabilities"]])[:, order]
+        for found, order in zip((teacher, student), places, strict=True)
+    ]
+    return [label_loyalty(*tags), probability_loyalty(*shares)]

@@ -1,0 +1,434 @@
+"""`polydistill evaluate`: models scored on a task in many languages, the same way whatever made them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from polydistill.catalog import Language, Task, resolve_languages, task
+from polydistill.checkpoint import Checkpoint, write_beside
+from polydistill.errors import PolydistillError, UsageError
+from polydistill.evaluation import cache
+from polydistill.evaluation.kinds import Kind, kind_of
+from polydistill.inspection import lineage_line
+from polydistill.labelled.examples import LabelledSplit
+from polydistill.labelled.sources import load_split
+from polydistill.metrics.items import Measured
+from polydistill.metrics.paired import interval
+from polydistill.modelfolder import model_folder, tokenizer_files
+from polydistill.progress import SILENT, Progress
+from polydistill.record import RunRecord, Score
+from polydistill.refs import ModelRef, ResolvedModel, resolve
+from polydistill.settings import plain, setting
+from polydistill.surgery import embedding_parameters
+from polydistill.trimming import Source
+
+if TYPE_CHECKING:
+    from polydistill.evaluation.heads import TaskModel
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """The configuration of an evaluation; each field is an option of the command line."""
+
+    model: tuple[str, ...] = setting(
+        (), "Folder, org/name or org/name@revision. Repeat for several.", "Model", metavar="M"
+    )
+    teacher: str | None = setting(
+        None, "Model that the others descend from: scored too, and their loyalty to it is measured.", "Model",
+        metavar="M",
+    )  # fmt: skip
+    task: str = setting("", "What to score; `polydistill ls tasks` lists them.", "Data", metavar="TASK")
+    lang: tuple[str, ...] = setting((), "Language of the data. Repeat for several.", "Data", metavar="LANG")
+    split: str = setting("test", "Which part of the data.", "Data", metavar="NAME")
+    data_dir: Path | None = setting(
+        None, "Folder of local data, laid out as the task says. [default: $POLYDISTILL_DATA, else the Hub]", "Data",
+        metavar="DIR",
+    )  # fmt: skip
+    data: Path | None = setting(None, "A file of your own in the format of the task's kind.", "Data", metavar="FILE")
+    limit: int | None = setting(None, "Score only the first examples of each language.", "Data", metavar="N")
+    g_xlt: bool = setting(
+        False, "Ask each language's questions about every language's paragraphs (questions and answers).", "Data",
+        flags=("--g-xlt",),
+    )  # fmt: skip
+    batch_size: int = setting(32, "Inputs at once; the scores do not depend on it.", "Speed", metavar="N")
+    max_length: int | None = setting(
+        None, "Most tokens of an input; longer sentences and paragraphs are windowed. "
+        "[default: 512, for questions 384, or the model's own limit]", "Speed", metavar="N",
+    )  # fmt: skip
+    bf16: bool = setting(False, "Multiply in bfloat16. Faster on some machines, slower on others.", "Speed")
+    latency: bool = setting(
+        False, "Measure time and memory as well, the models taking turns.", "Speed", flags=("--latency",)
+    )
+    prompt: str | None = setting(
+        None, "Text put before every sentence (retrieval and similarity), e.g. 'query: '. [default: the model's own]",
+        "Model", metavar="TEXT",
+    )  # fmt: skip
+    seed: int = setting(0, "Of the bootstrap intervals.", "Output", metavar="N")
+    fresh: bool = setting(False, "Predict again what was predicted before.", "Output")
+    output: Path | None = setting(
+        None, "Write the scores to this file too, for `polydistill compare`.", "Output", metavar="RUN.json",
+        flags=("-o", "--output"),
+    )  # fmt: skip
+    overwrite: bool = setting(False, "Replace that file if it exists.", "Output")
+    include_path: tuple[Path, ...] = setting(
+        (), "Folder with your own languages/, tasks/ and arch/ TOML files.", "Model", metavar="DIR"
+    )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of one or more models; `to_json` is the object of `--json` and the content of a run's file."""
+
+    scores: tuple[Score, ...]
+    averages: tuple[dict[str, Any], ...]
+    models: tuple[dict[str, Any], ...]
+    data: tuple[dict[str, Any], ...]
+    latency: dict[str, Any] | None = None
+    loyalty: dict[str, Any] | None = None
+    command: str = field(default="evaluate", init=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object."""
+        return {
+            "command": self.command,
+            "scores": [plain_score(score) for score in self.scores],
+            "averages": list(self.averages),
+            "latency": self.latency,
+            "loyalty": self.loyalty,
+            "models": list(self.models),
+            "data": list(self.data),
+        }
+
+
+def plain_score(score: Score) -> dict[str, Any]:
+    """A score as JSON has it."""
+    return {name: plain(value) for name, value in asdict(score).items()}
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A language to score: the data, and what it is called."""
+
+    split: LabelledSplit
+    language: Language
+    question_language: Language | None
+
+
+@dataclass
+class _Subject:
+    """A model to score, loaded when it is first needed."""
+
+    name: str
+    resolved: ResolvedModel
+    wanted: Task
+    config: EvaluateConfig
+
+    @cached_property
+    def folder(self) -> Path:
+        return model_folder(self.resolved.folder)
+
+    @cached_property
+    def source(self) -> Source:
+        return Source.open(self.resolved, self.config.include_path)
+
+    @cached_property
+    def weights_hash(self) -> str:
+        return Checkpoint.open(self.folder).weights_hash
+
+    @cached_property
+    def identity(self) -> dict[str, str]:
+        """Hashes of all files that decide the predictions."""
+        files = [self.folder / "config.json", *tokenizer_files(self.folder)]
+        if self.wanted.kind in ("retrieval", "similarity"):
+            files += sorted(self.resolved.folder.glob("**/*.json"))
+        rest = hashlib.sha256(b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files)).hexdigest()
+        return {"weights": self.weights_hash, "other_files": rest}
+
+    @cached_property
+    def record(self) -> RunRecord | None:
+        return RunRecord.load(self.resolved.folder)
+
+    @cached_property
+    def loaded(self) -> TaskModel:
+        from polydistill.evaluation.heads import open_model
+
+        kind = kind_of(self.wanted)
+        return open_model(
+            self.resolved.folder, self.wanted.kind, self.wanted.labels, not_scored=self.wanted.not_scored,
+            max_length=self.config.max_length or kind.MAX_LENGTH, prompt=self.config.prompt,
+        )  # fmt: skip
+
+    def facts(self) -> dict[str, Any]:
+        """What a run's file says of the model."""
+        embedding = embedding_parameters(self.source.checkpoint, self.source.arch)
+        return {
+            "model": self.name,
+            "source": self.resolved.source,
+            "weights_hash": self.weights_hash,
+            "parameters": {"embedding": embedding, "rest": self.source.checkpoint.parameters - embedding},
+            "bytes": self.source.nbytes,
+            "lineage": [lineage_line(step) for step in self.record.lineage()] if self.record else [],
+            "languages": list(self.record.result.get("languages", ())) if self.record else [],
+        }
+
+
+def evaluate(config: EvaluateConfig, progress: Progress = SILENT) -> Evaluation:
+    """Scores models on a task; what was predicted before is read from the cache.
+
+    The scores are added to the record of each model that is a folder with one.
+
+    Args:
+        config: What to score.
+        progress: Where to report.
+
+    Raises:
+        PolydistillError: Data or model are missing or do not fit each other.
+    """
+    wanted = _check(config)
+    kind = kind_of(wanted)
+    cells = _cells(config, wanted, progress)
+    subjects = [
+        _Subject(name, resolve(ModelRef.parse(name), progress=progress.note), wanted, config)
+        for name in dict.fromkeys([*([config.teacher] if config.teacher else []), *config.model])
+    ]
+    scores: list[Score] = []
+    predictions: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for subject in subjects:
+        own: list[Score] = []
+        for i, cell in enumerate(cells):
+            key, found = _predictions(subject, cell, kind, progress)
+            predictions[subject.name, i] = found
+            own += _scores(subject, cell, kind.measure(cell.split.examples, found, cell.language.code), key)
+        _add_to_record(subject, own)
+        scores += own
+    result = Evaluation(
+        tuple(scores),
+        tuple(averages(scores)),
+        tuple(subject.facts() for subject in subjects),
+        tuple(_data_facts(cell) for cell in cells),
+        latency=_latency(subjects, cells, progress) if config.latency else None,
+        loyalty=_loyalty(config, subjects, cells, predictions, scores) if config.teacher else None,
+    )
+    if config.output:
+        content = orjson.dumps(result.to_json(), option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n"
+        write_beside(config.output.expanduser(), content, overwrite=config.overwrite)
+    return result
+
+
+def _check(config: EvaluateConfig) -> Task:
+    """The task, after a look at the options.
+
+    Raises:
+        UsageError: One is missing or makes no sense.
+    """
+    if not config.model:
+        raise UsageError("No model was given.", "Add --model, for instance --model polydistill-out/my-model.")
+    if not config.task:
+        raise UsageError("No task was given.", "Add --task, for instance --task ner.")
+    for name, value in (("batch-size", config.batch_size), ("max-length", config.max_length), ("limit", config.limit)):
+        if value is not None and value < (16 if name == "max-length" else 1):
+            raise UsageError(f"--{name} {value} makes no sense.", "See --help for what it takes.")
+    if config.seed < 0:
+        raise UsageError(f"--seed must be at least 0, not {config.seed}.", "Try 0.")
+    wanted = task(config.task, config.include_path)
+    if config.data is not None and len(config.lang) > 1:
+        raise UsageError("--data is a file of one language.", "Give one --lang, or lay the files out for --data-dir.")
+    if config.g_xlt and (wanted.kind != "span-extraction" or len(config.lang) < 2):
+        raise UsageError(
+            "--g-xlt needs a task of questions and at least two languages.", "Add --lang, or leave it out."
+        )
+    if config.output and config.output.exists() and not config.overwrite:
+        raise PolydistillError(
+            f"{config.output} exists already and was left as it is.", "Choose another file with -o, or add --overwrite."
+        )
+    return wanted
+
+
+def _cells(config: EvaluateConfig, wanted: Task, progress: Progress) -> list[_Cell]:
+    """All data, read before any model is loaded, so that what is wrong with it is said at once."""
+    languages = resolve_languages(config.lang, config.include_path)
+    pairs: Iterator[tuple[Language, Language | None]] = (
+        (context, question if question.code != context.code else None)
+        for context in languages
+        for question in (languages if config.g_xlt else (context,))
+    )
+    found = []
+    for context, question in pairs:
+        split = load_split(
+            wanted, context, config.split, data=config.data, data_dir=config.data_dir, limit=config.limit,
+            question_language=question, progress=progress,
+        )  # fmt: skip
+        for label, n in split.ignored.items():
+            progress.note(f"{context.code}: {n:,} labels of type {label} are not scored and count as O.")
+        found.append(_Cell(split, context, question))
+    return found
+
+
+def _predictions(subject: _Subject, cell: _Cell, kind: Kind, progress: Progress) -> tuple[str, list[dict[str, Any]]]:
+    """(key, predictions), from the cache if they are there."""
+    config, split = subject.config, cell.split
+    settings = {
+        "max_length": config.max_length or kind.MAX_LENGTH, "bf16": config.bf16, "prompt": config.prompt,
+    }  # fmt: skip
+    facts = {
+        "task": split.task, "task_version": task_version(subject.wanted), "language": cell.language.code,
+        "question_language": cell.question_language.code if cell.question_language else None, "split": split.split,
+        "data_hash": split.sha256, "weights_hash": subject.weights_hash, "settings": settings,
+        "files": subject.identity,
+    }  # fmt: skip
+    key = cache.key_of(facts)
+    stored = None if config.fresh else cache.load(key)
+    if stored is not None and len(stored["predictions"]) == len(split.examples):
+        return key, stored["predictions"]
+    what = f"{Path(subject.name).name} {_name(cell)}"
+    with progress.bar(what, len(split.examples), "input") as done:
+        found = kind.predict(subject.loaded, split.examples, batch_size=config.batch_size, bf16=config.bf16, done=done)
+    measured = kind.measure(split.examples, found, cell.language.code)
+    cache.save(key, {**facts, "n": len(found)}, found, measured)
+    return key, found
+
+
+def _name(cell: _Cell) -> str:
+    asked = f", asked in {cell.question_language.code}" if cell.question_language else ""
+    return f"{cell.language.code}{asked}"
+
+
+def task_version(wanted: Task) -> str:
+    """Hash of what decides a task's predictions and scores: its kind, labels and what is not scored."""
+    decides = [wanted.name, wanted.kind, list(wanted.labels), sorted(wanted.not_scored)]
+    return hashlib.sha256(orjson.dumps(decides)).hexdigest()[:16]
+
+
+def _scores(subject: _Subject, cell: _Cell, measured: Sequence[Measured], key: str) -> list[Score]:
+    chosen = _selection(subject.record)
+    return [
+        Score(
+            model=subject.name,
+            task=cell.split.task,
+            language=cell.language.code,
+            split=cell.split.split,
+            metric=m.metric,
+            value=m.value,
+            interval=interval(m, seed=subject.config.seed),
+            n=len(m.items),
+            normalisation=m.normalisation,
+            data_hash=cell.split.sha256,
+            weights_hash=subject.weights_hash,
+            task_version=task_version(subject.wanted),
+            question_language=cell.question_language.code if cell.question_language else None,
+            selection=chosen,
+            seed=subject.config.seed,
+            predictions=key,
+        )
+        for m in measured
+    ]
+
+
+def _selection(record: RunRecord | None) -> tuple[str, ...]:
+    """Languages whose dev data chose a checkpoint, in the newest run that chose one."""
+    for step in record.lineage() if record else ():
+        if chosen := step["result"].get("selection"):
+            return tuple(chosen["languages"])
+    return ()
+
+
+def _add_to_record(subject: _Subject, scores: Sequence[Score]) -> None:
+    """Writes scores into the record of a model's folder, in place of older ones of the same thing."""
+    if subject.record is None or subject.resolved.ref.path is None:
+        return
+    new = {_identity(score): score for score in scores}
+    old = [score for score in subject.record.scores if _identity(score) not in new]
+    replace(subject.record, scores=[*old, *scores]).save(subject.resolved.folder)
+
+
+def _identity(score: Score) -> tuple[Any, ...]:
+    return score.task, score.language, score.question_language, score.split, score.metric, score.normalisation
+
+
+def averages(scores: Sequence[Score]) -> list[dict[str, Any]]:
+    """Means over languages, each language counting the same; XLT and G-XLT where questions were crossed."""
+    from polydistill.metrics.answers import g_xlt
+
+    groups: dict[tuple[Any, ...], list[Score]] = defaultdict(list)
+    for score in scores:
+        groups[score.model, score.task, score.split, score.metric, score.normalisation].append(score)
+    found: list[dict[str, Any]] = []
+    for (model, name, split, metric, normalisation), group in groups.items():
+        facts = {"model": model, "task": name, "split": split, "metric": metric, "normalisation": normalisation}
+        straight = [score for score in group if score.question_language is None]
+        codes = [score.language for score in straight]
+        if len(straight) > 1:
+            mean = sum(score.value for score in straight) / len(straight)
+            found.append({**facts, "average": "macro", "value": mean, "languages": codes})
+        if len(group) > len(straight):
+            cells = {(s.question_language or s.language, s.language): s.value for s in group}
+            same, crossed = g_xlt([[cells[asked, about] for about in codes] for asked in codes])
+            found.append({**facts, "average": "xlt", "value": same, "languages": codes})
+            found.append({**facts, "average": "g-xlt", "value": crossed, "languages": codes})
+    return found
+
+
+def _data_facts(cell: _Cell) -> dict[str, Any]:
+    split = cell.split
+    return {
+        "language": cell.language.code,
+        "question_language": cell.question_language.code if cell.question_language else None,
+        "split": split.split,
+        "where": split.where,
+        "n": len(split.examples),
+        "sha256": split.sha256,
+        "not_scored": dict(split.ignored),
+        "skipped": dict(split.skipped),
+    }
+
+
+def _latency(subjects: Sequence[_Subject], cells: Sequence[_Cell], progress: Progress) -> dict[str, Any]:
+    from polydistill.evaluation.cost import measure_cost
+
+    return measure_cost(
+        {subject.name: subject.resolved.folder for subject in subjects},
+        subjects[0].wanted,
+        cells[0].split.examples,
+        max_length=subjects[0].config.max_length or kind_of(subjects[0].wanted).MAX_LENGTH,
+        prompt=subjects[0].config.prompt,
+        seed=subjects[0].config.seed,
+        progress=progress,
+    )
+
+
+def _loyalty(
+    config: EvaluateConfig,
+    subjects: Sequence[_Subject],
+    cells: Sequence[_Cell],
+    predictions: Mapping[tuple[str, int], list[dict[str, Any]]],
+    scores: Sequence[Score],
+) -> dict[str, Any]:
+    """Loyalty to the teacher, and the share of its score that is retained."""
+    assert config.teacher
+    kind, rows = kind_of(subjects[0].wanted), []
+    by_cell = {(s.model, s.language, s.question_language, s.metric, s.normalisation): s for s in scores}
+    for subject in subjects:
+        if subject.name == config.teacher:
+            continue
+        for i, cell in enumerate(cells):
+            asked = cell.question_language.code if cell.question_language else None
+            where = {"model": subject.name, "language": cell.language.code, "question_language": asked}
+            for m in kind.loyalty(predictions[config.teacher, i], predictions[subject.name, i], cell.language.code):
+                span = interval(m, seed=config.seed)
+                rows.append({**where, "metric": m.metric, "normalisation": m.normalisation, "value": m.value,
+                             "interval": list(span), "n": len(m.items)})  # fmt: skip
+            for own in scores:
+                if (own.model, own.language, own.question_language) == tuple(where.values()):
+                    other = by_cell[config.teacher, own.language, asked, own.metric, own.normalisation]
+                    kept = own.value / other.value if other.value else None
+                    rows.append({**where, "metric": "retention", "of": own.metric, "normalisation": own.normalisation,
+                                 "value": kept, "interval": None, "n": own.n})  # fmt: skip
+    return {"teacher": config.teacher, "scores": rows}

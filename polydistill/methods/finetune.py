@@ -1,0 +1,262 @@
+"""`polydistill finetune`: a model tuned for a task on a source language, and chosen on that language's dev data."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polydistill.card import write_card
+from polydistill.catalog import Language, Task, resolve_languages, task
+from polydistill.checkpoint import Checkpoint, check_output, new_folder
+from polydistill.errors import UsageError
+from polydistill.evaluation.kinds import known_labels, trainable_kind_of
+from polydistill.labelled.examples import LabelledSplit
+from polydistill.labelled.sources import load_split
+from polydistill.modelfolder import model_folder, tokenizer_files
+from polydistill.progress import SILENT, Progress
+from polydistill.record import RunRecord, peak_memory_bytes, source_facts
+from polydistill.refs import DEFAULT_MODEL, ModelRef, ResolvedModel, resolve
+from polydistill.settings import plain, setting
+
+if TYPE_CHECKING:
+    from polydistill.evaluation.heads import TaskModel
+    from polydistill.training import Curves, Schedule
+
+OUTPUTS = Path("polydistill-out")
+DEV_BATCH = 32
+# Epochs, learning rate, batch size and most tokens of a kind of task, for encoders of 20 to 300 million parameters.
+DEFAULTS: dict[str, tuple[float, float, int, int]] = {
+    "classification": (3, 5e-5, 32, 128),
+    "tagging": (3, 5e-5, 16, 256),
+    "span-extraction": (3, 5e-5, 16, 384),
+}
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """The configuration of a fine-tuning; each field is an option of the command line."""
+
+    model: str = setting(DEFAULT_MODEL, "Folder, org/name or org/name@revision.", "Model", metavar="M")
+    freeze_embeddings: bool = setting(False, "Do not train the word embeddings: faster, in far less memory.", "Model")
+    task: str = setting("", "What to tune for; `polydistill ls tasks` lists them.", "Data", metavar="TASK")
+    lang: tuple[str, ...] = setting(
+        (), "Language of the training and dev data. Repeat for several.", "Data", metavar="LANG"
+    )
+    data_dir: Path | None = setting(
+        None, "Folder of local data, laid out as the task says. [default: $POLYDISTILL_DATA, else the Hub]", "Data",
+        metavar="DIR",
+    )  # fmt: skip
+    train_split: tuple[str, ...] = setting(
+        (), "Split to train on. Repeat to join several. [default: train]", "Data", metavar="NAME"
+    )
+    dev_split: str = setting("dev", "Split that chooses the best checkpoint.", "Data", metavar="NAME")
+    limit: int | None = setting(None, "Use at most this many examples of each split.", "Data", metavar="N")
+    epochs: float | None = setting(None, "Passes over the training data. [default: 3]", "Training", metavar="N")
+    lr: float | None = setting(None, "Highest learning rate. [default: 5e-5]", "Training", metavar="X")
+    batch_size: int | None = setting(
+        None, "Examples a step. [default: 32 for pairs of texts, else 16]", "Training", metavar="N"
+    )
+    max_length: int | None = setting(
+        None, "Most tokens of an input; longer ones are windowed, pairs of texts cut. "
+        "[default: 128 for pairs of texts, 256 for tagging, 384 for questions]", "Training", metavar="N",
+    )  # fmt: skip
+    warmup: float = setting(0.06, "Share of the steps in which the learning rate rises.", "Training", metavar="SHARE")
+    weight_decay: float = setting(0.01, "Of AdamW.", "Training", metavar="X")
+    checks: int = setting(2, "Dev scores and checkpoints an epoch.", "Training", metavar="N")
+    patience: int = setting(
+        4, "Stop after so many checks without a better dev score; 0 never stops early.", "Training", metavar="N"
+    )
+    bf16: bool = setting(False, "Multiply in bfloat16. Faster on some machines, slower on others.", "Training")
+    seed: int = setting(0, "Of the new head, the order of the data and dropout.", "Training", metavar="N")
+    resume: bool = setting(False, "Go on with a training that was stopped.", "Output")
+    output: Path | None = setting(
+        None, "Folder to write. [default: polydistill-out/<model>-<task>-<langs>]", "Output", metavar="DIR",
+        flags=("-o", "--output"),
+    )  # fmt: skip
+    overwrite: bool = setting(False, "Replace the output folder if it exists.", "Output")
+    include_path: tuple[Path, ...] = setting(
+        (), "Folder with your own languages/, tasks/ and arch/ TOML files.", "Model", metavar="DIR"
+    )
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON."""
+        return {k: plain(v) for k, v in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """What a fine-tuning did; `to_json` is the object of `--json`."""
+
+    model: str
+    output: Path
+    task: str
+    languages: tuple[str, ...]
+    examples: dict[str, int]
+    parameters: dict[str, int]
+    settings: dict[str, Any]
+    selection: dict[str, Any]
+    curves: dict[str, list[tuple[int, float]]]
+    steps: int
+    seconds: float
+    peak_memory_bytes: int
+    command: str = field(default="finetune", init=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object."""
+        values = {f.name: plain(getattr(self, f.name)) for f in fields(self)}
+        return {"command": values.pop("command"), **values}
+
+
+def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneResult:
+    """Tunes a model for a task and keeps its best checkpoint by the source language's dev score.
+
+    Args:
+        config: What to do.
+        progress: Where to report.
+
+    Returns:
+        The dev score, curves and sizes; they also stand in the output's polydistill.json and README.md.
+
+    Raises:
+        PolydistillError: Data or model are missing or do not fit; nothing was written.
+    """
+    started = time.perf_counter()
+    if not config.task:
+        raise UsageError("No task was given.", "Add --task, for instance --task ner.")
+    wanted, languages = task(config.task, config.include_path), resolve_languages(config.lang, config.include_path)
+    schedule, max_length = _schedule(config, wanted)
+    output = (config.output or _default_output(config, wanted, languages)).expanduser()
+    check_output(output, overwrite=config.overwrite)
+    training, dev = _splits(config, wanted, languages, progress)
+    resolved = resolve(ModelRef.parse(config.model), progress=progress.note)
+
+    from polydistill.evaluation.heads import new_head, quiet_transformers
+    from polydistill.training import train, work_folder
+
+    folder = model_folder(resolved.folder)
+    model = new_head(folder, wanted.kind, known_labels(wanted), seed=config.seed, max_length=max_length)
+    if config.freeze_embeddings:
+        model.network.get_input_embeddings().weight.requires_grad_(False)
+    kind = trainable_kind_of(wanted)
+    features = [f for split in training for f in kind.training_features(model, split.examples)]
+    facts = {**asdict(schedule), "max_length": model.max_length, "freeze_embeddings": config.freeze_embeddings}
+    identity = {"model": resolved.source, "task": wanted.name, **facts,
+                "data": [split.sha256 for split in (*training, *dev)]}  # fmt: skip
+    with (
+        work_folder(output, identity, resume=config.resume, overwrite=config.overwrite, progress=progress) as work,
+        new_folder(output, overwrite=config.overwrite) as out,
+    ):
+        curves = train(
+            model.network, model.tokenizer, features, lambda network: _dev_score(wanted, model, dev), schedule,
+            work, progress,
+        )  # fmt: skip
+        with quiet_transformers():
+            model.network.save_pretrained(out)
+        for file in tokenizer_files(folder):
+            shutil.copyfile(file, out / file.name)
+        result = FinetuneResult(
+            model=resolved.source,
+            output=output,
+            task=wanted.name,
+            languages=tuple(lang.code for lang in languages),
+            examples={"train": sum(len(s.examples) for s in training), "dev": sum(len(s.examples) for s in dev)},
+            parameters=_parameters(model.network),
+            settings=facts,
+            selection=_selection(config, wanted, languages, curves),
+            curves={"loss": curves.loss, "dev": curves.dev},
+            steps=curves.steps,
+            seconds=round(time.perf_counter() - started, 1),
+            peak_memory_bytes=peak_memory_bytes(),
+        )
+        record = _record(config, resolved, (*training, *dev), result)
+        record.save(out)
+        write_card(record, out)
+    return result
+
+
+def _schedule(config: FinetuneConfig, wanted: Task) -> tuple[Schedule, int]:
+    """The schedule and the most tokens of an input, with the kind's defaults.
+
+    Raises:
+        UsageError: A number makes no sense.
+    """
+    from polydistill.training import Schedule
+
+    trainable_kind_of(wanted)
+    epochs, lr, batch_size, max_length = DEFAULTS[wanted.kind]
+    schedule = Schedule(
+        config.epochs if config.epochs is not None else epochs,
+        config.lr if config.lr is not None else lr,
+        config.batch_size if config.batch_size is not None else batch_size,
+        config.warmup, config.weight_decay, config.checks, config.patience, config.seed, config.bf16,
+    )  # fmt: skip
+    longest = config.max_length if config.max_length is not None else max_length
+    limits: dict[str, tuple[float, float]] = {
+        "epochs": (schedule.epochs, 1e-9), "lr": (schedule.lr, 1e-12), "batch-size": (schedule.batch_size, 1),
+        "max-length": (longest, 16), "checks": (schedule.checks, 1), "patience": (schedule.patience, 0),
+        "seed": (schedule.seed, 0), "warmup": (schedule.warmup, 0), "weight-decay": (schedule.weight_decay, 0),
+        "limit": (config.limit or 1 if config.limit != 0 else 0, 1),
+    }  # fmt: skip
+    for name, (value, least) in limits.items():
+        if value < least or (name == "warmup" and value > 1):
+            raise UsageError(f"--{name} {value:g} makes no sense.", "See --help for what it takes.")
+    return schedule, longest
+
+
+def _default_output(config: FinetuneConfig, wanted: Task, languages: Sequence[Language]) -> Path:
+    name = Path(config.model.partition("@")[0]).name
+    return OUTPUTS / f"{name}-{wanted.name}-{'-'.join(lang.code for lang in languages)}"
+
+
+def _splits(
+    config: FinetuneConfig, wanted: Task, languages: Sequence[Language], progress: Progress
+) -> tuple[list[LabelledSplit], list[LabelledSplit]]:
+    def load(language: Language, split: str) -> LabelledSplit:
+        return load_split(wanted, language, split, data_dir=config.data_dir, limit=config.limit, progress=progress)
+
+    training = [load(lang, split) for lang in languages for split in config.train_split or ("train",)]
+    return training, [load(lang, config.dev_split) for lang in languages]
+
+
+def _dev_score(wanted: Task, model: TaskModel, dev: Sequence[LabelledSplit]) -> float:
+    """The task's first metric, averaged over the languages."""
+    kind, scores = trainable_kind_of(wanted), []
+    for split in dev:
+        predictions = kind.predict(model, split.examples, batch_size=DEV_BATCH)
+        measured = kind.measure(split.examples, predictions, split.language)
+        scores.append(next(m for m in measured if m.metric == wanted.metric).value)
+    return sum(scores) / len(scores)
+
+
+def _selection(config: FinetuneConfig, wanted: Task, languages: Sequence[Language], curves: Curves) -> dict[str, Any]:
+    return {"languages": [lang.code for lang in languages], "split": config.dev_split, "metric": wanted.metric,
+            "value": curves.best, "step": curves.best_step}  # fmt: skip
+
+
+def _parameters(network: Any) -> dict[str, int]:
+    counted = [(p.numel(), p.requires_grad) for p in network.parameters()]
+    return {"total": sum(n for n, _ in counted), "trained": sum(n for n, trained in counted if trained)}
+
+
+def _record(
+    config: FinetuneConfig, resolved: ResolvedModel, splits: Sequence[LabelledSplit], result: FinetuneResult
+) -> RunRecord:
+    parent = RunRecord.load(resolved.folder)
+    checkpoint = Checkpoint.open(model_folder(resolved.folder))
+    texts = [
+        {"language": s.language, "where": s.where, "split": s.split, "examples": len(s.examples), "sha256": s.sha256,
+         "ignored": dict(s.ignored), "skipped": dict(s.skipped)}
+        for s in splits
+    ]  # fmt: skip
+    return RunRecord(
+        command="finetune",
+        config=config.to_json(),
+        source=source_facts(resolved, checkpoint),
+        texts=texts,
+        result=result.to_json(),
+        parent=None if parent is None else asdict(parent),
+    )
