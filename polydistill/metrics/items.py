@@ -64,9 +64,13 @@ def restore(metric: str, normalisation: str | None, items: npt.ArrayLike) -> Mea
     }.get(metric, (0, share))
     if not columns:
         raise PolydistillError(f"The metric '{metric}' is unknown.", "Evaluate again with this version.")
-    rows = np.asarray(items, dtype=np.float64)
+    damaged = PolydistillError(f"The stored numbers of {metric} are damaged.", "Evaluate again to replace them.")
+    try:
+        rows = np.asarray(items, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise damaged from None
     if rows.ndim != 2 or rows.shape[1] != columns or not len(rows) or not np.isfinite(rows).all():
-        raise PolydistillError(f"The stored numbers of {metric} are damaged.", "Evaluate again to replace them.")
+        raise damaged
     return Measured(metric, normalisation, rows, value_of, sums=metric != "spearman")
 
 

@@ -56,8 +56,8 @@ def translations_found(
 ) -> tuple[Measured, Measured]:
     """Accuracy at 1 of the rows that were found, in both directions.
 
-    The sentence found is a hit if it is the aligned one, the same text as the aligned one, or aligned with the same
-    text as the one searched for: data sets repeat sentences, and either answer is then right.
+    The text that was found is a hit if the data align it with the sentence anywhere: where a sentence comes twice, with
+    the same translation or with two, each of them is right.
 
     Args:
         forth: (n,) row found for each source.
@@ -70,11 +70,14 @@ def translations_found(
     Raises:
         PolydistillError: There are not as many rows as texts.
     """
-    found = [np.asarray(forth, dtype=np.int64), np.asarray(back, dtype=np.int64)]
-    check_aligned(found[0], texts, "vectors and pairs of texts")
-    groups = [np.unique([pair[side] for pair in texts], return_inverse=True)[1] for side in (0, 1)]
-    own = np.arange(len(texts))
-    hits = [np.any([group[rows] == group[own] for group in groups], axis=0) for rows in found]
+    rows = [np.asarray(forth, dtype=np.int64), np.asarray(back, dtype=np.int64)]
+    for found in rows:
+        check_aligned(texts, found, "pairs of texts and sentences found")
+    aligned = set(texts)
+    hits = (
+        [(own[0], texts[row][1]) in aligned for own, row in zip(texts, rows[0], strict=True)],
+        [(texts[row][0], own[1]) in aligned for own, row in zip(texts, rows[1], strict=True)],
+    )
     return mean_of("accuracy_at_1", None, hits[0]), mean_of("accuracy_at_1_back", None, hits[1])
 
 
