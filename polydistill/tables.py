@@ -91,6 +91,12 @@ class Table:
                 raise self.refuse(f"{key}.{name}", "must be a string", f"It is {value!r}.")
         return dict(values)
 
+    def names(self, key: str) -> dict[str, str]:
+        """A table of strings, or a list of strings that each stand for themselves."""
+        if isinstance(self._values.get(key), list):
+            return {name: name for name in self.texts(key)}
+        return self.mapping(key)
+
     def table(self, key: str) -> Table | None:
         """A table within this one."""
         values = self._get(key, dict, "a table", None)

@@ -26,8 +26,8 @@ FIELDS = {
     SPAN_EXTRACTION: ("id", "context", "question", "answers"),
     RETRIEVAL: ("source", "target"),
     SIMILARITY: ("first", "second", "score"),
-    MULTIPLE_CHOICE: ("passage", "question", "choice1", "choice2", "choice3", "choice4", "answer"),
 }
+PARQUET_BRANCH = "refs/convert/parquet"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,10 @@ class HubSource:
         columns: Field of an example -> column; a field that is absent has its own name.
         config: The one configuration of a data set that mixes its languages.
         language_column: Its column that tells them apart; the value may go on after a hyphen, as ids do.
-        revision: Commit on the Hub, or None.
+        revision: Commit on the Hub; or its branch of converted files, for a data set that is a script itself.
+        types: Entity type there -> ours, where they differ; a type that is absent becomes O.
+        mend: Whether faults that this publication is known for are put right: an I- tag that begins an entity
+            becomes B-, and an answer that is not at its offset is looked for.
     """
 
     dataset: str
@@ -51,6 +54,8 @@ class HubSource:
     config: str | None = None
     language_column: str | None = None
     revision: str | None = None
+    types: Mapping[str, str] = field(default_factory=dict, hash=False)
+    mend: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Task:
         split_sources: Split -> the data set that it comes from, where that is another than `hub`.
         local: Template of a file below the user's data folder, with `{lang}` and mostly `{split}`.
         local_languages: Language code -> its folder, for the languages that the data folder has of this data.
-        local_splits: The splits that the data folder has of this data; empty for whatever is there.
+        local_splits: Split -> name of its file, for what the data folder has of this data; empty for whatever is there.
         any_language: Whether a file of any other language in the data folder belongs to the task too.
         licence: Licence of the data.
         citation: Paper.
@@ -85,7 +90,7 @@ class Task:
     split_sources: Mapping[str, HubSource] = field(default_factory=dict, hash=False)
     local: str | None = None
     local_languages: Mapping[str, str] = field(default_factory=dict, hash=False)
-    local_splits: tuple[str, ...] = ()
+    local_splits: Mapping[str, str] = field(default_factory=dict, hash=False)
     any_language: bool = False
     licence: str | None = None
     citation: str | None = None
@@ -109,8 +114,8 @@ class Task:
             hub=_hub_source(hub) if (hub := table.table("hub")) else None,
             split_sources=_split_sources(table.table("split_sources")),
             local=table.optional_text("local"),
-            local_languages=table.mapping("local_languages"),
-            local_splits=table.texts("local_splits", ()),
+            local_languages=table.names("local_languages"),
+            local_splits=table.names("local_splits"),
             any_language=table.flag("any_language", False),
             licence=table.optional_text("licence"),
             citation=table.optional_text("citation"),
@@ -139,12 +144,14 @@ class Task:
 def _hub_source(table: Table) -> HubSource:
     source = HubSource(
         dataset=table.text("dataset"),
-        languages=table.mapping("languages"),
+        languages=table.names("languages"),
         splits=table.mapping("splits"),
         columns=table.mapping("columns"),
         config=table.optional_text("config"),
         language_column=table.optional_text("language_column"),
         revision=table.optional_text("revision"),
+        types=table.mapping("types"),
+        mend=table.flag("mend", False),
     )
     table.finish()
     if (source.config is None) != (source.language_column is None):

@@ -98,7 +98,8 @@ def _handler(stub: HubStub) -> type[BaseHTTPRequestHandler]:
             self.answer(b"")
 
         def answer(self, body: bytes) -> None:
-            path = unquote(urlsplit(self.path).path)
+            # The branch of converted files is the same commit as `main`, under a name with slashes.
+            path = unquote(urlsplit(self.path).path).replace("refs/convert/parquet", "main")
             stub.requests.append(path)
             if match := _API.fullmatch(path):
                 self.api(match, body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
@@ -29,18 +30,21 @@ class Builder:
 
     Args:
         task: The task.
-        scored: Entity types that are scored though the task lists them as `not_scored`.
         language: Code of the data's language.
+        scored: Entity types that are scored though the task lists them as `not_scored`.
+        mend: Whether known faults of the data are put right; see `HubSource.mend`.
 
     Attributes:
         skipped: Why -> how many rows were left out.
-        ignored: Entity type that is not scored -> how many gold entities became O.
+        mended: What -> how many words or answers were put right.
     """
 
-    def __init__(self, task: Task, language: str, scored: Collection[str] = ()) -> None:
+    def __init__(self, task: Task, language: str, scored: Collection[str] = (), *, mend: bool = False) -> None:
         self.task = task
         self.language = language
+        self.mend = mend
         self.skipped: Counter[str] = Counter()
+        self.mended: Counter[str] = Counter()
         self._labels = {label.casefold(): label for label in task.labels}
         self._left_out = frozenset(task.not_scored) - frozenset(scored)
         self._types = frozenset(task.entity_types) | frozenset(task.not_scored)
@@ -52,8 +56,7 @@ class Builder:
             PolydistillError: A row is wrong; the message says which and why.
         """
         make = _MAKERS[self.task.kind]
-        examples = [example for number, row in enumerate(rows) if (example := make(self, number, row)) is not None]
-        return examples
+        return [example for number, row in enumerate(rows) if (example := make(self, number, row)) is not None]
 
     def pair(self, number: int, row: Row) -> PairExample | None:
         """Two texts and their relation."""
@@ -71,7 +74,7 @@ class Builder:
 
     def sentence(self, number: int, row: Row) -> TaggedExample:
         """Words and their tags, as they are in the data."""
-        tokens, tags = row.values["tokens"], row.values["tags"]
+        tokens, tags = row.values["tokens"], list(row.values["tags"])
         before = "O"
         for word, tag in enumerate(tags):
             kind = tag[2:]
@@ -81,25 +84,40 @@ class Builder:
                     f"It has O, and B- and I- of {', '.join(sorted(self._types))}.",
                 )
             if tag[0] == "I" and before[2:] != kind:
-                raise PolydistillError(
-                    f"{row.where(word)}: the tag {tag} follows {before}, which IOB2 does not allow.",
-                    f"Let the entity begin with B-{kind}.",
-                )
+                if not self.mend:
+                    raise PolydistillError(
+                        f"{row.where(word)}: the tag {tag} follows {before}, which IOB2 does not allow.",
+                        f"Let the entity begin with B-{kind}.",
+                    )
+                self.mended["I- tags that begin an entity became B-"] += 1
+                tags[word] = f"B-{kind}"
             before = tag
         return TaggedExample(str(number), tuple(tokens), tuple(tags))
 
     def question(self, number: int, row: Row) -> QuestionExample | None:
         """A question, if it has answers and they stand where they should."""
         context = _text(row, "context")
-        answers = tuple(_answer(row, answer) for answer in row.values["answers"])
+        answers = [_answer(row, answer) for answer in row.values["answers"]]
         if not answers:
             self.skipped["no answer"] += 1
             return None
-        if any(not text or start < 0 or context[start : start + len(text)] != text for text, start in answers):
+        if self.mend:
+            answers = [self._mended_answer(context, *answer) for answer in answers]
+        if not all(_stands_at(context, *answer) for answer in answers):
             self.skipped[MISPLACED] += 1
             return None
         question, id_ = _text(row, "question"), str(row.values["id"])
-        return QuestionExample(id_, question, context, answers, self.language, self.language)
+        return QuestionExample(id_, question, context, tuple(answers), self.language, self.language)
+
+    def _mended_answer(self, context: str, text: str, start: int) -> tuple[str, int]:
+        """The answer at the place nearest to its offset, if it stands anywhere."""
+        if _stands_at(context, text, start) or not text:
+            return text, start
+        places = [match.start() for match in re.finditer(f"(?={re.escape(text)})", context)]
+        if not places:
+            return text, start
+        self.mended["answers were looked for in their paragraph"] += 1
+        return text, min(places, key=lambda place: abs(place - start))
 
     def aligned(self, number: int, row: Row) -> AlignedExample:
         """A sentence and its translation."""
@@ -118,15 +136,23 @@ class Builder:
             )
         return RatedExample(str(number), _text(row, "first"), _text(row, "second"), score)
 
+    def is_scored(self, tag: str) -> bool:
+        """Whether a tag is part of an entity that counts."""
+        return tag != "O" and tag[2:] not in self._left_out
+
     def without_unscored(self, examples: Iterable[TaggedExample]) -> tuple[list[TaggedExample], dict[str, int]]:
         """Turn entities that are not scored into O, in whole examples, and count them by type."""
         ignored: Counter[str] = Counter()
         kept = []
         for example in examples:
-            ignored.update(tag[2:] for tag in example.tags if tag[0] == "B" and tag[2:] in self._left_out)
-            tags = tuple("O" if tag[2:] in self._left_out else tag for tag in example.tags)
+            ignored.update(tag[2:] for tag in example.tags if tag[0] == "B" and not self.is_scored(tag))
+            tags = tuple(tag if self.is_scored(tag) else "O" for tag in example.tags)
             kept.append(TaggedExample(example.id, example.tokens, tags))
         return kept, dict(sorted(ignored.items()))
+
+
+def _stands_at(context: str, text: str, start: int) -> bool:
+    return bool(text) and start >= 0 and context[start : start + len(text)] == text
 
 
 def _text(row: Row, name: str) -> str:

@@ -80,7 +80,7 @@ class LabelledSplit:
         examples: In the order of the file.
         where: The file or Hub data set; goes into records.
         sha256: Hash of the examples' content, the same whatever format they came in.
-        ignored: Label that the task does not score -> how many gold labels became O.
+        ignored: Entity type that the task does not score -> how many gold entities became O.
         skipped: Why -> how many rows were left out.
     """
 

@@ -2,128 +2,162 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from polydistill.catalog import Language
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.labelled.formats import Row
-from polydistill.task import FIELDS, SPAN_EXTRACTION, HubSource, Task
+from polydistill.task import FIELDS, PARQUET_BRANCH, SPAN_EXTRACTION, TAGGING, HubSource, Task
 
 _LABELS = ("label", "tags")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_OWN_FILES = "Give the folder of your data with --data-dir, or a file with --data."
+_BATCH = 1000
 
 
-def find_rows(task: Task, language: Language, split: str, data_dir: Path | None) -> tuple[Iterator[Row], str]:
-    """The rows of a split of the task's data set, and what records call it.
+def source_of(task: Task, language: Language, split: str) -> HubSource:
+    """The data set that has a split in a language.
 
     Raises:
-        UsageError: The task has no such split in this language on the Hub.
-        PolydistillError: The data set cannot be had.
+        UsageError: There is none.
     """
     source = task.source(split)
-    if source is None or language.code not in source.languages or split not in source.splits:
-        raise UsageError(_lacking(task, source, language, split), _way_out(task, language, data_dir))
-    config = source.config or source.languages[language.code]
-    table, commit = _load(source, config, split)
-    where = f"{source.dataset}:{config}@{commit}" if commit else f"{source.dataset}:{config}"
-    return _rows(task, source, language, table, f"{where} {source.splits[split]}"), f"{where} {source.splits[split]}"
-
-
-def _lacking(task: Task, source: HubSource | None, language: Language, split: str) -> str:
     if source is None:
-        return f"The task {task.name} has no data set on the Hub."
+        raise UsageError(f"The task {task.name} has no data set on the Hub.", _OWN_FILES)
     if split not in source.splits:
-        return f"The task {task.name} has no split {split} on the Hub, only {', '.join(source.splits)}."
-    return f"The task {task.name} has no {split} data in {language.name} ({language.code}) on the Hub."
+        splits = ", ".join(sorted({*source.splits, *task.split_sources}))
+        raise UsageError(f"The task {task.name} has no split {split} on the Hub, only {splits}.", _OWN_FILES)
+    if language.code not in source.languages:
+        has = " ".join(sorted(source.languages))
+        raise UsageError(
+            f"The task {task.name} has no {split} data in {language.name} ({language.code}) on the Hub, only in {has}.",
+            _OWN_FILES,
+        )
+    return source
 
 
-def _way_out(task: Task, language: Language, data_dir: Path | None) -> str:
-    if task.local is None:
-        return "Give a file of your own with --data."
-    if data_dir is None:
-        return "Give the folder of your data with --data-dir, or a file with --data."
-    return f"Nor is it among what {data_dir} may hold of this task: {task.local}; --data FILE takes any file."
+def find_rows(task: Task, source: HubSource, language: Language, split: str) -> tuple[Iterator[Row], str]:
+    """The rows of a split of a data set, and what records call it: `org/name:configuration@commit split`.
 
+    Raises:
+        PolydistillError: The data set cannot be had, or lacks a column.
+    """
+    from polydistill.refs import TIMEOUT, OutOfReach, hub_errors
 
-def _load(source: HubSource, config: str, split: str) -> tuple[Any, str | None]:
-    """A split of a data set, and the commit that it was read from."""
-    from polydistill.refs import OutOfReach, hub_errors
-
+    config = source.config or source.languages[language.code]
+    name, wanted = source.dataset, source.splits[split]
+    # On the branch of converted files a configuration is a folder.
+    chosen = {"data_dir" if source.revision == PARQUET_BRANCH else "name": config}
     try:
-        with hub_errors(source.dataset, source.revision, "data set"):
-            return _open(source, config, source.splits[split]), source.revision
+        with hub_errors(name, source.revision, "data set"):
+            from huggingface_hub import HfApi
+
+            commit = HfApi().dataset_info(name, revision=source.revision, timeout=TIMEOUT).sha
+            table = _open(name, wanted, commit, chosen)
     except OutOfReach as error:
-        raise PolydistillError(
-            f"The Hub is out of reach ({error}), so the data set {source.dataset} cannot be fetched.",
-            "Give the folder of your data with --data-dir, or a file with --data.",
-        ) from error
+        commit = source.revision if _COMMIT.fullmatch(source.revision or "") else None
+        table = _cached(name, wanted, chosen)
+        if table is None or commit not in (None, _read_commit(table)):
+            raise PolydistillError(
+                f"The Hub is out of reach ({error}), and the cache does not have the data set {name}"
+                f"{f' at {commit}' if commit else ''}.",
+                _OWN_FILES,
+            ) from error
+    read = _read_commit(table) or commit
+    if commit not in (None, read):
+        raise PolydistillError(f"The data set {name} could not be fetched at {commit}.", "Try again.")
+    where = f"{name}:{config}{f'@{read}' if read else ''} {wanted}"
+    return _rows(task, source, language, table, where), where
 
 
-def _open(source: HubSource, config: str, split: str) -> Any:
+def _open(dataset: str, split: str, commit: str | None, chosen: Mapping[str, str]) -> Any:
     import datasets
 
     try:
-        return datasets.load_dataset(source.dataset, config, split=split, revision=source.revision)
+        return datasets.load_dataset(dataset, split=split, revision=commit, **chosen)
     except (ValueError, datasets.exceptions.DatasetsError, RuntimeError) as error:
         # Wrong configuration or split, no data files, or a data set that wants to run code.
         said = " ".join(str(error).split())[:300]
-        raise PolydistillError(
-            f"The data set {source.dataset} cannot be read: {said}", "Give your own files with --data-dir or --data."
-        ) from error
+        raise PolydistillError(f"The data set {dataset} cannot be read: {said}", _OWN_FILES) from error
+
+
+def _cached(dataset: str, split: str, chosen: Mapping[str, str]) -> Any:
+    """What the cache of the package `datasets` has of a data set, whatever its revision; None if it has nothing."""
+    import datasets
+
+    before, datasets.config.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE, True  # else it tries for a minute
+    try:
+        return datasets.load_dataset(dataset, split=split, **chosen)
+    except (ValueError, OSError, datasets.exceptions.DatasetsError):
+        return None
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before
+
+
+def _read_commit(table: Any) -> str | None:
+    """The commit that a table was read from: `datasets` names its cached files' folder after it."""
+    parts = (part for file in table.cache_files for part in Path(file["filename"]).parts)
+    return next((part for part in parts if _COMMIT.fullmatch(part)), None)
 
 
 def _rows(task: Task, source: HubSource, language: Language, table: Any, place: str) -> Iterator[Row]:
-    """Yield a table's rows with the names of our fields, and with names instead of the numbers of labels."""
+    """Yield a table's rows with the names of our fields, and with names instead of the numbers of labels.
+
+    Raises:
+        PolydistillError: The table lacks a column.
+    """
     columns = {name: source.columns.get(name, name) for name in FIELDS[task.kind]}
-    missing = sorted(set(columns.values()) - set(table.column_names))
+    if task.kind == SPAN_EXTRACTION and "id" not in table.column_names:
+        del columns["id"]
+    wanted = [*columns.values(), *([source.language_column] if source.language_column else [])]
+    missing = sorted(set(wanted) - set(table.column_names))
     if missing:
         raise PolydistillError(
             f"{place} has no column {', '.join(missing)}, only {', '.join(table.column_names)}.",
             f"Mend the columns in the file of the task {task.name}.",
         )
-    known = {column: _names(task, table.features[column], place) for name, column in columns.items() if name in _LABELS}
-    for number, values in enumerate(table):
-        if source.language_column and not _is_in(values[source.language_column], source.languages[language.code]):
-            continue
-        row = {name: _named(values[column], known.get(column)) for name, column in columns.items()}
-        if task.kind == SPAN_EXTRACTION:
-            row["answers"] = _answers(row["answers"])
-        yield Row(place, f"row {number}", row)
+    names = {name: _names(task, table.features[column]) for name, column in columns.items() if name in _LABELS}
+    number = 0
+    for batch in table.select_columns(list(dict.fromkeys(wanted))).iter(_BATCH):
+        for values in zip(*batch.values(), strict=True):
+            cells = dict(zip(batch, values, strict=True))
+            number += 1
+            if source.language_column and not _is_in(cells[source.language_column], source.languages[language.code]):
+                continue
+            row = {name: _named(cells[column], names.get(name)) for name, column in columns.items()}
+            yield Row(place, f"row {number}", _as_ours(task, source, row))
 
 
 def _is_in(value: str, language: str) -> bool:
     return value == language or value.startswith(f"{language}-")
 
 
-def _names(task: Task, feature: Any, place: str) -> Sequence[str] | None:
-    """The names of a column's label numbers; None if the column has names itself.
-
-    Raises:
-        PolydistillError: The data set gives its numbers other names than the task's file does.
-    """
-    feature = getattr(feature, "feature", feature[0] if isinstance(feature, list) else feature)
+def _names(task: Task, feature: Any) -> Sequence[str] | None:
+    """The names of a column's label numbers: the data set's own, else the task's; None if it holds names."""
+    feature = getattr(feature, "feature", feature)
     if getattr(feature, "dtype", None) in ("string", "large_string"):
         return None
-    names = getattr(feature, "names", None)
-    if names is not None and [n.casefold() for n in names] != [n.casefold() for n in task.labels]:
-        raise PolydistillError(
-            f"{place} numbers its labels {', '.join(names)}, but the task {task.name} {', '.join(task.labels)}.",
-            "Give them the same order in the task's file.",
-        )
-    return task.labels
+    return getattr(feature, "names", None) or task.labels
 
 
 def _named(value: Any, names: Sequence[str] | None) -> Any:
     """A label's name, or each word's tag; a number without a name, such as -1, stays as it is."""
     if names is None:
         return value
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if isinstance(value, list):
         return [_named(each, names) for each in value]
     return names[value] if isinstance(value, int) and 0 <= value < len(names) else value
 
 
-def _answers(answers: Any) -> list[dict[str, Any]]:
-    """SQuAD's list of answers from a column that has lists of texts and of starts."""
-    pairs = zip(answers["text"], answers["answer_start"], strict=True)
-    return [{"text": text, "answer_start": start} for text, start in pairs]
+def _as_ours(task: Task, source: HubSource, row: dict[str, Any]) -> dict[str, Any]:
+    """The row with SQuAD's list of answers instead of lists of texts and starts, and with our entity types."""
+    if task.kind == SPAN_EXTRACTION:
+        pairs = zip(row["answers"]["text"], row["answers"]["answer_start"], strict=True)
+        row["answers"] = [{"text": text, "answer_start": start} for text, start in pairs]
+    if task.kind == TAGGING and source.types:
+        tags = ((tag[:2], source.types.get(tag[2:])) for tag in row["tags"])
+        row["tags"] = [prefix + kind if kind else "O" for prefix, kind in tags]
+    return row

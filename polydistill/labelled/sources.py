@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,57 +52,71 @@ def load_split(
         UsageError: The task lacks the language or split, or a file is not there.
         PolydistillError: The data are damaged, wrongly labelled, or have no gold.
     """
+    _check_request(task, data, question_language)
+    if data_dir is None and (folder := os.environ.get(DATA_VARIABLE)):
+        data_dir = Path(folder)
+    found = _find(task, language, split, data, data_dir, progress)
+    builder = Builder(task, language.code, scored or (), mend=found.mend)
+    examples, where = _checked(task, split, found, builder, progress), found.where
+    if question_language is not None and question_language.code != language.code:
+        other = _find(task, question_language, split, None, data_dir, progress)
+        asked = _checked(task, split, other, Builder(task, question_language.code, mend=other.mend), progress)
+        examples = _with_questions(examples, asked, f"{where} and {other.where}", builder.skipped)
+        where = f"{where} with the questions of {other.where}"
+    examples = examples[:limit]
+    ignored: Mapping[str, int] = {}
+    if task.kind == TAGGING:
+        examples, ignored = builder.without_unscored(examples)
+    skipped = dict(sorted(builder.skipped.items()))
+    return LabelledSplit(task.name, language.code, split, tuple(examples), where, _hash(examples), ignored, skipped)
+
+
+def _check_request(task: Task, data: Path | None, question_language: Language | None) -> None:
     if task.kind == MULTIPLE_CHOICE:
         raise PolydistillError(
             f"The task {task.name} is multiple choice, which cannot be evaluated yet.",
             "`polydistill ls tasks` lists the others with their kinds.",
         )
-    if data_dir is None and (folder := os.environ.get(DATA_VARIABLE)):
-        data_dir = Path(folder)
-    crossed = question_language is not None and question_language.code != language.code
-    if crossed and (task.kind != SPAN_EXTRACTION or data is not None):
+    if question_language is not None and (task.kind != SPAN_EXTRACTION or data is not None):
         raise UsageError(
             "Only questions of a data folder or the Hub can be asked in another language than the context's.",
             "Leave out --data or the question language.",
         )
-    rows, where = _find(task, language, split, data, data_dir)
-    builder = Builder(task, language.code, scored or ())
-    examples = _checked(task, split, where, builder, rows, progress)
-    if crossed:
-        assert question_language is not None
-        rows, other = _find(task, question_language, split, None, data_dir)
-        asked = _checked(task, split, other, Builder(task, question_language.code), rows, progress)
-        examples = _with_questions(examples, asked, f"{where} and {other}", builder.skipped)
-        where = f"{where} with the questions of {other}"
-    examples, ignored = builder.without_unscored(examples[:limit]) if task.kind == TAGGING else (examples[:limit], {})
-    if task.kind == TAGGING and all(tag == "O" for example in examples for tag in example.tags):
-        raise _no_gold(where, "no entity that is scored")
-    skipped = dict(sorted(builder.skipped.items()))
-    return LabelledSplit(task.name, language.code, split, tuple(examples), where, _hash(examples), ignored, skipped)
 
 
 # --- where it is
 
 
+@dataclass(frozen=True)
+class _Found:
+    """A split's rows, what records call the place that they come from, and whether its faults are put right."""
+
+    rows: Iterator[Row]
+    where: str
+    mend: bool = False
+
+
 def _find(
-    task: Task, language: Language, split: str, data: Path | None, data_dir: Path | None
-) -> tuple[Iterator[Row], str]:
-    """The rows of a split, and what records call the place that they come from."""
+    task: Task, language: Language, split: str, data: Path | None, data_dir: Path | None, progress: Progress
+) -> _Found:
+    """Find the file or data set of a split."""
     if data is not None:
         if not data.is_file():
             raise UsageError(f"There is no file {data}.", "Give --data a file in the format of the task's kind.")
-        return read_rows(data, task.kind), str(data)
-    known = language.code in task.languages
-    if data_dir is not None:
-        path = _local_file(task, language, split, data_dir)
-        if path is not None:
-            return read_rows(path, task.kind), str(path)
-    if not known:
+        return _Found(read_rows(data, task.kind), str(data))
+    path = _local_file(task, language, split, data_dir) if data_dir is not None else None
+    if path is not None:
+        return _Found(read_rows(path, task.kind), str(path))
+    if language.code not in task.languages:
         raise UsageError(
             f"The task {task.name} has no {language.name} ({language.code}).",
             f"It has {' '.join(task.languages)}; --data FILE takes a file of your own.",
         )
-    return hub.find_rows(task, language, split, data_dir)
+    source = hub.source_of(task, language, split)
+    if data_dir is not None:
+        progress.note(f"{task.name} {language.code} {split} comes from the Hub: {data_dir} is not expected to have it")
+    rows, where = hub.find_rows(task, source, language, split)
+    return _Found(rows, where, source.mend)
 
 
 def _local_file(task: Task, language: Language, split: str, data_dir: Path) -> Path | None:
@@ -116,7 +130,7 @@ def _local_file(task: Task, language: Language, split: str, data_dir: Path) -> P
     if task.local_splits and split not in task.local_splits:
         return None
     folder = task.local_languages.get(language.code, language.code)
-    path = data_dir / task.local.format(lang=folder, split=split)
+    path = data_dir / task.local.format(lang=folder, split=task.local_splits.get(split, split))
     if path.is_file():
         return path
     packed = path.with_name(path.name + ".gz")
@@ -142,11 +156,11 @@ def _what_is_there(task: Task, data_dir: Path, folder: str) -> str:
 # --- whether it can be used
 
 
-def _checked(
-    task: Task, split: str, where: str, builder: Builder, rows: Iterator[Row], progress: Progress
-) -> Sequence[Any]:
+def _checked(task: Task, split: str, found: _Found, builder: Builder, progress: Progress) -> Sequence[Any]:
     """Make the examples and refuse a split that nothing can be measured on."""
-    examples = builder.build(rows)
+    examples, where = builder.build(found.rows), found.where
+    for what, count in builder.mended.items():
+        progress.note(f"{where}: {count} {what}")
     wrong, all_rows = builder.skipped[MISPLACED], len(examples) + builder.skipped[MISPLACED]
     if wrong > WRONG_ANSWERS * all_rows:
         raise PolydistillError(
@@ -157,6 +171,8 @@ def _checked(
         progress.warn(f"{where}: {wrong} of {all_rows} questions are left out: an answer is not at its offset")
     if not examples:
         raise _no_gold(where, "no example with gold" if builder.skipped else "no example")
+    if task.kind == TAGGING and not any(builder.is_scored(tag) for example in examples for tag in example.tags):
+        raise _no_gold(where, f"no entity that is scored in its {len(examples)} sentences")
     if task.kind == CLASSIFICATION and split.startswith("test") and len({example.label for example in examples}) == 1:
         raise PolydistillError(
             f"{where}: all {len(examples)} test examples have the label '{examples[0].label}', which stands in for "
