@@ -54,8 +54,8 @@ def windows(sentence: int, tokens_of_words: Sequence[int], room: int) -> list[Wi
         spans.append((start, min(stop, n)))
         if stop >= n:
             break
-        back = int(np.searchsorted(ends, ends[stop] - CONTEXT * room, side="left"))
-        start = max(start + 1, min(back, stop))
+        reach = max(ends[stop] - CONTEXT * room, ends[stop + 1] - room)  # the next word has to fit
+        start = max(start + 1, min(int(np.searchsorted(ends, reach, side="left")), stop))
     borders = [0, *((a[1] + b[0] + 1) // 2 for a, b in itertools.pairwise(spans)), n]
     return [Window(sentence, a, b, (borders[i], borders[i + 1])) for i, (a, b) in enumerate(spans)]
 

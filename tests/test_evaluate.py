@@ -1,0 +1,287 @@
+"""evaluate: cached by what decides predictions, resumed where it stopped, added to records; cost and loyalty."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from safetensors.numpy import load_file, save_file
+
+from polydistill.cli import main
+from polydistill.errors import PolydistillError, UsageError
+from polydistill.evaluation import cache, classification
+from polydistill.evaluation.heads import new_head
+from polydistill.methods.evaluate import EvaluateConfig, Evaluation, averages, evaluate
+from polydistill.record import RunRecord, Score
+
+NLI = ("entailment", "neutral", "contradiction")
+LANGUAGES = {"en": "en", "sw": "sw", "ro": "ro"}
+
+
+def tuned(folder: Path, kind: str, labels: tuple[str, ...], seed: int) -> Path:
+    tiny.model_folder("bert", "base", folder, tokenizer="xlm-roberta", seed=seed)
+    model = new_head(folder, kind, labels, seed=seed)
+    model.network.save_pretrained(folder)
+    source = {"name": "org/base", "source": "org/base@1", "weights_hash": "0", "licence": None}
+    RunRecord("finetune", {}, source, [], {"languages": ["en"], "selection": {"languages": ["en"]}}).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data in three languages, two NLI models and a QA model."""
+    root = tmp_path_factory.mktemp("made")
+    for code in LANGUAGES:
+        (root / "nli" / code).mkdir(parents=True)
+        (root / "qa" / code).mkdir(parents=True)
+        texts = tiny.sentences(code, count=24)
+        rows = [{"premise": t, "hypothesis": texts[-i], "label": NLI[i % 3]} for i, t in enumerate(texts)]
+        (root / "nli" / code / "test.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+        paragraphs = [
+            {"context": t, "qas": [{"id": f"q{i}", "question": f"{t.split()[0]}?",
+                                    "answers": [{"text": t.split()[-1], "answer_start": t.rindex(t.split()[-1])}]}]}
+            for i, t in enumerate(texts[:6])
+        ]  # fmt: skip
+        squad = {"version": "1.1", "data": [{"title": "t", "paragraphs": paragraphs}]}
+        (root / "qa" / code / "test.json").write_text(json.dumps(squad))
+    tuned(root / "a", "classification", NLI, 1)
+    tuned(root / "b", "classification", NLI, 2)
+    tuned(root / "q", "span-extraction", (), 3)
+    return root
+
+
+@pytest.fixture
+def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path / "cache"))
+    for name in ("a", "b", "q"):
+        shutil.copytree(made / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(made: Path, *models: str, **options: Any) -> Evaluation:
+    values = {"task": "nli", "lang": ("en", "sw"), "data_dir": made, **options}
+    return evaluate(EvaluateConfig(model=models or ("a",), **values))
+
+
+@pytest.fixture
+def predicted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many examples each call of the predict loop was given."""
+    calls: list[int] = []
+    original = classification.predict
+
+    def predict(model: Any, examples: Any, **options: Any) -> Any:
+        calls.append(len(examples))
+        return original(model, examples, **options)
+
+    monkeypatch.setattr(classification, "predict", predict)
+    return calls
+
+
+# ---- cache ----
+
+
+def test_what_was_scored_before_is_read(made: Path, here: Path, predicted: list[int]) -> None:
+    first = run(made)
+    assert predicted == [24, 24]
+    assert run(made).scores == first.scores and predicted == [24, 24]
+    assert run(made, batch_size=5).scores == first.scores and predicted == [24, 24]
+    run(made, fresh=True)
+    assert len(predicted) == 4
+
+
+def test_one_changed_weight_is_scored_again(made: Path, here: Path, predicted: list[int]) -> None:
+    before = run(made)
+    weights = load_file(here / "a" / "model.safetensors")
+    weights["classifier.bias"] = np.array([0, 5, 0], np.float32)
+    save_file(weights, here / "a" / "model.safetensors", metadata={"format": "pt"})
+    after = run(made)
+    assert predicted == [24] * 4 and after.scores[0].value == pytest.approx(8 / 24)
+    assert {s.weights_hash for s in before.scores}.isdisjoint({s.weights_hash for s in after.scores})
+
+
+@pytest.mark.parametrize("what", ["limit", "max_length", "labels", "data", "tokenizer"])
+def test_whatever_decides_predictions_changes_the_key(
+    what: str, made: Path, here: Path, predicted: list[int], tmp_path: Path
+) -> None:
+    run(made, lang=("en",))
+    data, options = made, {}
+    if what == "limit":
+        options = {"limit": 9}
+    elif what == "max_length":
+        options = {"max_length": 16}
+    elif what == "data":
+        data = tmp_path / "data"
+        shutil.copytree(made / "nli", data / "nli")
+        rows = (data / "nli/en/test.jsonl").read_text().replace("house", "home")
+        (data / "nli/en/test.jsonl").write_text(rows)
+    else:
+        name, old, new = {
+            "labels": ("config.json", '"entailment"', '"Entailment"'),
+            "tokenizer": ("tokenizer_config.json", "{", '{"note": 1,'),
+        }[what]
+        text = (here / "a" / name).read_text()
+        (here / "a" / name).write_text(text.replace(old, new, 1))
+    run(data, lang=("en",), **options)
+    assert len(predicted) == 2
+
+
+def test_a_run_that_was_killed_goes_on_at_its_language(made: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    original = classification.predict
+
+    def dies(model: Any, examples: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(model, examples, **options)
+
+    monkeypatch.setattr(classification, "predict", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run(made, lang=("en", "sw", "ro"))
+    result = run(made, lang=("en", "sw", "ro"))
+    assert len(calls) == 4 and [s.language for s in result.scores] == ["en", "sw", "ro"]
+
+
+def test_a_damaged_or_unwritable_cache(made: Path, here: Path, predicted: list[int]) -> None:
+    score = run(made, lang=("en",)).scores[0]
+    assert score.predictions
+    cache.place(score.predictions).write_text("{")
+    assert run(made, lang=("en",)).scores[0] == score and len(predicted) == 2
+    shutil.rmtree(here / "cache")
+    (here / "cache").write_text("in the way")
+    with pytest.raises(PolydistillError, match="POLYDISTILL_CACHE"):
+        run(made, lang=("en",))
+
+
+# ---- scores ----
+
+
+def test_a_score_names_everything_it_depends_on(made: Path, here: Path) -> None:
+    printed = run(made).to_json()
+    assert list(printed) == ["command", "scores", "averages", "latency", "loyalty", "models", "data"]
+    score = printed["scores"][0]
+    wanted = {"model", "task", "language", "split", "metric", "value", "interval", "n", "normalisation", "data_hash"}
+    assert wanted | {"weights_hash", "task_version", "selection", "seed"} <= score.keys()
+    assert (score["model"], score["task"], score["n"], score["metric"]) == ("a", "nli", 24, "accuracy")
+    assert 0 <= score["interval"][0] <= score["value"] <= score["interval"][1] <= 1
+    assert score["selection"] == ["en"] and json.loads(json.dumps(printed)) == printed
+    model = printed["models"][0]
+    total = sum(w.size for w in load_file(here / "a" / "model.safetensors").values())
+    assert sum(model["parameters"].values()) == total and model["lineage"] == ["finetune (en) of org/base@1"]
+
+
+def test_scores_are_added_to_the_record_once(made: Path, here: Path) -> None:
+    run(made, lang=("en",))
+    run(made, lang=("sw", "en"))
+    record = RunRecord.load(here / "a")
+    assert record is not None and [s.language for s in record.scores] == ["sw", "en"]
+    assert record.command == "finetune" and not list((here / "a").glob(".*"))
+
+
+def test_a_folder_without_a_record_is_left_as_it_is(made: Path, here: Path) -> None:
+    (here / "a" / "polydistill.json").unlink()
+    before = sorted(p.name for p in (here / "a").iterdir())
+    assert run(made).scores and sorted(p.name for p in (here / "a").iterdir()) == before
+
+
+def test_macro_average_counts_each_language_the_same() -> None:
+    scores = [Score("m", "nli", code, "test", "accuracy", value, None, n) for code, value, n in
+              (("en", 0.8, 5010), ("sw", 0.6, 5010), ("gn", 0.4, 750))]  # fmt: skip
+    (mean,) = averages(scores)
+    assert mean["value"] == pytest.approx(0.6) and mean["languages"] == ["en", "sw", "gn"]
+
+
+def test_g_xlt_is_the_mean_off_the_diagonal() -> None:
+    values = {("en", "en"): 0.9, ("sw", "sw"): 0.7, ("en", "sw"): 0.5, ("sw", "en"): 0.3}
+    scores = [
+        Score(
+            "m", "qa", about, "test", "f1", value, None, 9, "squad", question_language=asked if asked != about else None
+        )
+        for (asked, about), value in values.items()
+    ]
+    found = {mean["average"]: mean["value"] for mean in averages(scores)}
+    assert found == pytest.approx({"macro": 0.8, "xlt": 0.8, "g-xlt": 0.4})
+
+
+def test_crossed_questions(made: Path, here: Path) -> None:
+    result = run(made, "q", task="qa", g_xlt=True)
+    assert len(result.scores) == 4 * 4 and {m["average"] for m in result.averages} == {"macro", "xlt", "g-xlt"}
+    assert {(s.language, s.question_language) for s in result.scores} == {
+        ("en", None), ("en", "sw"), ("sw", "en"), ("sw", None),
+    }  # fmt: skip
+    assert {s.normalisation for s in result.scores} == {"squad", "mlqa"}
+
+
+# ---- teacher and cost ----
+
+
+def test_loyalty_and_retention_beside_a_teacher(made: Path, here: Path) -> None:
+    result = run(made, "b", teacher="a")
+    assert [m["model"] for m in result.models] == ["a", "b"] and result.loyalty
+    rows = {(r["language"], r["metric"]): r for r in result.loyalty["scores"]}
+    assert {m for _, m in rows} == {"label_loyalty", "probability_loyalty", "retention"}
+    values = {(s.model, s.language): s.value for s in result.scores}
+    assert rows["en", "retention"]["value"] == pytest.approx(values["b", "en"] / values["a", "en"])
+    same = run(made, "a", "a", teacher="a", lang=("en",))
+    assert same.loyalty == {"teacher": "a", "scores": []}
+
+
+def test_latency_has_ratios_with_intervals(made: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["evaluate", "--model", "a", "--model", "b", "--task", "nli", "--lang", "en", "--data-dir", str(made),
+          "--limit", "6", "--latency", "-q"])  # fmt: skip
+    assert "inputs/s" in capsys.readouterr().out
+    cost = run(made, "a", "b", lang=("en",), limit=6, latency=True).latency
+    assert cost and [m["model"] for m in cost["models"]] == ["a", "b"] and cost["inputs"] == 6
+    first, second = cost["models"]
+    assert first["latency_ratio"] is None and first["peak_memory_bytes"] > 50e6
+    for ratio in (second["latency_ratio"], second["throughput_ratio"]):
+        assert 0.2 < ratio["value"] < 5 and ratio["interval"][0] <= ratio["value"] <= ratio["interval"][1]
+
+
+# ---- what a person gets wrong ----
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": ()}, "No model"),
+        ({"task": ""}, "No task"),
+        ({"task": "xnly"}, "Did you mean xnli"),
+        ({"lang": ()}, "No language"),
+        ({"batch_size": 0}, "--batch-size 0"),
+        ({"limit": 0}, "--limit 0"),
+        ({"max_length": 4}, "--max-length 4"),
+        ({"seed": -1}, "--seed"),
+        ({"g_xlt": True}, "--g-xlt"),
+        ({"data": Path("x.jsonl")}, "--data is a file of one language"),
+        ({"task": "belebele", "lang": ("en",)}, "belebele"),
+    ],
+)
+def test_options_that_make_no_sense(options: dict[str, Any], message: str, made: Path, here: Path) -> None:
+    values: dict[str, Any] = {"model": ("a",), "task": "nli", "lang": ("en", "sw"), "data_dir": made}
+    with pytest.raises(UsageError, match=message):
+        evaluate(EvaluateConfig(**{**values, **options}))
+
+
+def test_the_command_writes_one_object_and_a_file(made: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["evaluate", "--model", "a", "--task", "nli", "--lang", "en", "--data-dir", str(made), "-o", "run.json"]
+    main([*args, "--json", "-q"])
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == json.loads((here / "run.json").read_text()) and not printed.err
+    with pytest.raises(SystemExit) as stop:
+        main(args)
+    said = capsys.readouterr()
+    assert stop.value.code == 1 and "exists already" in said.err and "Traceback" not in said.err
+    main([*args, "--overwrite"])
+    assert "accuracy" in capsys.readouterr().out
+
+
+def test_data_comes_from_the_environment_too(made: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYDISTILL_DATA", str(made))
+    assert run(made, data_dir=None).scores == run(made).scores
