@@ -82,12 +82,13 @@ def info(
         embedding_share=surgery.embedding_parameters(checkpoint, source.arch) / checkpoint.parameters,
         bytes=source.nbytes,
         added_tokens=tuple(vocabulary.added),
-        lineage=tuple(map(_line, record.lineage())) if record else (),
+        lineage=tuple(map(lineage_line, record.lineage())) if record else (),
         texts={text: _measure(vocabulary, text, tokens) for text in texts},
     )
 
 
-def _line(record: Mapping[str, Any]) -> str:
+def lineage_line(record: Mapping[str, Any]) -> str:
+    """One run of a lineage, such as `trim (ro) of org/name@commit`."""
     languages = ", ".join(record["result"].get("languages", []))
     return f"{record['command']} ({languages}) of {record['source']['source']}"
 

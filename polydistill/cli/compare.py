@@ -1,0 +1,73 @@
+"""`polydistill compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from polydistill.cli.options import SectionedCommand, SectionedOption, common_options
+from polydistill.cli.output import Console, columns
+from polydistill.errors import UsageError
+from polydistill.reports.rows import Comparison
+
+EPILOG = """\b
+Examples:
+  polydistill evaluate --model teacher --model student --task ner --lang en --lang sw -o ner.json
+  polydistill compare ner.json
+  polydistill compare teacher.json student.json --markdown
+  polydistill compare teacher.json student.json polydistill-out/trimmed --html report.html
+"""
+
+
+@click.command("compare", cls=SectionedCommand, epilog=EPILOG)
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--markdown", "as_markdown", is_flag=True, cls=SectionedOption, section="Output",
+              help="Print Markdown to paste.")  # fmt: skip
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", cls=SectionedOption, section="Output",
+              help="Write one page with plots that needs no network.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, cls=SectionedOption, section="Output", help="Replace the page if it exists.")
+@common_options
+def command(
+    runs: tuple[Path, ...],
+    as_markdown: bool,
+    html: Path | None,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Compare models with the first one: differences on the same data, their intervals, what was retained.
+
+    A RUN is a file that `evaluate -o FILE` wrote, or a model folder with scores; one file may hold several models.
+    Differences have intervals where the predictions of both models are in the cache of this machine.
+    """
+    from polydistill.reports.compare import compare
+    from polydistill.reports.tables import markdown
+
+    if as_markdown + as_json + (html is not None) > 1:
+        raise UsageError("--markdown, --html and --json exclude each other.", "Leave all but one out.")
+    if overwrite and html is None:
+        raise UsageError("--overwrite is for the page, and no page was asked for.", "Add --html FILE.")
+    console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+    if html is None:
+        comparison = compare(runs, console)
+        console.result(comparison.to_json(), lambda: (markdown if as_markdown else table)(comparison))
+        return
+    from polydistill.reports.page import check_page, write_page
+
+    check_page(html, overwrite=overwrite)
+    comparison = compare(runs, console)
+    write_page(comparison, html, overwrite=overwrite)
+    console.result({}, lambda: f"{len(comparison.models)} models compared. Written to {html}.")
+
+
+def table(comparison: Comparison) -> str:
+    """The readable form of a comparison."""
+    from polydistill.reports.tables import RIGHT, explanation, tables
+
+    parts = []
+    for heading, rows in tables(comparison):
+        lines = columns(rows, right=[i for i, name in enumerate(rows[0]) if name in RIGHT])
+        parts.append(f"{heading}\n{lines}" if heading else lines)
+    return "\n\n".join([*parts, "\n".join([explanation(comparison), *comparison.notes])])

@@ -1,0 +1,1 @@
+"""Reports over runs: what `polydistill compare` reads, compares, prints and draws."""
