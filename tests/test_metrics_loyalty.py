@@ -45,7 +45,8 @@ def test_probability_loyalty_is_scipys_distance_and_symmetric(numbers: np.ndarra
 
 def test_probabilities_that_are_nearly_equal_give_no_nan() -> None:
     rows = RNG.dirichlet([1, 1, 1], size=2000)
-    assert probability_loyalty(rows, rows * (1 + 1e-16)).value == pytest.approx(1, abs=1e-6)
+    nearly = rows * (1 + 1e-9 * RNG.normal(size=rows.shape))  # some divergences come out below 0
+    assert probability_loyalty(rows, nearly).value == pytest.approx(1, abs=1e-6)
 
 
 def test_logits_and_other_classes_are_refused() -> None:
@@ -80,7 +81,8 @@ def test_resampled_regression_loyalty_is_that_of_the_drawn_items() -> None:
         drawn = RNG.integers(0, 40, size=40)
         direct = np.corrcoef(teacher[drawn], (teacher + noise)[drawn])[0, 1]
         assert float(found.value_of(found.items[drawn].sum(0))) == pytest.approx(direct, abs=1e-10)
-    assert float(found.value_of(found.items[[7] * 40].sum(0))) == 0  # one item again and again has no spread
+    for one in range(40):  # again and again it has no spread
+        assert float(found.value_of(found.items[[one] * 40].sum(0))) == 0
 
 
 def test_a_teacher_with_one_score_has_no_regression_loyalty() -> None:
