@@ -53,7 +53,7 @@ class Language:
         variants: Character -> another spelling of it in wide use.
         corpora: Text on the Hub, the best first.
         wordfreq: Code of its list in the package `wordfreq`, or None.
-        qa_normaliser: Rule that strips articles or splits characters when answers are compared, or None.
+        qa_normaliser: What answers lose before they are compared (`words: a an the`; see `metrics.answers`), or None.
     """
 
     code: str
