@@ -13,6 +13,7 @@ import pytest
 from runs import STUDENT, TEACHER, Items, Model, right, run, score, two_models
 
 from polydistill.cli import main
+from polydistill.record import RunRecord
 from polydistill.reports.compare import short_names
 from polydistill.reports.rows import mean_interval
 from polydistill.reports.tables import escape, estimate, p_value, percent
@@ -218,6 +219,45 @@ def test_folder_of_a_model(cache: Path, tmp_path: Path, compared: Callable[..., 
             file.unlink()
     alone = compared(teacher, folder)["models"][1]
     assert alone["embedding"] is alone["rest"] is alone["bytes"] is None
+
+
+def test_what_evaluate_writes(cache: Path, tmp_path: Path, compared: Callable[..., Any], say: Say) -> None:
+    """From models and data to differences: the run's file and the models' folders say the same."""
+    import tiny
+
+    from polydistill.evaluation.heads import new_head
+    from polydistill.methods.evaluate import EvaluateConfig, evaluate
+
+    labels = ("entailment", "neutral", "contradiction")
+    for code in ("en", "sw"):
+        texts = tiny.sentences(code, count=20)
+        rows = [{"premise": t, "hypothesis": t, "label": labels[i % 3]} for i, t in enumerate(texts)]
+        (tmp_path / "nli" / code).mkdir(parents=True)
+        (tmp_path / "nli" / code / "test.jsonl").write_text(
+            "".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8"
+        )
+    folders = []
+    for seed, name in enumerate(("one", "two")):
+        folder = tmp_path / name
+        tiny.model_folder("bert", "base", folder, tokenizer="xlm-roberta", seed=seed)
+        new_head(folder, "classification", labels, seed=seed).network.save_pretrained(folder)
+        RunRecord("finetune", {}, {"source": "org/base@1"}, [], {"languages": ["en"]}).save(folder)
+        folders.append(folder)
+    options = {"task": "nli", "lang": ("en", "sw"), "data_dir": tmp_path, "output": tmp_path / "run.json"}
+    result = evaluate(EvaluateConfig(model=tuple(map(str, folders)), **options))
+    found = compared(tmp_path / "run.json")
+    assert not found["notes"] and [m["name"] for m in found["models"]] == ["one", "two"]
+    assert found["models"][0]["lineage"] == ["finetune (en) of org/base@1"] and found["models"][0]["embedding"] > 0
+    values = {(s.model, s.language): s.value for s in result.scores}
+    for language in ("en", "sw"):
+        one = of(found, "two", language)
+        difference = values[str(folders[1]), language] - values[str(folders[0]), language]
+        assert one["difference"] == pytest.approx(difference) and one["n"] == 20
+        assert one["difference_interval"][0] <= difference <= one["difference_interval"][1] and 0 < one["p"] <= 1
+    again = compared(*folders)
+    assert (again["scores"], again["averages"]) == (found["scores"], found["averages"])
+    assert again["models"] == found["models"]
+    assert say(tmp_path / "run.json").out.count("\n\n") >= 2
 
 
 # --- what is never mixed
