@@ -68,7 +68,7 @@ class Task:
         kind: One of `METRICS`.
         metric: The main metric.
         labels: Label names in the order of their ids on the Hub; only classification and tagging have them.
-        not_scored: Entity types that become O in gold and predictions unless the caller scores them.
+        not_scored: Entity types that become O in gold and predictions.
         hub: Its data set on the Hub, None if it has only local files.
         split_sources: Split -> the data set that it comes from, where that is another than `hub`.
         local: Template of a file below the user's data folder, with `{lang}` and mostly `{split}`.

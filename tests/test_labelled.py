@@ -135,16 +135,9 @@ def test_sentences_are_read_whole_in_iob2(tmp_path: Path) -> None:
     assert split.ignored == {"DATE": 1}
 
 
-def test_what_a_task_does_not_score_stays_for_a_model_that_knows_it(tmp_path: Path) -> None:
-    file = write(tmp_path / "a.conll", SENTENCES)
-    known = read("masakhaner", file, SW, scored={"PER", "DATE"})
-    assert known.examples[1].tags == ("B-PER", "I-PER", "O", "B-DATE") and known.ignored == {}
-    assert known.sha256 != read("masakhaner", file, SW).sha256
-
-
 def test_columns_between_the_word_and_its_tag_and_document_marks_are_left_out(tmp_path: Path) -> None:
     text = "-DOCSTART- -X- O O\n\nEU NNP I-NP B-ORG\nrejects VBZ I-VP O\r\n\r\n"
-    split = read("conll2003", write(tmp_path / "a.conll", text), scored={"MISC"})
+    split = read("conll2003", write(tmp_path / "a.conll", text))
     assert split.examples[0].tokens == ("EU", "rejects") and split.examples[0].tags == ("B-ORG", "O")
 
 

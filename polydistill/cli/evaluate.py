@@ -14,11 +14,11 @@ from polydistill.record import Score
 
 EPILOG = """\b
 Examples:
-  polydistill evaluate --model polydistill-out/e5-ner-en --task ner --lang en --lang sw --data-dir DATA
-  polydistill evaluate --model STUDENT --teacher TEACHER --task xnli --lang en --lang sw --latency -o run.json
+  polydistill evaluate --model polydistill-out/multilingual-e5-small-ner-en --task ner --lang en --lang sw
+  polydistill evaluate --model STUDENT --teacher TEACHER --task xnli --lang sw --latency -o run.json
   polydistill evaluate --model MODEL --task qa --lang ro --data my-questions.json --json
   polydistill evaluate --model MODEL --task xquad --lang en --lang es --lang zh --g-xlt
-  polydistill evaluate --model intfloat/multilingual-e5-small --task bitext --lang sw --prompt 'query: '
+  polydistill evaluate --model MODEL --task bitext --lang sw --data-dir DATA --prompt 'query: '
 """
 
 

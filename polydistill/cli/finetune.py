@@ -14,8 +14,8 @@ from polydistill.methods.finetune import FinetuneConfig, FinetuneResult, finetun
 
 EPILOG = """\b
 Examples:
-  polydistill finetune --task ner --lang en --data-dir DATA --train-split train_wikineural --dev-split dev_wikineural
-  polydistill finetune --model polydistill-out/multilingual-e5-small-en-sw --task nli --lang en --epochs 2 --lr 1e-4
+  polydistill finetune --task ner --lang en --data-dir DATA --train-split train_wikineural
+  polydistill finetune --model polydistill-out/multilingual-e5-small-en-sw --task nli --lang en --lr 1e-4
   polydistill finetune --task qa --lang en --freeze-embeddings --resume
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from polydistill.errors import PolydistillError
@@ -31,7 +31,6 @@ class Builder:
     Args:
         task: The task.
         language: Code of the data's language.
-        scored: Entity types that are scored though the task lists them as `not_scored`.
         mend: Whether known faults of the data are put right; see `HubSource.mend`.
 
     Attributes:
@@ -39,14 +38,14 @@ class Builder:
         mended: What -> how many words or answers were put right.
     """
 
-    def __init__(self, task: Task, language: str, scored: Collection[str] = (), *, mend: bool = False) -> None:
+    def __init__(self, task: Task, language: str, *, mend: bool = False) -> None:
         self.task = task
         self.language = language
         self.mend = mend
         self.skipped: Counter[str] = Counter()
         self.mended: Counter[str] = Counter()
         self._labels = {label.casefold(): label for label in task.labels}
-        self._left_out = frozenset(task.not_scored) - frozenset(scored)
+        self._left_out = frozenset(task.not_scored)
         self._types = frozenset(task.entity_types) | frozenset(task.not_scored)
 
     def build(self, rows: Iterable[Row]) -> list[Any]:

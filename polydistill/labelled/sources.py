@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ def load_split(
     data_dir: Path | None = None,
     limit: int | None = None,
     question_language: Language | None = None,
-    scored: Collection[str] | None = None,
     progress: Progress = SILENT,
 ) -> LabelledSplit:
     """Read a split of a task in one language.
@@ -45,7 +44,6 @@ def load_split(
             What the task does not expect in there comes from the Hub.
         limit: Take only so many examples, the first ones.
         question_language: Ask another language's questions, joined by their ids (span extraction only).
-        scored: Entity types that the model knows: scored even if the task lists them as `not_scored`.
         progress: Where warnings go.
 
     Raises:
@@ -56,7 +54,7 @@ def load_split(
     if data_dir is None and (folder := os.environ.get(DATA_VARIABLE)):
         data_dir = Path(folder)
     found = _find(task, language, split, data, data_dir, progress)
-    builder = Builder(task, language.code, scored or (), mend=found.mend)
+    builder = Builder(task, language.code, mend=found.mend)
     examples, where = _checked(task, split, found, builder, progress), found.where
     if question_language is not None and question_language.code != language.code:
         other = _find(task, question_language, split, None, data_dir, progress)

@@ -267,7 +267,7 @@ def _cells(config: EvaluateConfig, wanted: Task, progress: Progress) -> list[_Ce
             question_language=question, progress=progress,
         )  # fmt: skip
         for label, n in split.ignored.items():
-            progress.note(f"{context.code}: {n:,} labels of type {label} are not scored and count as O.")
+            progress.note(f"{context.code}: {n:,} entities of the type {label} are not scored and count as O.")
         found.append(_Cell(split, context, question))
     return found
 
