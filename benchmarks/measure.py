@@ -120,7 +120,7 @@ def write_section(file: Path, name: str, command: str, body: str, used: str) -> 
     start, end = f"<!-- {name}: start -->", f"<!-- {name}: end -->"
     facts = f"{time.strftime('%Y-%m-%d')}; {machine()}; {used}.\n\n`{command}`"
     section = f"{start}\n{body.strip()}\n\n{facts}\n{end}"
-    text = file.read_text(encoding="utf-8") if file.is_file() else "# Trimming: measured\n"
+    text = file.read_text(encoding="utf-8") if file.is_file() else f"# {file.stem.capitalize()}: measured\n"
     if start in text and end in text:
         before, after = text.split(start)[0], text.split(end)[1]
         text = before + section + after
