@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from polydistill.catalog import Language
-from polydistill.checkpoint import explain_os_error
 from polydistill.data import TextReader, TextSource, assign_corpora, read_words, text_sources
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.outputs import write_beside
 from polydistill.progress import SILENT, Progress
 from polydistill.vocab import Vocabulary, collector_paused
 from polydistill.vocab.counts import LanguageCounts, Text, TextCounter, TokenCounts
@@ -163,36 +161,13 @@ def missing_letters(language: Language, words: Mapping[str, int]) -> list[str]:
     return [] if any(c in text for c in spellings) else special
 
 
-def check_counts_file(path: Path, *, overwrite: bool, option: str) -> None:
-    """Refuses a place for counts that is a folder, or a file that may not be replaced.
-
-    Raises:
-        PolydistillError: It exists.
-    """
-    if path.is_dir():
-        raise PolydistillError(f"{path} is a folder, not a file.", f"Name a file with {option}.")
-    if path.exists() and not overwrite:
-        raise PolydistillError(
-            f"{path} exists already and was left as it is.", f"Choose another place with {option}, or add --overwrite."
-        )
-
-
 def save_counts(counts: TokenCounts, path: Path, *, option: str) -> None:
     """Writes counts to a file that appears whole or not at all.
 
     Raises:
         PolydistillError: The disk is full, or the place cannot be written; `option` is what names it.
     """
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        counts.save(partial)
-        partial.replace(path)
-    except OSError as error:
-        raise explain_os_error(error, path, option) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+    write_beside(path, counts.to_bytes(), option=option)
 
 
 def load_counts(paths: Sequence[Path], vocabulary: Vocabulary, languages: Sequence[Language]) -> TokenCounts:

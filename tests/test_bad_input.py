@@ -399,14 +399,14 @@ STAGES = {
     "tokenizer": "polydistill.trimming.write_vocabulary",
     "record": "polydistill.record.RunRecord.save",
     "card": "polydistill.methods.trim.write_card",
-    "rename": "polydistill.checkpoint._put_in_place",
+    "rename": "polydistill.outputs._put_in_place",
 }
 ERRORS: dict[str, tuple[Callable[[], BaseException], int, str]] = {
     "full": (lambda: OSError(errno.ENOSPC, "No space left on device"), 1, "could not be written: the disk is full."),
     "quota": (lambda: OSError(errno.EDQUOT, "Quota exceeded"), 1, "your disk quota is used up."),
     "read-only": (lambda: OSError(errno.EROFS, "Read-only"), 1, "could not be written: the file system is read-only."),
     "broken": (lambda: OSError(errno.EIO, "Input/output error"), 1, "could not be written: Input/output error"),
-    "ctrl-c": (KeyboardInterrupt, 130, "Interrupted; nothing was left behind."),
+    "ctrl-c": (KeyboardInterrupt, 130, "Interrupted; no unfinished output was left behind."),
 }
 
 

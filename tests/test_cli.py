@@ -463,7 +463,7 @@ def test_ctrl_c_half_way(models: Path, tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert "Interrupted; nothing was left behind." in err and "Traceback" not in err
+    assert "Interrupted; no unfinished output was left behind." in err and "Traceback" not in err
     assert not list(tmp_path.iterdir())
 
 

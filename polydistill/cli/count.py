@@ -9,8 +9,9 @@ import click
 from polydistill.card import human_bytes
 from polydistill.cli.options import SectionedCommand, SectionedOption, common_options, config_options
 from polydistill.cli.output import Console, columns
-from polydistill.counting import check_counts_file, save_counts
+from polydistill.counting import save_counts
 from polydistill.methods.trim import TrimConfig
+from polydistill.outputs import check_file
 
 EPILOG = """\b
 Examples:
@@ -43,7 +44,7 @@ def command(
     from polydistill.api import count
 
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    check_counts_file(output, overwrite=overwrite, option="-o")
+    check_file(output, overwrite=overwrite, option="-o")
     counts = count(
         model, languages=lang, corpus=corpus, limit=limit, seed=seed, include_path=include_path, progress=console
     )

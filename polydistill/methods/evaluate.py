@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from polydistill.catalog import Language, Task, resolve_languages, task
-from polydistill.checkpoint import Checkpoint, write_beside
-from polydistill.errors import PolydistillError, UsageError
+from polydistill.checkpoint import Checkpoint
+from polydistill.errors import UsageError
 from polydistill.evaluation import cache
 from polydistill.evaluation.kinds import Kind, kind_of
 from polydistill.inspection import lineage_line
@@ -23,6 +23,7 @@ from polydistill.labelled.sources import load_split
 from polydistill.metrics.items import Measured
 from polydistill.metrics.paired import interval
 from polydistill.modelfolder import model_folder, tokenizer_files
+from polydistill.outputs import check_file, write_beside
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, Score
 from polydistill.refs import ModelRef, ResolvedModel, resolve
@@ -219,7 +220,7 @@ def evaluate(config: EvaluateConfig, progress: Progress = SILENT) -> Evaluation:
     )
     if config.output:
         content = orjson.dumps(result.to_json(), option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n"
-        write_beside(config.output.expanduser(), content, overwrite=config.overwrite)
+        write_beside(config.output.expanduser(), content)
     return result
 
 
@@ -245,10 +246,8 @@ def _check(config: EvaluateConfig) -> Task:
         raise UsageError(
             "--g-xlt needs a task of questions and at least two languages.", "Add --lang, or leave it out."
         )
-    if config.output and config.output.exists() and not config.overwrite:
-        raise PolydistillError(
-            f"{config.output} exists already and was left as it is.", "Choose another file with -o, or add --overwrite."
-        )
+    if config.output:
+        check_file(config.output.expanduser(), overwrite=config.overwrite)
     return wanted
 
 

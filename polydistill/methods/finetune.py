@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from polydistill.card import write_card
 from polydistill.catalog import Language, Task, resolve_languages, task
-from polydistill.checkpoint import Checkpoint, check_output, new_folder
+from polydistill.checkpoint import Checkpoint
 from polydistill.errors import UsageError
 from polydistill.evaluation.kinds import known_labels, trainable_kind_of
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.sources import load_split
 from polydistill.modelfolder import model_folder, tokenizer_files
+from polydistill.outputs import check_output, new_folder
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL, ModelRef, ResolvedModel, resolve

@@ -13,10 +13,10 @@ from typing import Any
 from polydistill import surgery
 from polydistill.card import write_card
 from polydistill.catalog import Language, language, resolve_languages
-from polydistill.checkpoint import check_output, new_folder
-from polydistill.counting import check_counts_file, check_sampling, count, count_word_lists, load_counts, save_counts
+from polydistill.counting import check_sampling, count, count_word_lists, load_counts, save_counts
 from polydistill.data import TextSource, parse_corpus, read_texts
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.outputs import check_file, check_output, new_folder
 from polydistill.progress import SILENT, Progress
 from polydistill.record import NAME as RECORD
 from polydistill.record import RunRecord, peak_memory_bytes, source_facts
@@ -283,7 +283,7 @@ def _check_save_counts(path: Path, config: TrimConfig) -> None:
             "--save-counts and --dry-run exclude each other: a dry run writes nothing.",
             "Count with `polydistill count`, then use --counts.",
         )
-    check_counts_file(path, overwrite=config.overwrite, option="--save-counts")
+    check_file(path, overwrite=config.overwrite, option="--save-counts")
 
 
 def _counts(config: TrimConfig, source: Source, languages: Sequence[Language], progress: Progress) -> TokenCounts:

@@ -15,8 +15,7 @@ from pathlib import Path
 from string import Template
 
 from polydistill.card import human_bytes
-from polydistill.checkpoint import write_beside
-from polydistill.counting import check_counts_file
+from polydistill.outputs import check_file, write_beside
 from polydistill.reports import figures
 from polydistill.reports.rows import Comparison, Row, Section
 from polydistill.reports.runs import ModelFacts
@@ -38,7 +37,7 @@ def check_page(path: Path, *, overwrite: bool) -> None:
     Raises:
         PolydistillError: `path` exists, is a folder, or matplotlib is not installed.
     """
-    check_counts_file(path, overwrite=overwrite, option="--html")
+    check_file(path, overwrite=overwrite, option="--html")
     figures.check_library()
 
 
@@ -48,7 +47,7 @@ def write_page(comparison: Comparison, path: Path, *, overwrite: bool) -> None:
     Raises:
         PolydistillError: The file exists, the disk is full, the place cannot be written, or matplotlib is missing.
     """
-    write_beside(path, page(comparison).encode(), overwrite=overwrite, option="--html")
+    write_beside(path, page(comparison).encode(), option="--html")
 
 
 def page(comparison: Comparison) -> str:

@@ -105,11 +105,15 @@ class TokenCounts:
             merged[code] = merged[code] + counts if code in merged else counts
         return replace(self, languages=merged, template=self.template or other.template)
 
+    def to_bytes(self) -> bytes:
+        """JSON: sparse counts by language and id space."""
+        languages = {code: _pack(counts) for code, counts in self.languages.items()}
+        return orjson.dumps({"polydistill_counts": FORMAT, "tokenizer": self.tokenizer, "template": self.template,
+                             "languages": languages})  # fmt: skip
+
     def save(self, path: Path) -> None:
-        """Writes JSON: sparse counts by language and id space."""
-        path.write_bytes(orjson.dumps({"polydistill_counts": FORMAT, "tokenizer": self.tokenizer,
-                                       "template": self.template,
-                                       "languages": {c: _pack(n) for c, n in self.languages.items()}}))  # fmt: skip
+        """Writes them to a file."""
+        path.write_bytes(self.to_bytes())
 
     @classmethod
     def load(cls, path: Path) -> TokenCounts:
