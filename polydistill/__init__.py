@@ -6,15 +6,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from polydistill.api import count, diff, info, trim, trim_objects
+    from polydistill.api import compare, count, diff, evaluate, finetune, info, trim, trim_objects
     from polydistill.errors import PolydistillError, UsageError
 
 # Loaded when first asked for: `import polydistill` costs nothing.
 _HOME = {
-    "PolydistillError": "errors", "UsageError": "errors", "count": "api", "diff": "api", "info": "api", "trim": "api",
-    "trim_objects": "api",
+    "PolydistillError": "errors", "UsageError": "errors", "compare": "api", "count": "api", "diff": "api",
+    "evaluate": "api", "finetune": "api", "info": "api", "trim": "api", "trim_objects": "api",
 }  # fmt: skip
-__all__ = ["PolydistillError", "UsageError", "count", "diff", "info", "trim", "trim_objects"]
+__all__ = [
+    "PolydistillError", "UsageError", "compare", "count", "diff", "evaluate", "finetune", "info", "trim",
+    "trim_objects",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

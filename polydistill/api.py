@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from polydistill.catalog import resolve_languages
 from polydistill.inspection import DiffReport, InfoReport
 from polydistill.inspection import diff as _diff
 from polydistill.inspection import info as _info
+from polydistill.methods.evaluate import EvaluateConfig, Evaluation
+from polydistill.methods.evaluate import evaluate as _evaluate
+from polydistill.methods.finetune import FinetuneConfig, FinetuneResult
+from polydistill.methods.finetune import finetune as _finetune
 from polydistill.methods.trim import TrimConfig, TrimResult, trim_objects
 from polydistill.methods.trim import trim as _trim
 from polydistill.progress import SILENT, Progress
 from polydistill.refs import DEFAULT_MODEL
+from polydistill.reports.compare import compare as _compare
+from polydistill.reports.rows import Comparison
+from polydistill.settings import value_type
 from polydistill.vocab.counts import TokenCounts
 
-__all__ = ["count", "diff", "info", "trim", "trim_objects"]
+__all__ = ["compare", "count", "diff", "evaluate", "finetune", "info", "trim", "trim_objects"]
 
 
 def trim(
@@ -36,12 +43,86 @@ def trim(
     Raises:
         PolydistillError: The message says what is wrong and the way out; nothing was written.
     """
-    for name in ("corpus", "weight", "keep_token", "drop_added", "counts", "include_path"):
-        if isinstance(options.get(name), (str, Path)):
-            options[name] = (options[name],)
-        elif name in options:
-            options[name] = tuple(options[name])
-    return _trim(TrimConfig(model=str(model), lang=tuple(languages), **options), progress)
+    return _trim(TrimConfig(model=str(model), lang=tuple(languages), **_fields(TrimConfig, options)), progress)
+
+
+def finetune(
+    model: str = DEFAULT_MODEL, *, task: str, languages: Sequence[str], progress: Progress = SILENT, **options: Any
+) -> FinetuneResult:
+    """Tunes a model for a task and keeps the checkpoint with the best dev score.
+
+    Args:
+        model: A folder, `org/name` or `org/name@revision`.
+        task: Name of the task.
+        languages: Codes or names of the languages to train on and to choose by.
+        progress: Where to report; silent by default.
+        **options: Other fields of `polydistill.methods.finetune.FinetuneConfig`, e.g. `data_dir`, `epochs`, `output`.
+
+    Returns:
+        The result; `result.output` is the new folder.
+
+    Raises:
+        PolydistillError: The message says what is wrong and the way out; nothing was written.
+    """
+    given = _fields(FinetuneConfig, options)
+    return _finetune(FinetuneConfig(model=str(model), task=task, lang=tuple(languages), **given), progress)
+
+
+def evaluate(
+    models: Sequence[str | Path],
+    *,
+    task: str,
+    languages: Sequence[str],
+    teacher: str | Path | None = None,
+    progress: Progress = SILENT,
+    **options: Any,
+) -> Evaluation:
+    """Scores models on a task in some languages; what was predicted before is read from the cache.
+
+    Args:
+        models: Folders, `org/name` or `org/name@revision`.
+        task: Name of the task.
+        languages: Codes or names.
+        teacher: A model that the others descend from: scored too, and their loyalty to it is measured.
+        progress: Where to report; silent by default.
+        **options: Other fields of `polydistill.methods.evaluate.EvaluateConfig`, e.g. `data_dir`, `split`, `latency`.
+
+    Returns:
+        The scores, from 0 to 1, with 95% intervals.
+
+    Raises:
+        PolydistillError: The message says what is wrong and the way out.
+    """
+    given = _fields(EvaluateConfig, options)
+    config = EvaluateConfig(
+        model=tuple(map(str, models)), task=task, lang=tuple(languages),
+        teacher=None if teacher is None else str(teacher), **given,
+    )  # fmt: skip
+    return _evaluate(config, progress)
+
+
+def compare(runs: Sequence[str | Path], *, progress: Progress = SILENT) -> Comparison:
+    """Compares models with the first one; see `polydistill.reports.compare.compare`.
+
+    Args:
+        runs: Files that `evaluate` wrote, or model folders with scores.
+        progress: Where to report; silent by default.
+
+    Raises:
+        PolydistillError: A run cannot be read, or nothing can be compared.
+    """
+    return _compare([Path(run) for run in runs], progress)
+
+
+def _fields(config: type, options: dict[str, Any]) -> dict[str, Any]:
+    """Options as the fields of a configuration want them: one value where several can be given, text for a path."""
+    hints, found = get_type_hints(config), {}
+    for name, value in options.items():
+        kind, several = value_type(hints.get(name, Any))
+        values = [value] if isinstance(value, (str, Path)) or not several else value
+        values = [Path(v) if kind is Path and isinstance(v, str) else v for v in values]
+        found[name] = tuple(values) if several else values[0]
+    return found
 
 
 def count(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import types
 from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Any, Union, get_args, get_origin
 
 
 def setting(default: Any, help: str, section: str, *, metavar: str | None = None, flags: tuple[str, ...] = ()) -> Any:
@@ -25,3 +26,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [plain(v) for v in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def value_type(hint: Any) -> tuple[Any, bool]:
+    """(type of one value, whether there can be several)."""
+    if get_origin(hint) is tuple:
+        return get_args(hint)[0], True
+    if get_origin(hint) in (Union, types.UnionType):
+        return next(a for a in get_args(hint) if a is not type(None)), False
+    return hint, False

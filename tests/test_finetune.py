@@ -10,6 +10,7 @@ import pytest
 import tiny
 from safetensors.numpy import load_file
 
+import polydistill
 from polydistill.cli import main
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.methods.evaluate import EvaluateConfig, evaluate
@@ -197,3 +198,10 @@ def test_the_command_prints_one_object(
     assert json.loads(printed.out)["command"] == "finetune" and not printed.err
     main(["finetune", *args[:-1], "-o", str(tmp_path / "out"), "-q", "--overwrite"])
     assert "dev f1" in capsys.readouterr().out
+
+
+def test_the_same_from_python(base: Path, data: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    result = polydistill.finetune(str(base), task="nli", languages=["en"], data_dir=str(data), epochs=1, output=out)
+    found = polydistill.evaluate([result.output], task="nli", languages=["English"], data_dir=str(data))
+    assert found.scores[0].model == out and found.scores[0].n == 18

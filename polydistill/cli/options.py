@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 import click
 from click.shell_completion import CompletionItem
 
 from polydistill.errors import UsageError
+from polydistill.settings import value_type
 
 KINDS = {
     str: "text in quotes",
@@ -65,15 +65,6 @@ class SectionedOption(click.Option):
         self.section = section
 
 
-def _value_type(hint: Any) -> tuple[Any, bool]:
-    """(type of one value, whether there can be several)."""
-    if get_origin(hint) is tuple:
-        return get_args(hint)[0], True
-    if get_origin(hint) in (Union, types.UnionType):
-        return next(a for a in get_args(hint) if a is not type(None)), False
-    return hint, False
-
-
 def config_options(config: type, *, only: tuple[str, ...] = ()) -> Callable[[Function], Function]:
     """Adds an option for each field of a dataclass whose fields were made by `setting`."""
     hints = get_type_hints(config)
@@ -89,7 +80,7 @@ def config_options(config: type, *, only: tuple[str, ...] = ()) -> Callable[[Fun
 
 
 def _option(field: Any, hint: Any) -> Callable[[Function], Function]:
-    kind, multiple = _value_type(hint)
+    kind, multiple = value_type(hint)
     meta = field.metadata
     flags = meta["flags"] or ("--" + field.name.replace("_", "-"),)
     default = None if multiple else field.default
@@ -180,7 +171,7 @@ def _read_toml(file: Path, config: type) -> dict[str, Any]:
 
 
 def _converted(value: Any, hint: Any, where: str) -> Any:
-    kind, multiple = _value_type(hint)
+    kind, multiple = value_type(hint)
     values = value if isinstance(value, list) else [value]
     if not multiple and isinstance(value, list):
         raise UsageError(f"{where} takes one value, not a list.", "Leave the brackets out.")
