@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -106,6 +107,43 @@ def test_the_longest_come_first_and_each_once() -> None:
     assert [*by_length(features, 2)] == [[1, 4], [3, 0], [2]]
 
 
+def test_as_many_labels_as_tokens_are_not_cut(tmp_path: Path) -> None:
+    tiny.model_folder("gpt2", "base", tmp_path / "m")
+    model = new_head(tmp_path / "m", "classification", NLI, seed=1)
+    short = [PairExample("0", "a", "b", NLI[0]), PairExample("1", "aQ", "b", NLI[0])]
+    assert sorted(len(f["input_ids"]) for f in classification.features(model, short)) == [2, 3]  # three, as labels
+    assert [len(p["probabilities"]) for p in classification.predict(model, short, batch_size=2)] == [3, 3]
+
+
+def test_outputs_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
+    tiny.model_folder("bert", "base", tmp_path / "m", tokenizer="xlm-roberta")
+    model = new_head(tmp_path / "m", "classification", NLI, seed=1)
+    model.network.classifier.bias.data.fill_(float("nan"))
+    with pytest.raises(PolydistillError, match="not numbers"):
+        classification.predict(model, PAIRS, batch_size=16)
+
+
+@pytest.mark.parametrize("model_type", ["xlm-roberta", "mpnet", "gpt2"])
+def test_inputs_as_long_as_the_model_takes(model_type: str, tmp_path: Path) -> None:
+    tiny.model_folder(model_type, "base", tmp_path / "m")
+    long = TaggedExample("0", tuple(LONG), ("O",) * len(LONG))
+    tagger = new_head(tmp_path / "m", "tagging", TAGS, seed=1)
+    assert max(len(f["input_ids"]) for _, f in tagging.features(tagger, [long])) <= tagger.max_length
+    assert len(tagging.predict(tagger, [long], batch_size=2)[0]["tags"]) == len(LONG)
+    if model_type != "gpt2":
+        embedder = open_model(tmp_path / "m", "retrieval", (), max_length=512)
+        assert retrieval.vectors(embedder, [" ".join(LONG)], 1).shape[0] == 1
+
+
+def test_a_decoder_without_padding(tmp_path: Path) -> None:
+    tiny.model_folder("gpt2", "base", tmp_path / "m")
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    (tmp_path / "m" / "config.json").write_text(json.dumps({**config, "pad_token_id": None}))
+    model = new_head(tmp_path / "m", "classification", NLI, seed=1)
+    one, many = (classification.predict(model, PAIRS, batch_size=n) for n in (1, 16))
+    assert [p["label"] for p in one] == [p["label"] for p in many]
+
+
 # ---- tagging ----
 
 
@@ -125,6 +163,20 @@ def test_a_word_takes_the_tag_of_its_first_token(models: dict[str, TaskModel]) -
     words = encoded.word_ids(0)
     expected = [TAGS[logits[words.index(i)]] for i in range(len(example.tokens))]
     assert tagging.predict(model, [example], batch_size=1)[0]["tags"] == expected
+
+
+@pytest.mark.parametrize("recipe", ["roberta", "gpt2", "qwen2", "modernbert", "gemma", "xlm-roberta", "bert", "llama"])
+def test_words_are_tokenized_as_in_running_text(recipe: str, tmp_path: Path) -> None:
+    tiny.tokenizer_files(recipe, tmp_path)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    words = ("the", "house", "sees")
+    ((_, feature),) = tagging.features(TaskModel(None, tokenizer, TAGS, 64), [TaggedExample("0", words, ("O",) * 3)])
+    second, third = feature["first"][1:]
+    running = tokenizer(" ".join(words), return_offsets_mapping=True)
+    begins = [next(i for i, (_, end) in enumerate(running["offset_mapping"]) if end > at) for at in (4, 10)]
+    assert (
+        feature["input_ids"][second:] == running["input_ids"][begins[0] :] and third - second == begins[1] - begins[0]
+    )
 
 
 def test_a_word_without_tokens_is_outside(models: dict[str, TaskModel]) -> None:
@@ -177,6 +229,19 @@ def test_long_paragraphs_are_windowed_with_overlap(models: dict[str, TaskModel])
     missing = set(range(len(context))) - set().union(*covered)
     assert all(context[i].isspace() for i in missing)
     assert all(a & b for a, b in itertools.pairwise(covered))
+
+
+@pytest.mark.parametrize("max_length", [16, 40, 64, 100])
+def test_long_questions_leave_room_for_the_paragraph(max_length: int, tmp_path: Path) -> None:
+    tiny.tokenizer_files("xlm-roberta", tmp_path)
+    model = TaskModel(None, transformers.AutoTokenizer.from_pretrained(tmp_path), (), max_length)
+    context = CONTEXTS["en"]
+    for words in (1, 5, 10, 20, 40, 100):
+        example = QuestionExample("0", "the " * words, context, ((context[5:8], 5),), "en", "en")
+        parts = spans.features(model, [example])
+        covered = {i for p in parts for o in p["offsets"] if o for i in range(*o)}
+        assert all(context[i].isspace() for i in set(range(len(context))) - covered)
+        assert all(len(p["input_ids"]) <= max_length for p in parts)
 
 
 def test_best_span_by_hand() -> None:

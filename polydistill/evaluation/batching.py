@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from polydistill.errors import PolydistillError
+
 Feature = dict[str, Any]
 MODEL_KEYS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -32,6 +34,7 @@ def run(
     batch_size: int,
     outputs: Callable[[Any], Sequence[Any]],
     *,
+    positions: bool = True,
     bf16: bool = False,
     done: Callable[[int], object] = lambda n: None,
 ) -> list[tuple[np.ndarray, ...]]:
@@ -42,9 +45,13 @@ def run(
         tokenizer: What pads.
         features: Inputs with `input_ids` and `attention_mask`.
         batch_size: How many at once; the outputs do not depend on it but for rounding (below 1e-4 in float32).
-        outputs: Model output -> tensors (B, ...); those with an axis of positions are cut to the input's length.
+        outputs: Model output -> tensors (B, ...).
+        positions: Whether their second axis is that of positions, which is cut to the input's length.
         bf16: Whether matrices are multiplied in bfloat16.
         done: Called with the number of features just done.
+
+    Raises:
+        PolydistillError: An output is not a number.
     """
     import torch
 
@@ -54,11 +61,14 @@ def run(
     with torch.inference_mode(), _precision(device.type, bf16):
         for places in by_length(features, batch_size):
             batch = {k: v.to(device) for k, v in padded(tokenizer, [features[i] for i in places]).items()}
-            width = batch["input_ids"].shape[1]
             found = [t.float().cpu().numpy() for t in outputs(network(**batch))]
             for row, place in enumerate(places):
                 n = len(features[place]["input_ids"])
-                results[place] = tuple(t[row, :n] if t.ndim > 1 and t.shape[1] == width else t[row] for t in found)
+                results[place] = tuple(t[row, :n] if positions else t[row] for t in found)
+                if any(np.isnan(t).any() for t in results[place]):
+                    raise PolydistillError(
+                        "The model's outputs are not numbers.", "It is broken, or overflows in the precision it ran in."
+                    )
             done(len(places))
     return results
 

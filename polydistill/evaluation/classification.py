@@ -45,7 +45,7 @@ def predict(
     """The likeliest label of each pair and the probability of every label of the task."""
     rows = run(
         model.network, model.tokenizer, features(model, examples), batch_size, lambda o: [o.logits],
-        bf16=bf16, done=done,
+        positions=False, bf16=bf16, done=done,
     )  # fmt: skip
     found = []
     for (logits,) in rows:

@@ -21,6 +21,7 @@ AUTO_CLASSES = {
 VECTOR_KINDS = ("retrieval", "similarity")
 NAMELESS = re.compile(r"LABEL_\d+")
 LONGEST = 100_000  # some tokenizers say that they take 10^30 tokens
+POSITIONS_AFTER_PADDING = ("roberta", "camembert", "mpnet", "xmod")  # they count positions from the padding id on
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def open_model(
         )
     names = [model.config.id2label[i] for i in range(len(model.config.id2label))]
     found = () if kind == "span-extraction" else output_labels(names, kind, labels, not_scored, folder)
-    tokenizer = _tokenizer(folder)
+    tokenizer = _tokenizer(folder, model.config)
     return TaskModel(model.eval(), tokenizer, found, longest_input(tokenizer, model.config, max_length))
 
 
@@ -94,25 +95,39 @@ def _sentence_model(folder: Path, max_length: int | None, prompt: str | None) ->
             f"sentence-transformers cannot load {folder} ({type(error).__name__}: {said}).",
             "Choose an encoder, or a sentence-transformers folder.",
         ) from error
-    longest = min(n for n in (model.max_seq_length, max_length, LONGEST) if n)
+    longest = min(n for n in (model.max_seq_length, max_length, _room_of_encoder(model, folder)) if n)
     model.max_seq_length = longest
     if prompt is not None:
         model.prompts, model.default_prompt_name = {"given": prompt}, "given"
     return TaskModel(model.eval(), model.tokenizer, (), longest)
 
 
+def _room_of_encoder(model: Any, folder: Path) -> int:
+    """Most tokens that the encoder inside a model of sentence vectors takes."""
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(str(model_folder(folder)), local_files_only=True)
+    return longest_input(model.tokenizer, config)
+
+
 def new_head(folder: Path, kind: str, labels: Sequence[str], *, seed: int, max_length: int | None = None) -> TaskModel:
     """Loads a model to tune for a kind of task; what it lacks of the head is initialised from the seed.
 
     Raises:
-        PolydistillError: transformers cannot load it with such a head.
+        PolydistillError: transformers cannot load it with such a head, or it lacks more than the head.
     """
     import transformers
 
     transformers.set_seed(seed)
     named = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
-    model, _ = _load(folder, kind, **(named if labels else {}))
-    tokenizer = _tokenizer(folder)
+    model, missing = _load(folder, kind, **(named if labels else {}))
+    inside = f"{model.base_model_prefix}."  # a pooler is left out of many folders, and no more than a part of the head
+    if lost := [name for name in missing if name.startswith(inside) and "pooler" not in name]:
+        raise PolydistillError(
+            f"{folder} does not have all weights of its model (it lacks {lost[0]}, or has it in another shape).",
+            "Fetch or save the model again: what it lacks would begin as noise.",
+        )
+    tokenizer = _tokenizer(folder, model.config)
     return TaskModel(model, tokenizer, tuple(labels), longest_input(tokenizer, model.config, max_length))
 
 
@@ -154,14 +169,14 @@ def longest_input(tokenizer: Any, config: Any, wanted: int | None = None) -> int
     limits = [tokenizer.model_max_length, LONGEST]
     positions = getattr(config, "max_position_embeddings", None)
     if positions and positions > 0 and "deberta" not in config.model_type:
-        # The RoBERTa family counts positions from the padding id on.
-        first = 1 + config.pad_token_id if "roberta" in config.model_type or config.model_type == "xmod" else 0
-        limits.append(positions - first)
+        after_padding = any(name in config.model_type for name in POSITIONS_AFTER_PADDING)
+        limits.append(positions - (1 + config.pad_token_id if after_padding else 0))
     limit = int(min(limits))
     return min(limit, wanted) if wanted else limit
 
 
-def _tokenizer(folder: Path) -> Any:
+def _tokenizer(folder: Path, config: Any) -> Any:
+    """The folder's tokenizer; where it has no padding, the end of text pads, and the configuration says so too."""
     tokenizer = load_tokenizer(folder)
     if not tokenizer.is_fast:
         raise PolydistillError(
@@ -171,11 +186,14 @@ def _tokenizer(folder: Path) -> Any:
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    for part in (config, config.get_text_config()):  # without it a decoder does not find the last token of a text
+        if part.pad_token_id is None:
+            part.pad_token_id = tokenizer.pad_token_id
     return tokenizer
 
 
 def _load(folder: Path, kind: str, **options: Any) -> tuple[Any, list[str]]:
-    """The model, and the names of weights that the folder lacks."""
+    """The model, and the names of weights that the folder lacks or has in another shape."""
     import torch
     import transformers
 
@@ -192,7 +210,7 @@ def _load(folder: Path, kind: str, **options: Any) -> tuple[Any, list[str]]:
             f"transformers cannot load {folder} for {kind} ({type(error).__name__}: {said}).",
             "Choose a model of an architecture that has such a head.",
         ) from error
-    return model, sorted(info["missing_keys"])
+    return model, sorted([*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])])
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from polydistill.metrics.items import Measured
 MAX_LENGTH = 384
 OVERLAP = 128  # tokens that a window has in common with the next one
 BEST, LONGEST_ANSWER = 20, 30  # starts and ends that are tried; tokens
-LONGEST_QUESTION = 64  # tokens
+LONGEST_QUESTION = 64  # tokens, and no more than half an input
 
 
 def features(model: TaskModel, examples: Sequence[QuestionExample]) -> list[Feature]:
@@ -30,8 +30,10 @@ def features(model: TaskModel, examples: Sequence[QuestionExample]) -> list[Feat
     if not examples:
         return []
     tokenizer = model.tokenizer
-    questions = [_cut(tokenizer, e.question.lstrip()) for e in examples]
-    overlap = min(OVERLAP, model.max_length // 3)
+    longest = min(LONGEST_QUESTION, model.max_length // 2)
+    questions = [_cut(tokenizer, e.question.lstrip(), longest) for e in examples]
+    room = model.max_length - longest - tokenizer.num_special_tokens_to_add(pair=True)
+    overlap = min(OVERLAP, room // 2)  # even beside the longest question a window goes further than the overlap
     try:
         encoded = tokenizer(
             questions, [e.context for e in examples], truncation="only_second", max_length=model.max_length,
@@ -52,11 +54,11 @@ def features(model: TaskModel, examples: Sequence[QuestionExample]) -> list[Feat
     return found
 
 
-def _cut(tokenizer: Any, question: str) -> str:
-    """The question, or as much of it as is read."""
+def _cut(tokenizer: Any, question: str, longest: int) -> str:
+    """The question, or as much of it as is read: so many tokens."""
     offsets = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     ends = offsets["offset_mapping"]
-    return question if len(ends) <= LONGEST_QUESTION else question[: ends[LONGEST_QUESTION - 1][1]]
+    return question if len(ends) <= longest else question[: ends[longest - 1][1]]
 
 
 def training_features(model: TaskModel, examples: Sequence[QuestionExample]) -> list[Feature]:

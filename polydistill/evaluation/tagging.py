@@ -65,13 +65,15 @@ def features(model: TaskModel, examples: Sequence[TaggedExample]) -> list[tuple[
     if not examples:
         return []
     split = {"is_split_into_words": True, "verbose": False}
-    whole = model.tokenizer([list(e.tokens) for e in examples], add_special_tokens=False, **split)
+    before = " " if _glues_words(model.tokenizer) else ""
+    sentences = [[before + word for word in e.tokens] for e in examples]
+    whole = model.tokenizer(sentences, add_special_tokens=False, **split)
     room = model.max_length - model.tokenizer.num_special_tokens_to_add()
     parts: list[Window] = []
     for i, example in enumerate(examples):
         words = [w for w in whole.word_ids(i) if w is not None]
         parts += windows(i, np.bincount(words, minlength=len(example.tokens)).tolist(), room)
-    texts = [list(examples[w.sentence].tokens[w.start : w.stop]) for w in parts]
+    texts = [sentences[w.sentence][w.start : w.stop] for w in parts]
     encoded = model.tokenizer(texts, truncation=True, max_length=model.max_length, **split)
     found = []
     for i, window in enumerate(parts):
@@ -81,6 +83,12 @@ def features(model: TaskModel, examples: Sequence[TaggedExample]) -> list[tuple[
                 first[word] = position
         found.append((window, {**{key: encoded[key][i] for key in encoded}, "first": first}))
     return found
+
+
+def _glues_words(tokenizer: Any) -> bool:
+    """Whether it takes words that are given one by one as parts of one long word, as byte-level BPE does."""
+    given = tokenizer(["a", "a"], is_split_into_words=True, add_special_tokens=False, verbose=False)
+    return bool(given["input_ids"] != tokenizer("a a", add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def training_features(model: TaskModel, examples: Sequence[TaggedExample]) -> list[Feature]:
