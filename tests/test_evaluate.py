@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from polydistill.cli import main
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.evaluation import cache, classification
+from polydistill.evaluation import cache, classification, retrieval
 from polydistill.evaluation.heads import new_head
 from polydistill.methods.evaluate import EvaluateConfig, Evaluation, averages, evaluate
 from polydistill.record import RunRecord, Score
@@ -148,6 +148,32 @@ def test_a_run_that_was_killed_goes_on_at_its_language(made: Path, here: Path, m
     assert len(calls) == 4 and [s.language for s in result.scores] == ["en", "sw", "ro"]
 
 
+def test_layers_behind_an_encoder_are_part_of_the_key(made: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Dense, Pooling, Transformer
+
+    tiny.model_folder("bert", "base", here / "m", tokenizer="xlm-roberta")
+    SentenceTransformer(modules=[Transformer(str(here / "m")), Pooling(32), Dense(32, 8)]).save(str(here / "st"))
+    shutil.copyfile(here / "a" / "polydistill.json", here / "st" / "polydistill.json")
+    (here / "parallel").mkdir()
+    lines = [f"{a}\t{b}\n" for a, b in zip(*(tiny.sentences(code, count=9) for code in ("en", "sw")), strict=True)]
+    (here / "parallel" / "en-sw.tsv").write_text("".join(lines))
+    calls, original = [], retrieval.predict
+
+    def predict(*args: Any, **options: Any) -> Any:
+        calls.append(1)
+        return original(*args, **options)
+
+    monkeypatch.setattr(retrieval, "predict", predict)
+    for expected in (1, 1):  # the scores that the first adds to the record change nothing
+        run(here, "st", task="bitext", lang=("sw",))
+        assert len(calls) == expected
+    (dense,) = (here / "st").glob("*Dense*/model.safetensors")
+    save_file({name: w * 0 for name, w in load_file(dense).items()}, dense)
+    run(here, "st", task="bitext", lang=("sw",))
+    assert len(calls) == 2
+
+
 def test_a_damaged_or_unwritable_cache(made: Path, here: Path, predicted: list[int]) -> None:
     score = run(made, lang=("en",)).scores[0]
     assert score.predictions
@@ -182,6 +208,44 @@ def test_scores_are_added_to_the_record_once(made: Path, here: Path) -> None:
     record = RunRecord.load(here / "a")
     assert record is not None and [s.language for s in record.scores] == ["sw", "en"]
     assert record.command == "finetune" and not list((here / "a").glob(".*"))
+
+
+def test_a_look_at_a_few_examples_does_not_replace_the_score_of_all(made: Path, here: Path) -> None:
+    run(made, lang=("en",))
+    run(made, lang=("en",), limit=3)
+    record = RunRecord.load(here / "a")
+    assert record is not None and [s.n for s in record.scores] == [24]
+
+
+def test_scores_that_another_evaluation_added_meanwhile_stay(
+    made: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = classification.predict
+
+    calls: list[int] = []
+
+    def predict(*args: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            run(made, lang=("ro",))
+        return original(*args, **options)
+
+    monkeypatch.setattr(classification, "predict", predict)
+    run(made, lang=("en", "sw"))
+    record = RunRecord.load(here / "a")
+    assert record is not None and {s.language for s in record.scores} == {"en", "sw", "ro"}
+
+
+def test_a_record_that_cannot_be_written_costs_no_scores(
+    made: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def save(*_: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(RunRecord, "save", save)
+    main(["evaluate", "--model", "a", "--task", "nli", "--lang", "en", "--data-dir", str(made), "--json", "-q"])
+    printed = capsys.readouterr()
+    assert len(json.loads(printed.out)["scores"]) == 1 and "Read-only file system" in printed.err
 
 
 def test_a_folder_without_a_record_is_left_as_it_is(made: Path, here: Path) -> None:

@@ -25,6 +25,7 @@ from polydistill.metrics.paired import interval
 from polydistill.modelfolder import model_folder, tokenizer_files
 from polydistill.outputs import check_file, write_beside
 from polydistill.progress import SILENT, Progress
+from polydistill.record import NAME as RECORD
 from polydistill.record import RunRecord, Score
 from polydistill.refs import ModelRef, ResolvedModel, resolve
 from polydistill.settings import plain, setting
@@ -54,7 +55,10 @@ class EvaluateConfig:
         metavar="DIR",
     )  # fmt: skip
     data: Path | None = setting(None, "A file of your own in the format of the task's kind.", "Data", metavar="FILE")
-    limit: int | None = setting(None, "Score only the first examples of each language.", "Data", metavar="N")
+    limit: int | None = setting(
+        None, "Score only the first examples of each language; such scores do not go into records.", "Data",
+        metavar="N",
+    )  # fmt: skip
     g_xlt: bool = setting(
         False, "Ask each language's questions about every language's paragraphs (questions and answers).", "Data",
         flags=("--g-xlt",),
@@ -149,7 +153,11 @@ class _Subject:
         """Hashes of all files that decide the predictions."""
         files = [self.folder / "config.json", *tokenizer_files(self.folder)]
         if self.wanted.kind in ("retrieval", "similarity"):
-            files += sorted(self.resolved.folder.glob("**/*.json"))
+            # What a sentence-transformers folder has beside the encoder: pooling, prompts, layers with weights.
+            beside = (f for end in ("json", "safetensors") for f in self.resolved.folder.glob(f"**/*.{end}"))
+            files += sorted(
+                f for f in beside if f.name != RECORD and not (f.parent == self.folder and f.suffix != ".json")
+            )
         rest = hashlib.sha256(b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files)).hexdigest()
         return {"weights": self.weights_hash, "other_files": rest}
 
@@ -208,7 +216,7 @@ def evaluate(config: EvaluateConfig, progress: Progress = SILENT) -> Evaluation:
             key, found = _predictions(subject, cell, kind, progress)
             predictions[subject.name, i] = found
             own += _scores(subject, cell, kind.measure(cell.split.examples, found, cell.language.code), key)
-        _add_to_record(subject, own)
+        _add_to_record(subject, own, progress)
         scores += own
     result = Evaluation(
         tuple(scores),
@@ -339,13 +347,19 @@ def _selection(record: RunRecord | None) -> tuple[str, ...]:
     return ()
 
 
-def _add_to_record(subject: _Subject, scores: Sequence[Score]) -> None:
-    """Writes scores into the record of a model's folder, in place of older ones of the same thing."""
-    if subject.record is None or subject.resolved.ref.path is None:
+def _add_to_record(subject: _Subject, scores: Sequence[Score], progress: Progress) -> None:
+    """Writes scores of whole splits into the record of a model's folder, in place of older ones of the same thing."""
+    if subject.resolved.ref.path is None or subject.config.limit is not None:
         return
-    new = {_identity(score): score for score in scores}
-    old = [score for score in subject.record.scores if _identity(score) not in new]
-    replace(subject.record, scores=[*old, *scores]).save(subject.resolved.folder)
+    record = RunRecord.load(subject.resolved.folder)  # again: another evaluation may have added scores since
+    if record is None:
+        return
+    new = {_identity(score) for score in scores}
+    old = [score for score in record.scores if _identity(score) not in new]
+    try:
+        replace(record, scores=[*old, *scores]).save(subject.resolved.folder)
+    except OSError as error:
+        progress.warn(f"The scores could not be added to {subject.resolved.folder / RECORD} ({error.strerror}).")
 
 
 def _identity(score: Score) -> tuple[Any, ...]:
