@@ -189,6 +189,7 @@ def _arguments(schedule: Schedule, examples: int, work: Path) -> transformers.Tr
         per_device_train_batch_size=schedule.batch_size, weight_decay=schedule.weight_decay,
         warmup_steps=round(schedule.warmup * steps_an_epoch * schedule.epochs), lr_scheduler_type="linear",
         eval_strategy="steps", eval_steps=between, save_strategy="steps", save_steps=between, save_total_limit=2,
+        restore_callback_states_from_checkpoint=True,  # how many checks were in vain
         load_best_model_at_end=True, metric_for_best_model="score", greater_is_better=True,
         logging_strategy="steps", logging_steps=max(1, between // 10), report_to=[], disable_tqdm=True,
         seed=schedule.seed, data_seed=schedule.seed, bf16=schedule.bf16, remove_unused_columns=False,
@@ -244,6 +245,8 @@ def work_folder(
 ) -> Iterator[Path]:
     """The folder of checkpoints of an output; it goes when the block ends well, and stays for `--resume` otherwise.
 
+    With both `resume` and `overwrite`, what is replaced is the output alone: training goes on.
+
     Raises:
         PolydistillError: An unfinished run is there and neither `resume` nor `overwrite` was asked for, or it was
             made with another configuration.
@@ -251,7 +254,7 @@ def work_folder(
     work = output.with_name(f".{output.name}.training")
     settings = work / "config.json"
     written = orjson.dumps(config, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
-    if newest_checkpoint(work) and not overwrite:
+    if newest_checkpoint(work) and (resume or not overwrite):
         if not resume:
             raise PolydistillError(
                 f"An unfinished training of {output} is there.", "Go on with --resume, or begin anew with --overwrite."
@@ -259,7 +262,7 @@ def work_folder(
         if not settings.is_file() or settings.read_bytes() != written:
             raise PolydistillError(
                 f"The unfinished training of {output} had other options or data.",
-                f"Give the options that stand in {settings}, or begin anew with --overwrite.",
+                f"Give the options that stand in {settings}, or begin anew with --overwrite instead of --resume.",
             )
     else:
         shutil.rmtree(work, ignore_errors=True)

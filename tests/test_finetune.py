@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import polydistill
 from polydistill.cli import main
@@ -122,6 +124,64 @@ def test_a_run_that_was_killed_goes_on_with_the_same_losses(base: Path, data: Pa
     assert all((a[name] == b[name]).all() for name in a)
 
 
+def test_checks_in_vain_are_counted_across_a_kill(base: Path, data: Path, tmp_path: Path) -> None:
+    options = {"lr": 1e-9, "epochs": 6, "patience": 3}  # nothing is learnt, so that the fourth check is the last
+    whole = finetune(config(base, data, tmp_path / "whole", **options))
+    with pytest.raises(_Killed):
+        finetune(config(base, data, tmp_path / "stopped", **options), _KillAfter(3))
+    resumed = finetune(config(base, data, tmp_path / "stopped", resume=True, **options))
+    assert len(whole.curves["dev"]) == 4 and resumed.curves == whole.curves and resumed.steps == whole.steps
+
+
+def test_a_run_that_was_killed_after_its_last_step_only_writes_its_output(
+    base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = finetune(config(base, data, tmp_path / "whole"))
+
+    def fails(*args: Any) -> None:
+        raise _Killed
+
+    with monkeypatch.context() as patch, pytest.raises(_Killed):
+        patch.setattr("polydistill.methods.finetune.write_card", fails)
+        finetune(config(base, data, tmp_path / "stopped"))
+    assert not (tmp_path / "stopped").exists()
+    resumed = finetune(config(base, data, tmp_path / "stopped", resume=True))
+    assert resumed.curves == whole.curves and resumed.selection == whole.selection
+    a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
+    assert all((a[name] == b[name]).all() for name in a)
+
+
+def test_a_run_that_replaces_an_output_goes_on_too_and_keeps_the_old_one_until_the_end(
+    base: Path, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("x")
+    with pytest.raises(_Killed):
+        finetune(config(base, data, tmp_path / "out", overwrite=True), _KillAfter(3))
+    assert (tmp_path / "out" / "mine").read_text() == "x"
+    progress = _KillAfter(99)
+    result = finetune(config(base, data, tmp_path / "out", overwrite=True, resume=True), progress)
+    assert 99 - progress.left == len(result.curves["dev"]) - 3 and not (tmp_path / "out" / "mine").exists()
+    with pytest.raises(_Killed):
+        finetune(config(base, data, tmp_path / "out", overwrite=True), _KillAfter(3))
+    progress = _KillAfter(99)
+    finetune(config(base, data, tmp_path / "out", overwrite=True), progress)
+    assert 99 - progress.left == len(result.curves["dev"])  # without --resume it begins anew
+
+
+def test_a_folder_that_lacks_more_than_a_head_is_refused(base: Path, data: Path, tmp_path: Path) -> None:
+    for name, change in (("renamed", "x."), ("rows", "")):
+        folder = shutil.copytree(base, tmp_path / name)
+        weights = load_file(folder / "model.safetensors")
+        if not change:
+            weights["embeddings.word_embeddings.weight"] = weights["embeddings.word_embeddings.weight"][:-1].copy()
+        renamed = {change + key: value for key, value in weights.items()}
+        save_file(renamed, folder / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(PolydistillError, match="does not have all weights"):
+            finetune(config(folder, data, tmp_path / "out"))
+    assert not list(tmp_path.glob("*out*"))
+
+
 def test_the_best_checkpoint_is_kept(base: Path, data: Path, tmp_path: Path) -> None:
     result = finetune(config(base, data, tmp_path / "out", lr=0.05, epochs=4))
     scores = dict(result.curves["dev"])
@@ -175,7 +235,11 @@ def test_labels_that_the_task_does_not_know_are_refused_before_the_model_is_load
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("option", [{"epochs": 0}, {"lr": -1}, {"batch_size": 0}, {"max_length": 3}, {"warmup": 2}])
+@pytest.mark.parametrize(
+    "option",
+    [{"epochs": 0}, {"lr": -1}, {"lr": math.nan}, {"epochs": math.inf}, {"batch_size": 0}, {"max_length": 3},
+     {"warmup": 2}],
+)  # fmt: skip
 def test_numbers_that_make_no_sense(option: dict[str, Any], base: Path, data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="makes no sense"):
         finetune(config(base, data, tmp_path / "out", **option))

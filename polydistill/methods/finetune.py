@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -203,7 +204,7 @@ def _schedule(config: FinetuneConfig, wanted: Task) -> tuple[Schedule, int]:
         "limit": (config.limit or 1 if config.limit != 0 else 0, 1),
     }  # fmt: skip
     for name, (value, least) in limits.items():
-        if value < least or (name == "warmup" and value > 1):
+        if not least <= value < math.inf or (name == "warmup" and value > 1):
             raise UsageError(f"--{name} {value:g} makes no sense.", "See --help for what it takes.")
     return schedule, longest
 
