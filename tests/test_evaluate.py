@@ -346,6 +346,16 @@ def test_the_command_writes_one_object_and_a_file(made: Path, here: Path, capsys
     assert "accuracy" in capsys.readouterr().out
 
 
+def test_a_model_of_an_unknown_architecture_is_refused_before_anything_is_predicted(
+    made: Path, here: Path, predicted: list[int]
+) -> None:
+    config = json.loads((here / "b" / "config.json").read_text())
+    (here / "b" / "config.json").write_text(json.dumps({**config, "model_type": "camembert"}))
+    with pytest.raises(PolydistillError, match="architecture 'camembert' is unknown"):
+        run(made, "a", "b")
+    assert not predicted
+
+
 def test_data_comes_from_the_environment_too(made: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYDISTILL_DATA", str(made))
     assert run(made, data_dir=None).scores == run(made).scores

@@ -208,6 +208,8 @@ def evaluate(config: EvaluateConfig, progress: Progress = SILENT) -> Evaluation:
         _Subject(name, resolve(ModelRef.parse(name), progress=progress.note), wanted, config)
         for name in dict.fromkeys([*([config.teacher] if config.teacher else []), *config.model])
     ]
+    for subject in subjects:
+        _ = subject.source  # what is wrong with a folder is said before anything is predicted
     scores: list[Score] = []
     predictions: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for subject in subjects:
