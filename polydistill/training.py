@@ -227,8 +227,10 @@ class _Reporter(transformers.TrainerCallback):
         self._done(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """One step."""
+        """One step; after the last one there is always a dev score and a checkpoint."""
         self._done(1)
+        if state.global_step >= state.max_steps:
+            control.should_evaluate = control.should_save = True
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
         """A dev score."""

@@ -91,4 +91,4 @@ def _latency(latency: dict[str, Any]) -> str:
             found["model"], f"{found['latency_ms']:.1f}", f"{found['throughput']:.1f}", *ratios,
             f"{found['peak_memory_bytes'] / 1e6:.0f}",
         ])  # fmt: skip
-    return columns(rows, right=range(1, 6))
+    return f"On {latency['inputs']} inputs ({latency['language']}):\n" + columns(rows, right=range(1, 6))

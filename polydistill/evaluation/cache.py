@@ -18,7 +18,7 @@ import orjson
 from polydistill.errors import PolydistillError
 from polydistill.metrics.items import Measured
 
-FORMAT = 1
+FORMAT = 1  # to be raised whenever a predict loop says something else of the same input
 
 
 def key_of(facts: Mapping[str, Any]) -> str:

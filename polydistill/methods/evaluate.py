@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -17,6 +16,7 @@ from polydistill.checkpoint import Checkpoint
 from polydistill.errors import UsageError
 from polydistill.evaluation import cache
 from polydistill.evaluation.kinds import Kind, kind_of
+from polydistill.evaluation.summaries import averages, loyalty_rows, retention_rows
 from polydistill.inspection import lineage_line
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.sources import load_split
@@ -226,7 +226,7 @@ def evaluate(config: EvaluateConfig, progress: Progress = SILENT) -> Evaluation:
         tuple(subject.facts() for subject in subjects),
         tuple(_data_facts(cell) for cell in cells),
         latency=_latency(subjects, cells, progress) if config.latency else None,
-        loyalty=_loyalty(config, subjects, cells, predictions, scores) if config.teacher else None,
+        loyalty=_loyalty(config, wanted, cells, predictions, scores) if config.teacher else None,
     )
     if config.output:
         content = orjson.dumps(result.to_json(), option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n"
@@ -365,30 +365,10 @@ def _add_to_record(subject: _Subject, scores: Sequence[Score], progress: Progres
 
 
 def _identity(score: Score) -> tuple[Any, ...]:
-    return score.task, score.language, score.question_language, score.split, score.metric, score.normalisation
-
-
-def averages(scores: Sequence[Score]) -> list[dict[str, Any]]:
-    """Means over languages, each language counting the same; XLT and G-XLT where questions were crossed."""
-    from polydistill.metrics.answers import g_xlt
-
-    groups: dict[tuple[Any, ...], list[Score]] = defaultdict(list)
-    for score in scores:
-        groups[score.model, score.task, score.split, score.metric, score.normalisation].append(score)
-    found: list[dict[str, Any]] = []
-    for (model, name, split, metric, normalisation), group in groups.items():
-        facts = {"model": model, "task": name, "split": split, "metric": metric, "normalisation": normalisation}
-        straight = [score for score in group if score.question_language is None]
-        codes = [score.language for score in straight]
-        if len(straight) > 1:
-            mean = sum(score.value for score in straight) / len(straight)
-            found.append({**facts, "average": "macro", "value": mean, "languages": codes})
-        if len(group) > len(straight):
-            cells = {(s.question_language or s.language, s.language): s.value for s in group}
-            same, crossed = g_xlt([[cells[asked, about] for about in codes] for asked in codes])
-            found.append({**facts, "average": "xlt", "value": same, "languages": codes})
-            found.append({**facts, "average": "g-xlt", "value": crossed, "languages": codes})
-    return found
+    return (
+        score.task, score.language, score.question_language, score.split, score.data_hash, score.metric,
+        score.normalisation,
+    )  # fmt: skip
 
 
 def _data_facts(cell: _Cell) -> dict[str, Any]:
@@ -408,7 +388,7 @@ def _data_facts(cell: _Cell) -> dict[str, Any]:
 def _latency(subjects: Sequence[_Subject], cells: Sequence[_Cell], progress: Progress) -> dict[str, Any]:
     from polydistill.evaluation.cost import measure_cost
 
-    return measure_cost(
+    measured = measure_cost(
         {subject.name: subject.resolved.folder for subject in subjects},
         subjects[0].wanted,
         cells[0].split.examples,
@@ -417,33 +397,23 @@ def _latency(subjects: Sequence[_Subject], cells: Sequence[_Cell], progress: Pro
         seed=subjects[0].config.seed,
         progress=progress,
     )
+    return {"language": cells[0].language.code, **measured}
 
 
 def _loyalty(
     config: EvaluateConfig,
-    subjects: Sequence[_Subject],
+    wanted: Task,
     cells: Sequence[_Cell],
     predictions: Mapping[tuple[str, int], list[dict[str, Any]]],
     scores: Sequence[Score],
 ) -> dict[str, Any]:
-    """Loyalty to the teacher, and the share of its score that is retained."""
+    """Every student beside the teacher."""
     assert config.teacher
-    kind, rows = kind_of(subjects[0].wanted), []
-    by_cell = {(s.model, s.language, s.question_language, s.metric, s.normalisation): s for s in scores}
-    for subject in subjects:
-        if subject.name == config.teacher:
-            continue
+    rows = []
+    for student in dict.fromkeys(name for name, _ in predictions if name != config.teacher):
         for i, cell in enumerate(cells):
             asked = cell.question_language.code if cell.question_language else None
-            where = {"model": subject.name, "language": cell.language.code, "question_language": asked}
-            for m in kind.loyalty(predictions[config.teacher, i], predictions[subject.name, i], cell.language.code):
-                span = interval(m, seed=config.seed)
-                rows.append({**where, "metric": m.metric, "normalisation": m.normalisation, "value": m.value,
-                             "interval": list(span), "n": len(m.items)})  # fmt: skip
-            for own in scores:
-                if (own.model, own.language, own.question_language) == tuple(where.values()):
-                    other = by_cell[config.teacher, own.language, asked, own.metric, own.normalisation]
-                    kept = own.value / other.value if other.value else None
-                    rows.append({**where, "metric": "retention", "of": own.metric, "normalisation": own.normalisation,
-                                 "value": kept, "interval": None, "n": own.n})  # fmt: skip
-    return {"teacher": config.teacher, "scores": rows}
+            reference, own = predictions[config.teacher, i], predictions[student, i]
+            measured = kind_of(wanted).loyalty(reference, own, cell.language.code)
+            rows += loyalty_rows(student, cell.language.code, asked, measured, config.seed)
+    return {"teacher": config.teacher, "scores": rows + retention_rows(config.teacher, scores)}
