@@ -139,6 +139,36 @@ def batches(args: argparse.Namespace, names: list[str]) -> str:
     return measure.table(head, rows)
 
 
+def trimmed(args: argparse.Namespace) -> str:
+    """The NER teacher beside itself with its vocabulary cut down to English and Swahili."""
+    teacher, student = args.models / "ner", args.models / "ner-en-sw"
+    if not student.is_dir():
+        text = [part for code in ("en", "sw") for part in ("--corpus", f"{code}={args.data / 'text' / code}.txt")]
+        polydistill("trim", "--model", teacher, "--lang", "en", "--lang", "sw", *text, "-o", student)
+    rows = []
+    for split, language in (("test_wikineural", "en"), ("test", "sw")):
+        run = polydistill("evaluate", "--model", student, "--teacher", teacher, "--task", "ner", "--lang", language,
+                          "--split", split, "--data-dir", args.data, "--latency")  # fmt: skip
+        loyal = {row["metric"]: row for row in run["loyalty"]["scores"]}
+        for name, cost in zip(("teacher", "trimmed"), run["latency"]["models"], strict=True):
+            own = [s for s in run["scores"] if s["model"] == cost["model"]]
+            ratios = [
+                f"{ratio['value']:.2f} [{ratio['interval'][0]:.2f}, {ratio['interval'][1]:.2f}]" if ratio else ""
+                for ratio in (cost["latency_ratio"], cost["throughput_ratio"])
+            ]
+            model = next(m for m in run["models"] if m["model"] == cost["model"])
+            rows.append([
+                f"{language} {split}", name, *(f"{100 * s['value']:.1f} [{_span(s['interval'])}]" for s in own),
+                f"{100 * loyal['label_loyalty']['value']:.2f}" if name == "trimmed" else "",
+                f"{model['parameters']['embedding'] / 1e6:.1f} + {model['parameters']['rest'] / 1e6:.1f}",
+                f"{model['bytes'] / 1e6:.0f}", f"{cost['latency_ms']:.1f}", ratios[0], f"{cost['throughput']:.1f}",
+                ratios[1], f"{cost['peak_memory_bytes'] / 1e6:.0f}",
+            ])  # fmt: skip
+    head = ["data", "model", "f1 (conlleval)", "f1 (strict-iob2)", "label loyalty", "M parameters, embeddings + rest",
+            "MB on disk", "ms, batch 1", "ratio", "inputs/s, batch 32", "ratio", "peak MB"]  # fmt: skip
+    return measure.table(head, rows)
+
+
 def _same(a: dict[str, Any], b: dict[str, Any]) -> bool:
     return all(a.get(key) == b.get(key) for key in ("label", "tags", "text", "start"))
 
@@ -175,6 +205,9 @@ def main() -> None:
     if not args.skip_batches:
         body = f"## Batches and bfloat16\n\n{batches(args, [name for name in names if name in ('ner', 'nli', 'qa')])}"
         measure.write_section(args.output, "batches", command, body, used)
+    if "ner" in names:
+        body = f"## The NER teacher and its trimmed self\n\n{trimmed(args)}"
+        measure.write_section(args.output, "trimmed", command, body, used)
 
 
 if __name__ == "__main__":

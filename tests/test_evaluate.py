@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -306,6 +308,14 @@ def test_latency_has_ratios_with_intervals(made: Path, here: Path, capsys: pytes
     assert first["latency_ratio"] is None and first["peak_memory_bytes"] > 50e6
     for ratio in (second["latency_ratio"], second["throughput_ratio"]):
         assert 0.2 < ratio["value"] < 5 and ratio["interval"][0] <= ratio["value"] <= ratio["interval"][1]
+
+
+def test_memory_is_that_of_a_process_of_its_own(made: Path) -> None:
+    """A process that was started by a large one does not count as large."""
+    ours = np.ones(600 << 17)  # 600 MiB
+    code = "from polydistill.record import peak_memory_bytes; print(peak_memory_bytes())"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert 5e6 < int(said) < 200e6 < ours.nbytes
 
 
 # ---- what a person gets wrong ----
