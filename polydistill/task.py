@@ -136,6 +136,11 @@ class Task:
         """The types of a tagging task's labels, in their order: PER, ORG, ..."""
         return tuple(dict.fromkeys(label[2:] for label in self.labels if label[1:2] == "-"))
 
+    @property
+    def scored_labels(self) -> tuple[str, ...]:
+        """The labels that a model of the task predicts: all but those that are not scored."""
+        return tuple(label for label in self.labels if label.partition("-")[2] not in self.not_scored)
+
     def source(self, split: str) -> HubSource | None:
         """Where a split comes from on the Hub."""
         return self.split_sources.get(split, self.hub)

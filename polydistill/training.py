@@ -19,12 +19,12 @@ import transformers
 from torch.utils.data import DataLoader, Sampler
 
 from polydistill.errors import PolydistillError
-from polydistill.evaluation.batching import Feature
-from polydistill.evaluation.heads import quiet_transformers
+from polydistill.evaluation.batching import Feature, padded
+from polydistill.evaluation.tagging import NOT_TRAINED
+from polydistill.loading import quiet_transformers
 from polydistill.progress import Progress
 
 POOL = 50  # batches among which lengths are sorted
-NO_LABEL = -100
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,7 @@ class DevTrainer(transformers.Trainer):
 
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
         """The dev score."""
-        state = torch.random.get_rng_state()
         metrics = {"eval_score": self._dev_score(self.model)}
-        torch.random.set_rng_state(state)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -165,16 +163,12 @@ def collator(tokenizer: Any) -> Callable[[list[Feature]], dict[str, torch.Tensor
 
     def collate(features: list[Feature]) -> dict[str, torch.Tensor]:
         extra = [k for k in ("labels", "start_positions", "end_positions") if k in features[0]]
-        batch = dict(
-            tokenizer.pad(
-                [{k: v for k, v in f.items() if k not in extra} for f in features], return_tensors="pt", verbose=False
-            )
-        )
+        batch = padded(tokenizer, features)
         width = batch["input_ids"].shape[1]
         for key in extra:
             values = [f[key] for f in features]
             if isinstance(values[0], list):
-                values = [v + [NO_LABEL] * (width - len(v)) for v in values]
+                values = [v + [NOT_TRAINED] * (width - len(v)) for v in values]
             batch[key] = torch.tensor(values)
         return batch
 

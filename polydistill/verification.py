@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from polydistill.errors import PolydistillError
+from polydistill.loading import load_tokenizer, loading_failed, quiet_transformers
 from polydistill.progress import SILENT, Progress
 from polydistill.trimming import TrimPlan
 from polydistill.vocab.counts import Fertility, fertility
@@ -21,6 +22,8 @@ MAX_TOKENS = 128
 MODEL_SENTENCES = 32
 TOLERANCE = 1e-4  # between float32 outputs; only the order of additions may differ
 COMPARED = ("last_hidden_state", "encoder_last_hidden_state", "logits", "start_logits", "end_logits")
+
+HINT = "Check the folder with that library, or trim with --no-verify."
 
 
 @dataclass(frozen=True)
@@ -59,28 +62,6 @@ class Verification:
         }
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer that users get.
-
-    Raises:
-        PolydistillError: transformers cannot load it.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except Exception as error:
-        raise _failed(folder, "load the tokenizer", error) from error
-
-
-def _failed(folder: Path, what: str, error: Exception) -> PolydistillError:
-    said = " ".join(str(error).split())[:300]
-    return PolydistillError(
-        f"transformers cannot {what} of {folder} ({type(error).__name__}: {said}).",
-        "Check the folder with that library, or trim with --no-verify.",
-    )
-
-
 def encode(tokenizer: Any, texts: list[str], **options: Any) -> list[list[int]]:
     """Texts -> ids without special tokens."""
     return tokenizer(texts, add_special_tokens=False, verbose=False, **options)["input_ids"] if texts else []
@@ -110,7 +91,7 @@ def verify(
     """
     source = plan.source
     new_folder = folder / source.model.relative_to(source.folder)
-    old, new = load_tokenizer(source.model), load_tokenizer(new_folder)
+    old, new = (load_tokenizer(folder, HINT) for folder in (source.model, new_folder))
     if getattr(new, "src_lang", None) and new.src_lang != old.src_lang:
         old.src_lang = new.src_lang  # the code of the original's own default language was dropped
     _check_rows(new, plan)
@@ -212,7 +193,7 @@ def _outputs(folder: Path, tokenizer: Any, texts: list[str], config: dict[str, A
         with torch.no_grad():
             output = model(**{key: torch.tensor(rows) for key, rows in batch.items()})
     except Exception as error:
-        raise _failed(folder, "run the model", error) from error
+        raise loading_failed(f"transformers cannot run the model of {folder}", error, HINT) from error
     found = {name: value.float().numpy() for name in COMPARED if (value := output.get(name)) is not None}
     del model, output
     gc.collect()
@@ -246,15 +227,9 @@ def load_model(folder: Path, config: dict[str, Any]) -> Any:
 
     names = [n for n in config.get("architectures") or [] if hasattr(transformers, n)]
     loader = getattr(transformers, names[0]) if names else transformers.AutoModel
-    level, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     try:
-        model = loader.from_pretrained(str(folder), local_files_only=True, dtype=torch.float32)
+        with quiet_transformers():
+            model = loader.from_pretrained(str(folder), local_files_only=True, dtype=torch.float32)
     except Exception as error:
-        raise _failed(folder, "load the model", error) from error
-    finally:
-        transformers.logging.set_verbosity(level)
-        if bars:
-            transformers.logging.enable_progress_bar()
+        raise loading_failed(f"transformers cannot load the model of {folder}", error, HINT) from error
     return model.eval()

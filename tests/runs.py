@@ -30,7 +30,7 @@ class Model(NamedTuple):
     def facts(self) -> dict[str, Any]:
         return {
             "model": self.name,
-            "source": self.source or f"/home/someone/{self.name}",
+            "source": self.source or f"/models/{self.name}",
             "weights_hash": self.weights_hash,
             "parameters": {"embedding": self.embedding, "rest": self.rest},
             "bytes": 4 * (self.embedding + self.rest),

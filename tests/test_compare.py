@@ -458,8 +458,8 @@ def test_names_do_not_break_the_tables(cache: Path, tmp_path: Path, say: Say) ->
 
 
 def test_places_of_this_machine_are_not_told(cache: Path, tmp_path: Path, say: Say) -> None:
-    one, two = Model("/home/me/a/x", "1" * 64, source="/home/me/a/x"), Model("/home/me/b/x", "2" * 64)
-    two = two._replace(lineage=("trim (sw) of /home/me/a/x",))
+    one, two = Model("/models/a/x", "1" * 64, source="/models/a/x"), Model("/models/b/x", "2" * 64)
+    two = two._replace(lineage=("trim (sw) of /models/a/x",))
     path = run(tmp_path / "a.json", [one, two], [score(m, "en", right("10"), cache=cache) for m in (one, two)])
     for option in ("--markdown", "--json"):
         said = say(path, option).out

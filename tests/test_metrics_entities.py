@@ -26,7 +26,8 @@ Sentences = list[list[str]]
 def pairs(draw: Callable[[Any], Any]) -> tuple[Sentences, Sentences]:
     """Gold and predicted tags of some sentences."""
     lengths = draw(st.lists(st.integers(0, 7), min_size=1, max_size=5))
-    return tuple([[draw(st.sampled_from(TAGS)) for _ in range(n)] for n in lengths] for _ in range(2))  # type: ignore
+    gold, predicted = ([[draw(st.sampled_from(TAGS)) for _ in range(n)] for n in lengths] for _ in range(2))
+    return gold, predicted
 
 
 @pytest.mark.parametrize(

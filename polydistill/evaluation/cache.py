@@ -6,17 +6,16 @@ numbers of each item lie there too, so that runs can be compared item by item.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from polydistill.errors import PolydistillError
 from polydistill.metrics.items import Measured
+from polydistill.offline import cache_root
+from polydistill.outputs import write_beside
 
 FORMAT = 1  # to be raised whenever a predict loop says something else of the same input
 
@@ -28,9 +27,7 @@ def key_of(facts: Mapping[str, Any]) -> str:
 
 def place(key: str) -> Path:
     """The file of a key."""
-    home = os.environ.get("POLYDISTILL_CACHE")
-    folder = Path(home).expanduser() if home else Path.home() / ".cache" / "polydistill"
-    return folder / "predictions" / key[:2] / f"{key}.json"
+    return cache_root() / "predictions" / key[:2] / f"{key}.json"
 
 
 def load(key: str) -> dict[str, Any] | None:
@@ -48,19 +45,6 @@ def save(key: str, facts: Mapping[str, Any], predictions: list[Any], measured: l
     Raises:
         PolydistillError: The cache cannot be written.
     """
-    path = place(key)
-    partial = path.with_name(f".{key}.partial-{os.getpid()}")
     items = [{"metric": m.metric, "normalisation": m.normalisation, "sums": m.sums, "items": m.items} for m in measured]
     content = {"format": FORMAT, "key": key, **facts, "predictions": predictions, "items": items}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY))
-        partial.replace(path)
-    except OSError as error:
-        raise PolydistillError(
-            f"The predictions could not be stored in {path.parent} ({error.strerror}).",
-            "Free some space, or name another folder in POLYDISTILL_CACHE.",
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+    write_beside(place(key), orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), option="POLYDISTILL_CACHE")

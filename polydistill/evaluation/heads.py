@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from polydistill.errors import PolydistillError
+from polydistill.loading import load_tokenizer, loading_failed, quiet_transformers
 from polydistill.modelfolder import model_folder
-from polydistill.verification import load_tokenizer
+from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING
 
 AUTO_CLASSES = {
-    "classification": "AutoModelForSequenceClassification",
-    "tagging": "AutoModelForTokenClassification",
-    "span-extraction": "AutoModelForQuestionAnswering",
+    CLASSIFICATION: "AutoModelForSequenceClassification",
+    TAGGING: "AutoModelForTokenClassification",
+    SPAN_EXTRACTION: "AutoModelForQuestionAnswering",
 }
-VECTOR_KINDS = ("retrieval", "similarity")
+VECTOR_KINDS = (RETRIEVAL, SIMILARITY)
 NAMELESS = re.compile(r"LABEL_\d+")
 LONGEST = 100_000  # some tokenizers say that they take 10^30 tokens
 POSITIONS_AFTER_PADDING = ("roberta", "camembert", "mpnet", "xmod")  # they count positions from the padding id on
@@ -73,7 +73,7 @@ def open_model(
             "Tune it first: `polydistill finetune --model ...`.",
         )
     names = [model.config.id2label[i] for i in range(len(model.config.id2label))]
-    found = () if kind == "span-extraction" else output_labels(names, kind, labels, not_scored, folder)
+    found = () if kind == SPAN_EXTRACTION else output_labels(names, kind, labels, not_scored, folder)
     tokenizer = _tokenizer(folder, model.config)
     return TaskModel(model.eval(), tokenizer, found, longest_input(tokenizer, model.config, max_length))
 
@@ -90,11 +90,8 @@ def _sentence_model(folder: Path, max_length: int | None, prompt: str | None) ->
                 model_kwargs={"dtype": torch.float32, "use_safetensors": True},
             )  # fmt: skip
     except Exception as error:
-        said = " ".join(str(error).split())[:300]
-        raise PolydistillError(
-            f"sentence-transformers cannot load {folder} ({type(error).__name__}: {said}).",
-            "Choose an encoder, or a sentence-transformers folder.",
-        ) from error
+        hint = "Choose an encoder, or a sentence-transformers folder."
+        raise loading_failed(f"sentence-transformers cannot load {folder}", error, hint) from error
     longest = min(n for n in (model.max_seq_length, max_length, _room_of_encoder(model, folder)) if n)
     model.max_seq_length = longest
     if prompt is not None:
@@ -145,7 +142,7 @@ def output_labels(
             "Name them in id2label and label2id of its config.json.",
         )
     wanted = {label.casefold(): label for label in labels if _type(label) not in not_scored}
-    found = tuple("O" if _type(n) in not_scored and kind == "tagging" else wanted.get(n.casefold(), "") for n in names)
+    found = tuple("O" if _type(n) in not_scored and kind == TAGGING else wanted.get(n.casefold(), "") for n in names)
     if "" in found:
         unknown = names[found.index("")]
         raise PolydistillError(
@@ -205,25 +202,6 @@ def _load(folder: Path, kind: str, **options: Any) -> tuple[Any, list[str]]:
                 ignore_mismatched_sizes=bool(options), **options,
             )  # fmt: skip
     except Exception as error:
-        said = " ".join(str(error).split())[:300]
-        raise PolydistillError(
-            f"transformers cannot load {folder} for {kind} ({type(error).__name__}: {said}).",
-            "Choose a model of an architecture that has such a head.",
-        ) from error
+        hint = "Choose a model of an architecture that has such a head."
+        raise loading_failed(f"transformers cannot load {folder} for {kind}", error, hint) from error
     return model, sorted([*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])])
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Without the library's own messages and bars."""
-    import transformers
-
-    level, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(level)
-        if bars:
-            transformers.logging.enable_progress_bar()

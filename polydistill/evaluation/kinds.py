@@ -11,6 +11,7 @@ from polydistill.evaluation import classification, retrieval, similarity, spans,
 from polydistill.evaluation.batching import Feature
 from polydistill.evaluation.heads import TaskModel
 from polydistill.metrics.items import Measured
+from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING
 
 
 class Kind(Protocol):
@@ -39,11 +40,11 @@ class Kind(Protocol):
 
 
 KINDS: dict[str, Kind] = {
-    "classification": classification,
-    "tagging": tagging,
-    "span-extraction": spans,
-    "retrieval": retrieval,
-    "similarity": similarity,
+    CLASSIFICATION: classification,
+    TAGGING: tagging,
+    SPAN_EXTRACTION: spans,
+    RETRIEVAL: retrieval,
+    SIMILARITY: similarity,
 }
 
 
@@ -61,11 +62,6 @@ def kind_of(task: Task) -> Kind:
     return KINDS[task.kind]
 
 
-def known_labels(task: Task) -> tuple[str, ...]:
-    """The labels that a model of the task predicts: all but those that are not scored."""
-    return tuple(label for label in task.labels if label.removeprefix("B-").removeprefix("I-") not in task.not_scored)
-
-
 class Trainable(Kind, Protocol):
     """What a module of a kind of task has that a head can be tuned for."""
 
@@ -74,9 +70,9 @@ class Trainable(Kind, Protocol):
 
 
 TRAINABLE: dict[str, Trainable] = {
-    "classification": classification,
-    "tagging": tagging,
-    "span-extraction": spans,
+    CLASSIFICATION: classification,
+    TAGGING: tagging,
+    SPAN_EXTRACTION: spans,
 }
 
 

@@ -7,14 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from polydistill.catalog import Language, Task, resolve_languages, task
-from polydistill.checkpoint import Checkpoint
+from polydistill.checkpoint import file_sha256
 from polydistill.errors import UsageError
 from polydistill.evaluation import cache
+from polydistill.evaluation.heads import VECTOR_KINDS, TaskModel, open_model
 from polydistill.evaluation.kinds import Kind, kind_of
 from polydistill.evaluation.summaries import averages, loyalty_rows, retention_rows
 from polydistill.inspection import lineage_line
@@ -22,7 +23,7 @@ from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.sources import load_split
 from polydistill.metrics.items import Measured
 from polydistill.metrics.paired import interval
-from polydistill.modelfolder import model_folder, tokenizer_files
+from polydistill.modelfolder import tokenizer_files
 from polydistill.outputs import check_file, write_beside
 from polydistill.progress import SILENT, Progress
 from polydistill.record import NAME as RECORD
@@ -30,10 +31,8 @@ from polydistill.record import RunRecord, Score
 from polydistill.refs import ModelRef, ResolvedModel, resolve
 from polydistill.settings import plain, setting
 from polydistill.surgery import embedding_parameters
+from polydistill.task import SPAN_EXTRACTION
 from polydistill.trimming import Source
-
-if TYPE_CHECKING:
-    from polydistill.evaluation.heads import TaskModel
 
 
 @dataclass(frozen=True)
@@ -137,29 +136,23 @@ class _Subject:
     config: EvaluateConfig
 
     @cached_property
-    def folder(self) -> Path:
-        return model_folder(self.resolved.folder)
-
-    @cached_property
     def source(self) -> Source:
         return Source.open(self.resolved, self.config.include_path)
 
     @cached_property
     def weights_hash(self) -> str:
-        return Checkpoint.open(self.folder).weights_hash
+        return self.source.checkpoint.weights_hash
 
     @cached_property
-    def identity(self) -> dict[str, str]:
-        """Hashes of all files that decide the predictions."""
-        files = [self.folder / "config.json", *tokenizer_files(self.folder)]
-        if self.wanted.kind in ("retrieval", "similarity"):
+    def files_hash(self) -> str:
+        """Hash of all files that decide the predictions, but for the weights."""
+        folder = self.source.model
+        files = [folder / "config.json", *tokenizer_files(folder)]
+        if self.wanted.kind in VECTOR_KINDS:
             # What a sentence-transformers folder has beside the encoder: pooling, prompts, layers with weights.
             beside = (f for end in ("json", "safetensors") for f in self.resolved.folder.glob(f"**/*.{end}"))
-            files += sorted(
-                f for f in beside if f.name != RECORD and not (f.parent == self.folder and f.suffix != ".json")
-            )
-        rest = hashlib.sha256(b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files)).hexdigest()
-        return {"weights": self.weights_hash, "other_files": rest}
+            files += sorted(f for f in beside if f.name != RECORD and (f.parent != folder or f.suffix == ".json"))
+        return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
 
     @cached_property
     def record(self) -> RunRecord | None:
@@ -167,8 +160,6 @@ class _Subject:
 
     @cached_property
     def loaded(self) -> TaskModel:
-        from polydistill.evaluation.heads import open_model
-
         kind = kind_of(self.wanted)
         return open_model(
             self.resolved.folder, self.wanted.kind, self.wanted.labels, not_scored=self.wanted.not_scored,
@@ -215,9 +206,9 @@ def evaluate(config: EvaluateConfig, progress: Progress = SILENT) -> Evaluation:
     for subject in subjects:
         own: list[Score] = []
         for i, cell in enumerate(cells):
-            key, found = _predictions(subject, cell, kind, progress)
+            key, found, measured = _predictions(subject, cell, kind, progress)
             predictions[subject.name, i] = found
-            own += _scores(subject, cell, kind.measure(cell.split.examples, found, cell.language.code), key)
+            own += _scores(subject, cell, measured, key)
         _add_to_record(subject, own, progress)
         scores += own
     result = Evaluation(
@@ -252,7 +243,7 @@ def _check(config: EvaluateConfig) -> Task:
     wanted = task(config.task, config.include_path)
     if config.data is not None and len(config.lang) > 1:
         raise UsageError("--data is a file of one language.", "Give one --lang, or lay the files out for --data-dir.")
-    if config.g_xlt and (wanted.kind != "span-extraction" or len(config.lang) < 2):
+    if config.g_xlt and (wanted.kind != SPAN_EXTRACTION or len(config.lang) < 2):
         raise UsageError(
             "--g-xlt needs a task of questions and at least two languages.", "Add --lang, or leave it out."
         )
@@ -281,8 +272,10 @@ def _cells(config: EvaluateConfig, wanted: Task, progress: Progress) -> list[_Ce
     return found
 
 
-def _predictions(subject: _Subject, cell: _Cell, kind: Kind, progress: Progress) -> tuple[str, list[dict[str, Any]]]:
-    """(key, predictions), from the cache if they are there."""
+def _predictions(
+    subject: _Subject, cell: _Cell, kind: Kind, progress: Progress
+) -> tuple[str, list[dict[str, Any]], list[Measured]]:
+    """(key, predictions, metrics); the predictions are from the cache if they are there."""
     config, split = subject.config, cell.split
     settings = {
         "max_length": config.max_length or kind.MAX_LENGTH, "bf16": config.bf16, "prompt": config.prompt,
@@ -291,18 +284,19 @@ def _predictions(subject: _Subject, cell: _Cell, kind: Kind, progress: Progress)
         "task": split.task, "task_version": task_version(subject.wanted), "language": cell.language.code,
         "question_language": cell.question_language.code if cell.question_language else None, "split": split.split,
         "data_hash": split.sha256, "weights_hash": subject.weights_hash, "settings": settings,
-        "files": subject.identity,
+        "files_hash": subject.files_hash,
     }  # fmt: skip
     key = cache.key_of(facts)
     stored = None if config.fresh else cache.load(key)
     if stored is not None and len(stored["predictions"]) == len(split.examples):
-        return key, stored["predictions"]
+        known = stored["predictions"]
+        return key, known, kind.measure(split.examples, known, cell.language.code)
     what = f"{Path(subject.name).name} {_name(cell)}"
     with progress.bar(what, len(split.examples), "input") as done:
         found = kind.predict(subject.loaded, split.examples, batch_size=config.batch_size, bf16=config.bf16, done=done)
     measured = kind.measure(split.examples, found, cell.language.code)
     cache.save(key, {**facts, "n": len(found)}, found, measured)
-    return key, found
+    return key, found, measured
 
 
 def _name(cell: _Cell) -> str:

@@ -14,7 +14,7 @@ from polydistill.card import write_card
 from polydistill.catalog import Language, Task, resolve_languages, task
 from polydistill.checkpoint import Checkpoint
 from polydistill.errors import UsageError
-from polydistill.evaluation.kinds import known_labels, trainable_kind_of
+from polydistill.evaluation.kinds import trainable_kind_of
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.sources import load_split
 from polydistill.modelfolder import model_folder, tokenizer_files
@@ -23,6 +23,7 @@ from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL, ModelRef, ResolvedModel, resolve
 from polydistill.settings import plain, setting
+from polydistill.task import CLASSIFICATION, SPAN_EXTRACTION, TAGGING
 
 if TYPE_CHECKING:
     from polydistill.evaluation.heads import TaskModel
@@ -32,9 +33,9 @@ OUTPUTS = Path("polydistill-out")
 DEV_BATCH = 32
 # Epochs, learning rate, batch size and most tokens of a kind of task, for encoders of 20 to 300 million parameters.
 DEFAULTS: dict[str, tuple[float, float, int, int]] = {
-    "classification": (3, 5e-5, 32, 128),
-    "tagging": (3, 5e-5, 16, 256),
-    "span-extraction": (3, 5e-5, 16, 384),
+    CLASSIFICATION: (3, 5e-5, 32, 128),
+    TAGGING: (3, 5e-5, 16, 256),
+    SPAN_EXTRACTION: (3, 5e-5, 16, 384),
 }
 
 
@@ -136,11 +137,12 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
     training, dev = _splits(config, wanted, languages, progress)
     resolved = resolve(ModelRef.parse(config.model), progress=progress.note)
 
-    from polydistill.evaluation.heads import new_head, quiet_transformers
+    from polydistill.evaluation.heads import new_head
+    from polydistill.loading import quiet_transformers
     from polydistill.training import train, work_folder
 
     folder = model_folder(resolved.folder)
-    model = new_head(folder, wanted.kind, known_labels(wanted), seed=config.seed, max_length=max_length)
+    model = new_head(folder, wanted.kind, wanted.scored_labels, seed=config.seed, max_length=max_length)
     if config.freeze_embeddings:
         model.network.get_input_embeddings().weight.requires_grad_(False)
     kind = trainable_kind_of(wanted)
@@ -201,7 +203,7 @@ def _schedule(config: FinetuneConfig, wanted: Task) -> tuple[Schedule, int]:
         "epochs": (schedule.epochs, 1e-9), "lr": (schedule.lr, 1e-12), "batch-size": (schedule.batch_size, 1),
         "max-length": (longest, 16), "checks": (schedule.checks, 1), "patience": (schedule.patience, 0),
         "seed": (schedule.seed, 0), "warmup": (schedule.warmup, 0), "weight-decay": (schedule.weight_decay, 0),
-        "limit": (config.limit or 1 if config.limit != 0 else 0, 1),
+        "limit": (1 if config.limit is None else config.limit, 1),
     }  # fmt: skip
     for name, (value, least) in limits.items():
         if not least <= value < math.inf or (name == "warmup" and value > 1):

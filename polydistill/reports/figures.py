@@ -12,6 +12,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from polydistill.errors import PolydistillError
@@ -67,13 +68,11 @@ def check_library() -> None:
     Raises:
         PolydistillError: Matplotlib is not installed.
     """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
+    if find_spec("matplotlib") is None:
         raise PolydistillError(
             "The page's plots need matplotlib, which is not installed.",
             "Install it with: pip install 'polydistill[report]'.",
-        ) from error
+        )
 
 
 def size_against_quality(points: Sequence[Point], measure: str, title: str, name: str) -> str:
