@@ -187,6 +187,7 @@ def _arguments(schedule: Schedule, examples: int, work: Path) -> transformers.Tr
         load_best_model_at_end=True, metric_for_best_model="score", greater_is_better=True,
         logging_strategy="steps", logging_steps=max(1, between // 10), report_to=[], disable_tqdm=True,
         seed=schedule.seed, data_seed=schedule.seed, bf16=schedule.bf16, remove_unused_columns=False,
+        use_cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),  # it refuses bf16 otherwise
         dataloader_pin_memory=torch.cuda.is_available(), log_level="error",
     )  # fmt: skip
 
