@@ -1,30 +1,40 @@
-"""Training on the transformers Trainer: batches of like length, the best step by dev score, and resuming.
+"""Training on the transformers Trainer: batches of like length, a loss of our own, the best step by dev score, resuming.
 
 Checkpoints lie beside the output in `.NAME.training` until the output is written; a run that was stopped goes on from
-there with the same batches, the same dropout and so the same losses.
+there with the same batches, the same dropout and so the same losses. Under `accelerate launch` the processes share
+each batch, and a loss is the one that a single process would have.
 """
 
 from __future__ import annotations
 
+import errno
+import math
+import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import torch
 import transformers
-from torch.utils.data import DataLoader, Sampler
+from safetensors import SafetensorError
+from torch.utils.data import BatchSampler, DataLoader, Sampler
 
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.batching import Feature, padded
 from polydistill.evaluation.tagging import NOT_TRAINED
 from polydistill.loading import quiet_transformers
+from polydistill.outputs import explain_os_error
 from polydistill.progress import Progress
 
 POOL = 50  # batches among which lengths are sorted
+LOSSES, LOSS_STATE = "losses.jsonl", "loss.json"
+LABELS = ("labels", "start_positions", "end_positions")
+ABOUT = ("word_ids", "example", "example_id")
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,9 @@ class Schedule:
         patience: Checks without a better dev score after which training stops; 0 for never.
         seed: Of the order of the data and of dropout.
         bf16: Whether matrices are multiplied in bfloat16.
+        accumulate: Batches whose gradients are added up before a step; their losses count alike.
+        clip: Largest norm of the gradients.
+        minutes: Training stops after so long, with what it has by then; None for never.
     """
 
     epochs: float
@@ -52,17 +65,42 @@ class Schedule:
     patience: int = 0
     seed: int = 0
     bf16: bool = False
+    accumulate: int = 1
+    clip: float = 1.0
+    minutes: float | None = None
+
+
+class StepLoss(Protocol):
+    """The loss of a batch, where it is not the model's own."""
+
+    def __call__(
+        self, network: Any, batch: dict[str, Any], agree: Callable[[torch.Tensor], torch.Tensor]
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        """(scalar with a gradient, term -> its value); `agree` takes the mean of a scalar over all processes."""
+
+    def on_step(self, step: int, losses: Mapping[str, float]) -> None:
+        """Called after each step with the mean terms of its batches."""
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint has to keep, as JSON."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes up what a checkpoint kept."""
 
 
 @dataclass
 class Curves:
-    """What was seen on the way: (step, loss) of training and (step, score) of dev."""
+    """What was seen on the way: (step, loss) of training and (step, score) of dev.
+
+    With a loss of our own `terms` are the values of each term at every step, in the order of the steps.
+    """
 
     loss: list[tuple[int, float]] = field(default_factory=list)
     dev: list[tuple[int, float]] = field(default_factory=list)
     best_step: int = 0
     best: float = 0.0
     steps: int = 0
+    terms: list[dict[str, float]] = field(default_factory=list)
 
 
 class LengthGrouped(Sampler[int]):
@@ -99,20 +137,43 @@ class LengthGrouped(Sampler[int]):
 
 
 class DevTrainer(transformers.Trainer):
-    """The Trainer with batches of like length, and a dev score of our own predict loop instead of a loss."""
+    """The Trainer with batches of our own, a dev score of our own predict loop and, if given, a loss of our own."""
 
-    def __init__(self, *args: Any, dev_score: Callable[[Any], float], **options: Any) -> None:
+    def __init__(
+        self, *args: Any, dev_score: Callable[[Any], float], batches: Any, step_loss: StepLoss | None, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
-        self._dev_score = dev_score
+        self._dev_score, self._batches, self._step_loss = dev_score, batches, step_loss
+        self.terms: list[dict[str, float]] = []  # of the batches of the present step
+        if step_loss is not None:
+            self.model_accepts_loss_kwargs = False  # the mean over the batches of a step is taken by the Trainer
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Batches of like length."""
-        features: Any = self.train_dataset
-        sampler = LengthGrouped([len(f["input_ids"]) for f in features], self.args.train_batch_size, self.args.seed)
+        """The batches, each shared by all processes."""
         loader: DataLoader[Any] = DataLoader(
-            features, batch_size=self.args.train_batch_size, sampler=sampler, collate_fn=self.data_collator
+            self.train_dataset,
+            batch_sampler=self._batches,
+            collate_fn=self.data_collator,  # type: ignore[arg-type]
         )
         return self.accelerator.prepare(loader)
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The loss of our own, with its terms noted."""
+        if self._step_loss is None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        loss, terms = self._step_loss(model, inputs, self._agree)
+        if broken := [term for term, value in terms.items() if not math.isfinite(value)]:
+            raise PolydistillError(
+                f"The loss is no longer a number: its term {broken[0]} is {terms[broken[0]]}.",
+                "Give a lower --lr, or leave bfloat16 out. The last good checkpoint stays.",
+            )
+        self.terms.append(terms)
+        return loss
+
+    def _agree(self, value: torch.Tensor) -> torch.Tensor:
+        return self.accelerator.reduce(value, "mean") if self.accelerator.num_processes > 1 else value
 
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
         """The dev score."""
@@ -121,62 +182,117 @@ class DevTrainer(transformers.Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """The model, and beside it the state of the loss."""
+        super().save_model(output_dir, _internal_call)
+        if self._step_loss is not None and output_dir and self.args.should_save:
+            (Path(output_dir) / LOSS_STATE).write_bytes(orjson.dumps(self._step_loss.state()))
+
 
 def train(
     network: Any,
     tokenizer: Any,
-    features: Sequence[Feature],
+    features: Any,
     dev_score: Callable[[Any], float],
     schedule: Schedule,
     work: Path,
     progress: Progress,
+    *,
+    batches: Any = None,
+    step_loss: StepLoss | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
 ) -> Curves:
     """Trains a network in place, and leaves it as it was at its best dev score.
 
     Args:
         network: The model; parameters that need no gradient stay.
         tokenizer: What pads.
-        features: Inputs with labels.
+        features: Inputs with labels: a sequence of `Feature`.
         dev_score: Network -> score, the higher the better.
         schedule: How long and how fast.
         work: The folder of checkpoints; training goes on from the newest one there.
         progress: Where to report.
+        batches: A batch sampler over the features; batches of like length if there is none.
+        step_loss: The loss, if it is not the model's own.
+        optimizer: AdamW over all parameters if there is none.
+
+    Raises:
+        PolydistillError: A loss is no number, or a checkpoint cannot be written.
     """
-    options = _arguments(schedule, len(features), work)
-    callbacks: list[Any] = [_Reporter(progress)]
+    if batches is None:
+        order = LengthGrouped([len(f["input_ids"]) for f in features], schedule.batch_size, schedule.seed)
+        batches = BatchSampler(order, schedule.batch_size, drop_last=False)
+    options = _arguments(schedule, len(batches), work)
+    terms = _Terms(work / LOSSES, step_loss) if step_loss is not None else None
+    callbacks: list[Any] = [_Reporter(progress), *([terms] if terms else [])]
     if schedule.patience:
         callbacks.append(transformers.EarlyStoppingCallback(schedule.patience))
-    with quiet_transformers():
+    if schedule.minutes is not None:
+        callbacks.append(_Clock(schedule.minutes, progress))
+    checkpoint = newest_checkpoint(work)
+    with quiet_transformers(), _writing(work):
         trainer = DevTrainer(
             model=network, args=options, train_dataset=features, processing_class=tokenizer,
-            eval_dataset=features[:1],  # asked for, and not used: `evaluate` has its own
-            data_collator=collator(tokenizer), callbacks=callbacks, dev_score=dev_score,
+            eval_dataset=[features[0]],  # asked for, and not used: `evaluate` has its own
+            data_collator=collator(tokenizer), callbacks=callbacks, optimizers=(optimizer, None),
+            dev_score=dev_score, batches=batches, step_loss=step_loss,
         )  # fmt: skip
+        if terms:
+            terms.trainer = trainer
+        if step_loss is not None and checkpoint:
+            step_loss.restore(orjson.loads((Path(checkpoint) / LOSS_STATE).read_bytes()))
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.remove_callback(transformers.ProgressCallback)
-        trainer.train(resume_from_checkpoint=newest_checkpoint(work))
-    return _curves(trainer.state)
+        trainer.train(resume_from_checkpoint=checkpoint)
+    return _curves(trainer.state, work / LOSSES)
 
 
-def collator(tokenizer: Any) -> Callable[[list[Feature]], dict[str, torch.Tensor]]:
-    """Pads inputs as the tokenizer does, and labels of words with what the loss leaves out."""
+@contextmanager
+def _writing(work: Path) -> Iterator[None]:
+    """Says in one sentence that a checkpoint could not be written; a half-written one is never gone on from.
 
-    def collate(features: list[Feature]) -> dict[str, torch.Tensor]:
-        extra = [k for k in ("labels", "start_positions", "end_positions") if k in features[0]]
+    Raises:
+        PolydistillError: The disk is full, or the place cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise explain_os_error(error, work) from error
+    except (SafetensorError, RuntimeError) as error:  # libraries that write in other languages than Python
+        if not re.search(r"os error 28|No space left|PytorchStreamWriter|file write failed", str(error)):
+            raise
+        raise explain_os_error(OSError(errno.ENOSPC, "No space left on device"), work) from error
+
+
+def collator(tokenizer: Any, *, about: bool = False) -> Callable[[list[Feature]], dict[str, Any]]:
+    """Pads inputs as the tokenizer does, and labels of words with what the loss leaves out.
+
+    Args:
+        tokenizer: What pads.
+        about: Whether a batch also says what distillation needs to know of it: `example_id` and `example` (B,),
+            `word_ids` (B, N), -1 for none, and `language`, a list of B where there are several. Models refuse them.
+    """
+
+    def collate(features: list[Feature]) -> dict[str, Any]:
+        extra = [k for k in (*LABELS, *(ABOUT if about else ())) if k in features[0]]
         batch = padded(tokenizer, features)
         width = batch["input_ids"].shape[1]
         for key in extra:
             values = [f[key] for f in features]
             if isinstance(values[0], list):
-                values = [v + [NOT_TRAINED] * (width - len(v)) for v in values]
+                nothing = -1 if key == "word_ids" else NOT_TRAINED
+                values = [v + [nothing] * (width - len(v)) for v in values]
             batch[key] = torch.tensor(values)
+        if about and "language" in features[0]:
+            languages = [f["language"] for f in features]
+            batch["language"] = languages if len(set(languages)) > 1 else languages[0]
         return batch
 
     return collate
 
 
-def _arguments(schedule: Schedule, examples: int, work: Path) -> transformers.TrainingArguments:
-    steps_an_epoch = -(-examples // schedule.batch_size)
+def _arguments(schedule: Schedule, batches: int, work: Path) -> transformers.TrainingArguments:
+    steps_an_epoch = -(-batches // schedule.accumulate)
     between = max(1, steps_an_epoch // max(1, schedule.checks))
     return transformers.TrainingArguments(
         output_dir=str(work), num_train_epochs=schedule.epochs, learning_rate=schedule.lr,
@@ -184,6 +300,8 @@ def _arguments(schedule: Schedule, examples: int, work: Path) -> transformers.Tr
         warmup_steps=round(schedule.warmup * steps_an_epoch * schedule.epochs), lr_scheduler_type="linear",
         eval_strategy="steps", eval_steps=between, save_strategy="steps", save_steps=between, save_total_limit=2,
         restore_callback_states_from_checkpoint=True,  # how many checks were in vain
+        gradient_accumulation_steps=schedule.accumulate, max_grad_norm=schedule.clip,
+        accelerator_config={"split_batches": True}, ddp_find_unused_parameters=True,  # poolers, language model heads
         load_best_model_at_end=True, metric_for_best_model="score", greater_is_better=True,
         logging_strategy="steps", logging_steps=max(1, between // 10), report_to=[], disable_tqdm=True,
         seed=schedule.seed, data_seed=schedule.seed, bf16=schedule.bf16, remove_unused_columns=False,
@@ -198,8 +316,10 @@ def newest_checkpoint(work: Path) -> str | None:
     return str(max(found, key=lambda p: int(p.name.rpartition("-")[2]))) if found else None
 
 
-def _curves(state: Any) -> Curves:
+def _curves(state: Any, losses: Path) -> Curves:
     curves = Curves(best=float(state.best_metric or 0.0), best_step=int(state.best_global_step or 0))
+    if losses.is_file():
+        curves.terms = [orjson.loads(line) for line in losses.read_bytes().splitlines()]
     curves.steps = int(state.global_step)
     for entry in state.log_history:
         if "loss" in entry:
@@ -234,6 +354,45 @@ class _Reporter(transformers.TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Closes the bar."""
         self._stack.close()
+
+
+class _Terms(transformers.TrainerCallback):
+    """Writes the terms of the loss at each step, a line a step, and passes them on."""
+
+    trainer: DevTrainer
+
+    def __init__(self, path: Path, step_loss: StepLoss) -> None:
+        self._path, self._step_loss = path, step_loss
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Forgets steps after the checkpoint that training goes on from."""
+        if state.is_world_process_zero:
+            lines = self._path.read_bytes().splitlines(keepends=True) if self._path.is_file() else []
+            self._path.write_bytes(b"".join(lines[: state.global_step]))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The means over the batches of the step."""
+        seen, self.trainer.terms = self.trainer.terms, []
+        means = {term: sum(s[term] for s in seen) / len(seen) for term in seen[0]}
+        if state.is_world_process_zero:
+            with self._path.open("ab") as file:
+                file.write(orjson.dumps(means) + b"\n")
+        self._step_loss.on_step(state.global_step, means)
+
+
+class _Clock(transformers.TrainerCallback):
+    """Stops after some minutes, with a dev score and a checkpoint."""
+
+    def __init__(self, minutes: float, progress: Progress) -> None:
+        self._minutes, self._progress, self._started = minutes, progress, time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Looks at the clock."""
+        if time.monotonic() - self._started > 60 * self._minutes and state.global_step < state.max_steps:
+            self._progress.warn(
+                f"The time is up after {state.global_step:,} of {state.max_steps:,} steps; going on with what was learnt."
+            )
+            control.should_evaluate = control.should_save = control.should_training_stop = True
 
 
 @contextmanager

@@ -29,9 +29,10 @@ def features(model: TaskModel, examples: Sequence[PairExample]) -> list[Feature]
 
 
 def training_features(model: TaskModel, examples: Sequence[PairExample]) -> list[Feature]:
-    """The same with `labels`, the number of the gold label."""
+    """The same with `labels`, the number of the gold label, and `example`, the number of the pair."""
     ids = {label: i for i, label in enumerate(model.labels)}
-    return [{**f, "labels": ids[e.label]} for f, e in zip(features(model, examples), examples, strict=True)]
+    parts = zip(features(model, examples), examples, strict=True)
+    return [{**f, "labels": ids[e.label], "example": i} for i, (f, e) in enumerate(parts)]
 
 
 def predict(

@@ -65,7 +65,7 @@ def training_features(model: TaskModel, examples: Sequence[QuestionExample]) -> 
     """The same with `start_positions` and `end_positions` of the first reference; 0 where a window lacks it."""
     found = []
     for feature in features(model, examples):
-        text, start = examples[feature.pop("example")].answers[0]
+        text, start = examples[feature["example"]].answers[0]
         offsets = feature.pop("offsets")
         inside = [i for i, o in enumerate(offsets) if o and o[1] > start and o[0] < start + len(text)]
         whole = bool(inside) and offsets[inside[0]][0] <= start and offsets[inside[-1]][1] >= start + len(text)

@@ -92,15 +92,20 @@ def _glues_words(tokenizer: Any) -> bool:
 
 
 def training_features(model: TaskModel, examples: Sequence[TaggedExample]) -> list[Feature]:
-    """The same with `labels`: the tag's number at the first token of each of the window's own words."""
+    """The same with `labels`: the tag's number at the first token of each of the window's own words.
+
+    `word_ids` has the word's number there and -1 elsewhere, and `example` is the sentence's.
+    """
     ids = {label: i for i, label in enumerate(model.labels)}
     found = []
     for window, feature in features(model, examples):
         labels, first = [NOT_TRAINED] * len(feature["input_ids"]), feature.pop("first")
+        words = [-1] * len(labels)
         for word in range(*window.own):
             if (position := first[word - window.start]) >= 0:
                 labels[position] = ids[examples[window.sentence].tags[word]]
-        found.append({**feature, "labels": labels})
+                words[position] = word
+        found.append({**feature, "labels": labels, "word_ids": words, "example": window.sentence})
     return found
 
 
