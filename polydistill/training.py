@@ -1,4 +1,4 @@
-"""Training on the transformers Trainer: batches of like length, a loss of our own, the best step by dev score, resuming.
+"""Training on the transformers Trainer: batches of like length, our own losses, the best step by dev score, resuming.
 
 Checkpoints lie beside the output in `.NAME.training` until the output is written; a run that was stopped goes on from
 there with the same batches, the same dropout and so the same losses. Under `accelerate launch` the processes share
@@ -7,7 +7,6 @@ each batch, and a loss is the one that a single process would have.
 
 from __future__ import annotations
 
-import errno
 import math
 import re
 import shutil
@@ -28,7 +27,6 @@ from polydistill.errors import PolydistillError
 from polydistill.evaluation.batching import Feature, padded
 from polydistill.evaluation.tagging import NOT_TRAINED
 from polydistill.loading import quiet_transformers
-from polydistill.outputs import explain_os_error
 from polydistill.progress import Progress
 
 POOL = 50  # batches among which lengths are sorted
@@ -150,11 +148,8 @@ class DevTrainer(transformers.Trainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The batches, each shared by all processes."""
-        loader: DataLoader[Any] = DataLoader(
-            self.train_dataset,
-            batch_sampler=self._batches,
-            collate_fn=self.data_collator,  # type: ignore[arg-type]
-        )
+        features: Any = self.train_dataset
+        loader: DataLoader[Any] = DataLoader(features, batch_sampler=self._batches, collate_fn=self.data_collator)
         return self.accelerator.prepare(loader)
 
     def compute_loss(
@@ -234,8 +229,8 @@ def train(
         trainer = DevTrainer(
             model=network, args=options, train_dataset=features, processing_class=tokenizer,
             eval_dataset=[features[0]],  # asked for, and not used: `evaluate` has its own
-            data_collator=collator(tokenizer), callbacks=callbacks, optimizers=(optimizer, None),
-            dev_score=dev_score, batches=batches, step_loss=step_loss,
+            data_collator=collator(tokenizer, about=step_loss is not None), callbacks=callbacks,
+            optimizers=(optimizer, None), dev_score=dev_score, batches=batches, step_loss=step_loss,
         )  # fmt: skip
         if terms:
             terms.trainer = trainer
@@ -252,16 +247,19 @@ def _writing(work: Path) -> Iterator[None]:
     """Says in one sentence that a checkpoint could not be written; a half-written one is never gone on from.
 
     Raises:
-        PolydistillError: The disk is full, or the place cannot be written.
+        PolydistillError: It could not.
     """
     try:
         yield
-    except OSError as error:
-        raise explain_os_error(error, work) from error
-    except (SafetensorError, RuntimeError) as error:  # libraries that write in other languages than Python
-        if not re.search(r"os error 28|No space left|PytorchStreamWriter|file write failed", str(error)):
+    except (OSError, SafetensorError, RuntimeError) as error:
+        full = re.search(r"os error 28|No space left|PytorchStreamWriter|file write failed", str(error))
+        if not full and not (isinstance(error, OSError) and error.errno):
             raise
-        raise explain_os_error(OSError(errno.ENOSPC, "No space left on device"), work) from error
+        why = "the disk is full" if full else str(error)
+        raise PolydistillError(
+            f"A checkpoint could not be written to {work}: {why}.",
+            "Make room; the same command with --resume goes on from the last whole checkpoint.",
+        ) from error
 
 
 def collator(tokenizer: Any, *, about: bool = False) -> Callable[[list[Feature]], dict[str, Any]]:
@@ -389,9 +387,8 @@ class _Clock(transformers.TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Looks at the clock."""
         if time.monotonic() - self._started > 60 * self._minutes and state.global_step < state.max_steps:
-            self._progress.warn(
-                f"The time is up after {state.global_step:,} of {state.max_steps:,} steps; going on with what was learnt."
-            )
+            done = f"{state.global_step:,} of {state.max_steps:,} steps"
+            self._progress.warn(f"The time is up after {done}; going on with what was learnt.")
             control.should_evaluate = control.should_save = control.should_training_stop = True
 
 
