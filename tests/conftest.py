@@ -48,7 +48,7 @@ def cut(corpus: Path) -> Cut:
 
     def cut(folder: Path, out: Path, **options: Any) -> Trimmed:
         settings = {"lang": ("ro",), "corpus": (str(corpus),), "verify": False, **options}
-        if not {"coverage", "vocab_size", "min_count"} & settings.keys():
+        if not {"coverage", "vocab_size", "min_count", "min_share"} & settings.keys():
             settings["min_count"] = 2
         plans = []
         with mock.patch.object(module, "plan", side_effect=lambda *a: plans.append(original(*a)) or plans[0]):

@@ -278,7 +278,9 @@ def test_sizes_that_cannot_be(refuse: Refuse) -> None:
     assert "at least 1, not 0" in refuse(*TRIM, "--min-count", "0", code=2)
     for share in ("0", "2", "nan", "-1"):
         assert "--coverage is a share" in refuse(*TRIM, "--coverage", share, code=2)
+        assert "--min-share is a share" in refuse(*TRIM, "--min-share", share, code=2)
     assert "They exclude each other" in refuse(*TRIM, "--coverage", "0.9", "--min-count", "2", code=2)
+    assert "They exclude each other" in refuse(*TRIM, "--coverage", "0.9", "--min-share", "1e-6", code=2)
     assert "--limit must be at least 1" in refuse(*TRIM, "--limit", "-5", code=2)
     assert "--limit must be at least 1" in refuse("count", *TRIM[1:-1], "-o", "c.json", "--limit", "0", code=2)
     assert "--seed must be at least 0" in refuse(*TRIM, "--seed", "-1", code=2)

@@ -102,6 +102,10 @@ def test_an_unknown_reason_is_a_mistake_of_the_program() -> None:
         {"vocab_size": -3},
         {"min_count": 0},
         {"min_count": -1},
+        {"min_share": 0.0},
+        {"min_share": 1.5},
+        {"min_share": float("nan")},
+        {"min_share": 1e-6, "coverage": 0.9},
     ],
     ids=str,
 )
@@ -167,6 +171,25 @@ def test_min_count_is_of_one_language_not_of_the_sum() -> None:
     assert kept(Space(4), evidence, min_count=3) == [3]
     assert kept(Space(4), evidence, min_count=1) == [0, 1, 2, 3]
     assert kept(Space(4), evidence, min_count=4) == []
+
+
+def test_min_share_is_of_each_language_by_its_own_text() -> None:
+    # A text of 10 tokens and one of 1,000: what counts is the share, whatever the length.
+    evidence = [seen(5, 4, 1, 0, 0), seen(1, 0, 499, 499, 1)]
+    assert kept(Space(5), evidence, min_share=0.499) == [0, 2, 3]
+    assert kept(Space(5), evidence, min_share=0.4) == [0, 1, 2, 3]
+    assert kept(Space(5), evidence, min_share=0.001) == [0, 1, 2, 3, 4]
+    assert kept(Space(5), evidence, min_share=0.5) == [0]
+    assert kept(Space(5), evidence, min_share=1) == []
+
+
+def test_a_share_keeps_what_has_exactly_that_share_and_nothing_unseen() -> None:
+    assert kept(Space(3), [seen(1, 999_999, 0)], min_share=1e-6) == [0, 1]
+    assert kept(Space(3), [seen(1, 1_000_000, 0)], min_share=1e-6) == [1]
+    assert kept(Space(3), [seen(3, 7, 0, expected=[3.0, 7.0, 5.0])], min_share=1e-9) == [0, 1]
+    assert kept(Space(2), [seen(0, 0), seen(0, 3)], min_share=1e-6) == [1]
+    for n in (3, 7, 10, 49, 1_001):  # one n-th of n tokens, in floating point
+        assert len(kept(Space(n), [seen(*[3] * n)], min_share=1 / n)) == n
 
 
 # ---- coverage ----

@@ -614,6 +614,24 @@ def test_the_twin_for_objects_gives_the_same_model(
     assert len(names) == result.vocabulary["before"]
 
 
+def test_a_share_is_of_each_language_by_its_own_text(cut: Cut, tmp_path: Path) -> None:
+    import polydistill
+
+    folder, texts = tiny.model_folder("xlm-roberta", "base", tmp_path / "old"), []
+    for code, times in (("ro", 20), ("sw", 1)):  # the longer text does not push out the shorter one's tokens
+        path = tmp_path / f"{code}.txt"
+        path.write_text("\n".join(tiny.sentences(code, count=60) * times), encoding="utf-8")
+        texts.append(f"{code}={path}")
+    new = cut(folder, tmp_path / "new", lang=("ro", "sw"), corpus=tuple(texts), min_share=0.015, verify=True)
+    counted = polydistill.count(str(folder), languages=["ro", "sw"], corpus=texts)
+    shares = [c.spaces["vocabulary"] / c.spaces["vocabulary"].sum() for c in counted.languages.values()]
+    frequent = set(np.flatnonzero(np.max(shares, axis=0) >= 0.015).tolist())
+    seen = set(np.flatnonzero(np.max(shares, axis=0)).tolist())
+    assert frequent <= set(new.kept[0]) and seen - set(new.kept[0])
+    assert 0 < new.result.kept["corpus"] <= len(frequent) < len(seen)
+    assert read(new.folder / "polydistill.json")["config"]["min_share"] == 0.015
+
+
 def test_the_record_says_what_was_done(cut: Cut, corpus: Path, tmp_path: Path) -> None:
     import hashlib
 

@@ -20,7 +20,7 @@ Examples:
   polydistill trim --model facebook/nllb-200-distilled-600M --lang en --lang ro --drop-added 'lang:*'
   polydistill trim --lang ro --dry-run --json
 """
-EXCLUSIVE = (("coverage", "vocab_size", "min_count"), ("corpus", "counts"))
+EXCLUSIVE = (("coverage", "vocab_size", "min_count", "min_share"), ("corpus", "counts"))
 
 
 @click.command("trim", cls=SectionedCommand, epilog=EPILOG)

@@ -36,7 +36,7 @@ VERIFY_LINES = 500
 class TrimConfig:
     """The configuration of a trim; each field is an option of the command line.
 
-    `coverage`, `vocab_size` and `min_count` exclude each other; without any of them it is coverage 0.9999.
+    `coverage`, `vocab_size`, `min_count` and `min_share` exclude each other; without any of them it is coverage 0.9999.
     """
 
     model: str = setting(DEFAULT_MODEL, "Folder, org/name or org/name@revision.", "Model", metavar="M")
@@ -69,6 +69,9 @@ class TrimConfig:
     )
     vocab_size: int | None = setting(None, "Keep exactly this many tokens.", "Size", metavar="N")
     min_count: int | None = setting(None, "Keep every token seen at least this often.", "Size", metavar="N")
+    min_share: float | None = setting(
+        None, "Keep every token that makes up at least this share of a language's text.", "Size", metavar="SHARE"
+    )
     pad_to_multiple: int = setting(1, "Round the number of embedding rows up to a multiple.", "Size", metavar="N")
     dtype: str = setting("keep", "keep, float32, bfloat16 or float16.", "Size", metavar="TYPE")
     keep_token: tuple[str, ...] = setting((), "A token that stays in any case.", "Tokens", metavar="T")
@@ -100,7 +103,7 @@ class TrimConfig:
 
     def rule(self) -> KeepRule:
         """How many tokens the text may add."""
-        given = (self.coverage, self.vocab_size, self.min_count)
+        given = (self.coverage, self.vocab_size, self.min_count, self.min_share)
         if all(v is None for v in given):
             return KeepRule(coverage=DEFAULT_COVERAGE)
         return KeepRule(*given)

@@ -163,23 +163,31 @@ class Evidence:
 
 @dataclass(frozen=True)
 class KeepRule:
-    """How many tokens stay: one of the three.
+    """How many tokens stay: one of the four.
 
     Args:
         coverage: The shortest prefix of each language's ranking that holds this share of its token occurrences.
         vocab_size: Exactly this many tokens.
         min_count: Every token seen at least this often in some language.
+        min_share: Every token that is at least this share of some language's token occurrences (Ansell et al. 2023,
+            arXiv 2306.01709, section 3.2: 1e-6).
     """
 
     coverage: float | None = None
     vocab_size: int | None = None
     min_count: int | None = None
+    min_share: float | None = None
 
     def __post_init__(self) -> None:
-        if sum(v is not None for v in (self.coverage, self.vocab_size, self.min_count)) != 1:
-            raise UsageError("Give one of --coverage, --vocab-size and --min-count.", "They exclude each other.")
+        rules = (self.coverage, self.vocab_size, self.min_count, self.min_share)
+        if sum(v is not None for v in rules) != 1:
+            raise UsageError(
+                "Give one of --coverage, --vocab-size, --min-count and --min-share.", "They exclude each other."
+            )
         if self.coverage is not None and not 0 < self.coverage <= 1:
             raise UsageError(f"--coverage is a share between 0 and 1, not {self.coverage}.", "Try 0.9999.")
+        if self.min_share is not None and not 0 < self.min_share <= 1:
+            raise UsageError(f"--min-share is a share between 0 and 1, not {self.min_share}.", "Try 1e-6.")
         for name, value in (("--vocab-size", self.vocab_size), ("--min-count", self.min_count)):
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, not {value}.", "Ask for more.")
@@ -279,6 +287,9 @@ def _ranking(space: IdSpace, evidence: Sequence[Evidence], rule: KeepRule) -> It
     wanted = mixture > 0
     if rule.min_count is not None:
         wanted &= np.max([e.counts for e in evidence], axis=0) >= rule.min_count
+    if rule.min_share is not None:
+        # Whole counts: a rounding error must not drop a token that has exactly this share.
+        wanted &= np.any([e.counts >= max(rule.min_share * e.total * (1 - 1e-12), 1) for e in evidence], axis=0)
     if rule.coverage is not None:
         wanted &= np.any([_covering(e, rule.coverage) for e in evidence], axis=0)
     order = np.argsort(-mixture, kind="stable")
