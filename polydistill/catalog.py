@@ -152,13 +152,24 @@ class Layers:
 
 @dataclass(frozen=True)
 class Attention:
-    """Modules of Q, K and V relative to a layer: three of them, or one fused with the order of its parts."""
+    """Modules of Q, K and V relative to a layer: three of them, or one fused with the order of its parts.
+
+    Attributes:
+        query: Module of Q.
+        key: Module of K.
+        value: Module of V.
+        fused: Module of all three.
+        fused_order: Order of its parts, `qkv` or `per-head-qkv`.
+        scores: Whether attention is softmax(Q K^T / sqrt(d)) over all positions of a text, as the modules give Q and K:
+            no position is rotated in, added or hidden.
+    """
 
     query: str | None = None
     key: str | None = None
     value: str | None = None
     fused: str | None = None
     fused_order: str | None = None
+    scores: bool = False
 
 
 @dataclass(frozen=True)
@@ -243,13 +254,16 @@ def _attention(table: Table | None) -> Attention | None:
     if table is None:
         return None
     keys = ("query", "key", "value", "fused", "fused_order")
-    attention = Attention(*(table.optional_text(key) for key in keys))
+    named = {key: table.optional_text(key) for key in keys}
+    attention = Attention(**named, scores=table.flag("scores", False))
     table.finish()
     separate = [attention.query, attention.key, attention.value]
     if attention.fused is None and None in separate:
         raise table.refuse("query", "must come with key and value", "Or give fused and fused_order instead.")
     if attention.fused is not None and (attention.fused_order is None or any(separate)):
         raise table.refuse("fused", "must come with fused_order alone", "Or give query, key and value instead.")
+    if attention.scores and attention.fused is not None:
+        raise table.refuse("scores", "needs query and key", "Leave it out where they are fused.")
     return attention
 
 

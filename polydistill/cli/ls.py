@@ -10,22 +10,25 @@ import click
 from polydistill import catalog
 from polydistill.cli.options import SectionedCommand, SectionedOption, common_options
 from polydistill.cli.output import Console, columns
+from polydistill.distill.listing import LISTED
 
 EPILOG = """\b
 Examples:
   polydistill ls languages
   polydistill ls architectures --json
+  polydistill ls objectives
 """
 
 
 @click.command("ls", cls=SectionedCommand, epilog=EPILOG)
-@click.argument("what", type=click.Choice(["languages", "tasks", "architectures"]))
+@click.argument("what", type=click.Choice(["languages", "tasks", "architectures", "objectives"]))
 @click.option("--include-path", multiple=True, type=click.Path(path_type=Path), metavar="DIR", cls=SectionedOption,
               section="General", help="Folder with your own TOML files.")  # fmt: skip
 @common_options
 def command(what: str, include_path: tuple[Path, ...], as_json: bool, quiet: bool, verbose: bool) -> None:
-    """List what polydistill knows: languages, tasks or architectures."""
-    rows = {"languages": _languages, "tasks": _tasks, "architectures": _architectures}[what](include_path)
+    """List what polydistill knows: languages, tasks, architectures, or objectives of distillation."""
+    kinds = {"languages": _languages, "tasks": _tasks, "architectures": _architectures, "objectives": _objectives}
+    rows = kinds[what](include_path)
     header = list(rows[0])
     cells = [header] + [[_cell(row[key]) for key in header] for row in rows]
     Console(as_json=as_json, quiet=quiet).result({"command": "ls", what: rows}, lambda: columns(cells))
@@ -65,3 +68,7 @@ def _architectures(include: tuple[Path, ...]) -> list[dict[str, Any]]:
         {"model_type": a.model_type, "name": a.name, **{c: c in a.supports for c in catalog.CAPABILITIES}}
         for a in catalog.architectures(include)
     ]
+
+
+def _objectives(include: tuple[Path, ...]) -> list[dict[str, Any]]:
+    return [{"name": o.name, "phases": o.phases, "summary": o.summary, "source": o.source} for o in LISTED]

@@ -49,13 +49,16 @@ class Observer:
         arch: Its architecture; needed for projections and scores.
 
     Raises:
-        PolydistillError: The architecture's file does not say where the projections are.
+        PolydistillError: The architecture's file does not say where the projections are, or that Q K^T / sqrt(d) are
+            its scores.
     """
 
     def __init__(self, network: Any, needs: frozenset[Signal], arch: Arch | None = None) -> None:
         self.network, self.needs, self._arch = network, needs, arch
         self._seen: dict[Signal, Tensor] = {}
         self._hooks: list[Any] = []
+        if any(s.kind == SCORES for s in needs):
+            _check_scores(arch)
         projected = {s for s in needs if s.kind in PROJECTIONS}
         projected |= {Signal(kind, s.layer) for s in needs if s.kind == SCORES for kind in (QUERY, KEY)}
         for signal in projected:
@@ -118,6 +121,16 @@ class Observer:
             )
         found: nn.Module = layers_of(self.network, self._arch)[signal.layer].get_submodule(path)
         return found
+
+
+def _check_scores(arch: Arch | None) -> None:
+    """Refuses architectures whose attention is more than softmax(Q K^T / sqrt(d)), and those that are not known."""
+    if arch is None or arch.attention is None or not arch.attention.scores:
+        raise PolydistillError(
+            f"The attention scores of {arch.name if arch else 'this model'} are not known: its architecture file does "
+            "not say `scores = true`.",
+            "Use the objective `attention` or `relations`.",
+        )
 
 
 def layers_of(network: Any, arch: Arch | None) -> Any:

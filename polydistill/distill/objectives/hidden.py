@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from polydistill.distill.objectives.base import LayerPairs, Mean, Needs, Objective
+from polydistill.distill.objectives.common import comparable, squared_error
 from polydistill.distill.signals import HIDDEN, Batch, Signal, Signals
 
 
@@ -27,16 +28,16 @@ class HiddenStates(Objective):
         self.needs = Needs(frozenset(s for s, _ in self._pairs), frozenset(t for _, t in self._pairs))
 
     def forward(self, student: Signals, teacher: Signals, batch: Batch) -> dict[str, Mean]:
-        """One term, `hidden`."""
-        mask = batch["attention_mask"].unsqueeze(-1)
-        total = sum(self._error(student[s], teacher[t], mask) for s, t in self._pairs)
-        assert isinstance(total, Tensor)
-        return {"hidden": Mean(total / len(self._pairs), mask.sum())}
+        """One term, `hidden`; its weight is the number of positions.
 
-    def _error(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-        """The sum over positions of the mean over the width of the squared error."""
-        weights = mask.to(student.dtype)
-        error = ((student - teacher).square() * weights).sum() / student.shape[-1]
-        if not self._relative:
-            return error
-        return error / ((teacher.square() * weights).sum() / (weights.sum() * teacher.shape[-1])).clamp(min=1e-12)
+        Raises:
+            PolydistillError: Student and teacher differ in width.
+        """
+        valid = batch["attention_mask"].bool().unsqueeze(-1)
+        total = sum(self._error(student[s], teacher[t], valid) for s, t in self._pairs)
+        assert isinstance(total, Tensor)
+        return {"hidden": Mean(total / len(self._pairs), valid.sum())}
+
+    def _error(self, student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
+        own, theirs = comparable("hidden", "columns of hidden states", student, teacher)
+        return squared_error(own, theirs, valid, -1, self._relative)

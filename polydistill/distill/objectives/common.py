@@ -1,0 +1,52 @@
+"""What several objectives do alike: compare like with like, in float32, and leave padding out."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from polydistill.errors import PolydistillError
+
+ANY_SIZE = "Use `relations`, which compares models of any width and number of heads."
+
+
+def comparable(
+    name: str, what: str, student: Tensor, teacher: Tensor, axis: int = -1, hint: str = ANY_SIZE
+) -> tuple[Tensor, Tensor]:
+    """Student's and teacher's tensor in float32, the teacher's without a gradient.
+
+    Args:
+        name: The objective's, for the message.
+        what: What lies along the axis, in the plural.
+        student: Any shape.
+        teacher: The same shape.
+        axis: Where the two may differ because the models do.
+        hint: The way out if they do.
+
+    Raises:
+        PolydistillError: Their sizes along the axis differ.
+    """
+    own, theirs = student.shape[axis], teacher.shape[axis]
+    if own != theirs:
+        raise PolydistillError(
+            f"The objective `{name}` needs as many {what} in student and teacher, but they have {own} and {theirs}.",
+            hint,
+        )
+    return student.float(), teacher.detach().float()
+
+
+def squared_error(student: Tensor, teacher: Tensor, valid: Tensor, axis: int, relative: bool) -> Tensor:
+    """Scalar: the sum over valid positions of the mean along an axis of the squared error.
+
+    Args:
+        student: Any shape.
+        teacher: The same shape.
+        valid: Booleans that broadcast to that shape, with size 1 along `axis`: False at padding.
+        axis: That of width or heads.
+        relative: Whether to divide by the teacher's mean square over the same positions.
+    """
+    width = student.shape[axis]
+    error = (student - teacher).masked_fill(~valid, 0).square().sum() / width
+    if not relative:
+        return error
+    square = teacher.masked_fill(~valid, 0).square().sum() / (width * valid.sum().clamp(min=1))
+    return error / square.clamp(min=1e-12)
