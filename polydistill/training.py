@@ -1,7 +1,7 @@
 """Training on the transformers Trainer: batches of like length, our own losses, the best step by dev score, resuming.
 
-Checkpoints lie beside the output in `.NAME.training` until the output is written; a run that was stopped goes on from
-there with the same batches, the same dropout and so the same losses. Under `accelerate launch` the processes share
+A run that was stopped goes on from its newest checkpoint with the same batches, the same dropout and so the same
+losses. Under `accelerate launch` the processes share
 each batch, and a loss is the one that a single process would have.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -390,43 +389,3 @@ class _Clock(transformers.TrainerCallback):
             done = f"{state.global_step:,} of {state.max_steps:,} steps"
             self._progress.warn(f"The time is up after {done}; going on with what was learnt.")
             control.should_evaluate = control.should_save = control.should_training_stop = True
-
-
-@contextmanager
-def work_folder(
-    output: Path, config: dict[str, Any], *, resume: bool, overwrite: bool, progress: Progress
-) -> Iterator[Path]:
-    """The folder of checkpoints of an output; it goes when the block ends well, and stays for `--resume` otherwise.
-
-    With both `resume` and `overwrite`, what is replaced is the output alone: training goes on.
-
-    Raises:
-        PolydistillError: An unfinished run is there and neither `resume` nor `overwrite` was asked for, or it was
-            made with another configuration.
-    """
-    work = output.with_name(f".{output.name}.training")
-    settings = work / "config.json"
-    written = orjson.dumps(config, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
-    if newest_checkpoint(work) and (resume or not overwrite):
-        if not resume:
-            raise PolydistillError(
-                f"An unfinished training of {output} is there.", "Go on with --resume, or begin anew with --overwrite."
-            )
-        if not settings.is_file() or settings.read_bytes() != written:
-            raise PolydistillError(
-                f"The unfinished training of {output} had other options or data.",
-                f"Give the options that stand in {settings}, or begin anew with --overwrite instead of --resume.",
-            )
-    else:
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        settings.write_bytes(written)
-    try:
-        yield work
-    except BaseException:
-        if newest_checkpoint(work):
-            progress.warn(f"The checkpoints stay in {work}: the same command with --resume goes on from there.")
-        else:
-            shutil.rmtree(work, ignore_errors=True)
-        raise
-    shutil.rmtree(work, ignore_errors=True)

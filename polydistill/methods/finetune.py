@@ -23,6 +23,7 @@ from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL, ModelRef, ResolvedModel, resolve
 from polydistill.settings import plain, setting
+from polydistill.stages import work_folder
 from polydistill.task import CLASSIFICATION, SPAN_EXTRACTION, TAGGING
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
 
     from polydistill.evaluation.heads import new_head
     from polydistill.loading import quiet_transformers
-    from polydistill.training import train, work_folder
+    from polydistill.training import train
 
     folder = model_folder(resolved.folder)
     model = new_head(folder, wanted.kind, wanted.scored_labels, seed=config.seed, max_length=max_length)

@@ -1,0 +1,23 @@
+"""Several processes of one run, as `accelerate launch` starts them: one of them writes, the others wait for it."""
+
+from __future__ import annotations
+
+import os
+
+
+def several() -> bool:
+    """Whether there is more than one process."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes and reports."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def wait() -> None:
+    """Waits until all processes are here."""
+    if several():
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()

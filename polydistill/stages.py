@@ -1,0 +1,165 @@
+"""Long runs: the folder of an unfinished one, and its stages, each in a folder that appears when it is done."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from polydistill.errors import PolydistillError
+from polydistill.outputs import new_folder
+from polydistill.processes import is_main, wait
+from polydistill.progress import Progress
+
+NAME = "stage.json"
+ENDS = 20  # steps at either end of a stage whose losses are averaged for the report
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a stage has made, before it is written.
+
+    Attributes:
+        write: Writes the stage's result into an empty folder.
+        steps: Optimizer steps.
+        terms: Term of the loss -> value at every step, in order.
+        facts: What else the record says of the stage.
+    """
+
+    write: Callable[[Path], None]
+    steps: int = 0
+    terms: Sequence[Mapping[str, float]] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage that is done.
+
+    Attributes:
+        name: Its name, and its folder's.
+        folder: Where its result is.
+        steps: Optimizer steps.
+        loss: `first` and `last`: term -> mean over up to 20 steps at that end.
+        seconds: How long it took; after `--resume`, since then.
+        facts: What else the record says of it.
+    """
+
+    name: str
+    folder: Path
+    steps: int
+    loss: dict[str, dict[str, float]]
+    seconds: float
+    facts: dict[str, Any]
+
+    def to_json(self, root: Path) -> dict[str, Any]:
+        """As JSON, with the folder that it has below `root` once the run is done."""
+        return {**asdict(self), "folder": str(root / self.name)}
+
+
+class Stages:
+    """Runs stages one after the other in the folder of an unfinished run.
+
+    Args:
+        work: That folder.
+        progress: Where to report.
+
+    Attributes:
+        done: The stages so far.
+    """
+
+    def __init__(self, work: Path, progress: Progress) -> None:
+        self._work, self._progress = work, progress
+        self.done: list[Stage] = []
+
+    def run(self, name: str, make: Callable[[Path], Made]) -> Stage:
+        """Runs a stage, unless it was done before.
+
+        Args:
+            name: Its name.
+            make: Folder for checkpoints -> result. Every process calls it; the main one writes.
+        """
+        folder, checkpoints = self._work / name, self._work / f".{name}.training"
+        if not (folder / NAME).is_file():
+            started = time.perf_counter()
+            self._progress.note(f"Stage {name}.")
+            made = make(checkpoints)
+            if is_main():
+                with new_folder(folder, overwrite=True) as out:
+                    made.write(out)
+                    _write_facts(out / NAME, made, time.perf_counter() - started)
+                shutil.rmtree(checkpoints, ignore_errors=True)
+            wait()
+        values = orjson.loads((folder / NAME).read_bytes())
+        self.done.append(Stage(name, folder, **values))
+        return self.done[-1]
+
+    def move_into(self, out: Path) -> None:
+        """Moves the folders of all stages into another one."""
+        out.mkdir()
+        for stage in self.done:
+            stage.folder.rename(out / stage.name)
+
+
+@contextmanager
+def work_folder(
+    output: Path, config: dict[str, Any], *, resume: bool, overwrite: bool, progress: Progress
+) -> Iterator[Path]:
+    """The folder of an output's checkpoints and stages, `.NAME.training` beside it.
+
+    It goes when the block ends well, and stays for `--resume` otherwise. With both `resume` and `overwrite`, what is replaced is the output alone: training goes on.
+
+    Raises:
+        PolydistillError: An unfinished run is there and neither `resume` nor `overwrite` was asked for, or it was
+            made with another configuration.
+    """
+    work = output.with_name(f".{output.name}.training")
+    settings = work / "config.json"
+    written = orjson.dumps(config, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
+    if unfinished(work) and (resume or not overwrite):
+        if not resume:
+            raise PolydistillError(
+                f"An unfinished training of {output} is there.", "Go on with --resume, or begin anew with --overwrite."
+            )
+        if not settings.is_file() or settings.read_bytes() != written:
+            raise PolydistillError(
+                f"The unfinished training of {output} had other options or data.",
+                f"Give the options that stand in {settings}, or begin anew with --overwrite instead of --resume.",
+            )
+    elif is_main():
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        settings.write_bytes(written)
+    wait()
+    try:
+        yield work
+    except BaseException:
+        if unfinished(work):
+            progress.warn(f"What was done stays in {work}: the same command with --resume goes on from there.")
+        elif is_main():
+            shutil.rmtree(work, ignore_errors=True)
+        raise
+    wait()
+    if is_main():
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def unfinished(work: Path) -> bool:
+    """Whether a folder holds a stage or a checkpoint."""
+    return any(work.glob(f"*/{NAME}")) or any(work.glob("**/checkpoint-*/trainer_state.json"))
+
+
+def _write_facts(path: Path, made: Made, seconds: float) -> None:
+    loss = {"first": _means(made.terms[:ENDS]), "last": _means(made.terms[-ENDS:])}
+    values = {"steps": made.steps, "loss": loss, "seconds": round(seconds, 1), "facts": dict(made.facts)}
+    path.write_bytes(orjson.dumps(values, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+
+
+def _means(terms: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {term: sum(step[term] for step in terms) / len(terms) for term in terms[0]} if terms else {}
