@@ -113,7 +113,8 @@ def work_folder(
 ) -> Iterator[Path]:
     """The folder of an output's checkpoints and stages, `.NAME.training` beside it.
 
-    It goes when the block ends well, and stays for `--resume` otherwise. With both `resume` and `overwrite`, what is replaced is the output alone: training goes on.
+    It goes when the block ends well, and stays for `--resume` otherwise. With both `resume` and `overwrite`, what is
+    replaced is the output alone: training goes on.
 
     Raises:
         PolydistillError: An unfinished run is there and neither `resume` nor `overwrite` was asked for, or it was
