@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -176,6 +176,55 @@ def write_checkpoint(
         if "total_parameters" in data["metadata"]:
             data["metadata"]["total_parameters"] = parameters
         (out / INDEX_NAME).write_bytes(orjson.dumps(data, option=orjson.OPT_INDENT_2))
+
+
+def write_renamed(
+    checkpoint: Checkpoint,
+    names: Mapping[str, str],
+    out: Path,
+    *,
+    progress: Callable[[int], object] = lambda n: None,
+) -> None:
+    """Writes some of the tensors under other names, bit for bit, file by file and tensor by tensor.
+
+    Args:
+        checkpoint: The original.
+        names: Old name -> new name; the others are left out, and so are files of which nothing stays.
+        out: An existing folder.
+        progress: Called with the number of bytes just written.
+    """
+    places: dict[str, str] = {}
+    for file in checkpoint.files:
+        tensors = [t for t in checkpoint.in_file(file) if t.name in names]
+        if not tensors:
+            continue
+        with RowReader(file) as reader:
+            new = [replace(_new_tensor(reader, t, None, t.dtype, progress), name=names[t.name]) for t in tensors]
+            write_safetensors(out / file.name, new, checkpoint.metadata[file])
+        places.update({t.name: file.name for t in new})
+    index = checkpoint.folder / INDEX_NAME
+    if index.is_file():
+        data = orjson.loads(index.read_bytes())
+        kept = [checkpoint.tensors[name] for name in names]
+        data["metadata"] = {**(data.get("metadata") or {}), "total_size": sum(t.nbytes for t in kept)}
+        if "total_parameters" in data["metadata"]:
+            data["metadata"]["total_parameters"] = sum(t.elements for t in kept)
+        data["weight_map"] = dict(sorted(places.items()))
+        (out / INDEX_NAME).write_bytes(orjson.dumps(data, option=orjson.OPT_INDENT_2))
+
+
+def renamed_bytes(checkpoint: Checkpoint, names: Mapping[str, str], cuts: Mapping[str, Cut]) -> int:
+    """Bytes of the files that `write_renamed` would write of the checkpoint with these cuts, headers included."""
+    total = 0
+    for file in checkpoint.files:
+        new = [
+            NewTensor(names[t.name], t.dtype, new_shape(t, cuts.get(t.name)), lambda out: None)
+            for t in checkpoint.in_file(file)
+            if t.name in names
+        ]
+        if new:
+            total += len(header(in_order(new), checkpoint.metadata[file])) + sum(t.nbytes for t in new)
+    return total
 
 
 def _new_tensor(

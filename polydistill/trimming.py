@@ -318,7 +318,7 @@ def apply(plan: TrimPlan, out: Path, *, dtype: str = "keep", progress: Progress 
     source = plan.source
     target = out / source.model.relative_to(source.folder)
     target.mkdir(parents=True, exist_ok=True)
-    _copy_rest(source, out)
+    copy_rest(source, out)
     notes = write_vocabulary(plan, target)
     cuts = plan.cuts
     with progress.bar("cutting", surgery.sizes(source.checkpoint, cuts, dtype)[1], "B") as done:
@@ -349,10 +349,18 @@ def _generates(config: dict[str, Any]) -> bool:
     return any(name.endswith(GENERATING_SUFFIXES) for name in config.get("architectures") or [])
 
 
-def _copy_rest(source: Source, out: Path) -> None:
-    """Everything that has nothing to do with the vocabulary: modules, prompts, licences."""
-    written = {source.model / CONFIG, source.model / GENERATION, *source.checkpoint.files}
-    written |= {source.model / name for name in OWNED_NAMES} | set(sentencepiece_model.files(source.model))
+def copy_rest(source: Source, out: Path, *, vocabulary: bool = False) -> None:
+    """Copies everything but weights and config.json: modules, prompts, licences.
+
+    Args:
+        source: The model.
+        out: An existing folder.
+        vocabulary: Whether what has to do with the vocabulary is copied too: the tokenizer, generation_config.json.
+    """
+    written = {source.model / CONFIG, *source.checkpoint.files}
+    if not vocabulary:
+        written |= {source.model / name for name in (GENERATION, *OWNED_NAMES)}
+        written |= set(sentencepiece_model.files(source.model))
     # Folders of a training run or of an earlier trim; parts of a sentence-transformers model are listed, and stay.
     configs = [] if (source.folder / "modules.json").is_file() else source.folder.rglob(f"*/{CONFIG}")
     others = {config.parent for config in configs}
