@@ -1,0 +1,146 @@
+"""How often each language is seen, and batches of one language each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from torch.utils.data import Sampler as TorchSampler
+
+from polydistill.errors import PolydistillError
+
+
+class Sampler(Protocol):
+    """How often each group of data (a language, a domain) is seen."""
+
+    def weights(self) -> dict[str, float]:
+        """Group -> its share of the batches; they add up to 1."""
+
+    def update(self, losses: Mapping[str, float]) -> None:
+        """Called with the loss of each group, for samplers that follow it."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must keep, as JSON."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Puts back what `state_dict` gave."""
+
+
+class Proportional:
+    """Groups by their size, smoothed: p_i is in proportion to n_i^alpha (Conneau et al. 2020, section 3).
+
+    Args:
+        sizes: Group -> number of examples.
+        exponent: alpha; 1 is by size, 0 equal, 0.3 what XLM-R has.
+    """
+
+    def __init__(self, sizes: Mapping[str, int], exponent: float = 1.0) -> None:
+        raised = {group: float(size) ** exponent for group, size in sizes.items()}
+        self._weights = {group: value / sum(raised.values()) for group, value in raised.items()}
+
+    def weights(self) -> dict[str, float]:
+        """Group -> share."""
+        return dict(self._weights)
+
+    def update(self, losses: Mapping[str, float]) -> None:
+        """Losses change nothing."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the shares follow from the data."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+
+class Even(Proportional):
+    """All groups alike, as in BiStil (Ansell et al. 2023, arXiv 2306.01709, section 3.1).
+
+    Args:
+        groups: Their names.
+    """
+
+    def __init__(self, groups: Sequence[str]) -> None:
+        super().__init__(dict.fromkeys(groups, 1))
+
+
+class GroupBatches(TorchSampler[list[int]]):
+    """Batches of one group each, in the proportion of a sampler's weights, shuffled.
+
+    What comes follows from the seed, the epoch and the weights at its start alone. A group that is used up begins
+    again in a new order. All batches are full, so that processes can share each of them evenly.
+
+    Args:
+        groups: Group -> places of its examples.
+        sampler: Its weights are read at the start of each epoch.
+        batch_size: Examples a step, over all processes.
+        steps: Batches an epoch.
+        seed: Of the order.
+        turns: Whether place i comes as `turn * n + i`, n examples in all, with another turn each time that its group
+            begins: what `MaskedBlocks` takes. Other data wants plain places.
+
+    Attributes:
+        batch_size: As given; accelerate reads it.
+        drop_last: True; there are no smaller batches.
+
+    Raises:
+        PolydistillError: A group is empty.
+    """
+
+    drop_last = True
+
+    def __init__(
+        self,
+        groups: Mapping[str, Sequence[int]],
+        sampler: Sampler,
+        batch_size: int,
+        steps: int,
+        *,
+        seed: int = 0,
+        turns: bool = False,
+    ) -> None:
+        for group, places in groups.items():
+            if not len(places):
+                raise PolydistillError(f"There is nothing of {group} to train on.", "Give more text.")
+        self._groups = {group: np.asarray(places, np.int64) for group, places in groups.items()}
+        self._sampler, self.batch_size, self._steps, self._seed = sampler, batch_size, steps, seed
+        self._stride = sum(map(len, groups.values())) if turns else 0
+        self._epoch = 0
+
+    @property
+    def sampler(self) -> GroupBatches:
+        """Itself: `set_epoch` of accelerate's loaders looks for a batch sampler's sampler."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called before each epoch."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = self._order()
+        streams = {group: self._stream(group) for group in self._groups}
+        for group in order:
+            stream = streams[group]
+            yield [next(stream) for _ in range(self.batch_size)]
+
+    def _order(self) -> list[str]:
+        """The group of each batch: shares of the steps rounded to whole batches, largest remainder first."""
+        weights = self._sampler.weights()
+        exact = np.array([weights[group] for group in self._groups]) * self._steps
+        counts = np.floor(exact + 1e-9).astype(int)
+        counts[np.argsort(-(exact - counts), kind="stable")[: self._steps - counts.sum()]] += 1
+        names = np.repeat(np.array(list(self._groups), object), counts)
+        return list(np.random.default_rng([self._seed, self._epoch]).permutation(names))
+
+    def _stream(self, group: str) -> Iterator[int]:
+        places, number, lap = self._groups[group], list(self._groups).index(group), 0
+        while True:
+            random = np.random.default_rng([self._seed, self._epoch, number + 1, lap])
+            both = self._epoch + lap  # Cantor's pairing: one number for each (epoch, lap)
+            turn = both * (both + 1) // 2 + lap
+            yield from (random.permutation(places) + self._stride * turn).tolist()
+            lap += 1
