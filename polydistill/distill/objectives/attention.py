@@ -19,7 +19,8 @@ class AttentionProbabilities(Objective):
 
     Args:
         pairs: (student's layer, teacher's layer), counted from 0.
-        relative: Whether each layer's error is divided by the teacher's mean square, so that layers compare.
+        relative: Whether each layer's error is divided by the teacher's mean square in the same text, so that layers
+            compare.
     """
 
     kind: ClassVar[str] = ATTENTION  # also the name of the term

@@ -26,7 +26,7 @@ class Options:
         relation_heads: Heads of `relations`; None chooses them by the models' widths.
         relation_layers: (student's, teacher's) layer of `relations`, counted from 0; None is the last pair.
         scale: What makes terms compare: `none`; `first` divides each by its value at the first step; `teacher` divides
-            each layer's squared error by the teacher's mean square.
+            each layer's squared error by the teacher's mean square in the same text.
     """
 
     temperature: float = 2.0

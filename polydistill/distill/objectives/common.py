@@ -38,15 +38,17 @@ def squared_error(student: Tensor, teacher: Tensor, valid: Tensor, axis: int, re
     """Scalar: the sum over valid positions of the mean along an axis of the squared error.
 
     Args:
-        student: Any shape.
+        student: (B, ...).
         teacher: The same shape.
         valid: Booleans that broadcast to that shape, with size 1 along `axis`: False at padding.
         axis: That of width or heads.
-        relative: Whether to divide by the teacher's mean square over the same positions.
+        relative: Whether to divide each text's error by the teacher's mean square over the same positions. Of one text,
+            not of the batch: what a text counts depends neither on the others nor on how processes share them.
     """
     width = student.shape[axis]
-    error = (student - teacher).masked_fill(~valid, 0).square().sum() / width
-    if not relative:
-        return error
-    square = teacher.masked_fill(~valid, 0).square().sum() / (width * valid.sum().clamp(min=1))
-    return error / square.clamp(min=1e-12)
+    error = (student - teacher).masked_fill(~valid, 0).square().flatten(1).sum(1) / width
+    if relative:
+        positions = valid.flatten(1).sum(1).clamp(min=1)
+        square = teacher.masked_fill(~valid, 0).square().flatten(1).sum(1) / (width * positions)
+        error = error / square.clamp(min=1e-12)
+    return error.sum()

@@ -17,7 +17,8 @@ class HiddenStates(Objective):
 
     Args:
         pairs: (student's layer, teacher's layer), counted from 0; the embeddings' outputs are always paired.
-        relative: Whether each layer's error is divided by the teacher's mean square, so that layers compare.
+        relative: Whether each layer's error is divided by the teacher's mean square in the same text, so that layers
+            compare.
     """
 
     def __init__(self, pairs: LayerPairs, *, relative: bool = False) -> None:
