@@ -25,8 +25,8 @@ from polydistill.cli.output import Console, columns
 # The options of the synopsis.
 TRIM_OPTIONS = (
     "--model --lang --corpus --weight --coverage --vocab-size --min-count --min-share --keep-token --keep-file "
-    "--drop-added --pad-to-multiple --dtype --counts --save-counts --verify-text --no-verify --config --dry-run --limit "
-    "--seed -o --overwrite --json -q -v"
+    "--drop-added --pad-to-multiple --dtype --counts --save-counts --verify-text --no-verify --config --dry-run "
+    "--limit --seed -o --overwrite --json -q -v"
 )
 SIZES = ("vocabulary", "rows", "parameters", "bytes")
 
@@ -120,6 +120,7 @@ HEADINGS = {
     "count": ["Model:", "Text:", "Output:", "General:"],
     "finetune": ["Model:", "Data:", "Training:", "Output:", "General:"],
     "evaluate": ["Model:", "Data:", "Speed:", "Output:", "General:"],
+    "sparse": ["Commands:"],
     "compare": ["Output:", "General:"],
     "info": ["Model:", "Text:", "General:"],
     "diff": ["Text:", "General:"],
