@@ -109,6 +109,27 @@ def training_features(model: TaskModel, examples: Sequence[TaggedExample]) -> li
     return found
 
 
+def word_logits(
+    model: TaskModel,
+    examples: Sequence[TaggedExample],
+    *,
+    batch_size: int,
+    bf16: bool = False,
+    done: Callable[[int], object] = lambda n: None,
+) -> list[np.ndarray]:
+    """(words, L) float32 of each sentence, from each word's first token; not numbers for a word without tokens."""
+    found = [np.full((len(e.tokens), len(model.labels)), np.nan, np.float32) for e in examples]
+    parts = features(model, examples)
+    rows = run(
+        model.network, model.tokenizer, [f for _, f in parts], batch_size, lambda o: [o.logits], bf16=bf16, done=done
+    )
+    for (window, feature), (logits,) in zip(parts, rows, strict=True):
+        for word in range(*window.own):
+            if (position := feature["first"][word - window.start]) >= 0:
+                found[window.sentence][word] = logits[position]
+    return found
+
+
 def predict(
     model: TaskModel,
     examples: Sequence[TaggedExample],
@@ -120,21 +141,15 @@ def predict(
     """The likeliest tag of each word, and its probability of every tag of the task; a word without tokens is O."""
     names = sorted(set(model.labels), key=model.labels.index)
     columns = np.array([[label == name for label in model.labels] for name in names], np.float64).T
-    tags = [["O"] * len(e.tokens) for e in examples]
-    outside = [float(name == "O") for name in names]
-    shares = [[outside] * len(e.tokens) for e in examples]
-    parts = features(model, examples)
-    rows = run(
-        model.network, model.tokenizer, [f for _, f in parts], batch_size, lambda o: [o.logits], bf16=bf16, done=done
-    )
-    for (window, feature), (logits,) in zip(parts, rows, strict=True):
-        probabilities = softmax(logits) @ columns  # outputs of types that are not scored count as O
-        best = np.argmax(logits, -1)
-        for word in range(*window.own):
-            if (position := feature["first"][word - window.start]) >= 0:
-                tags[window.sentence][word] = model.labels[int(best[position])]
-                shares[window.sentence][word] = np.round(probabilities[position], 6).tolist()
-    return [{"tags": t, "names": names, "probabilities": p} for t, p in zip(tags, shares, strict=True)]
+    outside = np.array([float(name == "O") for name in names])
+    predictions = []
+    for logits in word_logits(model, examples, batch_size=batch_size, bf16=bf16, done=done):
+        known = ~np.isnan(logits).any(-1)
+        shares = np.where(known[:, None], softmax(logits) @ columns, outside)  # types that are not scored count as O
+        best = np.argmax(logits, -1).tolist() if len(logits) else []
+        tags = [model.labels[i] if k else "O" for i, k in zip(best, known, strict=True)]
+        predictions.append({"tags": tags, "names": names, "probabilities": np.round(shares, 6).tolist()})
+    return predictions
 
 
 def measure(examples: Sequence[TaggedExample], predictions: Sequence[dict[str, Any]], language: str) -> list[Measured]:
