@@ -242,11 +242,12 @@ def test_a_batch_is_the_weighted_mean_of_its_texts(name: str) -> None:
         assert float(mean.weight) == sum(float(part[term].weight) for part in parts) > 0
 
 
+@pytest.mark.parametrize("autocast", [True, False])
 @pytest.mark.parametrize("name", CASES)
-def test_losses_are_float32_whatever_the_models_compute_in(name: str) -> None:
+def test_losses_are_float32_whatever_the_models_compute_in(name: str, autocast: bool) -> None:
     objective, student, teacher, batch = example(name)
     student, teacher = ({k: x.bfloat16() for k, x in each.items()} for each in (student, teacher))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         found = objective(student, teacher, batch)
     exact = objective(*({k: x.double() for k, x in each.items()} for each in (student, teacher)), batch)
     for term, mean in found.items():

@@ -64,9 +64,9 @@ def test_processes_that_share_a_batch_get_its_loss(name: str, by_first: bool) ->
 
     def process(rank: int, rows: slice) -> None:
         def agree(number: Tensor) -> Tensor:
-            shares[rank] = number.double()
+            shares[rank] = number
             barrier.wait(timeout=20)
-            mean = (shares[0] + shares[1]) / 2
+            mean = (shares[0] + shares[1]).div_(2)  # in place, as a collective does
             barrier.wait(timeout=20)
             return mean
 
@@ -107,7 +107,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Pa
 HEAD_OF = {"mlm": "masked-lm", "logits": "token-classification", "labels": "token-classification"}
 
 
-def losses(weighted: Weighted, student: Any, teacher: Any, steps: int) -> list[float]:
+def losses(weighted: Weighted, student: Any, teacher: Any, steps: int, bf16: bool) -> list[float]:
     """The loss at each step of training the student."""
     ids = torch.tensor([[5, 17, 60, 44, 9, 30], [5, 21, 9, 1, 1, 1]])
     mask = torch.tensor([[1] * 6, [1] * 3 + [0] * 3])
@@ -115,9 +115,10 @@ def losses(weighted: Weighted, student: Any, teacher: Any, steps: int) -> list[f
     arch, optimizer, found = catalog.arch("bert"), torch.optim.Adam(student.parameters(), lr=5e-3), []
     watcher, taught = Observer(student, weighted.needs.student, arch), Observer(teacher, weighted.needs.teacher, arch)
     for _ in range(steps):
-        with torch.no_grad():
-            known = taught(batch)
-        loss, _ = weighted(watcher(batch), known, batch)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            with torch.no_grad():
+                known = taught(batch)
+            loss, _ = weighted(watcher(batch), known, batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -126,7 +127,8 @@ def losses(weighted: Weighted, student: Any, teacher: Any, steps: int) -> list[f
 
 
 @pytest.mark.parametrize("name", [listed.name for listed in LISTED])
-def test_every_objective_can_be_learnt(name: str, folders: Callable[[str, str], Path]) -> None:
+@pytest.mark.parametrize("bf16", [False, True])
+def test_every_objective_can_be_learnt(name: str, bf16: bool, folders: Callable[[str, str], Path]) -> None:
     import transformers
 
     head = HEAD_OF.get(name, "base")
@@ -135,7 +137,7 @@ def test_every_objective_can_be_learnt(name: str, folders: Callable[[str, str], 
     student, teacher = (cls.from_pretrained(folders(s, head), attn_implementation="eager") for s in (size, "teacher"))
     pairs = ((0, 3),) if name == "relations" else ((0, 1), (1, 3))
     weighted = build({name: 1.0}, pairs=pairs, options=Options(logit_form="kl", relation_heads=None))
-    found = losses(weighted, student, teacher.eval(), 40)
+    found = losses(weighted, student, teacher.eval(), 40, bf16)
     assert min(found[-5:]) < 0.7 * found[0]
     assert {term.split("_")[0] for term in weighted.first} == {name}
 

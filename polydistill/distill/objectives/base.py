@@ -104,7 +104,7 @@ class Weighted(nn.Module):
         values: dict[str, float] = {}
         for name, part in self.parts.items():
             for term, mean in part(student, teacher, batch).items():
-                count = agree(mean.weight.detach()).clamp(min=1e-12)
+                count = agree(mean.weight.detach().float()).clamp(min=1e-12)
                 values[term] = float(agree(mean.total.detach()) / count)
                 self.first.setdefault(term, values[term])
                 scale = self.weights[name] / (self.first[term] or 1.0 if self.by_first else 1.0)

@@ -72,12 +72,14 @@ class Relations(Objective):
 def _divergence(student: Tensor, teacher: Tensor, heads: int, mask: Tensor) -> Tensor:
     """Scalar: the mean over heads of the sum over queries of KL(teacher || student); inputs are (B, N, H)."""
     own, theirs = (_log_relations(x, heads, mask) for x in (student, teacher))
-    divergence = (theirs.exp() * (theirs - own)).sum(-1)
-    return divergence.masked_fill(~mask.unsqueeze(1), 0).sum() / heads
+    return (theirs.exp() * (theirs - own)).sum() / heads  # a padded query has the same relations in both
 
 
 def _log_relations(x: Tensor, heads: int, mask: Tensor) -> Tensor:
-    """(B, A_r, N, N) log softmax(X X^T / sqrt(d_r)) of X (B, N, H); `mask` (B, N) is False at padding."""
+    """(B, A_r, N, N) log softmax(X X^T / sqrt(d_r)) of X (B, N, H); `mask` (B, N) is False at padding.
+
+    A padded position counts as a vector of zeros: as a key it has no probability, as a query all keys are alike to it.
+    """
     split = x.float().masked_fill(~mask.unsqueeze(-1), 0).unflatten(-1, (heads, -1)).transpose(1, 2)
     with torch.autocast(x.device.type, enabled=False):  # which would round the products to bfloat16
         scores = split @ split.transpose(-1, -2) / split.shape[-1] ** 0.5
