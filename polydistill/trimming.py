@@ -33,6 +33,7 @@ GENERATION_IDS = (
     "forced_eos_token_id",
 )  # fmt: skip
 LEFT_OUT_FOLDERS = ("onnx", "openvino", "original", "coreml")
+SPARSE_FILES = "difference*.safetensors"  # they fit the weights that they lie beside, and no others
 
 
 @dataclass(frozen=True)
@@ -330,11 +331,9 @@ def write_vocabulary(plan: TrimPlan, target: Path) -> list[str]:
     """Writes tokenizer and configuration of the trimmed model, without its weights."""
     source = plan.source
     notes = source.vocabulary.write(target, plan.keeps, plan.dropped, plan.languages)
-    # With two vocabularies the ids of a configuration are the decoder's; those that both share agree.
-    keep = plan.keeps[-1]
-    config = config_ids.remap(source.config, keep)
-    config_ids.set_rows(config, source.arch.rows_keys, plan.rows)
+    config = new_config(plan, source.config)
     write_json(target / CONFIG, config)
+    keep = plan.keeps[-1]
     generation = config_ids.remap(source.generation, keep)
     if plan.rows[-1] > len(keep) and _generates(config):
         generation = generation or {k: config[k] for k in GENERATION_IDS if config.get(k) is not None}
@@ -343,6 +342,14 @@ def write_vocabulary(plan: TrimPlan, target: Path) -> list[str]:
     if generation:
         write_json(target / GENERATION, generation)
     return notes
+
+
+def new_config(plan: TrimPlan, config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration of the model with the ids and the number of rows that it has after the trim."""
+    # With two vocabularies the ids of a configuration are the decoder's; those that both share agree.
+    new = config_ids.remap(config, plan.keeps[-1])
+    config_ids.set_rows(new, plan.source.arch.rows_keys, plan.rows)
+    return new
 
 
 def _generates(config: dict[str, Any]) -> bool:
@@ -369,7 +376,7 @@ def copy_rest(source: Source, out: Path, *, vocabulary: bool = False) -> None:
         hidden = any(part.startswith(".") or part in LEFT_OUT_FOLDERS for part in inside.parts)
         if hidden or not path.is_file() or path in written or path.name in LEFT_OUT_NAMES:
             continue
-        if not others.isdisjoint(path.parents):
+        if not others.isdisjoint(path.parents) or path.match(SPARSE_FILES):
             continue
         if path.suffix not in LEFT_OUT_SUFFIXES and path.parent.resolve().is_relative_to(source.folder.resolve()):
             copy_file(path, out / inside)

@@ -1,0 +1,179 @@
+"""How fast a distillation step is on this machine, in float32 and in bfloat16, before anything is trained."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from polydistill.catalog import Arch
+from polydistill.distill.objectives.base import Weighted
+from polydistill.distill.signals import ATTENTION, Observer
+from polydistill.evaluation.batching import MODEL_KEYS
+from polydistill.evaluation.heads import AUTO_CLASSES
+from polydistill.loading import loading_failed, quiet_transformers
+from polydistill.task import CLASSIFICATION, TAGGING
+
+PRECISIONS = ("float32", "bfloat16")
+CPU_TOKENS = 512  # a CPU is as fast with a small batch as with a large one, token by token
+LEAST_RUNS, MOST_RUNS = 2, 10
+
+
+def random_network(
+    folder: Path, kind: str | None, labels: int, *, eager: bool = False, device: str | None = None
+) -> Any:
+    """A model of random weights, with the sizes that a folder's config.json says.
+
+    Args:
+        folder: Where the config.json lies.
+        kind: A key of `AUTO_CLASSES` for a model with that head; others and None give the base model.
+        labels: Number of the head's outputs, where it has labels.
+        eager: Whether attention is computed the plain way.
+        device: `meta` for a model that takes no memory.
+
+    Raises:
+        PolydistillError: transformers cannot build it.
+    """
+    import transformers
+
+    loader = getattr(transformers, AUTO_CLASSES.get(kind or "", "AutoModel"))
+    options: dict[str, Any] = {"num_labels": labels} if kind in (CLASSIFICATION, TAGGING) else {}
+    try:
+        with quiet_transformers(), torch.device(device or "cpu"):
+            config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True, **options)
+            plain = {"attn_implementation": "eager"} if eager else {}
+            model = loader.from_config(config, dtype=torch.float32, trust_remote_code=False, **plain)
+    except Exception as error:
+        what = f"transformers cannot build the model of {folder}{f' for {kind}' if kind else ''}"
+        raise loading_failed(what, error, "Choose another model.") from error
+    return model if device else model.to(_device())
+
+
+def needs_attention(objectives: Weighted) -> bool:
+    """Whether attention probabilities are asked for, which only the plain implementation gives."""
+    return any(signal.kind == ATTENTION for part in objectives.needs for signal in part)
+
+
+def tokens_per_second(
+    teacher: Any,
+    student: Any,
+    objectives: Weighted,
+    arch: Arch,
+    batch_size: int,
+    length: int,
+    *,
+    kind: str | None = None,
+    seconds: float = 0.5,
+) -> dict[str, float]:
+    """The rate of training steps: teacher forward, student forward and backward, clipping, AdamW; on random ids.
+
+    On a CPU forward and backward are measured on at most 512 tokens and scaled to the batch.
+
+    Args:
+        teacher: Its network.
+        student: Its network; its weights are changed.
+        objectives: What is asked of the student.
+        arch: The architecture of both.
+        batch_size: Inputs a step.
+        length: Tokens of each.
+        kind: Kind of task, for labels.
+        seconds: How long to measure each precision, at least; no fewer than two runs after one to warm up.
+
+    Returns:
+        Precision (one of `PRECISIONS`) -> tokens per second.
+    """
+    rows = batch_size if _device() != "cpu" else max(1, min(batch_size, CPU_TOKENS // length))
+    batch = _random_batch(student, rows, length, kind)
+    teacher.eval()
+    student.train()
+    observers = Observer(teacher, objectives.needs.teacher, arch), Observer(student, objectives.needs.student, arch)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-9)
+
+    def learn() -> None:
+        with torch.no_grad():
+            wanted = observers[0](batch) if objectives.needs.teacher else {}
+        objectives(observers[1](batch), wanted, batch)[0].backward()
+
+    def step() -> None:
+        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        optimizer.step()
+
+    found = {}
+    for precision in PRECISIONS:
+        with _multiplying(precision):
+            learning = _seconds(learn, seconds)
+        stepping = _seconds(step, seconds / 5)
+        optimizer.zero_grad()
+        tokens = batch_size * length
+        found[precision] = tokens / (learning * batch_size / rows + stepping)
+    for observer in observers:
+        observer.close()
+    return found
+
+
+def bf16_is_faster(network: Any, *, batch_size: int = 4, length: int = 128) -> bool:
+    """Whether forward and backward of a network take less time in bfloat16 than in float32, on this machine.
+
+    Args:
+        network: A model that gives hidden states; its gradients are empty afterwards.
+        batch_size: Inputs of the batch of random ids that is measured.
+        length: Tokens of each.
+    """
+    inputs = {k: v for k, v in _random_batch(network, batch_size, length, None).items() if k in MODEL_KEYS}
+    moved = {k: v.to(next(network.parameters()).device) for k, v in inputs.items()}
+
+    def learn() -> None:
+        network(**moved, output_hidden_states=True).hidden_states[-1].float().square().mean().backward()
+
+    times = {}
+    for precision in PRECISIONS:
+        with _multiplying(precision):
+            times[precision] = _seconds(learn, 0.5)
+    network.zero_grad()
+    return times["bfloat16"] < times["float32"]
+
+
+def _multiplying(precision: str) -> AbstractContextManager[Any]:
+    return torch.autocast(_device(), dtype=torch.bfloat16) if precision == "bfloat16" else nullcontext()
+
+
+def _random_batch(network: Any, rows: int, length: int, kind: str | None) -> dict[str, Any]:
+    """Ids without padding, of tokens that are no special ones as far as a small vocabulary allows."""
+    vocabulary = network.get_input_embeddings().num_embeddings
+    ids = torch.randint(
+        min(10, vocabulary // 2), vocabulary, (rows, length), generator=torch.Generator().manual_seed(0)
+    )
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "example_id": torch.arange(rows)}
+    if kind == TAGGING:
+        batch["labels"] = torch.zeros_like(ids)
+    elif kind == CLASSIFICATION:
+        batch["labels"] = torch.zeros(rows, dtype=torch.long)
+    return {**{key: tensor.to(_device()) for key, tensor in batch.items()}, "language": "en"}
+
+
+def _seconds(work: Callable[[], None], least: float) -> float:
+    """The median time of a piece of work."""
+    work()
+    times: list[float] = []
+    while len(times) < LEAST_RUNS or (sum(times) < least and len(times) < MOST_RUNS):
+        _finish()
+        start = time.perf_counter()
+        work()
+        _finish()
+        times.append(time.perf_counter() - start)
+    return median(times)
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _finish() -> None:
+    """Waits for an accelerator, which works on while Python goes ahead."""
+    if _device() == "cuda":
+        torch.cuda.synchronize()
