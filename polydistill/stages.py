@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,14 @@ class Made:
     """What a stage has made, before it is written.
 
     Attributes:
-        write: Writes the stage's result into an empty folder.
+        write: Writes the stage's result into an empty folder; returns what else the record says of the stage, as JSON.
         steps: Optimizer steps.
         terms: Term of the loss -> value at every step, in order.
-        facts: What else the record says of the stage.
     """
 
-    write: Callable[[Path], None]
+    write: Callable[[Path], Mapping[str, Any]]
     steps: int = 0
     terms: Sequence[Mapping[str, float]] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,8 +90,8 @@ class Stages:
             made = make(checkpoints)
             if is_main():
                 with new_folder(folder, overwrite=True) as out:
-                    made.write(out)
-                    _write_facts(out / NAME, made, time.perf_counter() - started)
+                    facts = made.write(out)
+                    _write_facts(out / NAME, made, facts, time.perf_counter() - started)
                 shutil.rmtree(checkpoints, ignore_errors=True)
             wait()
         values = orjson.loads((folder / NAME).read_bytes())
@@ -156,9 +154,9 @@ def unfinished(work: Path) -> bool:
     return any(work.glob(f"*/{NAME}")) or any(work.glob("**/checkpoint-*/trainer_state.json"))
 
 
-def _write_facts(path: Path, made: Made, seconds: float) -> None:
+def _write_facts(path: Path, made: Made, facts: Mapping[str, Any], seconds: float) -> None:
     loss = {"first": _means(made.terms[:ENDS]), "last": _means(made.terms[-ENDS:])}
-    values = {"steps": made.steps, "loss": loss, "seconds": round(seconds, 1), "facts": dict(made.facts)}
+    values = {"steps": made.steps, "loss": loss, "seconds": round(seconds, 1), "facts": dict(facts)}
     path.write_bytes(orjson.dumps(values, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n")
 
 

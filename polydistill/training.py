@@ -41,14 +41,14 @@ class Schedule:
     Args:
         epochs: Passes over the training data.
         lr: Highest learning rate; it rises during `warmup` and falls linearly to 0.
-        batch_size: Examples a step.
+        batch_size: Examples a step, over all processes.
         warmup: Share of the steps.
         weight_decay: Of AdamW.
         checks: Times an epoch that the dev score is taken and a checkpoint is written.
         patience: Checks without a better dev score after which training stops; 0 for never.
         seed: Of the order of the data and of dropout.
         bf16: Whether matrices are multiplied in bfloat16.
-        accumulate: Batches whose gradients are added up before a step; their losses count alike.
+        accumulate: Parts into which a step's batch is split; their losses count alike.
         clip: Largest norm of the gradients.
         minutes: Training stops after so long, with what it has by then; None for never.
     """
@@ -193,6 +193,7 @@ def train(
     progress: Progress,
     *,
     batches: Any = None,
+    collate: Callable[[list[Feature]], dict[str, Any]] | None = None,
     step_loss: StepLoss | None = None,
     optimizer: torch.optim.Optimizer | None = None,
 ) -> Curves:
@@ -207,6 +208,7 @@ def train(
         work: The folder of checkpoints; training goes on from the newest one there.
         progress: Where to report.
         batches: A batch sampler over the features; batches of like length if there is none.
+        collate: Features -> batch; padded as the tokenizer does if there is none.
         step_loss: The loss, if it is not the model's own.
         optimizer: AdamW over all parameters if there is none.
 
@@ -214,8 +216,9 @@ def train(
         PolydistillError: A loss is no number, or a checkpoint cannot be written.
     """
     if batches is None:
-        order = LengthGrouped([len(f["input_ids"]) for f in features], schedule.batch_size, schedule.seed)
-        batches = BatchSampler(order, schedule.batch_size, drop_last=False)
+        part = schedule.batch_size // schedule.accumulate
+        order = LengthGrouped([len(f["input_ids"]) for f in features], part, schedule.seed)
+        batches = BatchSampler(order, part, drop_last=False)
     options = _arguments(schedule, len(batches), work)
     terms = _Terms(work / LOSSES, step_loss) if step_loss is not None else None
     callbacks: list[Any] = [_Reporter(progress), *([terms] if terms else [])]
@@ -228,7 +231,7 @@ def train(
         trainer = DevTrainer(
             model=network, args=options, train_dataset=features, processing_class=tokenizer,
             eval_dataset=[features[0]],  # asked for, and not used: `evaluate` has its own
-            data_collator=collator(tokenizer, about=step_loss is not None), callbacks=callbacks,
+            data_collator=collate or collator(tokenizer, about=step_loss is not None), callbacks=callbacks,
             optimizers=(optimizer, None), dev_score=dev_score, batches=batches, step_loss=step_loss,
         )  # fmt: skip
         if terms:

@@ -71,7 +71,7 @@ def config_options(config: type, *, only: tuple[str, ...] = ()) -> Callable[[Fun
 
     def decorate(function: Function) -> Function:
         for field in reversed(dataclasses.fields(config)):
-            if only and field.name not in only:
+            if (only and field.name not in only) or "help" not in field.metadata:  # an argument, not an option
                 continue
             function = _option(field, hints[field.name])(function)
         return function

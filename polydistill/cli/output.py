@@ -10,6 +10,7 @@ from typing import Any
 import click
 import orjson
 
+from polydistill.processes import is_main
 from polydistill.progress import Progress
 
 LOG_SECONDS = 15.0  # between lines of progress where stderr is no terminal
@@ -26,7 +27,7 @@ class Console(Progress):
 
     def __init__(self, *, as_json: bool, quiet: bool = False, verbose: bool = False) -> None:
         self.as_json = as_json
-        self.quiet = quiet
+        self.quiet = quiet or not is_main()
         self.verbose = verbose
 
     def note(self, text: str) -> None:
@@ -53,7 +54,9 @@ class Console(Progress):
             yield shown.update
 
     def result(self, value: Mapping[str, Any], table: Callable[[], str]) -> None:
-        """Prints the result."""
+        """Prints the result; of several processes one does."""
+        if not is_main():
+            return
         if self.as_json:
             click.echo(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode())
         else:

@@ -107,8 +107,12 @@ def _room_of_encoder(model: Any, folder: Path) -> int:
     return longest_input(model.tokenizer, config)
 
 
-def new_head(folder: Path, kind: str, labels: Sequence[str], *, seed: int, max_length: int | None = None) -> TaskModel:
+def new_head(
+    folder: Path, kind: str, labels: Sequence[str], *, seed: int, max_length: int | None = None, eager: bool = False
+) -> TaskModel:
     """Loads a model to tune for a kind of task; what it lacks of the head is initialised from the seed.
+
+    With `eager` attention is computed the plain way, which alone gives its probabilities.
 
     Raises:
         PolydistillError: transformers cannot load it with such a head, or it lacks more than the head.
@@ -117,7 +121,7 @@ def new_head(folder: Path, kind: str, labels: Sequence[str], *, seed: int, max_l
 
     transformers.set_seed(seed)
     named = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
-    model, missing = _load(folder, kind, **(named if labels else {}))
+    model, missing = _load(folder, kind, new=True, eager=eager, **(named if labels else {}))
     inside = f"{model.base_model_prefix}."  # a pooler is left out of many folders, and no more than a part of the head
     if lost := [name for name in missing if name.startswith(inside) and "pooler" not in name]:
         raise PolydistillError(
@@ -189,7 +193,9 @@ def _tokenizer(folder: Path, config: Any) -> Any:
     return tokenizer
 
 
-def _load(folder: Path, kind: str, **options: Any) -> tuple[Any, list[str]]:
+def _load(
+    folder: Path, kind: str, *, new: bool = False, eager: bool = False, **options: Any
+) -> tuple[Any, list[str]]:
     """The model, and the names of weights that the folder lacks or has in another shape."""
     import torch
     import transformers
@@ -199,7 +205,7 @@ def _load(folder: Path, kind: str, **options: Any) -> tuple[Any, list[str]]:
         with quiet_transformers():
             model, info = loader.from_pretrained(
                 str(folder), local_files_only=True, dtype=torch.float32, output_loading_info=True,
-                ignore_mismatched_sizes=bool(options), **options,
+                ignore_mismatched_sizes=new, attn_implementation="eager" if eager else None, **options,
             )  # fmt: skip
     except Exception as error:
         hint = "Choose a model of an architecture that has such a head."

@@ -10,8 +10,11 @@ from polydistill.errors import UsageError
 from polydistill.evaluation import classification, retrieval, similarity, spans, tagging
 from polydistill.evaluation.batching import Feature
 from polydistill.evaluation.heads import TaskModel
+from polydistill.labelled.examples import LabelledSplit
 from polydistill.metrics.items import Measured
 from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING
+
+DEV_BATCH = 32
 
 
 class Kind(Protocol):
@@ -88,3 +91,13 @@ def trainable_kind_of(task: Task) -> Trainable:
             f"Choose a task of the kinds {', '.join(TRAINABLE)}.",
         )
     return TRAINABLE[task.kind]
+
+
+def dev_score(task: Task, model: TaskModel, splits: Sequence[LabelledSplit]) -> float:
+    """The task's first metric on labelled splits, averaged over them."""
+    kind, scores = trainable_kind_of(task), []
+    for split in splits:
+        predictions = kind.predict(model, split.examples, batch_size=DEV_BATCH)
+        measured = kind.measure(split.examples, predictions, split.language)
+        scores.append(next(m for m in measured if m.metric == task.metric).value)
+    return sum(scores) / len(scores)

@@ -14,7 +14,7 @@ from polydistill.card import write_card
 from polydistill.catalog import Language, Task, resolve_languages, task
 from polydistill.checkpoint import Checkpoint
 from polydistill.errors import UsageError
-from polydistill.evaluation.kinds import trainable_kind_of
+from polydistill.evaluation.kinds import dev_score, trainable_kind_of
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.sources import load_split
 from polydistill.modelfolder import model_folder, tokenizer_files
@@ -27,11 +27,9 @@ from polydistill.stages import work_folder
 from polydistill.task import CLASSIFICATION, SPAN_EXTRACTION, TAGGING
 
 if TYPE_CHECKING:
-    from polydistill.evaluation.heads import TaskModel
     from polydistill.training import Curves, Schedule
 
 OUTPUTS = Path("polydistill-out")
-DEV_BATCH = 32
 # Epochs, learning rate, batch size and most tokens of a kind of task, for encoders of 20 to 300 million parameters.
 DEFAULTS: dict[str, tuple[float, float, int, int]] = {
     CLASSIFICATION: (3, 5e-5, 32, 128),
@@ -156,7 +154,7 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
         new_folder(output, overwrite=config.overwrite) as out,
     ):
         curves = train(
-            model.network, model.tokenizer, features, lambda network: _dev_score(wanted, model, dev), schedule,
+            model.network, model.tokenizer, features, lambda network: dev_score(wanted, model, dev), schedule,
             work, progress,
         )  # fmt: skip
         with quiet_transformers():
@@ -225,16 +223,6 @@ def _splits(
 
     training = [load(lang, split) for lang in languages for split in config.train_split or ("train",)]
     return training, [load(lang, config.dev_split) for lang in languages]
-
-
-def _dev_score(wanted: Task, model: TaskModel, dev: Sequence[LabelledSplit]) -> float:
-    """The task's first metric, averaged over the languages."""
-    kind, scores = trainable_kind_of(wanted), []
-    for split in dev:
-        predictions = kind.predict(model, split.examples, batch_size=DEV_BATCH)
-        measured = kind.measure(split.examples, predictions, split.language)
-        scores.append(next(m for m in measured if m.metric == wanted.metric).value)
-    return sum(scores) / len(scores)
 
 
 def _selection(config: FinetuneConfig, wanted: Task, languages: Sequence[Language], curves: Curves) -> dict[str, Any]:

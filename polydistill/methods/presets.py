@@ -47,6 +47,8 @@ class Tuning:
         lr: Highest learning rate of both stages.
         warmup: Share of each stage's steps in which it rises.
         objectives: Name -> weight.
+        teacher_epochs: Passes in which the task's teacher is tuned, where none is given.
+        teacher_lr: Its highest learning rate.
     """
 
     epochs: float
@@ -56,6 +58,8 @@ class Tuning:
     lr: float
     warmup: float
     objectives: Mapping[str, float] = field(hash=False)
+    teacher_epochs: float = 1
+    teacher_lr: float = 5e-5
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ PRESETS: dict[str, Preset] = {
     "smoke": Preset(
         General(60, 8, 64, 3e-4, 0.1, HIDDEN),
         {
-            TAGGING: Tuning(1, 1, 16, 128, 2e-4, 0.1, SOFT),
+            TAGGING: Tuning(1, 1, 16, 128, 2e-4, 0.1, SOFT, teacher_lr=2e-4),
             CLASSIFICATION: Tuning(1, 1, 32, 128, 1e-4, 0.1, SOFT),
             SPAN_EXTRACTION: Tuning(1, 1, 8, 256, 1e-4, 0.1, SOFT),
             RETRIEVAL: Tuning(1, 0, 32, 96, 2e-4, 0.1, VECTORS),
@@ -98,9 +102,9 @@ PRESETS: dict[str, Preset] = {
     "small": Preset(
         General(1_500, 16, 96, 3e-4, 0.1, HIDDEN),
         {
-            TAGGING: Tuning(1, 2, 16, 128, 2e-4, 0.1, SOFT),
-            CLASSIFICATION: Tuning(1, 1, 32, 128, 1e-4, 0.1, SOFT),
-            SPAN_EXTRACTION: Tuning(1, 2, 8, 384, 1e-4, 0.1, SOFT),
+            TAGGING: Tuning(1, 2, 16, 128, 2e-4, 0.1, SOFT, teacher_epochs=2, teacher_lr=2e-4),
+            CLASSIFICATION: Tuning(1, 1, 32, 128, 1e-4, 0.1, SOFT, teacher_epochs=2),
+            SPAN_EXTRACTION: Tuning(1, 2, 8, 384, 1e-4, 0.1, SOFT, teacher_epochs=2, teacher_lr=1e-4),
             RETRIEVAL: Tuning(1, 0, 32, 96, 2e-4, 0.1, VECTORS),
         },
         density=0.08, scale="teacher", dev_examples=1_000,
@@ -109,9 +113,9 @@ PRESETS: dict[str, Preset] = {
     "paper": Preset(
         General(200_000, 8, 256, 1e-4, 0.0, PAPER),
         {
-            TAGGING: Tuning(3, 10, 8, 128, 5e-5, 0.0, PAPER_SOFT),
-            CLASSIFICATION: Tuning(5, 5, 32, 128, 2e-5, 0.0, PAPER_SOFT),
-            SPAN_EXTRACTION: Tuning(5, 5, 8, 384, 5e-5, 0.0, PAPER_SOFT),
+            TAGGING: Tuning(3, 10, 8, 128, 5e-5, 0.0, PAPER_SOFT, teacher_epochs=3),
+            CLASSIFICATION: Tuning(5, 5, 32, 128, 2e-5, 0.0, PAPER_SOFT, teacher_epochs=3),
+            SPAN_EXTRACTION: Tuning(5, 5, 8, 384, 5e-5, 0.0, PAPER_SOFT, teacher_epochs=3),
             RETRIEVAL: Tuning(3, 0, 32, 128, 5e-5, 0.0, VECTORS),
         },
         density=0.08, scale="none",

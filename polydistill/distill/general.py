@@ -1,0 +1,122 @@
+"""Phase 1: a student learns from its teacher on running text of two languages (Ansell et al. 2023, section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polydistill.catalog import Arch
+from polydistill.distill.blocks import Blocks, MaskedBlocks, stacked
+from polydistill.distill.loss import DistilLoss
+from polydistill.distill.objectives.base import Weighted
+from polydistill.distill.samplers import Even, GroupBatches
+from polydistill.distill.signals import ATTENTION, Batch, Signal, Signals
+from polydistill.distill.teachers import Teacher, load_teacher
+from polydistill.loading import load_encoder, load_tokenizer
+from polydistill.progress import Progress
+from polydistill.training import Curves, Schedule, train
+
+HELD_OUT = 0.01  # share of the blocks that validate
+MOST_HELD_OUT = 64  # of each language
+
+
+class LanguageTeachers:
+    """A teacher for each language: the one of the batch's language answers.
+
+    Args:
+        teachers: Language -> teacher.
+    """
+
+    def __init__(self, teachers: Mapping[str, Teacher]) -> None:
+        self._teachers = teachers
+        self.needs = frozenset().union(*(teacher.needs for teacher in teachers.values()))
+
+    def signals(self, batch: Batch) -> Signals:
+        """What the teacher of `batch["language"]` says."""
+        return self._teachers[batch["language"]].signals(batch)
+
+
+@dataclass(frozen=True)
+class GeneralText:
+    """The text of phase 1.
+
+    Args:
+        training: Blocks of each language.
+        held_out: Those that validate.
+    """
+
+    training: tuple[Blocks, ...]
+    held_out: tuple[Blocks, ...]
+
+    @classmethod
+    def split(cls, blocks: Sequence[Blocks]) -> GeneralText:
+        """Holds out one block in a hundred of each language, and no more than 64.
+
+        Raises:
+            PolydistillError: A text has only one block.
+        """
+        parts = [b.split(min(HELD_OUT, MOST_HELD_OUT / len(b))) for b in blocks]
+        return cls(tuple(a for a, _ in parts), tuple(b for _, b in parts))
+
+
+def distil_general(
+    student: Path,
+    teachers: Mapping[str, Path],
+    arch: Arch,
+    text: GeneralText,
+    objectives: Weighted,
+    schedule: Schedule,
+    steps: int,
+    work: Path,
+    progress: Progress,
+    include: Sequence[Path] = (),
+) -> tuple[Any, Curves]:
+    """Trains a student on its teacher's signals.
+
+    Args:
+        student: Its folder.
+        teachers: Language -> the folder of its teacher; mostly the same.
+        arch: Of both.
+        text: Blocks of both languages.
+        objectives: What is asked.
+        schedule: How fast; `epochs` is 1.
+        steps: Optimizer steps.
+        work: Folder for checkpoints.
+        progress: Where to report.
+        include: Folders with architectures of the user's own.
+
+    Returns:
+        (the student at its least validation loss, what was seen on the way: the dev score is that loss, negative).
+    """
+    tokenizer = load_tokenizer(student)
+    network = load_encoder(student, eager=needs_eager(objectives.needs.student))
+    needs, folders = objectives.needs.teacher, sorted(set(teachers.values()))
+    loaded = {f: load_teacher(f, needs, autocast=schedule.bf16, include=include) for f in folders} if needs else {}
+    teacher = LanguageTeachers({code: loaded[folder] for code, folder in teachers.items()}) if needs else None
+    loss = DistilLoss(network, objectives, teacher, arch)
+    data = MaskedBlocks(text.training, tokenizer, seed=schedule.seed)
+    part = schedule.batch_size // schedule.accumulate
+    batches = GroupBatches(
+        data.groups, Even(tuple(data.groups)), part, steps * schedule.accumulate, seed=schedule.seed, turns=True
+    )
+    held = MaskedBlocks(text.held_out, tokenizer, seed=schedule.seed)
+    curves = train(
+        network, tokenizer, data, lambda net: -loss.mean(net, batches_of(held, part)), schedule, work, progress,
+        batches=batches, collate=stacked, step_loss=loss,
+    )  # fmt: skip
+    loss.close()
+    return network, curves
+
+
+def batches_of(held: MaskedBlocks, batch_size: int) -> Iterator[dict[str, Any]]:
+    """Held-out blocks, one language at a time."""
+    for places in held.groups.values():
+        for start in range(places.start, places.stop, batch_size):
+            yield stacked([held[i] for i in range(start, min(start + batch_size, places.stop))])
+
+
+def needs_eager(needs: frozenset[Signal]) -> bool:
+    """Whether attention probabilities are asked for, which only the plain implementation gives."""
+    return any(signal.kind == ATTENTION for signal in needs)
