@@ -1,0 +1,367 @@
+"""`polydistill plan`: how large a bilingual student will be and how long it takes, before anything is trained."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polydistill.catalog import Language, Task, language, task
+from polydistill.counting import check_sampling, count
+from polydistill.distill.matched import MIN_SHARE, check_writable, plan_together
+from polydistill.distill.student import (
+    ALTERNATE,
+    Parameters,
+    chosen_layers,
+    layer_count,
+    layer_pairs,
+    parameters,
+    student_config,
+    student_names,
+)
+from polydistill.errors import PolydistillError, UsageError
+from polydistill.labelled.sources import load_split
+from polydistill.methods.presets import PRESETS, General, Preset, Tuning
+from polydistill.progress import SILENT, Progress
+from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
+from polydistill.settings import plain, setting
+from polydistill.surgery import renamed_bytes
+from polydistill.task import CLASSIFICATION, RETRIEVAL, SPAN_EXTRACTION, TAGGING
+from polydistill.trimming import CONFIG, Source, TrimPlan, Wishes, new_config, tokenizer_bytes, write_vocabulary
+from polydistill.vocab.counts import TokenCounts
+from polydistill.vocab.keep import KeepRule
+from polydistill.vocab.tokenizer_config import write_json
+
+if TYPE_CHECKING:
+    from polydistill.evaluation.batching import Feature
+
+WITH_HEAD = (CLASSIFICATION, TAGGING, SPAN_EXTRACTION)
+EMBEDDING, BITEXT = "embedding", "bitext"
+SAMPLE = 1_000  # labelled examples whose length is looked at
+FLOAT32 = 4  # bytes
+
+
+@dataclass(frozen=True)
+class PlanConfig:
+    """The configuration of a plan; each field is an argument or an option of the command line."""
+
+    source: str
+    target: str
+    model: str = setting(
+        DEFAULT_MODEL, "The multilingual teacher: folder, org/name or org/name@revision.", "Model", metavar="M"
+    )
+    layers: int | None = setting(None, "Layers of the student. [default: half of the teacher's]", "Model", metavar="N")
+    reduction: int | None = setting(None, "Layer reduction factor, in place of --layers.", "Model", metavar="R")
+    init: str = setting(
+        ALTERNATE, "Which of the teacher's layers it begins with: alternate, bottom, top, or a list such as 1,5,9.",
+        "Model", metavar="HOW",
+    )  # fmt: skip
+    vocab_size: int | None = setting(
+        None, "Keep exactly this many tokens. [default: those with a share of at least --min-share]", "Model",
+        metavar="N",
+    )  # fmt: skip
+    min_share: float = setting(
+        MIN_SHARE, "Keep a token that makes up at least this share of either language's text.", "Model", metavar="X"
+    )
+    allow_unknown: bool = setting(False, "Go on with a language that the tokenizer cannot write well.", "Model")
+    text: tuple[str, ...] = setting(
+        (), "Text of a language, LANG=PATH: as --corpus of `trim`. [default: the language's corpus on the Hub, else "
+        "its word list]", "Data", metavar="LANG=PATH",
+    )  # fmt: skip
+    limit: int | None = setting(None, "Read at most this many lines of each text.", "Data", metavar="N")
+    task: str = setting(
+        "", "Plan this task too: ner, nli, qa, ... (see `polydistill ls tasks`), or `embedding`. "
+        "[default: phase 1 alone]", "Data", metavar="TASK",
+    )  # fmt: skip
+    data_dir: Path | None = setting(
+        None, "Folder of local data, laid out as the task says. [default: $POLYDISTILL_DATA, else the Hub]", "Data",
+        metavar="DIR",
+    )  # fmt: skip
+    train_split: tuple[str, ...] = setting(
+        (), "Split to train on. Repeat to join several. [default: train]", "Data", metavar="NAME"
+    )
+    measure: bool = setting(
+        True, "Measure speed on this machine; without it only sizes are given.", "Speed",
+        flags=("--measure/--no-measure",),
+    )  # fmt: skip
+    include_path: tuple[Path, ...] = setting(
+        (), "Folder with your own languages/, tasks/ and arch/ TOML files.", "Model", metavar="DIR"
+    )
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """What is to be expected; `to_json` is the object of `--json`.
+
+    Attributes:
+        model: The teacher.
+        languages: Source and target.
+        task: What phase 2 is about, None without it.
+        layers: The teacher's layers that the student begins with, counted from 0.
+        vocabulary: Tokens of `teacher` and `student`.
+        parameters: `teacher` and `student` -> `embeddings`, `rest`, `head`, `total`.
+        share: The student's parameters in the teacher's.
+        bytes: Weights and tokenizer of both on disk.
+        presets: Preset -> `general` (phase 1) and `tuning` (phase 2, None without a task): `tokens`,
+            `tokens_per_second` in both precisions, `faster` and `seconds`; and `seconds` of both. The time is that of
+            training steps alone. Empty without `measure`.
+        notes: What could not be told.
+        seconds: That planning took.
+    """
+
+    model: str
+    languages: tuple[str, str]
+    task: str | None
+    layers: tuple[int, ...]
+    vocabulary: dict[str, int]
+    parameters: dict[str, dict[str, int]]
+    share: float
+    bytes: dict[str, int]
+    presets: dict[str, dict[str, Any]]
+    notes: tuple[str, ...]
+    seconds: float
+    command: str = field(default="plan", init=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object."""
+        values = {f.name: plain(getattr(self, f.name)) for f in fields(self)}
+        return {"command": values.pop("command"), **values}
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What is planned.
+
+    Args:
+        languages: Source and target.
+        task: Of phase 2.
+        source: The teacher.
+        layers: Those that the student gets.
+        trimmed: How the vocabulary is cut.
+        counts: Of the text of both languages.
+        folder: Where `teacher` and `student` lie, trimmed, without weights, and `shallow`: the teacher as deep as its
+            layers are looked at.
+    """
+
+    languages: tuple[Language, Language]
+    task: Task | None
+    source: Source
+    layers: tuple[int, ...]
+    trimmed: TrimPlan
+    counts: TokenCounts
+    folder: Path
+
+    @property
+    def kind(self) -> str | None:
+        """The kind of the task, None without one."""
+        return self.task.kind if self.task else None
+
+    @property
+    def labels(self) -> int:
+        """Outputs of the head."""
+        return len(self.task.scored_labels) if self.task else 0
+
+
+def plan(config: PlanConfig, progress: Progress = SILENT) -> PlanResult:
+    """Predicts what `polydistill bistil` would make of a model, and how long it would take here.
+
+    Args:
+        config: What is to be made.
+        progress: Where to report.
+
+    Raises:
+        PolydistillError: The model or a text cannot be read, or the wishes cannot be fulfilled.
+    """
+    started = time.perf_counter()
+    languages, wanted, rule = _languages(config), _task(config), _rule(config)
+    check_sampling(config.limit, 0)
+    source = Source.open(resolve(ModelRef.parse(config.model), progress=progress.note), config.include_path)
+    layers = chosen_layers(layer_count(source), layers=config.layers, reduction=config.reduction, init=config.init)
+    counts = count(source.vocabulary, languages, config.text, limit=config.limit, progress=progress)
+    check_writable(source, counts, languages, allow_unknown=config.allow_unknown)
+    (trimmed,) = plan_together([source], counts, Wishes(languages, rule))
+    notes: list[str] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        case = _Case(languages, wanted, source, layers, trimmed, counts, Path(scratch))
+        _write_folders(case)
+        sizes, nbytes = _sizes(case)
+        presets = _presets(config, case, notes, progress) if config.measure else {}
+    return PlanResult(
+        model=source.resolved.source,
+        languages=(languages[0].code, languages[1].code),
+        task=config.task or None,
+        layers=layers,
+        vocabulary={"teacher": len(set(source.vocabulary.spaces[0].ids.values())), "student": len(trimmed.keeps[0])},
+        parameters={who: {**asdict(size), "total": size.total} for who, size in sizes.items()},
+        share=sizes["student"].total / sizes["teacher"].total,
+        bytes=nbytes,
+        presets=presets,
+        notes=tuple(notes),
+        seconds=round(time.perf_counter() - started, 1),
+    )
+
+
+def _languages(config: PlanConfig) -> tuple[Language, Language]:
+    source, target = (language(name, config.include_path) for name in (config.source, config.target))
+    if source.code == target.code:
+        raise UsageError(
+            f"Source and target are the same language, {source.name}.",
+            f"Name two languages, or trim the model to one: `polydistill trim --lang {source.code}`.",
+        )
+    return source, target
+
+
+def _task(config: PlanConfig) -> Task | None:
+    if not config.task:
+        return None
+    wanted = task(BITEXT if config.task == EMBEDDING else config.task, config.include_path)
+    if wanted.kind not in WITH_HEAD and config.task != EMBEDDING:
+        raise UsageError(
+            f"Tasks of the kind {wanted.kind}, such as {wanted.name}, have no labels to distil.",
+            "Choose ner, nli, qa, or `--task embedding` for vectors of sentences.",
+        )
+    return wanted
+
+
+def _rule(config: PlanConfig) -> KeepRule:
+    if config.vocab_size is not None:
+        return KeepRule(vocab_size=config.vocab_size)
+    return KeepRule(min_share=config.min_share)
+
+
+# --- sizes
+
+
+def _write_folders(case: _Case) -> None:
+    """Tokenizers and configurations of the trimmed teacher and of the student."""
+    for who in ("teacher", "student"):
+        (case.folder / who).mkdir()
+        write_vocabulary(case.trimmed, case.folder / who)
+    (case.folder / "shallow").mkdir()
+    deepest = range(max(case.layers) + 1)
+    for who, layers in (("student", case.layers), ("shallow", deepest)):
+        config = student_config(case.source, layers, 0.0)
+        write_json(case.folder / who / CONFIG, new_config(case.trimmed, config))
+
+
+def _sizes(case: _Case) -> tuple[dict[str, Parameters], dict[str, int]]:
+    """Parameters of teacher and student, and their bytes; with the task's head, where there is one."""
+    source, own = case.source, {name: name for name in case.source.checkpoint.tensors}
+    tokenizers = {"teacher": tokenizer_bytes(source.model), "student": tokenizer_bytes(case.folder / "student")}
+    if case.kind in WITH_HEAD:
+        found = {"teacher": _with_head(case, source.model), "student": _with_head(case, case.folder / "student")}
+        return found, {who: FLOAT32 * size.total + tokenizers[who] for who, size in found.items()}
+    names = student_names(source, case.layers)
+    found = {"teacher": parameters(source, own, {}), "student": parameters(source, names, case.trimmed.cuts)}
+    weights = {
+        "teacher": source.checkpoint.nbytes,
+        "student": renamed_bytes(source.checkpoint, names, case.trimmed.cuts),
+    }
+    return found, {who: n + tokenizers[who] for who, n in weights.items()}
+
+
+def _with_head(case: _Case, folder: Path) -> Parameters:
+    """The parameters of a model with the task's head, as transformers builds it."""
+    from polydistill.distill.speed import random_network
+
+    network = random_network(folder, case.kind, case.labels, device="meta")
+    everything, inside = (sum(p.numel() for p in part.parameters()) for part in (network, network.base_model))
+    embeddings = network.get_input_embeddings().weight.numel()
+    return Parameters(embeddings, inside - embeddings, everything - inside)
+
+
+# --- time
+
+
+def _presets(config: PlanConfig, case: _Case, notes: list[str], progress: Progress) -> dict[str, dict[str, Any]]:
+    found = {}
+    with progress.bar("measuring", len(PRESETS) * (2 if case.task else 1), "phase") as done:
+        for name, preset in PRESETS.items():
+            general = _phase(case, preset, preset.general, None, preset.general.tokens)
+            done(1)
+            tuning = None
+            if case.task:
+                phase = preset.tuning[case.task.kind]
+                tokens = _tuning_tokens(config, case, preset, phase, notes)
+                tuning = _phase(case, preset, phase, case.kind, tokens)
+                done(1)
+            parts = [part["seconds"] for part in (general, tuning) if part]
+            total = None if None in parts else sum(parts)
+            found[name] = {"general": general, "tuning": tuning, "seconds": total}
+    return found
+
+
+def _phase(
+    case: _Case, preset: Preset, phase: General | Tuning, kind: str | None, tokens: int | None
+) -> dict[str, Any]:
+    """Speed of a phase's steps, and the time that so many tokens take."""
+    from polydistill.distill.objectives.build import Options, build
+    from polydistill.distill.speed import needs_attention, random_network, tokens_per_second
+
+    objectives = build(phase.objectives, pairs=layer_pairs(case.layers), options=Options(scale=preset.scale))
+    eager = needs_attention(objectives)
+    folders = ("teacher" if kind else "shallow", "student")
+    teacher, student = (random_network(case.folder / name, kind, case.labels, eager=eager) for name in folders)
+    positions = getattr(student.config.get_text_config(), "max_position_embeddings", 0) or phase.length + 2
+    length = min(phase.length, max(8, positions - 2))  # RoBERTa counts from 2
+    rates = tokens_per_second(teacher, student, objectives, case.source.arch, phase.batch_size, length, kind=kind)
+    faster = max(rates, key=rates.__getitem__)
+    seconds = None if tokens is None else tokens / rates[faster]
+    return {"tokens": tokens, "tokens_per_second": rates, "faster": faster, "seconds": seconds}
+
+
+def _tuning_tokens(config: PlanConfig, case: _Case, preset: Preset, phase: Tuning, notes: list[str]) -> int | None:
+    """Tokens that both stages of phase 2 see; None where the data cannot be had."""
+    assert case.task is not None
+    if case.task.kind == RETRIEVAL:
+        an_epoch = _text_tokens(case, preset, phase)
+    else:
+        try:
+            an_epoch = _labelled_tokens(config, case, preset, phase)
+        except PolydistillError as error:
+            note = f"No time for phase 2, for want of its data: {error.message}"
+            notes.extend([] if note in notes else [note])
+            return None
+    return round((phase.epochs + phase.sparse_epochs) * an_epoch)
+
+
+def _text_tokens(case: _Case, preset: Preset, phase: Tuning) -> float:
+    """Tokens of the lines of both texts, each line with two special tokens."""
+    total = 0.0
+    for found in case.counts.languages.values():
+        lines = sum(text.lines for text in found.texts)
+        counted = max(1, lines - len(found.held_out))
+        mean = float(found.spaces[case.source.vocabulary.spaces[0].name].sum()) / counted + 2
+        total += min(lines, preset.examples or lines) * min(mean, phase.length)
+    return total
+
+
+def _labelled_tokens(config: PlanConfig, case: _Case, preset: Preset, phase: Tuning) -> float:
+    """Tokens of the source language's labelled data, by the length of the first examples."""
+    assert case.task is not None
+    splits = [
+        load_split(case.task, case.languages[0], name, data_dir=config.data_dir, limit=preset.examples)
+        for name in config.train_split or ("train",)
+    ]
+    examples = [example for split in splits for example in split.examples]
+    features = _features(case, examples[:SAMPLE], phase.length)
+    return sum(len(f["input_ids"]) for f in features) / min(len(examples), SAMPLE) * len(examples)
+
+
+def _features(case: _Case, examples: Sequence[Any], length: int) -> list[Feature]:
+    """Labelled inputs, windowed or cut as in training; no network is needed for them."""
+    from transformers import AutoConfig
+
+    from polydistill.evaluation.heads import TaskModel, longest_input
+    from polydistill.evaluation.kinds import trainable_kind_of
+    from polydistill.loading import load_tokenizer
+
+    assert case.task is not None
+    tokenizer = load_tokenizer(case.folder / "student")
+    shape = AutoConfig.from_pretrained(str(case.folder / "student"), local_files_only=True)
+    model = TaskModel(None, tokenizer, tuple(case.task.scored_labels), longest_input(tokenizer, shape, length))
+    found: list[Feature] = trainable_kind_of(case.task).training_features(model, examples)
+    return found
