@@ -14,6 +14,7 @@ from polydistill.errors import PolydistillError
 COMMANDS = {
     "trim": "Cut a model's vocabulary down to some languages, verified.",
     "count": "Count the tokens of text; counts of shards add up.",
+    "plan": "Size and training time of a bilingual student, before it is trained.",
     "finetune": "Tune a model for a task on a source language.",
     "evaluate": "Score models on a task in many languages.",
     "compare": "Models side by side: differences, intervals, plots.",
