@@ -69,7 +69,21 @@ class Checkpoint:
         Raises:
             PolydistillError: There are none (or only pickles), or one is truncated or corrupt.
         """
-        files = tuple(_checkpoint_files(folder))
+        return cls._read(folder, tuple(_checkpoint_files(folder)))
+
+    @classmethod
+    def of_file(cls, file: Path) -> Checkpoint:
+        """Reads the header of one safetensors file, whatever its name.
+
+        Raises:
+            PolydistillError: It is missing, truncated or corrupt.
+        """
+        if not file.is_file():
+            raise PolydistillError(f"There is no file {file}.", "Check the path.")
+        return cls._read(file.parent, (file,))
+
+    @classmethod
+    def _read(cls, folder: Path, files: tuple[Path, ...]) -> Checkpoint:
         tensors: dict[str, Tensor] = {}
         metadata: dict[Path, dict[str, str]] = {}
         for file in files:

@@ -90,7 +90,7 @@ def info(
 def lineage_line(record: Mapping[str, Any]) -> str:
     """One run of a lineage, such as `trim (ro) of org/name@commit`."""
     languages = ", ".join(record["result"].get("languages", []))
-    return f"{record['command']} ({languages}) of {record['source']['source']}"
+    return f"{record['command']}{f' ({languages})' if languages else ''} of {record['source']['source']}"
 
 
 def read_lines(text: str) -> list[str]:

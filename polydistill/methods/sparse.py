@@ -1,0 +1,326 @@
+"""`polydistill sparse`: differences put on models, taken off, added up and looked into."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from polydistill import sparse_files
+from polydistill.card import write_card
+from polydistill.checkpoint import copy_file, file_sha256
+from polydistill.errors import PolydistillError, UsageError
+from polydistill.modelfolder import model_folder
+from polydistill.outputs import check_file, check_output, new_folder
+from polydistill.progress import SILENT, Progress
+from polydistill.record import RunRecord, source_facts
+from polydistill.refs import ModelRef, resolve
+from polydistill.settings import plain
+from polydistill.sparse_files import NAME, Applied, Difference, Entries, Undo, common_base, component_name
+from polydistill.sparse_weights import Weights, recompose, rewrite, subtract
+from polydistill.trimming import CONFIG, Source, copy_rest
+
+
+@dataclass(frozen=True)
+class SparseResult:
+    """What was done to a model; `to_json` is the object of `--json`.
+
+    Args:
+        command: `sparse apply` or `sparse remove`.
+        model: The model that it was done to.
+        output: The new folder.
+        entries: Number of the base model's values that differ from the base afterwards, as far as that is known.
+        parameters: Number of the base model's values.
+        applied: The differences that the result carries: file, kind, tasks, languages, entries, sha256.
+        exact: Whether what was taken off is off bit for bit.
+        base: Hash of the base model without its head.
+        languages: Of all that it carries.
+        seconds: Time it took.
+    """
+
+    command: str
+    model: str
+    output: Path
+    entries: int
+    parameters: int
+    applied: tuple[dict[str, Any], ...]
+    exact: bool
+    base: str
+    languages: tuple[str, ...]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object."""
+        return {f.name: plain(getattr(self, f.name)) for f in fields(self)}
+
+
+@dataclass(frozen=True)
+class Given:
+    """A difference and the file that it was read from."""
+
+    path: Path
+    difference: Difference
+    sha256: str
+
+    @classmethod
+    def load(cls, path: Path) -> Given:
+        """Reads a file, or the one of a folder.
+
+        Raises:
+            PolydistillError: It is missing or broken, or the folder has more than one.
+        """
+        file = _file_of(path.expanduser())
+        return cls(file, Difference.load(file), file_sha256(file))
+
+
+def apply(
+    model: str, differences: Sequence[Path], output: Path, *, force: bool = False, overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> SparseResult:  # fmt: skip
+    """Adds differences to a model; with those that it carries already they add up on its base.
+
+    Args:
+        model: The model.
+        differences: Their files, or folders with one.
+        output: The folder to write.
+        force: Whether they may be added to other weights than those that they were made on.
+        overwrite: Whether the output may be replaced.
+        progress: Where to report.
+
+    Raises:
+        PolydistillError: Something is missing or broken, or does not fit.
+    """
+    started = time.perf_counter()
+    check_output(output, overwrite=overwrite)
+    given = [Given.load(path) for path in differences]
+    source = _source(model, output, progress)
+    weights = Weights.open(source.checkpoint, common_base([g.difference for g in given]))
+    carried = _carried(weights, source.model)
+    twice = {g.sha256 for g in carried}
+    for part in given:
+        if part.sha256 in twice:
+            raise UsageError(f"{part.path} is applied to {model} already, or was given twice.", "Leave it out.")
+        twice.add(part.sha256)
+    if not force:
+        weights.check_base([g.difference for g in given])
+    config = {"differences": [str(p) for p in differences], "force": force}
+    with _new_model(source, output, overwrite) as (folder, target):
+        result = _compose(source, weights, [*carried, *given], target, progress)
+        result = replace(result, command="sparse apply", output=output, seconds=_since(started))
+        _document(source, config, result, folder)
+    return result
+
+
+def remove(
+    model: str, difference: Path | None, output: Path, *, approximate: bool = False, overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> SparseResult:  # fmt: skip
+    """Takes a difference off a model, bit for bit where it carries what was overwritten; the head stays as it is.
+
+    Args:
+        model: The model.
+        difference: The file, or a folder with one; None for all that the model carries.
+        output: The folder to write.
+        approximate: Whether it may be subtracted where what was overwritten is not known.
+        overwrite: Whether the output may be replaced.
+        progress: Where to report.
+
+    Raises:
+        PolydistillError: Something is missing or broken, or what was overwritten is not known.
+    """
+    started = time.perf_counter()
+    check_output(output, overwrite=overwrite)
+    source = _source(model, output, progress)
+    given = None if difference is None else Given.load(difference)
+    weights = Weights.open(source.checkpoint, given.difference.base if given else _base_of(source.model))
+    listed = weights.undo.applied if weights.undo else ()
+    exact = bool(listed) and (given is None or given.sha256 in {part.sha256 for part in listed})
+    if not exact and not approximate:
+        raise _cannot_restore(source.model, weights, given)
+    config = {"difference": None if difference is None else str(difference), "approximate": approximate}
+    with _new_model(source, output, overwrite) as (folder, target):
+        if exact:
+            # Back to the base nothing but the overwritten entries is needed.
+            only = given is None or len(listed) == 1
+            stay = [] if only else [g for g in _carried(weights, source.model) if given and g.sha256 != given.sha256]
+            result = _compose(source, weights, stay, target, progress)
+        else:
+            off = given or Given.load(source.model)
+            changes = subtract(weights, off.difference)
+            hashes = rewrite(weights, changes, target)
+            now = {n: sparse_files.BaseTensor(t.shape, hashes[n]) for n, t in weights.tensors.items()}
+            result = replace(_result(source, weights, (), {}), exact=False, base=sparse_files.base_hash(now))
+        result = replace(result, command="sparse remove", output=output, seconds=_since(started))
+        _document(source, config, result, folder)
+    return result
+
+
+def combine(differences: Sequence[Path], output: Path, *, overwrite: bool = False) -> dict[str, Any]:
+    """Adds differences up into one file.
+
+    Args:
+        differences: Their files, or folders with one.
+        output: The file to write.
+        overwrite: Whether it may be replaced.
+
+    Returns:
+        What `info` says of the new one.
+
+    Raises:
+        PolydistillError: Something is missing or broken, or they were made on different models.
+    """
+    check_file(output, overwrite=overwrite)
+    if len(differences) < 2:
+        raise UsageError("Combining takes two differences or more.", "Name another file.")
+    given = [Given.load(path) for path in differences]
+    if len({g.sha256 for g in given}) < len(given):
+        raise UsageError("A difference was given twice.", "Leave one of them out.")
+    sparse_files.combine([g.difference for g in given]).save(output)
+    return {**info(output), "command": "sparse combine", "output": str(output)}
+
+
+def info(path: Path) -> dict[str, Any]:
+    """What a difference is: base, entries, density as a whole and in each part of the model, languages, bytes.
+
+    Args:
+        path: The file, or a folder with one.
+
+    Raises:
+        PolydistillError: It is missing or broken.
+    """
+    given = Given.load(path)
+    difference = given.difference
+    return {
+        "command": "sparse info", "file": str(given.path), "sha256": given.sha256,
+        "bytes": given.path.stat().st_size, "kind": difference.kind, "tasks": list(difference.tasks),
+        "languages": list(difference.languages), "entries": difference.count, "parameters": difference.parameters,
+        "density": difference.density, "base": difference.base_hash, "groups": difference.groups(),
+    }  # fmt: skip
+
+
+def _source(model: str, output: Path, progress: Progress) -> Source:
+    source = Source.open(resolve(ModelRef.parse(model), progress=progress.note))
+    place, folder = output.resolve(), source.folder.resolve()
+    if place == folder or place in folder.parents or folder in place.parents:
+        raise UsageError(f"{output} and the model's own folder lie in one another.", "Choose another place with -o.")
+    return source
+
+
+def _file_of(path: Path) -> Path:
+    """A difference's file: the path itself, or the only one in that folder.
+
+    Raises:
+        PolydistillError: There is none, or more than one.
+    """
+    if not path.is_dir():
+        return path
+    folder = path if (path / NAME).is_file() or not (path / "modules.json").is_file() else model_folder(path)
+    if not (folder / NAME).is_file():
+        raise PolydistillError(f"{path} has no {NAME}.", "Give the file, or a folder that sparse fine-tuning wrote.")
+    if (folder / component_name(2)).is_file():
+        raise PolydistillError(
+            f"{path} carries more than one difference.", f"Name one of them, such as {folder / NAME}."
+        )
+    return folder / NAME
+
+
+def _base_of(folder: Path) -> Mapping[str, sparse_files.BaseTensor]:
+    """The base tensors of what a folder carries.
+
+    Raises:
+        PolydistillError: It carries nothing.
+    """
+    undo = Undo.load(folder)
+    return undo.base if undo else Difference.load(_file_of(folder)).base
+
+
+def _carried(weights: Weights, folder: Path) -> list[Given]:
+    """What a model carries."""
+    if weights.undo is None:
+        return []
+    parts = zip(weights.undo.applied, weights.undo.differences(folder), strict=True)
+    return [Given(folder / part.file, difference, part.sha256) for part, difference in parts]
+
+
+def _cannot_restore(folder: Path, weights: Weights, given: Given | None) -> PolydistillError:
+    if weights.undo is not None and given is not None:
+        return PolydistillError(
+            f"{given.path} is none of the differences that {folder} carries.",
+            "Leave its name out to go back to the base, or subtract it all the same with --approximate.",
+        )
+    missing = not (folder / sparse_files.UNDO_NAME).is_file()
+    why = f"has no {sparse_files.UNDO_NAME}" if missing else "was changed after the difference was applied"
+    return PolydistillError(
+        f"{folder} {why}, so what stood there before cannot be restored bit for bit.",
+        "Take the base model itself, or subtract the difference, up to rounding, with --approximate.",
+    )
+
+
+@contextmanager
+def _new_model(source: Source, output: Path, overwrite: bool) -> Iterator[tuple[Path, Path]]:
+    """(the new folder, where its weights go), with all of the model but its weights in it."""
+    with new_folder(output, overwrite=overwrite) as folder:
+        target = folder / source.model.relative_to(source.folder)
+        target.mkdir(parents=True, exist_ok=True)
+        copy_rest(source, folder, vocabulary=True)
+        copy_file(source.model / CONFIG, target / CONFIG)
+        yield folder, target
+
+
+def _compose(
+    source: Source, weights: Weights, parts: Sequence[Given], target: Path, progress: Progress
+) -> SparseResult:
+    """Writes the weights of base + differences, with the differences and what they overwrote beside them."""
+    changes, overwritten = recompose(weights, [g.difference for g in parts])
+    with progress.bar("writing", source.checkpoint.nbytes, "B") as done:
+        hashes = rewrite(weights, changes, target, done)
+    applied = tuple(Applied(component_name(i + 1), g.sha256) for i, g in enumerate(parts))
+    for part, given in zip(applied, parts, strict=True):
+        copy_file(given.path, target / part.file)
+    if parts:
+        types = {name: weights.tensors[name].dtype for name in overwritten}
+        Undo(overwritten, types, weights.original, hashes, applied).save(target)
+    return _result(source, weights, [(a, g.difference) for a, g in zip(applied, parts, strict=True)], overwritten)
+
+
+def _result(
+    source: Source, weights: Weights, parts: Sequence[tuple[Applied, Difference]], overwritten: Mapping[str, Entries]
+) -> SparseResult:
+    return SparseResult(
+        command="",
+        model=source.resolved.source,
+        output=Path(),
+        entries=sum(len(e.indices) for e in overwritten.values()),
+        parameters=sum(t.elements for t in weights.tensors.values()),
+        applied=tuple(
+            {"file": a.file, "kind": d.kind, "tasks": list(d.tasks), "languages": list(d.languages),
+             "entries": d.count, "sha256": a.sha256}
+            for a, d in parts
+        ),
+        exact=True,
+        base=sparse_files.base_hash(weights.original),
+        languages=tuple(dict.fromkeys(code for _, d in parts for code in d.languages)),
+        seconds=0.0,
+    )  # fmt: skip
+
+
+def _document(source: Source, config: Mapping[str, Any], result: SparseResult, folder: Path) -> None:
+    """The record and the card."""
+    parent = RunRecord.load(source.resolved.folder)
+    record = RunRecord(
+        command=result.command,
+        config={"model": source.resolved.ref.name, **config},
+        source=source_facts(source.resolved, source.checkpoint),
+        texts=[],
+        result=result.to_json(),
+        parent=None if parent is None else asdict(parent),
+    )
+    record.save(folder)
+    write_card(record, folder)
+
+
+def _since(started: float) -> float:
+    return round(time.perf_counter() - started, 3)
