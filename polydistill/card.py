@@ -27,7 +27,9 @@ def write_card(record: RunRecord, folder: Path) -> None:
 
 def card(record: RunRecord) -> str:
     """The model card of whatever made the record."""
-    return (_tuned_card if record.command == "finetune" else _trimmed_card)(record)
+    if record.command.startswith("sparse "):
+        return _sparse_card(record)
+    return {"finetune": _tuned_card, "bistil": _distilled_card}.get(record.command, _trimmed_card)(record)
 
 
 def _tuned_card(record: RunRecord) -> str:
@@ -45,6 +47,97 @@ def _tuned_card(record: RunRecord) -> str:
         "too good; `polydistill evaluate` gives test scores.",
         "## Limitations",
         f"Trained and chosen on {languages} alone; quality in other languages was not looked at while it was made.",
+        "## How it was made",
+        _made(record),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _distilled_card(record: RunRecord) -> str:
+    """Sizes, scores beside the teacher's, the stages with their losses, how it was made."""
+    result = record.result
+    source, target = result["languages"]
+    what = f"{source} and {target}" + (f", for {_plain(result['task'])}" if result["task"] else "")
+    parts = [
+        _metadata(record, "bilingual-distillation"),
+        f"# {_plain(Path(_shared(record.source['name'])).name)} for {what}",
+        f"A student of `{_plain(_shared(record.source['source']))}` for {what}, made by "
+        "[polydistill](https://pypi.org/project/polydistill/) with the method of BiStil (Ansell et al. 2023, arXiv "
+        f"2306.01709): its vocabulary is cut to both languages, and it began with the teacher's layers "
+        f"{', '.join(map(str, result['layers']))} (counted from 0).",
+        "## Size",
+        _student_sizes(result),
+    ]
+    if result["scores"]:
+        parts += ["## Quality", _score_table(result)]
+    chosen = result["selection"]
+    only = f"Labelled data were {source} alone; " if result["task"] else ""
+    parts += [
+        "## Limitations",
+        f"It knows two languages; text of others was neither seen nor measured. {only}"
+        + (f"{chosen['split']} of {source} chose the checkpoint." if chosen else "Held-out text chose the checkpoint."),
+        "## Stages",
+        _stage_table(result),
+        "## How it was made",
+        _made(record),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _student_sizes(result: dict[str, Any]) -> str:
+    rows = ["| | teacher | student | share |", "| --- | ---: | ---: | ---: |"]
+    for key in ("parameters", "bytes"):
+        teacher, student = result[key]["teacher"], result[key]["student"]
+        shown = [human_bytes(n) if key == "bytes" else f"{n:,}" for n in (teacher, student)]
+        rows.append(f"| {key} | {shown[0]} | {shown[1]} | {100 * student / teacher:.1f} % |")
+    return "\n".join(rows)
+
+
+def _score_table(result: dict[str, Any]) -> str:
+    rows = ["| model | language | split | metric | value | 95 % interval |", "| --- | --- | --- | --- | ---: | --- |"]
+    for score in result["scores"]:
+        rule = f" ({score['normalisation']})" if score["normalisation"] else ""
+        low, high = (100 * bound for bound in score["interval"])
+        rows.append(
+            f"| {_plain(Path(score['model']).name)} | {score['language']} | {_plain(score['split'])} | "
+            f"{score['metric']}{rule} | {100 * score['value']:.2f} | {low:.1f} to {high:.1f} |"
+        )
+    return "\n".join(rows)
+
+
+def _stage_table(result: dict[str, Any]) -> str:
+    rows = ["| stage | steps | seconds | term | first | last |", "| --- | ---: | ---: | --- | ---: | ---: |"]
+    for stage in result["stages"]:
+        loss = stage["loss"]
+        terms = [(t, f"{first:.4g}", f"{loss['last'][t]:.4g}") for t, first in loss["first"].items()] or [("", "", "")]
+        for i, shown in enumerate(terms):
+            head = (stage["name"], f"{stage['steps']:,}", f"{stage['seconds']:.0f}") if i == 0 else ("", "", "")
+            rows.append(f"| {' | '.join((*head, *shown))} |")
+    return "\n".join(rows)
+
+
+def _sparse_card(record: RunRecord) -> str:
+    """The differences that the model carries, how it was made."""
+    result, name = record.result, _plain(Path(_shared(record.source["name"])).name)
+    carried = [
+        f"- `{part['file']}`: {_plain(' and '.join(part['tasks']) or part['kind'])}"
+        + (f" in {', '.join(part['languages'])}" if part["languages"] else "")
+        + f", {part['entries']:,} entries, sha256 `{part['sha256']}`"
+        for part in result["applied"]
+    ]
+    off = "bit for bit" if result["exact"] else "by subtraction, so up to rounding"
+    parts = [
+        _metadata(record, "sparse-fine-tuning"),
+        f"# {name} " + ("with sparse differences" if carried else "without its sparse differences"),
+        f"`{_plain(_shared(record.source['source']))}`, changed by "
+        f"[polydistill](https://pypi.org/project/polydistill/): a difference was "
+        + ("added." if record.command == "sparse apply" else f"taken off {off}."),
+        *(["## What it carries", "\n".join(carried)] if carried else []),
+        f"{result['entries']:,} of the {result['parameters']:,} weights of the base model (without its head, hash "
+        f"`{result['base']}`) differ from it."
+        if carried
+        else f"The base model's hash is `{result['base']}`.",
+        "Quality was not measured after this.",
         "## How it was made",
         _made(record),
     ]
@@ -93,8 +186,8 @@ def _metadata(record: RunRecord, tag: str) -> str:
     hub = "/" in source["name"] and not Path(source["name"]).is_absolute()
     if hub:
         lines.append(f"base_model: {json.dumps(_plain(source['name']))}")
-    lines.append("language:")
-    lines += [f"- {json.dumps(code)}" for code in record.result["languages"]]
+    if record.result["languages"]:
+        lines += ["language:", *(f"- {json.dumps(code)}" for code in record.result["languages"])]
     if source.get("licence"):
         lines.append(f"license: {json.dumps(_plain(source['licence']))}")
     lines += ["library_name: transformers", "tags:", "- polydistill", f"- {tag}", "---"]
@@ -162,10 +255,7 @@ def _made(record: RunRecord) -> str:
             f"Source weights sha256 `{record.source['weights_hash']}`, licence "
             + (f"{_plain(licence)} (as its source states it)." if licence else "not stated by the source."),
             "",
-            "Data:" if record.command == "finetune" else "Text counted:",
-            "",
-            *texts,
-            "",
+            *(["Text counted:" if record.command == "trim" else "Data:", "", *texts, ""] if texts else []),
             f"Versions: {used}.",
         ]
     )

@@ -1,0 +1,318 @@
+"""Phase 2: a student learns a task from a tuned teacher, with sparse fine-tuning (Ansell et al. 2023, section 3.2).
+
+Everything is trained for some epochs, theta0 -> theta1; the K entries that moved furthest are chosen; all is put back
+to theta0, the head too, and trained again with those entries and the head alone (LT-SFT, Ansell et al. 2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polydistill.catalog import Arch, Task
+from polydistill.checkpoint import Checkpoint
+from polydistill.distill.cached import CachedTeacher, cached
+from polydistill.distill.loss import DistilLoss
+from polydistill.distill.objectives.base import Weighted
+from polydistill.distill.signals import ATTENTION, LOGITS, Signal
+from polydistill.distill.sparse import SparseAdamW, mask_gradients
+from polydistill.distill.teachers import (
+    Ensemble,
+    FrozenTeacher,
+    Teacher,
+    WordAligned,
+    check_labels,
+    load_teacher,
+)
+from polydistill.evaluation.batching import Feature, by_length
+from polydistill.evaluation.heads import TaskModel, longest_input, new_head, open_model
+from polydistill.evaluation.kinds import dev_score, trainable_kind_of
+from polydistill.labelled.examples import LabelledSplit
+from polydistill.loading import load_encoder, load_tokenizer
+from polydistill.processes import is_main, wait
+from polydistill.progress import Progress
+from polydistill.record import text_hash
+from polydistill.training import Curves, Schedule, collator, train
+
+FILL_BATCH = 32
+HELD_OUT, HELD_BATCH = 100, 32  # of the lines of a text one in a hundred chooses the checkpoint
+
+
+@dataclass(frozen=True)
+class TaskStudent:
+    """A student with a head.
+
+    Args:
+        model: The network, its tokenizer and labels.
+        base: Parameter of the network -> its name in the base model's folder; those of the head are absent.
+    """
+
+    model: TaskModel
+    base: dict[str, str]
+
+    @property
+    def head(self) -> frozenset[str]:
+        """The parameters that stay dense."""
+        return frozenset(name for name, _ in self.model.network.named_parameters()) - self.base.keys()
+
+    def chosen_count(self, density: float) -> int:
+        """K: that share of the base model's parameters, tied ones once."""
+        own = dict(self.model.network.named_parameters())
+        return max(1, round(density * sum(own[name].numel() for name in self.base)))
+
+
+def task_student(
+    folder: Path, task: Task, teacher: TaskModel, *, seed: int, length: int, eager: bool = False
+) -> TaskStudent:
+    """Puts the teacher's head on a student; what does not fit there is initialised from the seed.
+
+    Args:
+        folder: The student that phase 1 made.
+        task: What it is to learn.
+        teacher: Whose head it gets.
+        seed: Of a head that does not fit.
+        length: Most tokens of an input.
+        eager: Whether attention is computed the plain way.
+
+    Raises:
+        PolydistillError: It cannot have such a head, or the teacher predicts other labels than the task scores.
+    """
+    labels = task.scored_labels
+    check_labels(teacher.labels, labels)
+    model = new_head(folder, task.kind, labels, seed=seed, max_length=length, eager=eager)
+    stored = Checkpoint.open(folder).tensors
+    prefix = f"{model.network.base_model_prefix}."
+    names = {name: name.removeprefix(prefix) for name, _ in model.network.named_parameters()}
+    base = {own: name for own, name in names.items() if name in stored}
+    given, rows = teacher.network.state_dict(), [teacher.labels.index(label) for label in labels]
+    with torch.no_grad():
+        for name, tensor in model.network.state_dict().items():
+            if name in base or name not in given:
+                continue
+            found = given[name]
+            if rows and found.shape[:1] == (len(teacher.labels),):
+                found = found[rows]  # the output layer, in the student's order
+            if found.shape == tensor.shape:
+                tensor.copy_(found)
+    return TaskStudent(model, base)
+
+
+@dataclass(frozen=True)
+class TeacherFolder:
+    """A tuned teacher.
+
+    Args:
+        folder: Where it is.
+        weight: Of its logits among those of several teachers.
+        aligned: Whether it has another vocabulary, so that its logits of words are compared (tagging).
+    """
+
+    folder: Path
+    weight: float = 1.0
+    aligned: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """A student and all that it is trained with.
+
+    Args:
+        student: The student, at theta0.
+        features: Its inputs.
+        teacher: Gives what the objectives need.
+        objectives: What is asked.
+        arch: The student's architecture.
+        dev_score: Network -> score on source-language dev data.
+    """
+
+    student: TaskStudent
+    features: Sequence[Feature]
+    teacher: Teacher | None
+    objectives: Weighted
+    arch: Arch
+    dev_score: Callable[[Any], float]
+
+    def tune(
+        self, schedule: Schedule, work: Path, progress: Progress, entries: dict[str, Tensor] | None = None
+    ) -> Curves:
+        """Trains the student in place, and keeps its best dev score.
+
+        Args:
+            schedule: How long and how fast.
+            work: Folder for checkpoints.
+            progress: Where to report.
+            entries: Parameter of the base -> flat indices that are trained, beside the head; everything without.
+        """
+        network, dense = self.student.model.network, self.student.head
+        loss = DistilLoss(network, self.objectives, self.teacher, self.arch)
+        optimizer, masks = None, ExitStack()
+        if entries is not None:
+            optimizer = SparseAdamW(network, entries, dense=dense, lr=schedule.lr, weight_decay=schedule.weight_decay)
+            masks = mask_gradients(network, entries, dense=dense)
+        with masks:
+            curves = train(
+                network, self.student.model.tokenizer, self.features, self.dev_score, schedule, work, progress,
+                step_loss=loss, optimizer=optimizer,
+            )  # fmt: skip
+        loss.close()
+        return curves
+
+
+def labelled_features(student: TaskModel, task: Task, splits: Sequence[LabelledSplit], language: str) -> list[Feature]:
+    """The inputs of labelled splits, numbered by `example_id`; `example` counts on from split to split."""
+    kind, examples = trainable_kind_of(task), 0
+    found: list[Feature] = []
+    for split in splits:
+        for feature in kind.training_features(student, split.examples):
+            numbers = {"example_id": len(found), "example": examples + feature["example"], "language": language}
+            found.append({**feature, **numbers})
+        examples += len(split.examples)
+    return found
+
+
+@dataclass(frozen=True)
+class TaskInputs:
+    """What phase 2 works with.
+
+    Args:
+        student: Folder of the student that phase 1 made.
+        teachers: Tuned models, or for vectors the base model; the first one gives more than logits.
+        arch: The student's architecture.
+        task: What is learnt; None for vectors of sentences.
+        language: Code of the source language.
+        length: Most tokens of an input.
+        seed: Of a new head.
+        bf16: Whether the teachers multiply in bfloat16.
+        cache_bytes: Most that their signals may take on disk.
+        progress: Where to report.
+    """
+
+    student: Path
+    teachers: tuple[TeacherFolder, ...]
+    arch: Arch
+    task: Task | None
+    language: str
+    length: int
+    seed: int
+    bf16: bool
+    cache_bytes: int
+    progress: Progress
+
+
+def task_job(
+    inputs: TaskInputs, training: Sequence[LabelledSplit], dev: Sequence[LabelledSplit], objectives: Weighted
+) -> Job:
+    """Phase 2 on labelled data of the source language.
+
+    Raises:
+        PolydistillError: A teacher lacks its head, or its labels are not the task's.
+    """
+    task = inputs.task
+    assert task is not None
+    models = [
+        open_model(t.folder, task.kind, task.labels, not_scored=task.not_scored, max_length=inputs.length)
+        for t in inputs.teachers
+    ]
+    eager = any(signal.kind == ATTENTION for signal in objectives.needs.student)
+    student = task_student(inputs.student, task, models[0], seed=inputs.seed, length=inputs.length, eager=eager)
+    features = labelled_features(student.model, task, training, inputs.language)
+    teacher = _task_teacher(inputs, models, objectives.needs.teacher, student, training, features)
+
+    def score(network: Any) -> float:
+        return dev_score(task, student.model, dev)
+
+    return Job(student, features, teacher, objectives, inputs.arch, score)
+
+
+def _task_teacher(
+    inputs: TaskInputs, models: Sequence[TaskModel], needs: frozenset[Signal], student: TaskStudent,
+    training: Sequence[LabelledSplit], features: Sequence[Feature],
+) -> Teacher | None:  # fmt: skip
+    """The teachers as one; what they say of the labelled inputs is kept on disk where it fits."""
+    if not needs:
+        return None
+    wanted, logits = student.model.labels, needs & {Signal(LOGITS)}
+    found: list[tuple[Teacher, float]] = []
+    whole = needs  # only one teacher gives hidden states and the like
+    for place, model in zip(inputs.teachers, models, strict=True):
+        if place.aligned:
+            examples = [e for split in training for e in split.examples]
+            found.append((WordAligned(model, examples, wanted, autocast=inputs.bf16), place.weight))
+        elif whole:
+            if any(signal.kind == ATTENTION for signal in whole):
+                model.network.set_attn_implementation("eager")
+            one = FrozenTeacher(
+                model.network, whole, inputs.arch, autocast=inputs.bf16, labels=model.labels, wanted=wanted
+            )
+            found.append((one, place.weight))
+            whole = logits
+    teacher = found[0][0] if len(found) == 1 else Ensemble(found)
+    facts = {
+        "teachers": [[Checkpoint.open(t.folder).weights_hash, t.weight, t.aligned] for t in inputs.teachers],
+        "data": [split.sha256 for split in training], "bf16": inputs.bf16, "labels": wanted,
+    }  # fmt: skip
+    return _kept(inputs, teacher, facts, features, student.model.tokenizer)
+
+
+def vector_job(inputs: TaskInputs, lines: Mapping[str, Sequence[str]], objectives: Weighted) -> Job:
+    """Phase 2 for vectors of sentences: lines of both languages, and the base model as the teacher.
+
+    Args:
+        inputs: What it works with.
+        lines: Language -> its lines; a hundredth of them chooses the checkpoint.
+        objectives: What is asked.
+    """
+    network, tokenizer = load_encoder(inputs.student), load_tokenizer(inputs.student)
+    length = longest_input(tokenizer, network.config, inputs.length)
+    student = TaskStudent(
+        TaskModel(network, tokenizer, (), length), {name: name for name, _ in network.named_parameters()}
+    )
+    features: list[Feature] = []
+    for code, texts in lines.items():
+        encoded = tokenizer(list(texts), truncation=True, max_length=length, verbose=False)
+        features += [
+            {**{k: encoded[k][i] for k in encoded}, "example_id": len(features) + i, "example": i, "language": code}
+            for i in range(len(texts))
+        ]
+    needs = objectives.needs.teacher
+    teacher: Teacher = load_teacher(inputs.teachers[0].folder, needs, autocast=inputs.bf16)
+    facts = {
+        "teachers": [Checkpoint.open(inputs.teachers[0].folder).weights_hash], "bf16": inputs.bf16,
+        "data": {code: text_hash(list(texts)) for code, texts in lines.items()},
+    }  # fmt: skip
+    teacher = _kept(inputs, teacher, facts, features, tokenizer)
+    held, collate = features[::HELD_OUT], collator(tokenizer, about=True)
+    loss = DistilLoss(network, objectives, teacher, inputs.arch)
+
+    def score(net: Any) -> float:
+        return -loss.mean(net, (collate(held[i : i + HELD_BATCH]) for i in range(0, len(held), HELD_BATCH)))
+
+    training = [f for i, f in enumerate(features) if i % HELD_OUT]
+    return Job(student, training, teacher, objectives, inputs.arch, score)
+
+
+def _kept(
+    inputs: TaskInputs, teacher: Teacher, facts: Mapping[str, Any], features: Sequence[Feature], tokenizer: Any
+) -> Teacher:
+    """The teacher with its signals on disk, all of them written now.
+
+    What a batch says of an example depends on the others in it, in the last bit: written in batches that are always
+    the same, a run that goes on after a kill reads what an unbroken one does.
+    """
+    lengths = [len(f["input_ids"]) for f in features]
+    teacher = cached(teacher, facts, lengths, max_bytes=inputs.cache_bytes, writes=is_main(), progress=inputs.progress)
+    if isinstance(teacher, CachedTeacher) and is_main():
+        collate = collator(tokenizer, about=True)
+        with inputs.progress.bar("teacher", len(features), "input") as done:
+            for places in by_length(features, FILL_BATCH):
+                teacher.signals(collate([features[i] for i in places]))
+                done(len(places))
+        teacher.close()
+    wait()
+    return teacher

@@ -1,0 +1,319 @@
+"""`polydistill bistil`: a small bilingual model out of a multilingual one (BiStil, Ansell et al. 2023).
+
+vocabulary of both languages -> student with some of the teacher's layers -> phase 1 on text of both languages -> task
+teacher -> phase 2 on labelled source-language data with sparse fine-tuning -> scores in both languages.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from polydistill.card import write_card
+from polydistill.checkpoint import copy_file
+from polydistill.methods import bistil_stages as made_of
+from polydistill.methods.bistil_plan import Prepared, prepare
+from polydistill.methods.evaluate import EvaluateConfig, evaluate, plain_score
+from polydistill.outputs import check_output, new_folder
+from polydistill.processes import is_main
+from polydistill.progress import SILENT, Progress
+from polydistill.record import RunRecord, Score, peak_memory_bytes, source_facts
+from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
+from polydistill.settings import plain, setting
+from polydistill.stages import NAME as STAGE
+from polydistill.stages import Stage, Stages, work_folder
+from polydistill.trimming import Source
+
+
+@dataclass(frozen=True)
+class BistilConfig:
+    """The configuration of a bilingual distillation; each field is an argument or an option of the command line."""
+
+    source: str
+    target: str
+    model: str = setting(
+        DEFAULT_MODEL, "The multilingual teacher: folder, org/name or org/name@revision; or a student that phase 1 has "
+        "made, to go on with phase 2.", "Model", metavar="M",
+    )  # fmt: skip
+    layers: int | None = setting(None, "Layers of the student. [default: half of the teacher's]", "Model", metavar="N")
+    reduction: int | None = setting(None, "Layer reduction factor, in place of --layers.", "Model", metavar="R")
+    init: str = setting(
+        "alternate", "Which of the teacher's layers it begins with: alternate, bottom, top, or a list such as 1,5,9.",
+        "Model", metavar="HOW",
+    )  # fmt: skip
+    vocab_size: int | None = setting(
+        None, "Keep exactly this many tokens. [default: those with a share of at least --min-share]", "Model",
+        metavar="N",
+    )  # fmt: skip
+    min_share: float = setting(
+        1e-6, "Keep a token that makes up at least this share of either language's text.", "Model", metavar="X"
+    )
+    allow_unknown: bool = setting(
+        False, "Go on with a language that the tokenizer cannot write well.", "Model", flags=("--allow-unknown",)
+    )
+    language_sft: tuple[str, ...] = setting(
+        (), "Sparse language fine-tuning that the teacher carries in phase 1, LANG=FOLDER.", "Model",
+        metavar="LANG=DIR",
+    )  # fmt: skip
+    text: tuple[str, ...] = setting(
+        (), "Text of a language, LANG=PATH: as --corpus of `trim`. [default: the language's corpus on the Hub]", "Data",
+        metavar="LANG=PATH",
+    )  # fmt: skip
+    task: str = setting(
+        "", "Distil this task too: ner, nli, qa, ... (see `polydistill ls tasks`), or `embedding` for vectors of "
+        "sentences. [default: phase 1 alone]", "Data", metavar="TASK",
+    )  # fmt: skip
+    teacher: tuple[str, ...] = setting(
+        (), "Model tuned for the task, FOLDER or FOLDER=WEIGHT; repeat for several, whose logits are averaged. "
+        "[default: made by `finetune`]", "Data", metavar="DIR",
+    )  # fmt: skip
+    data_dir: Path | None = setting(
+        None, "Folder of local data, laid out as the task says. [default: $POLYDISTILL_DATA, else the Hub]", "Data",
+        metavar="DIR",
+    )  # fmt: skip
+    train_split: tuple[str, ...] = setting(
+        (), "Split to train on. Repeat to join several. [default: train]", "Data", metavar="NAME"
+    )
+    dev_split: str = setting("dev", "Split that chooses the best checkpoint.", "Data", metavar="NAME")
+    test_split: tuple[str, ...] = setting(
+        (), "Split to score in a language, LANG=NAME; `none` for no score. [default: test]", "Data", metavar="LANG=NAME"
+    )
+    limit: int | None = setting(None, "Use at most this many labelled examples.", "Data", metavar="N")
+    preset: str = setting(
+        "small", "smoke (minutes), small (a CPU in an hour) or paper: the defaults of all that follows.", "Training",
+        metavar="NAME",
+    )  # fmt: skip
+    phase: str = setting("all", "1, 2 or all.", "Training", metavar="WHICH")
+    objective: tuple[str, ...] = setting(
+        (), "Weight of an objective, NAME=WEIGHT, or PHASE:NAME=WEIGHT for one phase; `ls objectives` lists "
+        "them. What is given replaces the preset's.", "Training", metavar="NAME=W",
+    )  # fmt: skip
+    scale: str | None = setting(
+        None, "What makes terms compare: none, first (each divided by its first value) or teacher (each layer's error "
+        "divided by the teacher's mean square).", "Training", metavar="HOW",
+    )  # fmt: skip
+    temperature: float = setting(2.0, "T of the logits.", "Training", metavar="T")
+    relation_heads: int | None = setting(None, "Heads of `relations`.", "Training", metavar="N")
+    steps: int | None = setting(None, "Steps of phase 1.", "Training", metavar="N")
+    batch_size: int | None = setting(None, "Blocks a step of phase 1.", "Training", metavar="N")
+    length: int | None = setting(None, "Tokens of a block of phase 1.", "Training", metavar="N")
+    lr: float | None = setting(None, "Highest learning rate of phase 1.", "Training", metavar="X")
+    task_epochs: float | None = setting(None, "Epochs in which everything is trained.", "Training", metavar="N")
+    task_sparse_epochs: float | None = setting(
+        None, "Epochs in which the chosen entries are trained; 0 leaves this stage out.", "Training", metavar="N"
+    )
+    task_batch_size: int | None = setting(None, "Examples a step of phase 2.", "Training", metavar="N")
+    task_length: int | None = setting(None, "Most tokens of an input of phase 2.", "Training", metavar="N")
+    task_lr: float | None = setting(None, "Highest learning rate of phase 2.", "Training", metavar="X")
+    density: float | None = setting(
+        None, "Share of the base model's parameters that the sparse stage trains.", "Training", metavar="SHARE"
+    )
+    accumulate: int = setting(1, "Split each step's batch into this many parts: less memory.", "Training", metavar="N")
+    precision: str = setting(
+        "auto", "float32, bfloat16, or auto: what is faster here, measured in a few steps.", "Training", metavar="TYPE"
+    )
+    max_minutes: float | None = setting(
+        None, "Stop training after so long, shared between the stages, and finish with what was learnt.", "Training",
+        metavar="N",
+    )  # fmt: skip
+    cache_gb: float = setting(
+        4.0, "Keep the teacher's signals of labelled data on disk if they take at most this much; 0 keeps none.",
+        "Training", metavar="GB",
+    )  # fmt: skip
+    seed: int = setting(0, "Of order, masks, dropout and the new head.", "Training", metavar="N")
+    resume: bool = setting(False, "Go on with a run that was stopped.", "Output")
+    output: Path | None = setting(
+        None, "Folder to write. [default: polydistill-out/<model>-<source>-<target>[-<task>]]", "Output",
+        metavar="DIR", flags=("-o", "--output"),
+    )  # fmt: skip
+    overwrite: bool = setting(False, "Replace the output folder if it exists.", "Output")
+    include_path: tuple[Path, ...] = setting(
+        (), "Folder with your own languages/, tasks/ and arch/ TOML files.", "Model", metavar="DIR"
+    )
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON."""
+        return {k: plain(v) for k, v in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class BistilResult:
+    """What a bilingual distillation did; `to_json` is the object of `--json`."""
+
+    model: str
+    output: Path
+    languages: tuple[str, ...]
+    task: str | None
+    stages: tuple[dict[str, Any], ...]
+    parameters: dict[str, int]
+    bytes: dict[str, int]
+    vocabulary: dict[str, int]
+    layers: tuple[int, ...]
+    settings: dict[str, Any]
+    selection: dict[str, Any] | None
+    scores: tuple[dict[str, Any], ...]
+    loyalty: dict[str, Any] | None
+    seconds: float
+    peak_memory_bytes: int
+    command: str = field(default="bistil", init=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object."""
+        values = {f.name: plain(getattr(self, f.name)) for f in fields(self)}
+        return {"command": values.pop("command"), **values}
+
+
+def bistil(config: BistilConfig, progress: Progress = SILENT) -> BistilResult:
+    """Makes a small bilingual model out of a multilingual one.
+
+    Args:
+        config: What to do.
+        progress: Where to report.
+
+    Returns:
+        Stages with their losses, sizes and scores; they also stand in the output's polydistill.json and README.md.
+
+    Raises:
+        PolydistillError: Data or a model are missing or do not fit; what was done until then stays for `--resume`.
+    """
+    started = time.perf_counter()
+    todo = prepare(config, progress)
+    check_output(todo.output, overwrite=config.overwrite)
+    with work_folder(
+        todo.output, made_of.identity(config, todo), resume=config.resume, overwrite=config.overwrite, progress=progress
+    ) as work:
+        stages = Stages(work, progress)
+        clock = made_of.Clock(config.max_minutes, todo)
+        base, student = todo.source.folder, todo.source.folder
+        teachers = [teacher.source.folder for teacher in todo.teachers]
+        if not todo.student_given:
+            cut = stages.run("vocabulary", partial(made_of.vocabulary, config, todo, progress)).folder
+            base, student = cut / "teacher", cut / "student"
+            pairs = zip(todo.teachers, teachers, strict=True)
+            teachers = [f if t.aligned else cut / f"tuned-{i}" for i, (t, f) in enumerate(pairs)]
+        if todo.general:
+            student = stages.run("general", partial(made_of.general, config, todo, student, clock, progress)).folder
+        if todo.vectors:
+            teachers = [base]
+        elif todo.tuning and not teachers:
+            make = partial(made_of.made_teacher, config, todo, base, student, progress)
+            teachers = [stages.run("teacher", make).folder / "tuned-0"]
+        if todo.tuning:
+            job = made_of.Phase2(config, todo, student, tuple(teachers), clock, progress)
+            tuned = stages.run("full", job.full).folder
+            student = stages.run("sparse", partial(job.sparse, tuned)).folder if job.is_sparse else tuned
+        return _finish(config, todo, stages, student, teachers, started, progress)
+
+
+def _finish(
+    config: BistilConfig, todo: Prepared, stages: Stages, student: Path, teachers: Sequence[Path], started: float,
+    progress: Progress,
+) -> BistilResult:  # fmt: skip
+    """Puts the finished model in its place, with scores, record and card, and the stages below it."""
+    result = _result(config, todo, stages.done, student)
+    if not is_main():
+        return result
+    with new_folder(todo.output, overwrite=config.overwrite) as out:
+        for path in student.rglob("*"):
+            if path.is_file() and path.name != STAGE:
+                (out / path.relative_to(student)).parent.mkdir(parents=True, exist_ok=True)
+                copy_file(path, out / path.relative_to(student))
+        own: list[Score] = []
+        if todo.labelled and todo.labelled.tests:
+            scores, loyalty = _scores(config, todo, out, teachers, progress)
+            result = replace(result, scores=tuple(map(plain_score, scores)), loyalty=loyalty)
+            own = [score for score in scores if score.model == str(todo.output)]
+        seconds = round(time.perf_counter() - started, 1)
+        result = replace(result, seconds=seconds, peak_memory_bytes=peak_memory_bytes())
+        record = replace(_record(config, todo, stages.done, result), scores=own)
+        record.save(out)
+        write_card(record, out)
+        stages.move_into(out / "stages")
+    return result
+
+
+def _result(config: BistilConfig, todo: Prepared, done: Sequence[Stage], student: Path) -> BistilResult:
+    cut, tuned = (next((s for s in done if s.name == name), None) for name in ("vocabulary", "full"))
+    own, before = Source.open(resolve(ModelRef.parse(str(student)))), todo.source
+    record = RunRecord.load(before.folder) if todo.student_given else None
+    teacher = record.result if record else {
+        "parameters": {"teacher": before.checkpoint.parameters}, "bytes": {"teacher": before.nbytes},
+    }  # fmt: skip
+    last = done[-1] if tuned else None
+    return BistilResult(
+        model=before.resolved.source,
+        output=todo.output,
+        languages=todo.codes,
+        task=config.task or None,
+        stages=tuple(stage.to_json(todo.output / "stages") for stage in done),
+        parameters={"teacher": teacher["parameters"]["teacher"], "student": own.checkpoint.parameters},
+        bytes={"teacher": teacher["bytes"]["teacher"], "student": own.nbytes},
+        vocabulary=cut.facts["vocabulary"] if cut else {"before": own.rows, "after": own.rows},
+        layers=todo.layers,
+        settings=made_of.settings(config, todo),
+        selection=_selection(config, todo, last),
+        scores=(),
+        loyalty=None,
+        seconds=0.0,
+        peak_memory_bytes=0,
+    )
+
+
+def _selection(config: BistilConfig, todo: Prepared, last: Stage | None) -> dict[str, Any] | None:
+    """What chose the checkpoint of phase 2: source-language dev data alone."""
+    if last is None or todo.task is None or todo.vectors:
+        return None
+    return {"languages": [todo.codes[0]], "split": config.dev_split, "metric": todo.task.metric,
+            "value": last.facts["best"], "step": last.facts["best_step"]}  # fmt: skip
+
+
+def _record(config: BistilConfig, todo: Prepared, done: Sequence[Stage], result: BistilResult) -> RunRecord:
+    parent = RunRecord.load(todo.source.folder)
+    read: list[dict[str, Any]] = next((stage.facts["texts"] for stage in done if stage.name == "vocabulary"), [])
+    labelled = todo.labelled.training + todo.labelled.dev if todo.labelled else ()
+    data = [
+        {"language": s.language, "where": s.where, "split": s.split, "examples": len(s.examples), "sha256": s.sha256}
+        for s in labelled
+    ]  # fmt: skip
+    return RunRecord(
+        command="bistil",
+        config=config.to_json(),
+        source=source_facts(todo.source.resolved, todo.source.checkpoint),
+        texts=[*read, *data],
+        result=result.to_json(),
+        parent=None if parent is None else asdict(parent),
+    )
+
+
+def _scores(
+    config: BistilConfig, todo: Prepared, out: Path, teachers: Sequence[Path], progress: Progress
+) -> tuple[list[Score], dict[str, Any] | None]:
+    """Scores of teacher and student in both languages, and the student's loyalty; the names are what they will be."""
+    assert todo.task is not None and todo.labelled is not None
+    named = {str(out): str(todo.output), str(teachers[0]): _teacher_name(todo)}
+    scores: list[Score] = []
+    loyalty: dict[str, Any] | None = None
+    for language, split in todo.labelled.tests:
+        found = evaluate(
+            EvaluateConfig(
+                model=(str(out),), teacher=str(teachers[0]), task=todo.task.name, lang=(language.code,), split=split,
+                data_dir=config.data_dir, seed=config.seed, include_path=config.include_path,
+            ),
+            progress,
+        )  # fmt: skip
+        scores += [replace(score, model=named[score.model]) for score in found.scores]
+        assert found.loyalty is not None
+        rows = [{**row, "model": named[row["model"]]} for row in found.loyalty["scores"]]
+        loyalty = {"teacher": _teacher_name(todo), "scores": [*(loyalty["scores"] if loyalty else []), *rows]}
+    return scores, loyalty
+
+
+def _teacher_name(todo: Prepared) -> str:
+    """What the scores call the teacher: the user's, or the folder of the stage that made it."""
+    if todo.teachers:
+        return todo.teachers[0].source.resolved.source
+    return str(todo.output / "stages" / ("vocabulary/teacher" if todo.vectors else "teacher/tuned-0"))

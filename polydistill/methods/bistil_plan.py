@@ -1,0 +1,356 @@
+"""What a bilingual distillation is to do, with everything that can be checked before it begins."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polydistill.catalog import Language, Task, language, task
+from polydistill.data import TextSource, assign_corpora, text_sources
+from polydistill.distill.listing import parse_weights
+from polydistill.distill.matched import same_vocabulary
+from polydistill.distill.student import chosen_layers, layer_count
+from polydistill.errors import PolydistillError, UsageError
+from polydistill.labelled.examples import LabelledSplit
+from polydistill.labelled.sources import load_split
+from polydistill.methods.presets import General, Preset, Tuning, preset
+from polydistill.processes import several
+from polydistill.progress import Progress
+from polydistill.record import RunRecord
+from polydistill.refs import ModelRef, resolve
+from polydistill.task import CLASSIFICATION, RETRIEVAL, SPAN_EXTRACTION, TAGGING
+from polydistill.trimming import Source
+
+if TYPE_CHECKING:
+    from polydistill.methods.bistil import BistilConfig
+
+EMBEDDING, BITEXT = "embedding", "bitext"
+NO_SCORE = "none"
+OUTPUTS = Path("polydistill-out")
+LINES = 20_000
+WORD_OBJECTIVES = {"logits", "labels"}  # what a teacher with another vocabulary can be asked for, or none
+PHASES = ("1", "2", "all")
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The labelled data of phase 2.
+
+    Attributes:
+        training: Splits of the source language to train on.
+        dev: The one that chooses the checkpoint.
+        tests: (split) to score, of either language.
+    """
+
+    training: tuple[LabelledSplit, ...]
+    dev: tuple[LabelledSplit, ...]
+    tests: tuple[tuple[Language, str], ...]
+
+
+@dataclass(frozen=True)
+class GivenTeacher:
+    """A tuned model that the user has.
+
+    Attributes:
+        source: Its folder.
+        weight: Of its logits among those of several.
+        aligned: Whether its vocabulary is another one, so that its logits are compared word by word.
+    """
+
+    source: Source
+    weight: float
+    aligned: bool
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that is decided before a stage begins.
+
+    Attributes:
+        languages: Source and target.
+        source: The multilingual model, or the student that is gone on with.
+        student_given: Whether it is such a student, whose vocabulary and layers stay.
+        layers: The teacher's layers that the student begins with; all of a given student's own.
+        general: Phase 1, None if it is left out.
+        tuning: Phase 2, None if it is left out.
+        density: Share of the base model that the sparse stage trains.
+        scale: See `distill.objectives.build.Options`.
+        task: What phase 2 is about; for vectors of sentences, the retrieval that scores them.
+        teachers: Tuned models; empty to make one.
+        texts: Language -> its text; empty where no phase reads any.
+        labelled: None without labels.
+        limit: Most labelled examples of a split, None for all.
+        lines: Most lines of each text, for vectors.
+        language_sft: Language -> folder of a sparse fine-tuning.
+        output: The folder to write.
+    """
+
+    languages: tuple[Language, Language]
+    source: Source
+    student_given: bool
+    layers: tuple[int, ...]
+    general: General | None
+    tuning: Tuning | None
+    density: float
+    scale: str
+    task: Task | None
+    teachers: tuple[GivenTeacher, ...]
+    texts: Mapping[str, Sequence[TextSource]]
+    labelled: Labelled | None
+    limit: int | None
+    lines: int
+    language_sft: Mapping[str, Path]
+    output: Path
+
+    @property
+    def vectors(self) -> bool:
+        """Whether phase 2 is about vectors of sentences."""
+        return self.task is not None and self.task.kind == RETRIEVAL
+
+    @property
+    def codes(self) -> tuple[str, str]:
+        """Codes of both languages."""
+        return self.languages[0].code, self.languages[1].code
+
+
+def prepare(config: BistilConfig, progress: Progress) -> Prepared:
+    """Looks at every option, file and folder that a run will need.
+
+    Raises:
+        PolydistillError: Something is missing or does not fit.
+    """
+    languages = _languages(config)
+    _check_numbers(config)
+    defaults = preset(config.preset)
+    wanted = _task(config)
+    source = Source.open(resolve(ModelRef.parse(config.model), progress=progress.note), config.include_path)
+    given = _is_student(source)
+    general, tuning = _phases(config, defaults, wanted, given)
+    teachers = _teachers(config, source, given, wanted, progress)
+    if tuning and teachers and all(t.aligned for t in teachers) and set(tuning.objectives) - WORD_OBJECTIVES:
+        raise PolydistillError(
+            "No teacher has the student's vocabulary, so that only logits of words can be compared.",
+            "Ask for these alone: --objective 2:logits=1.",
+        )
+    return Prepared(
+        languages=languages,
+        source=source,
+        student_given=given,
+        layers=_layers(config, source, given),
+        general=general,
+        tuning=tuning,
+        density=config.density if config.density is not None else defaults.density,
+        scale=config.scale or defaults.scale,
+        task=wanted if tuning else None,
+        teachers=teachers,
+        texts=_texts(config, languages, general, tuning, wanted, given, progress),
+        labelled=_labelled(config, defaults, wanted, languages, progress) if tuning else None,
+        limit=config.limit or defaults.examples,
+        lines=config.limit or defaults.examples or LINES,
+        language_sft=_per_language(config.language_sft, languages, "--language-sft", config),
+        output=(config.output or _default_output(config, source, languages)).expanduser(),
+    )
+
+
+def _languages(config: BistilConfig) -> tuple[Language, Language]:
+    source, target = (language(name, config.include_path) for name in (config.source, config.target))
+    if source.code == target.code:
+        raise UsageError(
+            f"Source and target are the same language, {source.name}.",
+            f"Name two languages, or trim the model to one: `polydistill trim --lang {source.code}`.",
+        )
+    return source, target
+
+
+def _check_numbers(config: BistilConfig) -> None:
+    least = {
+        "min_share": 0, "steps": 1, "batch_size": 1, "length": 8, "lr": 1e-12, "task_epochs": 1e-9,
+        "task_sparse_epochs": 0, "task_batch_size": 1, "task_length": 16, "task_lr": 1e-12, "accumulate": 1,
+        "temperature": 1e-6, "cache_gb": 0, "seed": 0, "limit": 1, "max_minutes": 1e-9, "relation_heads": 1,
+        "vocab_size": 1,
+    }  # fmt: skip
+    for name, lowest in least.items():
+        value = getattr(config, name)
+        if value is not None and not lowest <= value < math.inf:
+            raise UsageError(f"--{name.replace('_', '-')} {value:g} makes no sense.", "See --help for what it takes.")
+    if config.density is not None and not 0 < config.density <= 1:
+        raise UsageError(f"--density {config.density:g} is no share.", "Give a number above 0 and at most 1.")
+    for name, allowed in (("phase", PHASES), ("precision", PRECISIONS)):
+        if getattr(config, name) not in allowed:
+            raise UsageError(f"--{name} {getattr(config, name)} is unknown.", f"Choose {', '.join(allowed)}.")
+
+
+def _task(config: BistilConfig) -> Task | None:
+    if not config.task:
+        if config.phase == "2" or config.teacher:
+            raise UsageError("Phase 2 needs a task.", "Add --task, for instance --task ner.")
+        return None
+    wanted = task(BITEXT if config.task == EMBEDDING else config.task, config.include_path)
+    if wanted.kind not in (CLASSIFICATION, TAGGING, SPAN_EXTRACTION) and config.task != EMBEDDING:
+        raise UsageError(
+            f"Tasks of the kind {wanted.kind}, such as {wanted.name}, have no labels to distil.",
+            "Choose ner, nli, qa, or `--task embedding` for vectors of sentences.",
+        )
+    return wanted
+
+
+def _is_student(source: Source) -> bool:
+    """Whether a model was made by phase 1."""
+    record = RunRecord.load(source.folder)
+    return record is not None and record.command == "bistil" and not record.result.get("task")
+
+
+def _phases(
+    config: BistilConfig, defaults: Preset, wanted: Task | None, given: bool
+) -> tuple[General | None, Tuning | None]:
+    """Both phases with what the command line says of them."""
+    general = tuning = None
+    if config.phase != "2" and not (given and wanted):
+        weights = parse_weights(config.objective, 1) or dict(defaults.general.objectives)
+        general = _given(defaults.general, weights, {
+            "steps": config.steps, "batch_size": config.batch_size, "length": config.length, "lr": config.lr,
+        })  # fmt: skip
+    if wanted and config.phase != "1":
+        chosen = defaults.tuning[wanted.kind]
+        weights = parse_weights(config.objective, 2) or dict(chosen.objectives)
+        tuning = _given(chosen, weights, {
+            "epochs": config.task_epochs, "sparse_epochs": config.task_sparse_epochs, "length": config.task_length,
+            "batch_size": config.task_batch_size, "lr": config.task_lr,
+        })  # fmt: skip
+    batch_sizes = {"--batch-size": general, "--task-batch-size": tuning}
+    parts = config.accumulate * int(os.environ.get("WORLD_SIZE", "1"))
+    for option, phase in batch_sizes.items():
+        if phase and phase.batch_size % parts:
+            raise UsageError(
+                f"A batch of {phase.batch_size} cannot be split into {parts} equal parts.",
+                f"Change --accumulate, the number of processes or {option}.",
+            )
+    return general, tuning
+
+
+def _given(phase: Any, weights: Mapping[str, float], values: Mapping[str, float | None]) -> Any:
+    """A preset's phase with the values that were given."""
+    return replace(phase, objectives=weights, **{k: v for k, v in values.items() if v is not None})
+
+
+def _layers(config: BistilConfig, source: Source, given: bool) -> tuple[int, ...]:
+    total = layer_count(source)
+    if not given:
+        return chosen_layers(total, layers=config.layers, reduction=config.reduction, init=config.init)
+    if config.layers not in (None, total) or config.reduction is not None:
+        raise UsageError(
+            f"{config.model} is a student with {total} layers already.", "Leave --layers and --reduction out."
+        )
+    record = RunRecord.load(source.folder)
+    assert record is not None
+    return tuple(record.result["layers"])
+
+
+def _teachers(
+    config: BistilConfig, source: Source, student_given: bool, wanted: Task | None, progress: Progress
+) -> tuple[GivenTeacher, ...]:
+    if student_given and wanted and wanted.kind != RETRIEVAL and config.phase != "1" and not config.teacher:
+        raise UsageError(
+            f"{config.model} is a student already, so its task teacher has to be given.",
+            f"Tune its own teacher with `polydistill finetune --model {source.folder}/stages/vocabulary/teacher "
+            f"--task {config.task}`, then give it with --teacher.",
+        )
+    if several() and wanted and wanted.kind != RETRIEVAL and config.phase != "1" and not config.teacher:
+        raise UsageError(
+            "With several processes the task's teacher has to be there already.",
+            "Make it with `polydistill finetune`, then give it with --teacher.",
+        )
+    found = []
+    for given in config.teacher:
+        name, weight = _weighted(given)
+        teacher = Source.open(resolve(ModelRef.parse(name), progress=progress.note), config.include_path)
+        alike = same_vocabulary(source.folder, teacher.folder)
+        if not alike and (wanted is None or wanted.kind != TAGGING):
+            raise PolydistillError(
+                f"The vocabularies of {config.model} and the teacher {name} differ, so that their outputs cannot be "
+                "compared.",
+                "Give a teacher that was tuned from the same model; for tagging another one will do.",
+            )
+        found.append(GivenTeacher(teacher, weight, not alike))
+    return tuple(found)
+
+
+def _weighted(given: str) -> tuple[str, float]:
+    """FOLDER=WEIGHT, or FOLDER alone."""
+    name, equals, number = given.rpartition("=")
+    try:
+        weight = float(number) if equals else 1.0
+    except ValueError:  # a folder with an equals sign in its name
+        return given, 1.0
+    if not 0 < weight < math.inf:
+        raise UsageError(f"--teacher {given} has a weight that makes no sense.", "Write FOLDER=2.")
+    return (name if equals else given), weight
+
+
+def _texts(
+    config: BistilConfig, languages: Sequence[Language], general: General | None, tuning: Tuning | None,
+    wanted: Task | None, given: bool, progress: Progress,
+) -> dict[str, list[TextSource]]:  # fmt: skip
+    """The text of both languages, where a phase or the vocabulary needs it."""
+    vectors = tuning is not None and wanted is not None and wanted.kind == RETRIEVAL
+    if given and general is None and not vectors:
+        return {}
+    assigned = assign_corpora(languages, config.text)
+    texts = {lang.code: text_sources(lang, assigned[lang.code], progress=progress.note) for lang in languages}
+    for lang in languages:
+        if any(text.kind == "wordlist" for text in texts[lang.code]):
+            raise PolydistillError(
+                f"There is no running text for {lang.name}, and a word list is none.",
+                f"Give some with --text {lang.code}=PATH.",
+            )
+    return texts
+
+
+def _labelled(
+    config: BistilConfig, defaults: Preset, wanted: Task | None, languages: Sequence[Language], progress: Progress
+) -> Labelled:
+    assert wanted is not None
+    tests = {lang.code: "test" for lang in languages}
+    for code, name in _per_language(config.test_split, languages, "--test-split", config).items():
+        tests[code] = str(name)
+    chosen = tuple((lang, tests[lang.code]) for lang in languages if tests[lang.code] != NO_SCORE)
+    if wanted.kind == RETRIEVAL:
+        return Labelled((), (), chosen)
+
+    def load(split: str, limit: int | None) -> LabelledSplit:
+        return load_split(wanted, languages[0], split, data_dir=config.data_dir, limit=limit, progress=progress)
+
+    training = tuple(load(split, config.limit or defaults.examples) for split in config.train_split or ("train",))
+    dev = (load(config.dev_split, config.limit or defaults.dev_examples),)
+    for lang, split in chosen:  # what is missing is said before anything is trained
+        load_split(wanted, lang, split, data_dir=config.data_dir, limit=1)
+    return Labelled(training, dev, chosen)
+
+
+def _per_language(
+    given: Sequence[str], languages: Sequence[Language], option: str, config: BistilConfig
+) -> dict[str, Path]:
+    found = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not value:
+            raise UsageError(f"{option} {text} names no language.", f"Write {option} {languages[0].code}=...")
+        code = language(name, config.include_path).code
+        if code not in {lang.code for lang in languages}:
+            raise UsageError(f"{option} {text} is for neither of the two languages.", "Leave it out.")
+        found[code] = Path(value)
+    return found
+
+
+def _default_output(config: BistilConfig, source: Source, languages: Sequence[Language]) -> Path:
+    parts = [
+        Path(config.model.partition("@")[0]).name,
+        *(lang.code for lang in languages),
+        *filter(None, [config.task]),
+    ]
+    return OUTPUTS / "-".join(parts)

@@ -1,0 +1,321 @@
+"""The stages of `polydistill bistil`: what each of them trains, and what it writes."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from polydistill import sparse_files
+from polydistill.counting import count
+from polydistill.data import read_texts
+from polydistill.distill.matched import check_writable, trim_together
+from polydistill.distill.student import layer_pairs, reduce_layers
+from polydistill.methods.bistil_plan import Prepared
+from polydistill.methods.finetune import FinetuneConfig, finetune
+from polydistill.methods.presets import Tuning
+from polydistill.methods.sparse import apply as apply_differences
+from polydistill.processes import is_main, wait
+from polydistill.progress import Progress
+from polydistill.refs import ModelRef, resolve
+from polydistill.stages import Made
+from polydistill.trimming import Source, Wishes, copy_rest
+from polydistill.vocab.keep import KeepRule
+
+if TYPE_CHECKING:
+    from polydistill.distill.objectives.build import Options
+    from polydistill.distill.tuning import Job, TaskInputs
+    from polydistill.methods.bistil import BistilConfig
+    from polydistill.training import Schedule
+
+CHECKS = 8  # validations and checkpoints of phase 1
+TUNING_CHECKS = 2  # of an epoch of phase 2
+FASTER = 1.1  # bfloat16 rounds, so it has to be worth it
+
+
+class Clock:
+    """Shares the minutes of a run out between its stages.
+
+    Args:
+        minutes: Of the whole run; None for as long as it takes.
+        todo: Which stages there are.
+    """
+
+    def __init__(self, minutes: float | None, todo: Prepared) -> None:
+        self._end = None if minutes is None else time.monotonic() + 60 * minutes
+        self._tuning = todo.tuning
+
+    def minutes(self, stage: str) -> float | None:
+        """How long a stage may take: half of what is left for phase 1, then in proportion to the epochs."""
+        if self._end is None:
+            return None
+        left = max(0.0, self._end - time.monotonic()) / 60
+        if self._tuning is None or stage == "sparse":
+            return left
+        both = self._tuning.epochs + self._tuning.sparse_epochs
+        return left * (0.5 if stage == "general" else self._tuning.epochs / both)
+
+
+def vocabulary(config: BistilConfig, todo: Prepared, progress: Progress, checkpoints: Path) -> Made:
+    """All models with the tokens of both languages; the student with some of the layers, without dropout."""
+
+    def write(out: Path) -> dict[str, Any]:
+        source = todo.source
+        counts = count(source.vocabulary, todo.languages, config.text, seed=config.seed, progress=progress)
+        check_writable(source, counts, todo.languages, allow_unknown=config.allow_unknown)
+        alike = {f"tuned-{i}": teacher.source for i, teacher in enumerate(todo.teachers) if not teacher.aligned}
+        with tempfile.TemporaryDirectory(dir=out) as scratch:
+            for code, folder in todo.language_sft.items():
+                carrying = Path(scratch) / code
+                apply_differences(str(source.folder), [folder], carrying)
+                alike[f"teacher-{code}"] = Source.open(resolve(ModelRef.parse(str(carrying))), config.include_path)
+            outs = [out / name for name in ("teacher", *alike)]
+            (trimmed, *_) = trim_together(
+                [source, *alike.values()], counts, wishes(config, todo), outs, progress=progress
+            )
+        reduce_layers(out / "teacher", todo.layers, out / "student", dropout=0.0)
+        texts = [{"language": code, **asdict(text)} for code, found in counts.languages.items() for text in found.texts]
+        return {"vocabulary": {"before": len(source.vocabulary.spaces[0].ids), "after": len(trimmed.keeps[0])},
+                "coverage": trimmed.coverage, "texts": texts}  # fmt: skip
+
+    return Made(write)
+
+
+def wishes(config: BistilConfig, todo: Prepared) -> Wishes:
+    """What the vocabulary is cut to."""
+    rule = KeepRule(vocab_size=config.vocab_size) if config.vocab_size else KeepRule(min_share=config.min_share)
+    return Wishes(todo.languages, rule, seed=config.seed)
+
+
+def general(
+    config: BistilConfig, todo: Prepared, student: Path, clock: Clock, progress: Progress, checkpoints: Path
+) -> Made:
+    """Phase 1."""
+    from polydistill.distill.blocks import pack
+    from polydistill.distill.general import GeneralText, distil_general
+    from polydistill.distill.objectives.build import build
+    from polydistill.loading import load_tokenizer
+    from polydistill.offline import cache_root
+    from polydistill.training import Schedule
+
+    phase = todo.general
+    assert phase is not None
+    tokenizer = load_tokenizer(student)
+    parts = len(todo.languages)
+    blocks = [
+        pack(tokenizer, todo.texts[code], code, phase.length, limit_tokens=2 * phase.tokens // parts,
+             folder=cache_root() / "blocks", progress=progress)
+        for code in todo.codes
+    ]  # fmt: skip
+    teachers = {code: student.parent / f"teacher-{code}" for code in todo.codes}
+    teachers = {code: own if own.is_dir() else student.parent / "teacher" for code, own in teachers.items()}
+    objectives = build(phase.objectives, pairs=layer_pairs(todo.layers), options=options(config, todo))
+    bf = bf16(config, todo, student.parent / "teacher", student, checkpoints)
+    schedule = Schedule(
+        epochs=1, lr=phase.lr, batch_size=phase.batch_size, warmup=phase.warmup, checks=CHECKS, seed=config.seed,
+        bf16=bf, accumulate=config.accumulate, minutes=clock.minutes("general"),
+    )  # fmt: skip
+    network, curves = distil_general(
+        student, teachers, todo.source.arch, GeneralText.split(blocks), objectives, schedule, phase.steps, checkpoints,
+        progress,
+    )  # fmt: skip
+
+    def write(out: Path) -> dict[str, Any]:
+        save(network, student, out)
+        return {"validation": [[step, -score] for step, score in curves.dev], "best_step": curves.best_step,
+                "tokens": curves.steps * phase.batch_size * phase.length, "bf16": bf}  # fmt: skip
+
+    return Made(write, curves.steps, curves.terms)
+
+
+def options(config: BistilConfig, todo: Prepared) -> Options:
+    """How objectives are measured."""
+    from polydistill.distill.objectives.build import Options
+
+    return Options(temperature=config.temperature, relation_heads=config.relation_heads, scale=todo.scale)
+
+
+def bf16(config: BistilConfig, todo: Prepared, teacher: Path, student: Path, checkpoints: Path) -> bool:
+    """Whether to multiply in bfloat16: as asked, or if a step of phase 1 is a tenth faster here; measured once."""
+    if config.precision != "auto":
+        return config.precision == "bfloat16"
+    from polydistill.distill.objectives.build import build
+    from polydistill.distill.speed import random_network, tokens_per_second
+
+    note = checkpoints.with_name("precision.json")
+    if is_main() and not note.is_file():
+        asked = build({"hidden": 1.0}, pairs=layer_pairs(todo.layers), options=options(config, todo))
+        networks = random_network(teacher, None, 0), random_network(student, None, 0)
+        rates = tokens_per_second(*networks, asked, todo.source.arch, 8, 64)
+        note.write_bytes(orjson.dumps(rates["bfloat16"] > FASTER * rates["float32"]))
+    wait()
+    return bool(orjson.loads(note.read_bytes()))
+
+
+def made_teacher(
+    config: BistilConfig, todo: Prepared, base: Path, student: Path, progress: Progress, checkpoints: Path
+) -> Made:
+    """The task's teacher: all layers, tuned on the source language, as `finetune` does it."""
+    assert todo.task is not None and todo.tuning is not None
+    tuning = todo.tuning
+    result = finetune(
+        FinetuneConfig(
+            model=str(base), freeze_embeddings=True, task=todo.task.name, lang=(todo.codes[0],),
+            data_dir=config.data_dir, train_split=config.train_split, dev_split=config.dev_split,
+            limit=todo.limit, epochs=tuning.teacher_epochs, lr=tuning.teacher_lr, max_length=tuning.length,
+            bf16=bf16(config, todo, base, student, checkpoints), seed=config.seed, resume=True, overwrite=True,
+            output=checkpoints / "tuned-0", include_path=config.include_path,
+        ),
+        progress,
+    )  # fmt: skip
+
+    def write(out: Path) -> dict[str, Any]:
+        result.output.rename(out / "tuned-0")
+        return {"selection": result.selection, "settings": result.settings}
+
+    return Made(write, result.steps)
+
+
+def save(network: Any, like: Path, out: Path) -> None:
+    """Writes a trained network with the tokenizer and everything else of the folder that it came from."""
+    from polydistill.loading import quiet_transformers
+
+    source = Source.open(resolve(ModelRef.parse(str(like))))
+    copy_rest(source, out, vocabulary=True)
+    with quiet_transformers():
+        network.save_pretrained(out / source.model.relative_to(source.folder))
+
+
+@dataclass(frozen=True)
+class Phase2:
+    """Phase 2: a student at theta0 and its teachers; each stage of its training begins there.
+
+    Args:
+        config: Of the command.
+        todo: What it comes to.
+        student: Folder of the student that phase 1 made.
+        teachers: Folders of the teachers, in the order of `todo.teachers`; or the one that was made or gives vectors.
+        clock: Shares out the time.
+        progress: Where to report.
+    """
+
+    config: BistilConfig
+    todo: Prepared
+    student: Path
+    teachers: tuple[Path, ...]
+    clock: Clock
+    progress: Progress
+
+    @property
+    def tuning(self) -> Tuning:
+        """Its settings."""
+        assert self.todo.tuning is not None
+        return self.todo.tuning
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether there is a second stage."""
+        return self.tuning.sparse_epochs > 0 and self.todo.density < 1
+
+    def full(self, checkpoints: Path) -> Made:
+        """The first stage: everything is trained."""
+        return self._train(checkpoints, "full", self.tuning.epochs, None)
+
+    def sparse(self, tuned: Path, checkpoints: Path) -> Made:
+        """The second stage, from the beginning again: the entries that moved furthest, and the head."""
+        return self._train(checkpoints, "sparse", self.tuning.sparse_epochs, tuned)
+
+    def _train(self, checkpoints: Path, stage: str, epochs: float, tuned: Path | None) -> Made:
+        from polydistill.distill import sparse
+
+        bf = bf16(self.config, self.todo, self.teachers[0], self.student, checkpoints)
+        job = self._job(bf)
+        student, network = job.student, job.student.model.network
+        before, entries = None, None
+        if tuned is not None:
+            checkpoints.mkdir(parents=True, exist_ok=True)
+            before = sparse.save_parameters(network, checkpoints / "theta0.safetensors")
+            number = student.chosen_count(self.todo.density)
+            entries = sparse.choose_entries(before, sparse.Stored(tuned), number, dense=student.head)
+        curves = job.tune(self._schedule(stage, epochs, bf), checkpoints, self.progress, entries)
+
+        def write(out: Path) -> dict[str, Any]:
+            facts = {"dev": curves.dev, "best": curves.best, "best_step": curves.best_step, "bf16": bf}
+            if entries is None or before is None:
+                save(network, self.student, out)
+                return facts
+            found = sparse.difference_of(
+                network, before, entries, names=student.base, kind=sparse_files.TASK, languages=self.todo.codes[:1],
+                tasks=(self.config.task,),
+            )  # fmt: skip
+            save(network, self.student, out)
+            found.save(out / sparse_files.NAME)
+            return {**facts, "entries": found.count, "density": found.density, "base": found.base_hash}
+
+        return Made(write, curves.steps, curves.terms)
+
+    def _job(self, bf: bool) -> Job:
+        from polydistill.distill import tuning
+        from polydistill.distill.objectives.build import build
+
+        asked = build(
+            self.tuning.objectives, pairs=layer_pairs(self.todo.layers), options=options(self.config, self.todo)
+        )
+        if self.todo.vectors:
+            return tuning.vector_job(self._inputs(bf), self._lines(), asked)
+        assert self.todo.labelled is not None
+        return tuning.task_job(self._inputs(bf), self.todo.labelled.training, self.todo.labelled.dev, asked)
+
+    def _inputs(self, bf: bool) -> TaskInputs:
+        from polydistill.distill.tuning import TaskInputs, TeacherFolder
+
+        given = [(t.weight, t.aligned) for t in self.todo.teachers] or [(1.0, False)]
+        teachers = tuple(TeacherFolder(f, *about) for f, about in zip(self.teachers, given, strict=True))
+        return TaskInputs(
+            self.student, teachers, self.todo.source.arch, None if self.todo.vectors else self.todo.task,
+            self.todo.codes[0], self.tuning.length, self.config.seed, bf, int(1e9 * self.config.cache_gb),
+            self.progress,
+        )  # fmt: skip
+
+    def _lines(self) -> Mapping[str, list[str]]:
+        """Lines of both texts, equally many at most."""
+        lines = {
+            code: list(itertools.islice((line for t in texts for line in read_texts(t)), self.todo.lines))
+            for code, texts in self.todo.texts.items()
+        }
+        return lines
+
+    def _schedule(self, stage: str, epochs: float, bf: bool) -> Schedule:
+        from polydistill.training import Schedule
+
+        return Schedule(
+            epochs=epochs, lr=self.tuning.lr, batch_size=self.tuning.batch_size, warmup=self.tuning.warmup,
+            checks=TUNING_CHECKS, seed=self.config.seed, bf16=bf, accumulate=self.config.accumulate,
+            minutes=self.clock.minutes(stage),
+        )  # fmt: skip
+
+
+def settings(config: BistilConfig, todo: Prepared) -> dict[str, Any]:
+    """Every value that the run had, presets resolved."""
+    return {
+        "preset": config.preset, "phase_1": asdict(todo.general) if todo.general else None,
+        "phase_2": asdict(todo.tuning) if todo.tuning else None, "density": todo.density, "scale": todo.scale,
+        "temperature": config.temperature, "layers": list(todo.layers), "examples": todo.limit, "seed": config.seed,
+        "accumulate": config.accumulate, "precision": config.precision,
+    }  # fmt: skip
+
+
+def identity(config: BistilConfig, todo: Prepared) -> dict[str, Any]:
+    """What has to be the same for a run to go on: all but where it goes and how long it may take."""
+    passing = ("output", "overwrite", "resume", "max_minutes", "cache_gb", "data_dir")
+    options = {k: v for k, v in config.to_json().items() if k not in passing}
+    data = [s.sha256 for s in todo.labelled.training + todo.labelled.dev] if todo.labelled else []
+    teachers = [teacher.source.checkpoint.weights_hash for teacher in todo.teachers]
+    return {**options, "settings": settings(config, todo), "model": todo.source.checkpoint.weights_hash,
+            "teachers": teachers, "data": data, "languages": list(todo.codes)}  # fmt: skip

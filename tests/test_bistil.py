@@ -1,0 +1,287 @@
+"""bistil: stages, resuming, what is saved, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from safetensors.numpy import load_file
+
+from polydistill.cli import main
+from polydistill.errors import PolydistillError
+from polydistill.methods.bistil import BistilConfig, BistilResult, bistil
+from polydistill.methods.finetune import FinetuneConfig, finetune
+from polydistill.progress import Progress
+from polydistill.sparse_files import Difference
+
+NAMES = {"PER": ["Ana", "Ion", "Maria"], "LOC": ["Cluj", "Paris", "Nairobi"], "ORG": ["Acme", "Dacia", "Safaricom"]}
+PLAIN = ["sees", "the", "red", "house", "in", "and", "with", "a", "letter"]
+
+
+def sentence(i: int) -> list[tuple[str, str]]:
+    kind = list(NAMES)[i % 3]
+    words = [(PLAIN[(i * 3 + j) % len(PLAIN)], "O") for j in range(2 + i % 4)]
+    return [*words[:1], (NAMES[kind][(i // 3) % 3], f"B-{kind}"), *words[1:]]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    for code in ("en", "sw"):
+        (root / f"ner/{code}").mkdir(parents=True)
+        (root / f"text/{code}").parent.mkdir(exist_ok=True)
+        (root / f"text/{code}.txt").write_text("\n".join(tiny.sentences(code, count=300)) + "\n")
+        for split, start, n in (("train", 0, 48), ("dev", 7, 18), ("test", 30, 18)):
+            text = "\n".join("".join(f"{w} {t}\n" for w, t in sentence(i)) for i in range(start, start + n))
+            (root / f"ner/{code}/{split}.conll").write_text(text)
+    write_others(root)
+    return root
+
+
+def write_others(root: Path) -> None:
+    """English pairs of texts and questions, and aligned sentences."""
+    labels = ("entailment", "neutral", "contradiction")
+    for folder in ("nli/en", "qa/en", "parallel"):
+        (root / folder).mkdir(parents=True)
+    aligned = zip(tiny.sentences("en", count=20), tiny.sentences("sw", count=20), strict=True)
+    (root / "parallel/en-sw.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in aligned))
+    for split in ("train", "dev", "test"):
+        rows = [{"premise": "the house", "hypothesis": f"{PLAIN[i % 3]} house", "label": labels[i % 3]}
+                for i in range(24)]  # fmt: skip
+        (root / f"nli/en/{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        paragraphs = [
+            {"context": f"The key is {name} today.",
+             "qas": [{"id": f"{split}{i}", "question": "Who is the key?",
+                      "answers": [{"text": name, "answer_start": 11}]}]}
+            for i, name in enumerate(NAMES["PER"] * 8)
+        ]  # fmt: skip
+        squad = {"version": "1.1", "data": [{"title": "t", "paragraphs": paragraphs}]}
+        (root / f"qa/en/{split}.json").write_text(json.dumps(squad))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base") / "m"
+    config = {"hidden_dropout_prob": 0.1, "num_hidden_layers": 4}
+    return tiny.model_folder("bert", "base", folder, tokenizer="xlm-roberta", config=config)
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path / "cache"))
+
+
+def config(base: Path, data: Path, output: Path, **options: Any) -> BistilConfig:
+    values: dict[str, Any] = {
+        "text": tuple(f"{code}={data}/text/{code}.txt" for code in ("en", "sw")), "preset": "smoke",
+        "steps": 8, "batch_size": 4, "length": 16, "precision": "float32",
+    }  # fmt: skip
+    return BistilConfig("en", "sw", model=str(base), output=output, **{**values, **options})
+
+
+def ner(base: Path, data: Path, output: Path, **options: Any) -> BistilConfig:
+    values = {"task": "ner", "data_dir": data, "task_batch_size": 6, "task_lr": 5e-3, "task_epochs": 2,
+              "task_sparse_epochs": 2, "density": 0.1}  # fmt: skip
+    return config(base, data, output, **{**values, **options})
+
+
+def test_phase_1_makes_a_plain_folder(base: Path, data: Path, tmp_path: Path) -> None:
+    result = bistil(config(base, data, tmp_path / "out", steps=30))
+    assert [stage["name"] for stage in result.stages] == ["vocabulary", "general"]
+    loss = result.stages[1]["loss"]
+    assert loss["last"]["hidden"] < 0.8 * loss["first"]["hidden"]
+    from transformers import AutoModel
+
+    student = AutoModel.from_pretrained(tmp_path / "out")
+    assert student.config.num_hidden_layers == 2 and student.config.hidden_dropout_prob == 0
+    assert result.parameters["student"] == sum(p.numel() for p in student.parameters())
+    record = json.loads((tmp_path / "out/polydistill.json").read_text())
+    assert record["result"]["settings"]["phase_1"]["steps"] == 30 and record["command"] == "bistil"
+    assert (tmp_path / "out/stages/vocabulary/teacher/config.json").is_file()
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_phase_2_keeps_exactly_k_entries(base: Path, data: Path, tmp_path: Path) -> None:
+    result = bistil(ner(base, data, tmp_path / "out"))
+    assert [stage["name"] for stage in result.stages] == ["vocabulary", "general", "teacher", "full", "sparse"]
+    out = load_file(tmp_path / "out/model.safetensors")
+    general = load_file(tmp_path / "out/stages/general/model.safetensors")
+    pairs = [(out[f"bert.{name}"], t) for name, t in general.items() if f"bert.{name}" in out]  # taggers have no pooler
+    k = round(0.1 * sum(t.size for _, t in pairs))
+    changed = sum(int((a != b).sum()) for a, b in pairs)
+    assert result.stages[-1]["facts"]["entries"] == k and 0.9 * k < changed <= k
+    assert {score["language"] for score in result.scores} == {"en", "sw"}
+    assert result.selection is not None and result.selection["languages"] == ["en"]
+    # The difference lies beside the model, and its base is what phase 1 made.
+    difference = Difference.load(tmp_path / "out" / "difference.safetensors")
+    for name, (indices, values) in difference.entries.items():
+        there = general[name].reshape(-1)
+        assert (there[indices] + values == out[f"bert.{name}"].reshape(-1)[indices]).all()
+
+
+class _Killed(Exception):
+    pass
+
+
+class _KillAfter(Progress):
+    """Stops the run in the middle, as a kill would: after the given number of dev scores."""
+
+    def __init__(self, checks: int) -> None:
+        self.left, self.said = checks, ""
+
+    def note(self, text: str) -> None:
+        if text.startswith("step"):
+            self.left -= 1
+        if self.left < 0:
+            raise _Killed
+
+    def warn(self, text: str) -> None:
+        self.said += text
+
+
+@pytest.fixture(scope="module")
+def whole(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, BistilResult, int]:
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLYDISTILL_CACHE", str(folder / "cache"))
+        counting = _KillAfter(1000)
+        result = bistil(ner(base, data, folder / "out"), counting)
+    return folder / "out", result, 1000 - counting.left
+
+
+@pytest.mark.parametrize("share", [0.15, 0.7, 0.95])
+def test_a_run_that_was_killed_ends_with_the_same_weights(
+    share: float, whole: tuple[Path, BistilResult, int], base: Path, data: Path, tmp_path: Path
+) -> None:
+    folder, unbroken, checks = whole
+    progress = _KillAfter(int(share * checks))
+    with pytest.raises(_Killed):
+        bistil(ner(base, data, tmp_path / "out"), progress)
+    assert "--resume" in progress.said and not (tmp_path / "out").exists()
+    with pytest.raises(PolydistillError, match="other options or data"):
+        bistil(ner(base, data, tmp_path / "out", resume=True, density=0.2))
+    resumed = bistil(ner(base, data, tmp_path / "out", resume=True))
+    a, b = (load_file(place / "model.safetensors") for place in (folder, tmp_path / "out"))
+    assert a.keys() == b.keys() and all((a[name] == b[name]).all() for name in a)
+    assert [s["loss"] for s in resumed.stages] == [s["loss"] for s in unbroken.stages]
+
+
+def test_a_student_of_phase_1_goes_on_with_a_task(base: Path, data: Path, tmp_path: Path) -> None:
+    bistil(config(base, data, tmp_path / "student"))
+    with pytest.raises(PolydistillError, match="teacher has to be given"):
+        bistil(ner(tmp_path / "student", data, tmp_path / "out"))
+    teacher = finetune(
+        FinetuneConfig(model=str(tmp_path / "student/stages/vocabulary/teacher"), task="ner", lang=("en",),
+                       data_dir=data, output=tmp_path / "teacher", epochs=2, lr=5e-3, max_length=32)
+    ).output  # fmt: skip
+    result = bistil(ner(tmp_path / "student", data, tmp_path / "out", teacher=(str(teacher),)))
+    assert [stage["name"] for stage in result.stages] == ["full", "sparse"]
+    assert result.parameters["teacher"] > 2 * result.parameters["student"]
+
+
+def test_teachers_with_the_whole_vocabulary_and_with_another_one(base: Path, data: Path, tmp_path: Path) -> None:
+    other = tiny.model_folder("bert", "base", tmp_path / "other", tokenizer="bert", config={"num_hidden_layers": 2})
+    tuned = []
+    for model in (base, other):
+        tuning = FinetuneConfig(model=str(model), task="ner", lang=("en",), data_dir=data, epochs=2, lr=5e-3,
+                                output=tmp_path / f"tuned-{len(tuned)}", max_length=32)  # fmt: skip
+        tuned.append(str(finetune(tuning).output))
+    first = bistil(ner(base, data, tmp_path / "one", teacher=(tuned[0],)))
+    assert "teacher" not in [stage["name"] for stage in first.stages]
+    assert set(first.stages[-1]["loss"]["first"]) == {"hidden", "logits"}
+    both = bistil(ner(base, data, tmp_path / "two", teacher=(tuned[0], f"{tuned[1]}=2")))
+    assert both.stages[-1]["loss"]["first"]["logits"] != first.stages[-1]["loss"]["first"]["logits"]
+    with pytest.raises(PolydistillError, match="only logits of words"):
+        bistil(ner(base, data, tmp_path / "three", teacher=(tuned[1],)))
+    words = bistil(ner(base, data, tmp_path / "three", teacher=(tuned[1],), objective=("2:logits=1",), resume=True,
+                       overwrite=True))  # fmt: skip
+    assert set(words.stages[-1]["loss"]["first"]) == {"logits"}
+
+
+@pytest.mark.parametrize("task", ["nli", "qa"])
+def test_other_kinds_of_task(task: str, base: Path, data: Path, tmp_path: Path) -> None:
+    result = bistil(ner(base, data, tmp_path / "out", task=task, task_batch_size=8, test_split=("sw=none",)))
+    assert result.scores and result.stages[-1]["facts"]["entries"] > 0
+
+
+def test_vectors_of_sentences(base: Path, data: Path, tmp_path: Path) -> None:
+    options = {"task": "embedding", "limit": 200, "task_batch_size": 8, "task_sparse_epochs": 0,
+               "test_split": ("en=none",), "data_dir": data}  # fmt: skip
+    result = bistil(config(base, data, tmp_path / "out", task_lr=2e-3, task_epochs=3, **options))
+    loss = result.stages[-1]["loss"]
+    assert loss["last"]["pooled"] < loss["first"]["pooled"]
+    assert {score["metric"] for score in result.scores} == {"accuracy_at_1", "accuracy_at_1_back"}
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"target": "eng"}, "same language"),
+        ({"reduction": 3}, "--reduction 3 does not divide"),
+        ({"layers": 9}, "--layers 9 is impossible"),
+        ({"preset": "huge"}, "no preset"),
+        ({"phase": "2"}, "needs a task"),
+        ({"objective": ("hiden=1",)}, "Unknown objective"),
+        ({"density": 0.0, "task": "ner"}, "no share"),
+        ({"length": 5000}, "too few for one block"),
+        ({"task": "bitext"}, "no labels to distil"),
+        ({"batch_size": 3, "accumulate": 2}, "equal parts"),
+        ({"test_split": ("test",), "task": "ner"}, "names no language"),
+    ],
+)
+def test_bad_input(options: dict[str, Any], sentence: str, base: Path, data: Path, tmp_path: Path) -> None:
+    given = config(base, data, tmp_path / "out", data_dir=data, **{k: v for k, v in options.items() if k != "target"})
+    given = replace(given, target=options.get("target", "sw"))
+    with pytest.raises(PolydistillError, match=sentence):
+        bistil(given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_loss_that_is_no_number_is_named(base: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(PolydistillError, match="its term hidden is"):
+        bistil(config(base, data, tmp_path / "out", lr=1e30, steps=30))
+    assert not (tmp_path / "out").exists()
+
+
+def test_time_is_shared_out(base: Path, data: Path, tmp_path: Path) -> None:
+    result = bistil(config(base, data, tmp_path / "out", steps=5000, max_minutes=0.05))
+    assert 0 < result.stages[-1]["steps"] < 5000
+
+
+def command(base: Path, data: Path, output: Path) -> list[str]:
+    text = [part for code in ("en", "sw") for part in ("--text", f"{code}={data}/text/{code}.txt")]
+    return ["bistil", "en", "sw", "--model", str(base), *text, "--preset", "smoke", "--steps", "8", "--batch-size", "4",
+            "--length", "16", "--precision", "float32", "--json", "-o", str(output)]  # fmt: skip
+
+
+def test_the_same_model_from_the_command_line(
+    base: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(command(base, data, tmp_path / "out"))
+    result = json.loads(capsys.readouterr().out)
+    assert result["command"] == "bistil" and set(result["parameters"]) == {"teacher", "student"}
+    assert {"name", "folder", "steps", "loss", "seconds"} <= result["stages"][1].keys()
+    assert (tmp_path / "out/stages/general").is_dir() and Path(result["stages"][1]["folder"]).is_dir()
+
+
+def test_two_processes_have_the_losses_of_one(base: Path, data: Path, tmp_path: Path) -> None:
+    single = [sys.executable, "-m", "polydistill", *command(base, data, tmp_path / "one")]
+    both = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
+            "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", "polydistill",
+            *command(base, data, tmp_path / "two")]  # fmt: skip
+    results = []
+    for args in (single, both):
+        done = subprocess.run(args, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr[-3000:]
+        results.append(json.loads(done.stdout))
+    losses = [json.loads(json.dumps(result["stages"][1]["loss"])) for result in results]
+    for end in ("first", "last"):
+        assert losses[1][end] == pytest.approx(losses[0][end], abs=1e-4)
+    a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    assert all(abs(a[name] - b[name]).max() < 1e-4 for name in a)
