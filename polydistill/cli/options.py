@@ -91,7 +91,7 @@ def _option(field: Any, hint: Any) -> Callable[[Function], Function]:
     else:
         is_language = field.name == "lang"
         options["type"] = LanguageType() if is_language else click.Path(path_type=Path) if kind is Path else kind
-        options.update(multiple=multiple, metavar=meta["metavar"], show_default=field.default not in (None, ()))
+        options.update(multiple=multiple, metavar=meta["metavar"], show_default=field.default not in (None, (), ""))
     return click.option(*flags, field.name, **options)
 
 
