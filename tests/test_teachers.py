@@ -245,6 +245,11 @@ def test_ensembles_by_hand() -> None:
     mixed = Ensemble([(Says(logits=a), 3.0), (Says(logits=b), 1.0)], average="probabilities").signals({})
     first = 0.75 / (1 + math.exp(-2)) + 0.25 / (1 + math.exp(4))
     assert mixed[Signal(LOGITS)].softmax(-1).tolist()[0] == pytest.approx([first, 1 - first])
+    padded = torch.tensor([[[1.0, 0.0, NEVER]]])
+    answers = Ensemble([(Says(logits=padded), 1.0), (Says(logits=padded), 1.0)], average="probabilities").signals({})
+    assert torch.allclose(answers[Signal(LOGITS)].softmax(-1), padded.softmax(-1)) and bool(
+        answers[Signal(LOGITS)].isfinite().all()
+    )
     with pytest.raises(PolydistillError, match="cannot share pooled"):
         Ensemble([(Says(pooled=a), 1.0), (Says(pooled=b), 1.0)])
     with pytest.raises(PolydistillError, match="weight"):
@@ -283,7 +288,8 @@ def test_batches_carry_what_distillation_needs(student: TaskModel) -> None:
     features = tagging.training_features(student, SENTENCES[:3])
     features = [{**f, "example_id": i, "language": "en"} for i, f in enumerate(features)]
     batch = collator(student.tokenizer, about=True)(features)
-    assert batch["language"] == "en" and batch["example"].tolist() == batch["example_id"].tolist() == [0, 1, 2]
+    assert batch["language"] == "en" and batch["example_id"].tolist() == list(range(len(features)))
+    assert batch["example"].tolist() == [f["example"] for f in features] and set(batch["example"].tolist()) == {0, 1, 2}
     assert batch["word_ids"].shape == batch["input_ids"].shape and batch["word_ids"].dtype == torch.int64
     padding = batch["attention_mask"] == 0
     assert padding.any() and (batch["word_ids"][padding] == -1).all()

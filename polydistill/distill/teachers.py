@@ -244,7 +244,8 @@ class Ensemble:
                     tensor = tensor if signal not in found else found[signal] + tensor
                 found[signal] = tensor
         if self._average == "probabilities" and voters:
-            found[Signal(LOGITS)] = found[Signal(LOGITS)].log()
+            shares = found[Signal(LOGITS)]  # 0 at the padding of an answer
+            found[Signal(LOGITS)] = shares.clamp(min=torch.finfo(shares.dtype).tiny).log()
         return found
 
 
