@@ -118,6 +118,7 @@ def test_help_is_quick_and_light(tmp_path: Path) -> None:
 HEADINGS = {
     "trim": ["Model:", "Text:", "Size:", "Tokens:", "Verification:", "Output:", "General:"],
     "count": ["Model:", "Text:", "Output:", "General:"],
+    "plan": ["Model:", "Data:", "Speed:", "General:"],
     "finetune": ["Model:", "Data:", "Training:", "Output:", "General:"],
     "evaluate": ["Model:", "Data:", "Speed:", "Output:", "General:"],
     "sparse": ["Commands:"],
