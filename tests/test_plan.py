@@ -206,16 +206,6 @@ def test_steps_of_every_kind_are_measured(kind: str | None, weights: dict[str, f
     assert all(p.grad is None for p in teacher.parameters())
 
 
-def test_the_faster_precision_is_found(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = speed.random_network(home / "m", None, 0)
-    assert isinstance(speed.bf16_is_faster(network, batch_size=1, length=8), bool)
-    assert all(p.grad is None for p in network.parameters())
-    for times, faster in (((1.0, 2.0), False), ((2.0, 1.0), True)):
-        left = iter(times)
-        monkeypatch.setattr(speed, "_seconds", lambda work, least, left=left: next(left))
-        assert speed.bf16_is_faster(network) is faster
-
-
 # ---- the command ----
 
 

@@ -14,7 +14,6 @@ import torch
 from polydistill.catalog import Arch
 from polydistill.distill.objectives.base import Weighted
 from polydistill.distill.signals import ATTENTION, Observer
-from polydistill.evaluation.batching import MODEL_KEYS
 from polydistill.evaluation.heads import AUTO_CLASSES
 from polydistill.loading import loading_failed, quiet_transformers
 from polydistill.task import CLASSIFICATION, TAGGING
@@ -114,28 +113,6 @@ def tokens_per_second(
     for observer in observers:
         observer.close()
     return found
-
-
-def bf16_is_faster(network: Any, *, batch_size: int = 4, length: int = 128) -> bool:
-    """Whether forward and backward of a network take less time in bfloat16 than in float32, on this machine.
-
-    Args:
-        network: A model that gives hidden states; its gradients are empty afterwards.
-        batch_size: Inputs of the batch of random ids that is measured.
-        length: Tokens of each.
-    """
-    inputs = {k: v for k, v in _random_batch(network, batch_size, length, None).items() if k in MODEL_KEYS}
-    moved = {k: v.to(next(network.parameters()).device) for k, v in inputs.items()}
-
-    def learn() -> None:
-        network(**moved, output_hidden_states=True).hidden_states[-1].float().square().mean().backward()
-
-    times = {}
-    for precision in PRECISIONS:
-        with _multiplying(precision):
-            times[precision] = _seconds(learn, 0.5)
-    network.zero_grad()
-    return times["bfloat16"] < times["float32"]
 
 
 def _multiplying(precision: str) -> AbstractContextManager[Any]:
