@@ -19,7 +19,6 @@ Examples:
   polydistill bistil en ro --task nli --teacher my-nli-teacher --layers 3 --vocab-size 20000
   polydistill bistil en sw --objective 1:relations=1 --objective 2:hidden=1 --objective logits=1 --task ner
   polydistill bistil en sw --model my-student --task ner --teacher my-ner-teacher
-  accelerate launch --num_processes 2 -m polydistill bistil en sw --preset paper
 """
 
 

@@ -10,6 +10,7 @@ from polydistill.errors import UsageError
 from polydistill.tables import closest
 
 PHASES = (1, 2)
+SCALES = ("none", "first", "teacher")  # what makes terms compare, see `objectives.build.Options`
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ LISTED = (
     _listed("logits", "Logits", (2,), "soft cross-entropy or KL of logits at a temperature",
             "Hinton et al. 2015; BiStil"),
     _listed("cosine", "Cosine", (1, 2), "1 - cosine of the last hidden states", "DistilBERT (Sanh et al. 2019)"),
-    _listed("pooled", "PooledVectors", (1, 2), "1 - cosine of the vectors of whole texts",
+    _listed("pooled", "PooledVectors", (2,), "1 - cosine of the vectors of whole texts",
             "after Reimers and Gurevych 2020"),
     _listed("mlm", "MaskedTokens", (1,), "cross-entropy of masked tokens, without a teacher",
             "BERT (Devlin et al. 2019)"),

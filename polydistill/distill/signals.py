@@ -116,7 +116,7 @@ class Observer:
         if path is None:
             name = self._arch.name if self._arch else "this"
             raise PolydistillError(
-                f"The architecture file of {name} does not name the module of {signal.kind}s.",
+                f"The architecture file of {name} does not name the module of attention's {signal.kind}.",
                 "Leave out the objectives `relations` and `scores`, or describe it in a TOML file (--include-path).",
             )
         found: nn.Module = layers_of(self.network, self._arch)[signal.layer].get_submodule(path)

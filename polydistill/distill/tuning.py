@@ -153,7 +153,10 @@ class Job:
         loss = DistilLoss(network, self.objectives, self.teacher, self.arch)
         optimizer, masks = None, ExitStack()
         if entries is not None:
-            optimizer = SparseAdamW(network, entries, dense=dense, lr=schedule.lr, weight_decay=schedule.weight_decay)
+            flat = [name for name, p in network.named_parameters() if p.ndim < 2]  # as everywhere: biases and norms
+            optimizer = SparseAdamW(
+                network, entries, dense=dense, no_decay=flat, lr=schedule.lr, weight_decay=schedule.weight_decay
+            )
             masks = mask_gradients(network, entries, dense=dense)
         with masks:
             curves = train(

@@ -97,7 +97,18 @@ class BistilConfig:
         "divided by the teacher's mean square).", "Training", metavar="HOW",
     )  # fmt: skip
     temperature: float = setting(2.0, "T of the logits.", "Training", metavar="T")
+    squared_temperature: bool = setting(
+        True, "Whether the term of the logits is multiplied with T^2.", "Training",
+        flags=("--squared-temperature/--plain-temperature",),
+    )  # fmt: skip
+    logit_form: str = setting(
+        "cross-entropy", "cross-entropy or kl: the same gradients, another value.", "Training", metavar="FORM"
+    )
     relation_heads: int | None = setting(None, "Heads of `relations`.", "Training", metavar="N")
+    relation_layers: str | None = setting(
+        None, "Student's and teacher's layer of `relations`, counted from 0. [default: the last ones]", "Training",
+        metavar="S,T",
+    )  # fmt: skip
     steps: int | None = setting(None, "Steps of phase 1.", "Training", metavar="N")
     batch_size: int | None = setting(None, "Blocks a step of phase 1.", "Training", metavar="N")
     length: int | None = setting(None, "Tokens of a block of phase 1.", "Training", metavar="N")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from polydistill.catalog import Language, Task, language, task
 from polydistill.data import TextSource, assign_corpora, text_sources
-from polydistill.distill.listing import parse_weights
+from polydistill.distill.listing import SCALES, parse_weights
 from polydistill.distill.matched import same_vocabulary
 from polydistill.distill.student import chosen_layers, layer_count
 from polydistill.errors import PolydistillError, UsageError
@@ -35,6 +36,7 @@ LINES = 20_000
 WORD_OBJECTIVES = {"logits", "labels"}  # what a teacher with another vocabulary can be asked for, or none
 PHASES = ("1", "2", "all")
 PRECISIONS = ("auto", "float32", "bfloat16")
+FORMS = ("cross-entropy", "kl")
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class Prepared:
         tuning: Phase 2, None if it is left out.
         density: Share of the base model that the sparse stage trains.
         scale: See `distill.objectives.build.Options`.
+        relation_layers: (student's, teacher's) layer of `relations`, None for the last ones.
         task: What phase 2 is about; for vectors of sentences, the retrieval that scores them.
         teachers: Tuned models; empty to make one.
         texts: Language -> its text; empty where no phase reads any.
@@ -98,6 +101,7 @@ class Prepared:
     tuning: Tuning | None
     density: float
     scale: str
+    relation_layers: tuple[int, int] | None
     task: Task | None
     teachers: tuple[GivenTeacher, ...]
     texts: Mapping[str, Sequence[TextSource]]
@@ -137,15 +141,17 @@ def prepare(config: BistilConfig, progress: Progress) -> Prepared:
             "No teacher has the student's vocabulary, so that only logits of words can be compared.",
             "Ask for these alone: --objective 2:logits=1.",
         )
+    layers = _layers(config, source, given)
     return Prepared(
         languages=languages,
         source=source,
         student_given=given,
-        layers=_layers(config, source, given),
+        layers=layers,
         general=general,
         tuning=tuning,
         density=config.density if config.density is not None else defaults.density,
         scale=config.scale or defaults.scale,
+        relation_layers=_relation_layers(config, len(layers), max(layers) + 1 if given else layer_count(source)),
         task=wanted if tuning else None,
         teachers=teachers,
         texts=_texts(config, languages, general, tuning, wanted, given, progress),
@@ -178,11 +184,14 @@ def _check_numbers(config: BistilConfig) -> None:
         value = getattr(config, name)
         if value is not None and not lowest <= value < math.inf:
             raise UsageError(f"--{name.replace('_', '-')} {value:g} makes no sense.", "See --help for what it takes.")
+    if config.scale not in (None, *SCALES):
+        raise UsageError(f"--scale {config.scale} is unknown.", f"Choose {', '.join(SCALES)}.")
     if config.density is not None and not 0 < config.density <= 1:
         raise UsageError(f"--density {config.density:g} is no share.", "Give a number above 0 and at most 1.")
-    for name, allowed in (("phase", PHASES), ("precision", PRECISIONS)):
+    for name, allowed in (("phase", PHASES), ("precision", PRECISIONS), ("logit_form", FORMS)):
         if getattr(config, name) not in allowed:
-            raise UsageError(f"--{name} {getattr(config, name)} is unknown.", f"Choose {', '.join(allowed)}.")
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} {getattr(config, name)} is unknown.", f"Choose {', '.join(allowed)}.")
 
 
 def _task(config: BistilConfig) -> Task | None:
@@ -249,6 +258,19 @@ def _layers(config: BistilConfig, source: Source, given: bool) -> tuple[int, ...
     record = RunRecord.load(source.folder)
     assert record is not None
     return tuple(record.result["layers"])
+
+
+def _relation_layers(config: BistilConfig, student: int, teacher: int) -> tuple[int, int] | None:
+    if config.relation_layers is None:
+        return None
+    found = re.fullmatch(r"(\d+),(\d+)", config.relation_layers.replace(" ", ""))
+    if not found or int(found[1]) >= student or int(found[2]) >= teacher:
+        raise UsageError(
+            f"--relation-layers {config.relation_layers} does not name two layers.",
+            f"Write the student's (0 to {student - 1}) and the teacher's (0 to {teacher - 1}), such as "
+            f"{student - 1},{teacher - 1}.",
+        )
+    return int(found[1]), int(found[2])
 
 
 def _teachers(

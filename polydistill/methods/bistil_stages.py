@@ -24,6 +24,7 @@ from polydistill.methods.sparse import apply as apply_differences
 from polydistill.processes import is_main, wait
 from polydistill.progress import Progress
 from polydistill.refs import ModelRef, resolve
+from polydistill.sparse_weights import keep_beside
 from polydistill.stages import Made
 from polydistill.trimming import Source, Wishes, copy_rest
 from polydistill.vocab.keep import KeepRule
@@ -138,7 +139,10 @@ def options(config: BistilConfig, todo: Prepared) -> Options:
     """How objectives are measured."""
     from polydistill.distill.objectives.build import Options
 
-    return Options(temperature=config.temperature, relation_heads=config.relation_heads, scale=todo.scale)
+    return Options(
+        temperature=config.temperature, squared_temperature=config.squared_temperature, logit_form=config.logit_form,
+        relation_heads=config.relation_heads, relation_layers=todo.relation_layers, scale=todo.scale,
+    )  # fmt: skip
 
 
 def bf16(config: BistilConfig, todo: Prepared, teacher: Path, student: Path, checkpoints: Path) -> bool:
@@ -255,7 +259,7 @@ class Phase2:
                 tasks=(self.config.task,),
             )  # fmt: skip
             save(network, self.student, out)
-            found.save(out / sparse_files.NAME)
+            keep_beside(out, found, before.checkpoint)
             return {**facts, "entries": found.count, "density": found.density, "base": found.base_hash}
 
         return Made(write, curves.steps, curves.terms)
@@ -306,8 +310,10 @@ def settings(config: BistilConfig, todo: Prepared) -> dict[str, Any]:
     return {
         "preset": config.preset, "phase_1": asdict(todo.general) if todo.general else None,
         "phase_2": asdict(todo.tuning) if todo.tuning else None, "density": todo.density, "scale": todo.scale,
-        "temperature": config.temperature, "layers": list(todo.layers), "examples": todo.limit, "seed": config.seed,
-        "accumulate": config.accumulate, "precision": config.precision,
+        "temperature": config.temperature, "squared_temperature": config.squared_temperature,
+        "logit_form": config.logit_form, "relation_heads": config.relation_heads,
+        "relation_layers": todo.relation_layers, "layers": list(todo.layers), "examples": todo.limit,
+        "seed": config.seed, "accumulate": config.accumulate, "precision": config.precision,
     }  # fmt: skip
 
 

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from polydistill.distill.listing import find
+from polydistill.distill.listing import SCALES, find
 from polydistill.distill.objectives.base import LayerPairs, Objective, Weighted
 from polydistill.errors import UsageError
-
-SCALES = ("none", "first", "teacher")
 
 
 @dataclass(frozen=True)
