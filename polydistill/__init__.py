@@ -6,16 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from polydistill.api import compare, count, diff, evaluate, finetune, info, trim, trim_objects
+    from polydistill.api import bistil, compare, count, diff, evaluate, finetune, info, trim, trim_objects
     from polydistill.errors import PolydistillError, UsageError
 
 # Loaded when first asked for: `import polydistill` costs nothing.
-_HOME = {
-    "PolydistillError": "errors", "UsageError": "errors", "compare": "api", "count": "api", "diff": "api",
-    "evaluate": "api", "finetune": "api", "info": "api", "trim": "api", "trim_objects": "api",
-}  # fmt: skip
+_API = ("bistil", "compare", "count", "diff", "evaluate", "finetune", "info", "trim", "trim_objects")
+_HOME = {"PolydistillError": "errors", "UsageError": "errors", **dict.fromkeys(_API, "api")}
 __all__ = [
-    "PolydistillError", "UsageError", "compare", "count", "diff", "evaluate", "finetune", "info", "trim",
+    "PolydistillError", "UsageError", "bistil", "compare", "count", "diff", "evaluate", "finetune", "info", "trim",
     "trim_objects",
 ]  # fmt: skip
 

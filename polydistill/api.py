@@ -10,6 +10,8 @@ from polydistill.catalog import resolve_languages
 from polydistill.inspection import DiffReport, InfoReport
 from polydistill.inspection import diff as _diff
 from polydistill.inspection import info as _info
+from polydistill.methods.bistil import BistilConfig, BistilResult
+from polydistill.methods.bistil import bistil as _bistil
 from polydistill.methods.evaluate import EvaluateConfig, Evaluation
 from polydistill.methods.evaluate import evaluate as _evaluate
 from polydistill.methods.finetune import FinetuneConfig, FinetuneResult
@@ -23,7 +25,7 @@ from polydistill.reports.rows import Comparison
 from polydistill.settings import value_type
 from polydistill.vocab.counts import TokenCounts
 
-__all__ = ["compare", "count", "diff", "evaluate", "finetune", "info", "trim", "trim_objects"]
+__all__ = ["bistil", "compare", "count", "diff", "evaluate", "finetune", "info", "trim", "trim_objects"]
 
 
 def trim(
@@ -66,6 +68,28 @@ def finetune(
     """
     given = _fields(FinetuneConfig, options)
     return _finetune(FinetuneConfig(model=str(model), task=task, lang=tuple(languages), **given), progress)
+
+
+def bistil(
+    source: str, target: str, *, model: str | Path = DEFAULT_MODEL, progress: Progress = SILENT, **options: Any
+) -> BistilResult:
+    """Makes a small bilingual model out of a multilingual one.
+
+    Args:
+        source: Code or name of the language that has labels.
+        target: Code or name of the other one.
+        model: A folder, `org/name` or `org/name@revision`.
+        progress: Where to report; silent by default.
+        **options: Other fields of `polydistill.methods.bistil.BistilConfig`, e.g. `text`, `task`, `teacher`, `preset`.
+
+    Returns:
+        Stages with their losses, sizes and scores; `result.output` is the new folder.
+
+    Raises:
+        PolydistillError: The message says what is wrong and the way out.
+    """
+    given = _fields(BistilConfig, options)
+    return _bistil(BistilConfig(source, target, model=str(model), **given), progress)
 
 
 def evaluate(

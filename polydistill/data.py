@@ -59,7 +59,9 @@ class TextSource:
 # --- which text
 
 
-def assign_corpora(languages: Sequence[Language], corpora: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def assign_corpora(
+    languages: Sequence[Language], corpora: Sequence[str], option: str = "--corpus"
+) -> dict[str, tuple[str, ...]]:
     """Give each `--corpus` to its language: `PATH` with one language, `LANG=PATH` with several.
 
     Returns:
@@ -89,7 +91,7 @@ def assign_corpora(languages: Sequence[Language], corpora: Sequence[str]) -> dic
             example = languages[0].code
             raise UsageError(
                 f"With several languages it must be said which one {corpus} is for.",
-                f"Write --corpus {example}={corpus}.",
+                f"Write {option} {example}={corpus}.",
             )
     return {code: tuple(found) for code, found in assigned.items()}
 
@@ -100,6 +102,7 @@ def text_sources(
     *,
     hub_bytes: int | None = HUB_BYTES,
     progress: Progress | None = None,
+    option: str = "--corpus",
 ) -> list[TextSource]:
     """Find the text of a language.
 
@@ -108,6 +111,7 @@ def text_sources(
         corpora: What the user gave for it, without the `LANG=` prefix; empty for the language's own text.
         hub_bytes: How much to read of the language's own corpus on the Hub.
         progress: Receives a line of text when something stands in for the Hub.
+        option: What users give text with, for the way out.
 
     Returns:
         At least one source.
@@ -130,7 +134,7 @@ def text_sources(
             reason = error.message
             continue
         return [replace(found, max_bytes=hub_bytes)]
-    source = _wordlist_source(language, reason)
+    source = _wordlist_source(language, reason, option)
     if progress and source.note:
         progress(source.note)
     return [source]
@@ -330,23 +334,23 @@ def _open_hub_set(corpus: Corpus) -> Any:
 # --- without text
 
 
-def _wordlist_source(language: Language, reason: str) -> TextSource:
+def _wordlist_source(language: Language, reason: str, option: str) -> TextSource:
     from polydistill.offline import words
 
     missing = f"There is no text for {language.name}: {reason}"
     if not language.wordfreq:
         raise PolydistillError(
             f"{missing}, and wordfreq has no list of its words.",
-            f"Give text with --corpus {language.code}=PATH.",
+            f"Give text with {option} {language.code}=PATH.",
         )
     if not words.installed():
         raise PolydistillError(
             f"{missing}, and the package wordfreq is not installed.",
-            f"Give text with --corpus {language.code}=PATH, or pip install 'polydistill[offline]'.",
+            f"Give text with {option} {language.code}=PATH, or pip install 'polydistill[offline]'.",
         )
     note = (
         f"{missing}. The word list of wordfreq stands in for it: expect 97 to 99 % of the tokens of running text to be "
-        "kept; text given with --corpus keeps more."
+        f"kept; text given with {option} keeps more."
     )
     return TextSource(language.code, "wordlist", f"wordfreq:{language.wordfreq}", note=note)
 

@@ -120,6 +120,7 @@ HEADINGS = {
     "count": ["Model:", "Text:", "Output:", "General:"],
     "plan": ["Model:", "Data:", "Speed:", "General:"],
     "finetune": ["Model:", "Data:", "Training:", "Output:", "General:"],
+    "bistil": ["Model:", "Data:", "Training:", "Output:", "General:"],
     "evaluate": ["Model:", "Data:", "Speed:", "Output:", "General:"],
     "sparse": ["Commands:"],
     "compare": ["Output:", "General:"],

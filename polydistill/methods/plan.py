@@ -180,7 +180,7 @@ def plan(config: PlanConfig, progress: Progress = SILENT) -> PlanResult:
     check_sampling(config.limit, 0)
     source = Source.open(resolve(ModelRef.parse(config.model), progress=progress.note), config.include_path)
     layers = chosen_layers(layer_count(source), layers=config.layers, reduction=config.reduction, init=config.init)
-    counts = count(source.vocabulary, languages, config.text, limit=config.limit, progress=progress)
+    counts = count(source.vocabulary, languages, config.text, limit=config.limit, progress=progress, option="--text")
     check_writable(source, counts, languages, allow_unknown=config.allow_unknown)
     (trimmed,) = plan_together([source], counts, Wishes(languages, rule))
     notes: list[str] = []
