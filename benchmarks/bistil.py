@@ -1,0 +1,409 @@
+"""Bilingual students, made by `polydistill bistil` and held against their teachers and against simpler ways.
+
+  python benchmarks/teachers.py --data DATA --models MODELS                    # first: the task teachers
+  python benchmarks/bistil.py --data DATA --models MODELS                      # everything; what is there stays
+  python benchmarks/bistil.py --data DATA --models MODELS --only ner-sw-6      # one part
+  python benchmarks/bistil.py --data DATA --models MODELS --only ner-sw-6-relations ner-sw-6-plain
+  python benchmarks/bistil.py --data DATA --models MODELS --only cost scaling speed
+
+DATA is laid out as data.md says. Teachers are read from MODELS/ner, MODELS/nli and MODELS/qa, students go to
+MODELS/ner-sw-6 and so on; a run that was stopped goes on. Each part writes its own section of benchmarks/bistil.md.
+Settings are chosen on English dev data, never on a test set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import bistil_step
+import measure
+from bistil_tables import against, metric, pairs_of, parameters, percent, retained, score_table, stage_table
+
+LEFT_OUT = "xnli-test"  # origin of rows of parallel text that are left out, as XNLI's test set is reported here too
+NER = ["--train-split", "train_wikineural", "--dev-split", "dev_wikineural", "--test-split", "en=test_wikineural"]
+NER_TESTS = {"en": "test_wikineural", "": "test"}
+TESTS = {"en": "test", "": "test"}
+
+
+@dataclass(frozen=True)
+class Student:
+    """A student to make.
+
+    Attributes:
+        target: Language; the source is English.
+        task: As `bistil --task` has it.
+        settings: Options of the command.
+        tests: Language -> split to score; "" stands for the target.
+        most: Bar: the share of the teacher's parameters that it may have.
+        least: Bar: the share of the teacher's score that it should keep.
+    """
+
+    target: str
+    task: str
+    settings: list[str]
+    tests: dict[str, str] = field(default_factory=lambda: TESTS)
+    most: float | None = None
+    least: float | None = None
+
+
+STUDENTS = {
+    "ner-sw-6": Student("sw", "ner", ["--preset", "small", "--layers", "6", *NER], NER_TESTS, 0.18, 0.99),
+    "ner-sw-3": Student("sw", "ner", ["--preset", "small", "--layers", "3", *NER], NER_TESTS, 0.14, 0.93),
+    "ner-ro-6": Student("ro", "ner", ["--preset", "small", "--layers", "6", *NER], NER_TESTS, 0.20, 0.99),
+    "ner-ro-3": Student("ro", "ner", ["--preset", "small", "--layers", "3", *NER], NER_TESTS, 0.16, 0.93),
+    "nli-sw-6": Student("sw", "nli", ["--preset", "small", "--layers", "6"]),
+    "qa-ro-6": Student("ro", "qa", ["--preset", "smoke", "--layers", "6"]),
+    "embedding-sw": Student(
+        "sw", "embedding", ["--preset", "small", "--layers", "6", "--test-split", "en=none"], {"": "test"}
+    ),
+    "embedding-ro": Student(
+        "ro", "embedding", ["--preset", "small", "--layers", "6", "--test-split", "en=none"], {"": "test"}
+    ),
+}
+REFERENCE = "ner-sw-6"
+# Same data, settings and phase 2 as the reference but for this; `long` gives phase 1's time to phase 2.
+BASELINES = {
+    "no-phase-1": "no phase 1: the cut model goes straight to phase 2",
+    "no-phase-1-long": "no phase 1, and its time added to phase 2's first stage as epochs",
+    "plain": "no distillation: the cut model, a new head, `finetune` for as many epochs as phase 2 has in both stages",
+    "plain-long": "no distillation, and the time of phase 1 added as epochs",
+    "random": "a random encoder in place of the teacher's layers, then both phases",
+    "relations": "MiniLMv2 relations of the last layer in phase 1",
+    "trimmed": "the teacher with its vocabulary cut, and no student",
+}
+PARTS = [*STUDENTS, *(f"{REFERENCE}-{name}" for name in BASELINES), "cost", "scaling", "speed"]
+SCALING = [
+    (objectives, scale) for objectives in ("hidden", "attention+hidden") for scale in ("none", "first", "teacher")
+]
+SCALING_STEPS = 150
+EVALUATED: dict[tuple[str, ...], dict[str, Any]] = {}  # command -> what it printed
+
+
+# --- commands
+
+
+def shown(args: argparse.Namespace, command: list[str]) -> str:
+    """A command line without the places of this machine."""
+    names = {str(args.data): "DATA", str(args.models): "MODELS"}
+    parts = []
+    for part in command:
+        head, equals, path = part.rpartition("=")
+        place = next((p for p in names if path == p or path.startswith(f"{p}/")), None)
+        parts.append(f"{head}{equals}{names[place]}{path.removeprefix(place)}" if place else part)
+    return shlex.join(["polydistill", *parts])
+
+
+def polydistill(args: argparse.Namespace, *given: object) -> dict[str, Any]:
+    """What a command prints with --json; it stops the benchmark where it fails."""
+    command = [str(part) for part in given]
+    print("$", shown(args, command), file=sys.stderr)
+    ended = subprocess.run([sys.executable, "-m", "polydistill", *command, "--json"], stdout=subprocess.PIPE)
+    if ended.returncode:
+        sys.exit(f"bistil.py: the command above ended with {ended.returncode}; what was done stays, see --only.")
+    found: dict[str, Any] = json.loads(ended.stdout)
+    return found
+
+
+def texts(args: argparse.Namespace, target: str, option: str = "--text") -> list[str]:
+    return [part for code in ("en", target) for part in (option, f"{code}={args.data / 'text' / code}.txt")]
+
+
+def data_of(args: argparse.Namespace, task: str) -> Path:
+    """The data folder; for parallel text one of its own, without the rows that are left out."""
+    if task != "embedding":
+        return args.data
+    folder = args.models / "data-parallel"
+    if not folder.is_dir():
+        (folder / "parallel").mkdir(parents=True)
+        for target in ("ro", "sw"):
+            source = args.data / f"parallel/en-{target}.tsv"
+            lines = source.read_text(encoding="utf-8").splitlines() if source.is_file() else []
+            kept = [f"{line}\n" for line in lines if line.split("\t")[-1] != LEFT_OUT]
+            (folder / f"parallel/en-{target}.tsv").write_text("".join(kept), encoding="utf-8")
+    return folder
+
+
+def teacher_of(args: argparse.Namespace, task: str) -> str:
+    """The tuned model of the task; for vectors the model that students are cut from."""
+    return args.model if task == "embedding" else str(args.models / task)
+
+
+def command_of(args: argparse.Namespace, student: Student, output: Path) -> list[str]:
+    """The command line that makes a student."""
+    given = [] if student.task == "embedding" else ["--teacher", teacher_of(args, student.task)]
+    model = ["--model", args.model] if args.model != bistil_step.default_model() else []
+    return [
+        "bistil", "en", student.target, *model, "--task", student.task, *given, "--data-dir",
+        str(data_of(args, student.task)), *texts(args, student.target), *chosen(args, student.settings),
+        "-o", str(output),
+    ]  # fmt: skip
+
+
+def chosen(args: argparse.Namespace, settings: list[str]) -> list[str]:
+    """Settings with what this script's own options say; the last one of an option wins."""
+    quick = ["--preset", args.preset] if args.preset else []
+    time_limit = ["--max-minutes", f"{args.minutes:g}"] if args.minutes else []
+    return [*settings, *quick, *time_limit, *(["--precision", args.precision] if args.precision else [])]
+
+
+def made(args: argparse.Namespace, command: list[str]) -> tuple[Path, dict[str, Any]]:
+    """(the folder that a command writes, its record); the command runs, or goes on, unless the folder is there."""
+    output = Path(command[command.index("-o") + 1])
+    if not (output / "polydistill.json").is_file():
+        resume = ["--resume"] if output.with_name(f".{output.name}.training").is_dir() else []
+        polydistill(args, *command, *resume)
+    return output, json.loads((output / "polydistill.json").read_text(encoding="utf-8"))
+
+
+def student_made(args: argparse.Namespace, name: str) -> tuple[Path, dict[str, Any]]:
+    return made(args, command_of(args, STUDENTS[name], args.models / name))
+
+
+# --- scores
+
+
+def scores(args: argparse.Namespace, student: Student, folder: Path, *more: str) -> list[dict[str, Any]]:
+    """One evaluation a language, teacher and student side by side; predictions that are there are read."""
+    task, found = "bitext" if student.task == "embedding" else student.task, []
+    for language, split in student.tests.items():
+        command = (
+            "evaluate", "--model", str(folder), "--teacher", teacher_of(args, student.task), "--task", task, "--lang",
+            language or student.target, "--split", split, "--data-dir", str(data_of(args, student.task)), *more,
+        )  # fmt: skip
+        if command not in EVALUATED:
+            EVALUATED[command] = polydistill(args, *command)
+        found.append(EVALUATED[command])
+    return found
+
+
+def student_section(args: argparse.Namespace, name: str) -> str:
+    """What a student is, what it scores and how it was made."""
+    student = STUDENTS[name]
+    folder, record = student_made(args, name)
+    evaluations, result = scores(args, student, folder), record["result"]
+    own, whole = parameters(evaluations[0], folder)
+    layers = ", ".join(map(str, result["layers"]))
+    facts = (
+        f"The teacher's layers {layers} (from 0); {own['embedding'] / 1e6:.2f} + {own['rest'] / 1e6:.2f} M parameters "
+        f"(embeddings + rest), {percent(sum(own.values()) / whole, None)}% of the teacher's {whole / 1e6:.1f} M. "
+        f"{result['seconds'] / 60:.0f} minutes in all (after a stop: since it went on), evaluation included; peak "
+        f"memory {result['peak_memory_bytes'] / 1e9:.1f} GB."
+    )
+    command = f"`{shown(args, command_of(args, student, folder))}`"
+    return "\n\n".join([f"### {name}", facts, score_table(evaluations, folder), stage_table(result["stages"]), command])
+
+
+def summary(args: argparse.Namespace) -> str:
+    """All students that are there, beside their bars."""
+    rows = []
+    for name, student in STUDENTS.items():
+        folder = args.models / name
+        if not (folder / "polydistill.json").is_file():
+            continue
+        for evaluation in scores(args, student, folder):
+            own, teacher = pairs_of(evaluation, folder)[0]
+            mine, whole = parameters(evaluation, folder)
+            share, (kept, interval) = sum(mine.values()) / whole, retained(own, teacher)
+            rows.append([
+                name, f"{percent(share, None)}" + against(student.most, share, "at most"), own["language"], metric(own),
+                percent(teacher["value"], None), percent(own["value"], None),
+                percent(kept, interval) + against(student.least, kept, "at least"),
+            ])  # fmt: skip
+    return measure.table(
+        ["student", "% of the parameters", "language", "metric", "teacher", "student", "retained, %"], rows
+    )
+
+
+# --- baselines
+
+
+def baseline_command(args: argparse.Namespace, name: str) -> list[str]:
+    """The command line of a baseline of the reference, which is made first."""
+    student, output = STUDENTS[REFERENCE], args.models / f"{REFERENCE}-{name}"
+    if name == "trimmed":
+        return ["trim", "--model", teacher_of(args, student.task), "--lang", "en", "--lang", student.target,
+                *texts(args, student.target, "--corpus"), "--min-share", "1e-6", "-o", str(output)]  # fmt: skip
+    reference, record = student_made(args, REFERENCE)
+    phase = record["result"]["settings"]["phase_2"]
+    stages = {stage["name"]: stage for stage in record["result"]["stages"]}
+    an_epoch = stages["sparse"]["seconds"] / phase["sparse_epochs"]  # without the teacher, whose signals are kept
+    more = round(stages["general"]["seconds"] / an_epoch) if name.endswith("-long") else 0
+    if name.startswith("plain"):
+        return [
+            "finetune", "--model", str(reference / "stages/vocabulary/student"), "--task", student.task, "--lang", "en",
+            "--data-dir", str(args.data), *NER[:4], "--epochs", f"{phase['epochs'] + phase['sparse_epochs'] + more:g}",
+            "--lr", f"{phase['lr']:g}", "--batch-size", str(phase["batch_size"]), "--max-length", str(phase["length"]),
+            "--warmup", f"{phase['warmup']:g}", "--patience", "0", *(["--bf16"] if stages["full"]["facts"]["bf16"] else []),
+            "-o", str(output),
+        ]  # fmt: skip
+    changed = {
+        "no-phase-1": ["--phase", "2"],
+        "no-phase-1-long": ["--phase", "2", "--task-epochs", f"{phase['epochs'] + more:g}"],
+        "random": ["--init", "random"],
+        "relations": ["--objective", "1:relations=1"],
+    }[name]
+    command = command_of(args, student, output)
+    return [*command[: command.index("-o")], *changed, "-o", str(output)]
+
+
+def baselines(args: argparse.Namespace) -> str:
+    """The baselines that are there, each against the reference on the same test sentences."""
+    student = STUDENTS[REFERENCE]
+    there = [REFERENCE, *(f"{REFERENCE}-{name}" for name in BASELINES)]
+    folders = [args.models / name for name in there if (args.models / name / "polydistill.json").is_file()]
+    facts = {str(folder): parameters(scores(args, student, folder)[0], folder)[0] for folder in folders}
+    compared = polydistill(args, "compare", *folders)
+    tests = {(language or student.target, split) for language, split in student.tests.items()}
+    names = dict(zip([m["name"] for m in compared["models"]], map(str, folders), strict=True))
+    rows = []
+    for row in compared["scores"]:
+        if (row["language"], row["split"]) not in tests:
+            continue
+        folder = names[row["model"]]
+        record = json.loads((Path(folder) / "polydistill.json").read_text(encoding="utf-8"))
+        difference = row["difference"]
+        rows.append([
+            row["language"], metric(row), Path(folder).name, f"{sum(facts[folder].values()) / 1e6:.1f}",
+            percent(row["value"], row["interval"]),
+            "" if difference is None else percent(difference, row["difference_interval"], signed=True),
+            f"{record['result']['seconds'] / 60:.0f}",
+        ])  # fmt: skip
+    head = ["language", "metric", "model", "M parameters", "score", f"less {REFERENCE}", "minutes"]
+    what = [f"- `{REFERENCE}-{name}`: {text}." for name, text in BASELINES.items()
+            if str(args.models / f"{REFERENCE}-{name}") in facts]  # fmt: skip
+    commands = [f"`{shown(args, baseline_command(args, folder.name.removeprefix(f'{REFERENCE}-')))}`"
+                for folder in folders[1:]]  # fmt: skip
+    return "\n\n".join([f"## Baselines of {REFERENCE}", "\n".join(what), measure.table(head, rows), *commands])
+
+
+# --- cost
+
+
+def cost(args: argparse.Namespace) -> str:
+    """Size, time and memory of students as ratios to their teachers, on the target language's test data."""
+    rows = []
+    for name, student in STUDENTS.items():
+        folder = args.models / name
+        if not (folder / "polydistill.json").is_file() or student.task == "embedding":
+            continue
+        only = Student(student.target, student.task, [], {"": student.tests[""]})
+        run = scores(args, only, folder, "--latency")[0]
+        teacher, own = run["latency"]["models"]
+        if teacher["model"] == str(folder):
+            teacher, own = own, teacher
+        size = {m["model"]: (sum(m["parameters"].values()), m["bytes"]) for m in run["models"]}
+        ratios = [a / b for a, b in zip(size[own["model"]], size[teacher["model"]], strict=True)]
+        spread = [
+            f"{ratio['value']:.2f} [{ratio['interval'][0]:.2f}, {ratio['interval'][1]:.2f}]"
+            for ratio in (own["latency_ratio"], own["throughput_ratio"])
+        ]
+        rows.append([
+            name, *(f"{ratio:.3f}" for ratio in ratios), f"{teacher['latency_ms']:.1f}", f"{own['latency_ms']:.1f}",
+            spread[0], f"{teacher['throughput']:.1f}", f"{own['throughput']:.1f}", spread[1],
+            f"{own['peak_memory_bytes'] / teacher['peak_memory_bytes']:.2f}",
+        ])  # fmt: skip
+    head = ["student", "parameters, ratio", "bytes, ratio", "ms at batch 1, teacher", "student", "ratio",
+            "inputs/s at batch 32, teacher", "student", "ratio", "peak memory, ratio"]  # fmt: skip
+    return "## Cost\n\n" + measure.table(head, rows)
+
+
+# --- scaling
+
+
+def scaling_command(args: argparse.Namespace, objectives: str, scale: str) -> list[str]:
+    weights = [part for name in objectives.split("+") for part in ("--objective", f"1:{name}=1")]
+    model = ["--model", args.model] if args.model != bistil_step.default_model() else []
+    return [
+        "bistil", "en", "sw", *model, *texts(args, "sw"), "--preset", args.preset or "small", "--layers", "6",
+        "--steps", str(args.scaling_steps), "--precision", "float32", "--scale", scale, *weights, "-o",
+        str(args.models / f"scaling-{objectives}-{scale}"),
+    ]  # fmt: skip
+
+
+def scaling(args: argparse.Namespace) -> str:
+    """What each way of scaling teaches in the same few steps, by the same yardsticks."""
+    sources, rows, before = texts(args, "sw")[1::2], [], []
+    for objectives, scale in SCALING:
+        folder, record = made(args, scaling_command(args, objectives, scale))
+        stage = record["result"]["stages"][-1]
+        first, last, seen = stage["loss"]["first"], stage["loss"]["last"], stage["facts"]["validation"]
+        if not before:
+            found = bistil_step.yardsticks(folder / "stages/vocabulary/student", folder, sources)
+            before = ["before", "", "", "", "", *(f"{found[key]:.4g}" for key in bistil_step.YARDSTICKS), ""]
+        found = bistil_step.yardsticks(folder, folder, sources)
+        terms = [f"{first[t]:.4g} to {last[t]:.4g}" if t in first else "" for t in ("hidden", "attention")]
+        rows.append([
+            objectives, scale, *terms, f"{seen[0][1]:.4g} to {seen[-1][1]:.4g}",
+            *(f"{found[key]:.4g}" for key in bistil_step.YARDSTICKS), f"{stage['seconds']:,.0f}",
+        ])  # fmt: skip
+    head = ["objectives", "scale", "term hidden, first to last 20 steps", "term attention",
+            "own validation loss, first to last check", *bistil_step.YARDSTICKS.values(), "seconds"]  # fmt: skip
+    text = (
+        f"Phase 1 alone, {args.scaling_steps} steps each, the same blocks in the same order, float32. Terms are as "
+        "they are logged: `first` before its division, `teacher` after. Validation losses are in each run's own units "
+        "and do not compare; the yardsticks do. They are means over the held-out blocks of both languages; relative "
+        "is each layer's squared error divided by the teacher's mean square."
+    )
+    command = shown(args, scaling_command(args, "attention+hidden", "first"))
+    return "\n\n".join(["## Scaling", text, measure.table(head, [before, *rows]), f"`{command}` and so on"])
+
+
+# --- all
+
+
+def speed(args: argparse.Namespace) -> str:
+    folder, _ = made(args, scaling_command(args, "hidden", "teacher"))
+    reference = args.models / REFERENCE
+    there = reference if (reference / "polydistill.json").is_file() else None
+    return bistil_step.speed(
+        folder, texts(args, "sw")[1::2], preset=args.preset or "small", rounds=args.rounds, steps=args.steps_a_round,
+        tuned=there, data=args.data,
+    )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--models", type=Path, required=True, help="where teachers are and students go")
+    parser.add_argument("--model", default=bistil_step.default_model(), help="what students are cut from")
+    parser.add_argument("--only", nargs="*", choices=PARTS, metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--minutes", type=float, help="cap on the training of each student")
+    parser.add_argument("--preset", help="in place of each student's own, to try the script out")
+    parser.add_argument("--precision", help="in place of what is measured to be faster")
+    parser.add_argument("--scaling-steps", type=int, default=SCALING_STEPS)
+    parser.add_argument("--rounds", type=int, default=5, help="of the speed part")
+    parser.add_argument("--steps-a-round", type=int, default=24)
+    parser.add_argument("--output", type=Path, default=Path(__file__).resolve().parent / "bistil.md")
+    args = parser.parse_args()
+    parts = args.only or PARTS
+    used = measure.versions("polydistill", "torch", "transformers", "tokenizers")
+    tables = {"cost": cost, "scaling": scaling, "speed": speed}
+
+    def write(name: str, body: str, only: list[str]) -> None:
+        command = f"python benchmarks/bistil.py --data DATA --models MODELS --only {' '.join(only)}"
+        measure.write_section(args.output, name, command, body, used)
+
+    for part in parts:
+        started = time.perf_counter()
+        if part in STUDENTS:
+            write(part, student_section(args, part), [part])
+            write("summary", "## Summary\n\n" + summary(args), list(STUDENTS))
+        elif part in tables:
+            write(part, tables[part](args), [part])
+        else:
+            student_made(args, REFERENCE)
+            made(args, baseline_command(args, part.removeprefix(f"{REFERENCE}-")))
+            write("baselines", baselines(args), [f"{REFERENCE}-{name}" for name in BASELINES])
+        print(f"{part}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

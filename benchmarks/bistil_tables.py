@@ -1,0 +1,91 @@
+"""Tables of bilingual students: scores beside the teacher's, stages, bars."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import measure
+
+
+def retained(own: dict[str, Any], teacher: dict[str, Any]) -> tuple[float, tuple[float, float]]:
+    """The student's score over the teacher's, and its 95% interval: the ratio on the same draws of the items."""
+    import numpy as np
+
+    from polydistill.metrics.paired import resampled
+    from polydistill.record import Score
+    from polydistill.reports.pairs import cached_items
+
+    items = [cached_items(Score.from_json(score)) for score in (own, teacher)]
+    if None in items:
+        sys.exit("bistil.py: predictions that were made just now are not in the cache.")
+    draws = resampled([found for found in items if found is not None])
+    ratios = np.divide(draws[0], draws[1], out=np.full(draws.shape[1], np.nan), where=draws[1] > 0)
+    low, high = np.nanquantile(ratios, [0.025, 0.975]) if np.isfinite(ratios).any() else (np.nan, np.nan)
+    return own["value"] / teacher["value"] if teacher["value"] else float("nan"), (float(low), float(high))
+
+
+def pairs_of(evaluation: dict[str, Any], folder: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """(the student's score, the teacher's) for each metric."""
+    what = ("metric", "normalisation")
+    teachers = {tuple(s[k] for k in what): s for s in evaluation["scores"] if s["model"] != str(folder)}
+    own = [s for s in evaluation["scores"] if s["model"] == str(folder)]
+    return [(score, teachers[tuple(score[k] for k in what)]) for score in own]
+
+
+def percent(value: float, interval: tuple[float, float] | list[float] | None, signed: bool = False) -> str:
+    form = "+.1f" if signed else ".1f"
+    spread = f" [{', '.join(f'{100 * bound:{form}}' for bound in interval)}]" if interval else ""
+    return f"{100 * value:{form}}{spread}"
+
+
+def metric(score: dict[str, Any]) -> str:
+    return f"{score['metric']} ({score['normalisation']})" if score["normalisation"] else score["metric"]
+
+
+def parameters(evaluation: dict[str, Any], folder: Path) -> tuple[dict[str, int], int]:
+    """(the student's parameters, all of the teacher's)."""
+    found = {m["model"] == str(folder): m["parameters"] for m in evaluation["models"]}
+    return found[True], sum(found[False].values())
+
+
+def score_table(evaluations: list[dict[str, Any]], folder: Path) -> str:
+    rows = []
+    for evaluation in evaluations:
+        loyal = [
+            f"{row['metric'].replace('_', ' ')} {percent(row['value'], row['interval'])}"
+            for row in evaluation["loyalty"]["scores"] if row["metric"] != "retention"
+        ]  # fmt: skip
+        for i, (own, teacher) in enumerate(pairs_of(evaluation, folder)):
+            rows.append([
+                own["language"], own["split"], f"{own['n']:,}", metric(own),
+                percent(teacher["value"], teacher["interval"]), percent(own["value"], own["interval"]),
+                percent(*retained(own, teacher)), "; ".join(loyal) if i == 0 else "",
+            ])  # fmt: skip
+    return measure.table(["language", "split", "n", "metric", "teacher", "student", "retained, %", "loyalty"], rows)
+
+
+def stage_table(stages: list[dict[str, Any]]) -> str:
+    rows = []
+    for stage in stages:
+        loss = stage["loss"]
+        terms = "; ".join(f"{term} {first:.4g} to {loss['last'][term]:.4g}" for term, first in loss["first"].items())
+        facts, seen = stage["facts"], ""
+        if facts.get("validation"):
+            seen = f"validation loss {facts['validation'][0][1]:.4g} to {min(v for _, v in facts['validation']):.4g}"
+        elif "best" in facts:
+            seen = f"dev {facts['best']:.4f} at step {facts['best_step']:,}"
+        elif "vocabulary" in facts:
+            seen = f"{facts['vocabulary']['before']:,} to {facts['vocabulary']['after']:,} tokens"
+        precision = {True: "bfloat16", False: "float32"}.get(facts.get("bf16"), "")
+        rows.append([stage["name"], f"{stage['steps']:,}", f"{stage['seconds']:,.0f}", precision, terms, seen])
+    head = ["stage", "steps", "seconds", "precision", "loss, first to last 20 steps", "seen"]
+    return measure.table(head, rows)
+
+
+def against(bar: float | None, value: float, how: str) -> str:
+    if bar is None:
+        return ""
+    met = value <= bar if how == "at most" else value >= bar
+    return f" ({how} {100 * bar:.0f}: {'yes' if met else 'no'})"
