@@ -25,7 +25,18 @@ from typing import Any
 
 import bistil_step
 import measure
-from bistil_tables import against, metric, pairs_of, parameters, percent, retained, score_table, stage_table
+from bistil_tables import (
+    COST,
+    against,
+    cost_cells,
+    metric,
+    pairs_of,
+    parameters,
+    percent,
+    retained,
+    score_table,
+    stage_table,
+)
 
 LEFT_OUT = "xnli-test"  # origin of rows of parallel text that are left out, as XNLI's test set is reported here too
 NER = ["--train-split", "train_wikineural", "--dev-split", "dev_wikineural", "--test-split", "en=test_wikineural"]
@@ -241,7 +252,8 @@ def baseline_command(args: argparse.Namespace, name: str) -> list[str]:
             "finetune", "--model", str(reference / "stages/vocabulary/student"), "--task", student.task, "--lang", "en",
             "--data-dir", str(args.data), *NER[:4], "--epochs", f"{phase['epochs'] + phase['sparse_epochs'] + more:g}",
             "--lr", f"{phase['lr']:g}", "--batch-size", str(phase["batch_size"]), "--max-length", str(phase["length"]),
-            "--warmup", f"{phase['warmup']:g}", "--patience", "0", *(["--bf16"] if stages["full"]["facts"]["bf16"] else []),
+            "--warmup", f"{phase['warmup']:g}", "--patience", "0",
+            *(["--bf16"] if stages["full"]["facts"]["bf16"] else []),
             "-o", str(output),
         ]  # fmt: skip
     changed = {
@@ -296,23 +308,8 @@ def cost(args: argparse.Namespace) -> str:
             continue
         only = Student(student.target, student.task, [], {"": student.tests[""]})
         run = scores(args, only, folder, "--latency")[0]
-        teacher, own = run["latency"]["models"]
-        if teacher["model"] == str(folder):
-            teacher, own = own, teacher
-        size = {m["model"]: (sum(m["parameters"].values()), m["bytes"]) for m in run["models"]}
-        ratios = [a / b for a, b in zip(size[own["model"]], size[teacher["model"]], strict=True)]
-        spread = [
-            f"{ratio['value']:.2f} [{ratio['interval'][0]:.2f}, {ratio['interval'][1]:.2f}]"
-            for ratio in (own["latency_ratio"], own["throughput_ratio"])
-        ]
-        rows.append([
-            name, *(f"{ratio:.3f}" for ratio in ratios), f"{teacher['latency_ms']:.1f}", f"{own['latency_ms']:.1f}",
-            spread[0], f"{teacher['throughput']:.1f}", f"{own['throughput']:.1f}", spread[1],
-            f"{own['peak_memory_bytes'] / teacher['peak_memory_bytes']:.2f}",
-        ])  # fmt: skip
-    head = ["student", "parameters, ratio", "bytes, ratio", "ms at batch 1, teacher", "student", "ratio",
-            "inputs/s at batch 32, teacher", "student", "ratio", "peak memory, ratio"]  # fmt: skip
-    return "## Cost\n\n" + measure.table(head, rows)
+        rows.append([name, *cost_cells(run, folder)])
+    return "## Cost\n\n" + measure.table(COST, rows)
 
 
 # --- scaling

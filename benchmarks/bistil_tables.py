@@ -8,6 +8,9 @@ from typing import Any
 
 import measure
 
+COST = ("student", "parameters, ratio", "bytes, ratio", "ms at batch 1, teacher", "student", "ratio",
+        "inputs/s at batch 32, teacher", "student", "ratio", "peak memory, ratio")  # fmt: skip
+
 
 def retained(own: dict[str, Any], teacher: dict[str, Any]) -> tuple[float, tuple[float, float]]:
     """The student's score over the teacher's, and its 95% interval: the ratio on the same draws of the items."""
@@ -89,3 +92,19 @@ def against(bar: float | None, value: float, how: str) -> str:
         return ""
     met = value <= bar if how == "at most" else value >= bar
     return f" ({how} {100 * bar:.0f}: {'yes' if met else 'no'})"
+
+
+def cost_cells(run: dict[str, Any], folder: Path) -> list[str]:
+    """The cells of a student under `COST`, after its name; the evaluation has measured time and memory."""
+    teacher, own = sorted(run["latency"]["models"], key=lambda model: model["model"] == str(folder))
+    size = {m["model"]: (sum(m["parameters"].values()), m["bytes"]) for m in run["models"]}
+    ratios = [a / b for a, b in zip(size[own["model"]], size[teacher["model"]], strict=True)]
+    spread = [
+        f"{ratio['value']:.2f} [{ratio['interval'][0]:.2f}, {ratio['interval'][1]:.2f}]"
+        for ratio in (own["latency_ratio"], own["throughput_ratio"])
+    ]
+    memory = own["peak_memory_bytes"] / teacher["peak_memory_bytes"]
+    return [
+        *(f"{ratio:.3f}" for ratio in ratios), f"{teacher['latency_ms']:.1f}", f"{own['latency_ms']:.1f}", spread[0],
+        f"{teacher['throughput']:.1f}", f"{own['throughput']:.1f}", spread[1], f"{memory:.2f}",
+    ]  # fmt: skip
