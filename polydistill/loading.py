@@ -54,6 +54,42 @@ def load_encoder(folder: Path, *, eager: bool = False) -> Any:
     return model
 
 
+def load_masked_lm(folder: Path, *, seed: int, eager: bool = False) -> tuple[Any, bool]:
+    """A model that guesses masked tokens, in float32; what the folder lacks of the head is initialised from the seed.
+
+    Args:
+        folder: A local snapshot.
+        seed: Of a new head.
+        eager: Whether attention is computed the plain way, which alone gives its probabilities.
+
+    Returns:
+        (the model, whether some of its head is new).
+
+    Raises:
+        PolydistillError: transformers cannot load it with such a head, or it lacks more than the head.
+    """
+    import torch
+    import transformers
+
+    transformers.set_seed(seed)
+    try:
+        with quiet_transformers():
+            model, info = transformers.AutoModelForMaskedLM.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False, dtype=torch.float32,
+                attn_implementation="eager" if eager else None, output_loading_info=True,
+            )  # fmt: skip
+    except Exception as error:
+        hint = "Masked tokens need an encoder such as BERT, XLM-R or E5."
+        raise loading_failed(f"transformers cannot load {folder} with a head for masked tokens", error, hint) from error
+    missing, inside = sorted(info["missing_keys"]), f"{model.base_model_prefix}."
+    if lost := [name for name in missing if name.startswith(inside)]:
+        raise PolydistillError(
+            f"{folder} does not have all weights of its model (it lacks {lost[0]}).",
+            "Fetch or save the model again: what it lacks would begin as noise.",
+        )
+    return model, bool(missing)
+
+
 def loading_failed(sentence: str, error: Exception, hint: str) -> PolydistillError:
     """A sentence with what a library said, on one line."""
     said = " ".join(str(error).split())[:300]

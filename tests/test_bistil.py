@@ -107,6 +107,27 @@ def test_phase_1_makes_a_plain_folder(base: Path, data: Path, tmp_path: Path) ->
     assert not list(tmp_path.glob(".out*"))
 
 
+def test_masked_tokens_in_phase_1_leave_a_plain_encoder(base: Path, data: Path, tmp_path: Path) -> None:
+    listener = _KillAfter(1000)
+    # Hidden states, attention and projections are seen through the head as well.
+    terms = ("1:mlm=0.5", "1:hidden=1", "1:attention=1", "1:relations=0.1")
+    result = bistil(config(base, data, tmp_path / "out", objective=terms, steps=60, lr=3e-3, scale="none"), listener)
+    loss = result.stages[1]["loss"]
+    assert loss["last"]["mlm"] < 0.9 * loss["first"]["mlm"] and loss["last"]["hidden"] < loss["first"]["hidden"]
+    assert set(loss["first"]) >= {"mlm", "hidden", "attention", "relations_v"}
+    assert listener.said.count("new one learns") == 1
+    names = set(load_file(tmp_path / "out/model.safetensors"))
+    assert names == {n for n in load_file(tmp_path / "out/stages/vocabulary/student/model.safetensors")
+                     if not n.startswith("pooler.")}  # fmt: skip
+    teacher = finetune(
+        FinetuneConfig(model=str(tmp_path / "out/stages/vocabulary/teacher"), task="ner", lang=("en",), data_dir=data,
+                       output=tmp_path / "teacher", epochs=1, max_length=32)
+    ).output  # fmt: skip
+    tuned = bistil(ner(tmp_path / "out", data, tmp_path / "ner", teacher=(str(teacher),), task_epochs=1))
+    parameters = result.parameters["student"]
+    assert tuned.stages[-1]["facts"]["entries"] == round(0.1 * parameters)  # every weight of phase 1 was found
+
+
 def test_phase_2_keeps_exactly_k_entries(base: Path, data: Path, tmp_path: Path) -> None:
     result = bistil(ner(base, data, tmp_path / "out"))
     assert [stage["name"] for stage in result.stages] == ["vocabulary", "general", "teacher", "full", "sparse"]

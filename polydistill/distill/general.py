@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from polydistill.catalog import Arch
 from polydistill.distill.blocks import Blocks, MaskedBlocks, stacked
 from polydistill.distill.loss import DistilLoss
 from polydistill.distill.objectives.base import Weighted
 from polydistill.distill.samplers import Even, GroupBatches
-from polydistill.distill.signals import ATTENTION, Batch, Signal, Signals
+from polydistill.distill.signals import ATTENTION, LOGITS, Batch, Signal, Signals
 from polydistill.distill.teachers import Teacher, load_teacher
-from polydistill.loading import load_encoder, load_tokenizer
+from polydistill.loading import load_encoder, load_masked_lm, load_tokenizer
 from polydistill.progress import Progress
 from polydistill.training import Curves, Schedule, train
 
@@ -88,26 +90,62 @@ def distil_general(
         include: Folders with architectures of the user's own.
 
     Returns:
-        (the student at its least validation loss, what was seen on the way: the dev score is that loss, negative).
+        (the student at its least validation loss, without a head, what was seen on the way: the dev score is that
+        loss, negative).
     """
-    tokenizer = load_tokenizer(student)
-    network = load_encoder(student, eager=needs_eager(objectives.needs.student))
+    network = student_network(student, objectives, schedule.seed, progress)
     needs, folders = objectives.needs.teacher, sorted(set(teachers.values()))
     loaded = {f: load_teacher(f, needs, autocast=schedule.bf16, include=include) for f in folders} if needs else {}
     teacher = LanguageTeachers({code: loaded[folder] for code, folder in teachers.items()}) if needs else None
     loss = DistilLoss(network, objectives, teacher, arch)
+    curves = learn(network, load_tokenizer(student), text, loss, schedule, steps, work, progress)
+    loss.close()
+    return network.base_model, curves
+
+
+def learn(
+    network: Any, tokenizer: Any, text: GeneralText, loss: DistilLoss, schedule: Schedule, steps: int, work: Path,
+    progress: Progress, optimizer: torch.optim.Optimizer | None = None,
+) -> Curves:  # fmt: skip
+    """Trains a network on masked blocks, all languages alike, and leaves it at its least loss of held-out blocks.
+
+    Args:
+        network: The model.
+        tokenizer: Its tokenizer, with a mask token.
+        text: The blocks.
+        loss: Of a batch.
+        schedule: How fast; `epochs` is 1.
+        steps: Optimizer steps.
+        work: Folder for checkpoints.
+        progress: Where to report.
+        optimizer: AdamW over all parameters if there is none.
+    """
     data = MaskedBlocks(text.training, tokenizer, seed=schedule.seed)
     part = schedule.batch_size // schedule.accumulate
     batches = GroupBatches(
         data.groups, Even(tuple(data.groups)), part, steps * schedule.accumulate, seed=schedule.seed, turns=True
     )
     held = MaskedBlocks(text.held_out, tokenizer, seed=schedule.seed)
-    curves = train(
+    return train(
         network, tokenizer, data, lambda net: -loss.mean(net, batches_of(held, part)), schedule, work, progress,
-        batches=batches, collate=stacked, step_loss=loss,
+        batches=batches, collate=stacked, step_loss=loss, optimizer=optimizer,
     )  # fmt: skip
-    loss.close()
-    return network, curves
+
+
+def student_network(folder: Path, objectives: Weighted, seed: int, progress: Progress) -> Any:
+    """The student of phase 1, with a head for masked tokens where an objective looks at logits.
+
+    Raises:
+        PolydistillError: transformers cannot load it, or not with such a head.
+    """
+    needs = objectives.needs.student
+    eager = any(signal.kind == ATTENTION for signal in needs)
+    if Signal(LOGITS) not in needs:
+        return load_encoder(folder, eager=eager)
+    network, new = load_masked_lm(folder, seed=seed, eager=eager)
+    if new:
+        progress.warn("The student has no head for masked tokens, so a new one learns beside it and is not kept.")
+    return network
 
 
 def batches_of(held: MaskedBlocks, batch_size: int) -> Iterator[dict[str, Any]]:
@@ -115,8 +153,3 @@ def batches_of(held: MaskedBlocks, batch_size: int) -> Iterator[dict[str, Any]]:
     for places in held.groups.values():
         for start in range(places.start, places.stop, batch_size):
             yield stacked([held[i] for i in range(start, min(start + batch_size, places.stop))])
-
-
-def needs_eager(needs: frozenset[Signal]) -> bool:
-    """Whether attention probabilities are asked for, which only the plain implementation gives."""
-    return any(signal.kind == ATTENTION for signal in needs)
