@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -306,6 +307,31 @@ def mask_gradients(network: nn.Module, entries: Mapping[str, Tensor], *, dense: 
             kept = chosen.get(id(parameter), torch.empty(0, dtype=torch.int64)).to(parameter.device)
             stack.callback(parameter.register_post_accumulate_grad_hook(partial(_keep_only, kept)).remove)
     return stack
+
+
+@contextmanager
+def training_only(
+    network: nn.Module, entries: Mapping[str, Tensor] | None, *, dense: Collection[str], lr: float, weight_decay: float
+) -> Iterator[SparseAdamW | None]:
+    """An optimizer of some entries, and for the length of the block no gradients of others; None for all of them.
+
+    The network goes to the device that it is trained on. Biases and norms have no weight decay, as everywhere.
+
+    Args:
+        network: The network.
+        entries: Name -> (n,) flat indices; None to train everything.
+        dense: Names of parameters to train as a whole.
+        lr: Highest learning rate.
+        weight_decay: Of AdamW.
+    """
+    if entries is None:
+        yield None
+        return
+    network.to(PartialState().device)  # the optimizer holds copies of the entries, which would stay behind
+    flat = [name for name, parameter in network.named_parameters() if parameter.ndim < 2]
+    optimizer = SparseAdamW(network, entries, dense=dense, no_decay=flat, lr=lr, weight_decay=weight_decay)
+    with mask_gradients(network, entries, dense=dense):
+        yield optimizer
 
 
 def _keep_only(indices: Tensor, parameter: Tensor) -> None:

@@ -7,7 +7,6 @@ to theta0, the head too, and trained again with those entries and the head alone
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from polydistill.distill.cached import CachedTeacher, cached
 from polydistill.distill.loss import DistilLoss
 from polydistill.distill.objectives.base import Weighted
 from polydistill.distill.signals import ATTENTION, LOGITS, Signal
-from polydistill.distill.sparse import SparseAdamW, mask_gradients
+from polydistill.distill.sparse import training_only
 from polydistill.distill.teachers import (
     Ensemble,
     FrozenTeacher,
@@ -151,14 +150,9 @@ class Job:
         """
         network, dense = self.student.model.network, self.student.head
         loss = DistilLoss(network, self.objectives, self.teacher, self.arch)
-        optimizer, masks = None, ExitStack()
-        if entries is not None:
-            flat = [name for name, p in network.named_parameters() if p.ndim < 2]  # as everywhere: biases and norms
-            optimizer = SparseAdamW(
-                network, entries, dense=dense, no_decay=flat, lr=schedule.lr, weight_decay=schedule.weight_decay
-            )
-            masks = mask_gradients(network, entries, dense=dense)
-        with masks:
+        with training_only(
+            network, entries, dense=dense, lr=schedule.lr, weight_decay=schedule.weight_decay
+        ) as optimizer:
             curves = train(
                 network, self.student.model.tokenizer, self.features, self.dev_score, schedule, work, progress,
                 step_loss=loss, optimizer=optimizer,
