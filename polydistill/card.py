@@ -126,17 +126,23 @@ def _sparse_card(record: RunRecord) -> str:
         for part in result["applied"]
     ]
     off = "bit for bit" if result["exact"] else "by subtraction, so up to rounding"
+    done = {
+        "sparse train": "tuned it to " + ", ".join(result["languages"]) + " with masked tokens, by LT-SFT (Ansell et al. "
+        "2022, arXiv 2110.07560): first everything, then from the beginning again the weights that had moved furthest.",
+        "sparse apply": "changed it: a difference was added.",
+        "sparse remove": f"changed it: a difference was taken off {off}.",
+    }  # fmt: skip
     parts = [
         _metadata(record, "sparse-fine-tuning"),
         f"# {name} " + ("with sparse differences" if carried else "without its sparse differences"),
-        f"`{_plain(_shared(record.source['source']))}`, changed by "
-        f"[polydistill](https://pypi.org/project/polydistill/): a difference was "
-        + ("added." if record.command == "sparse apply" else f"taken off {off}."),
+        f"`{_plain(_shared(record.source['source']))}`, as [polydistill](https://pypi.org/project/polydistill/) has "
+        + done[record.command],
         *(["## What it carries", "\n".join(carried)] if carried else []),
         f"{result['entries']:,} of the {result['parameters']:,} weights of the base model (without its head, hash "
         f"`{result['base']}`) differ from it."
         if carried
         else f"The base model's hash is `{result['base']}`.",
+        *(["## Stages", _stage_table(result)] if "stages" in result else []),
         "Quality was not measured after this.",
         "## How it was made",
         _made(record),

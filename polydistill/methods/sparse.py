@@ -96,7 +96,7 @@ def apply(
     started = time.perf_counter()
     check_output(output, overwrite=overwrite)
     given = [Given.load(path) for path in differences]
-    source = _source(model, output, progress)
+    source = open_source(model, output, progress)
     weights = Weights.open(source.checkpoint, common_base([g.difference for g in given]))
     carried = _carried(weights, source.model)
     twice = {g.sha256 for g in carried}
@@ -107,8 +107,8 @@ def apply(
     if not force:
         weights.check_base([g.difference for g in given])
     config = {"differences": [str(p) for p in differences], "force": force}
-    with _new_model(source, output, overwrite) as (folder, target):
-        result = _compose(source, weights, [*carried, *given], target, progress)
+    with new_model(source, output, overwrite) as (folder, target):
+        result = compose(source, weights, [*carried, *given], target, progress)
         result = replace(result, command="sparse apply", output=output, seconds=_since(started))
         _document(source, config, result, folder)
     return result
@@ -133,7 +133,7 @@ def remove(
     """
     started = time.perf_counter()
     check_output(output, overwrite=overwrite)
-    source = _source(model, output, progress)
+    source = open_source(model, output, progress)
     given = None if difference is None else Given.load(difference)
     weights = Weights.open(source.checkpoint, given.difference.base if given else _base_of(source.model))
     listed = weights.undo.applied if weights.undo else ()
@@ -141,12 +141,12 @@ def remove(
     if not exact and not approximate:
         raise _cannot_restore(source.model, weights, given)
     config = {"difference": None if difference is None else str(difference), "approximate": approximate}
-    with _new_model(source, output, overwrite) as (folder, target):
+    with new_model(source, output, overwrite) as (folder, target):
         if exact:
             # Back to the base nothing but the overwritten entries is needed.
             only = given is None or len(listed) == 1
             stay = [] if only else [g for g in _carried(weights, source.model) if given and g.sha256 != given.sha256]
-            result = _compose(source, weights, stay, target, progress)
+            result = compose(source, weights, stay, target, progress)
         else:
             off = given or Given.load(source.model)
             changes = subtract(weights, off.difference)
@@ -201,8 +201,13 @@ def info(path: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _source(model: str, output: Path, progress: Progress) -> Source:
-    source = Source.open(resolve(ModelRef.parse(model), progress=progress.note))
+def open_source(model: str, output: Path, progress: Progress, include: Sequence[Path] = ()) -> Source:
+    """The model to change.
+
+    Raises:
+        PolydistillError: It is missing or broken, or lies where the output goes.
+    """
+    source = Source.open(resolve(ModelRef.parse(model), progress=progress.note), include)
     place, folder = output.resolve(), source.folder.resolve()
     if place == folder or place in folder.parents or folder in place.parents:
         raise UsageError(f"{output} and the model's own folder lie in one another.", "Choose another place with -o.")
@@ -260,7 +265,7 @@ def _cannot_restore(folder: Path, weights: Weights, given: Given | None) -> Poly
 
 
 @contextmanager
-def _new_model(source: Source, output: Path, overwrite: bool) -> Iterator[tuple[Path, Path]]:
+def new_model(source: Source, output: Path, overwrite: bool) -> Iterator[tuple[Path, Path]]:
     """(the new folder, where its weights go), with all of the model but its weights in it."""
     with new_folder(output, overwrite=overwrite) as folder:
         target = folder / source.model.relative_to(source.folder)
@@ -270,10 +275,16 @@ def _new_model(source: Source, output: Path, overwrite: bool) -> Iterator[tuple[
         yield folder, target
 
 
-def _compose(
-    source: Source, weights: Weights, parts: Sequence[Given], target: Path, progress: Progress
-) -> SparseResult:
-    """Writes the weights of base + differences, with the differences and what they overwrote beside them."""
+def compose(source: Source, weights: Weights, parts: Sequence[Given], target: Path, progress: Progress) -> SparseResult:
+    """Writes the weights of base + differences, with the differences and what they overwrote beside them.
+
+    Args:
+        source: The model.
+        weights: Its weights.
+        parts: The differences.
+        target: The existing folder where the weights go.
+        progress: Where to report.
+    """
     changes, overwritten = recompose(weights, [g.difference for g in parts])
     with progress.bar("writing", source.checkpoint.nbytes, "B") as done:
         hashes = rewrite(weights, changes, target, done)
