@@ -127,7 +127,7 @@ def _sparse_card(record: RunRecord) -> str:
     ]
     off = "bit for bit" if result["exact"] else "by subtraction, so up to rounding"
     done = {
-        "sparse train": "tuned it to " + ", ".join(result["languages"]) + " with masked tokens, by LT-SFT (Ansell et al. "
+        "sparse train": f"tuned it to {', '.join(result['languages'])} with masked tokens, by LT-SFT (Ansell et al. "
         "2022, arXiv 2110.07560): first everything, then from the beginning again the weights that had moved furthest.",
         "sparse apply": "changed it: a difference was added.",
         "sparse remove": f"changed it: a difference was taken off {off}.",
