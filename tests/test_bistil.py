@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -13,12 +14,14 @@ import pytest
 import tiny
 from safetensors.numpy import load_file
 
+import polydistill
 from polydistill.cli import main
 from polydistill.errors import PolydistillError
 from polydistill.methods.bistil import BistilConfig, BistilResult, bistil
 from polydistill.methods.finetune import FinetuneConfig, finetune
 from polydistill.progress import Progress
 from polydistill.sparse_files import Difference
+from polydistill.training import DevTrainer
 
 NAMES = {"PER": ["Ana", "Ion", "Maria"], "LOC": ["Cluj", "Paris", "Nairobi"], "ORG": ["Acme", "Dacia", "Safaricom"]}
 PLAIN = ["sees", "the", "red", "house", "in", "and", "with", "a", "letter"]
@@ -271,7 +274,9 @@ def test_a_loss_that_is_no_number_is_named(base: Path, data: Path, tmp_path: Pat
 
 
 def test_time_is_shared_out(base: Path, data: Path, tmp_path: Path) -> None:
-    result = bistil(config(base, data, tmp_path / "out", steps=5000, max_minutes=0.05))
+    text = [f"{code}={data}/text/{code}.txt" for code in ("en", "sw")]
+    result = polydistill.bistil("en", "sw", model=base, text=text, preset="smoke", steps=5000, length=16,
+                                max_minutes=0.05, output=tmp_path / "out")  # fmt: skip
     assert 0 < result.stages[-1]["steps"] < 5000
 
 
@@ -306,3 +311,34 @@ def test_two_processes_have_the_losses_of_one(base: Path, data: Path, tmp_path: 
         assert losses[1][end] == pytest.approx(losses[0][end], abs=1e-4)
     a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     assert all(abs(a[name] - b[name]).max() < 1e-4 for name in a)
+
+
+def test_a_teacher_with_other_labels_is_refused(base: Path, data: Path, tmp_path: Path) -> None:
+    tuning = FinetuneConfig(model=str(base), task="ner", lang=("en",), data_dir=data, epochs=1, output=tmp_path / "t")
+    finetune(tuning)
+    about = json.loads((tmp_path / "t/config.json").read_text())
+    about["id2label"] = {key: label.replace("PER", "ANIMAL") for key, label in about["id2label"].items()}
+    about["label2id"] = {label: int(key) for key, label in about["id2label"].items()}
+    (tmp_path / "t/config.json").write_text(json.dumps(about))
+    with pytest.raises(PolydistillError, match="ANIMAL"):
+        bistil(ner(base, data, tmp_path / "out", teacher=(str(tmp_path / "t"),)))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_that_fills_at_a_checkpoint(
+    base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved, save = [], DevTrainer.save_model
+
+    def fails_later(self: Any, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        saved.append(output_dir)
+        if len(saved) > 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(self, output_dir, _internal_call)
+
+    with monkeypatch.context() as patch, pytest.raises(PolydistillError, match=r"the disk is full.*--resume"):
+        patch.setattr(DevTrainer, "save_model", fails_later)
+        bistil(config(base, data, tmp_path / "out"))
+    whole = bistil(config(base, data, tmp_path / "whole"))
+    resumed = bistil(config(base, data, tmp_path / "out", resume=True))
+    assert resumed.stages[1]["loss"] == whole.stages[1]["loss"]

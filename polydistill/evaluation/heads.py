@@ -193,9 +193,7 @@ def _tokenizer(folder: Path, config: Any) -> Any:
     return tokenizer
 
 
-def _load(
-    folder: Path, kind: str, *, new: bool = False, eager: bool = False, **options: Any
-) -> tuple[Any, list[str]]:
+def _load(folder: Path, kind: str, *, new: bool = False, eager: bool = False, **options: Any) -> tuple[Any, list[str]]:
     """The model, and the names of weights that the folder lacks or has in another shape."""
     import torch
     import transformers
