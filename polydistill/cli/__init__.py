@@ -18,7 +18,7 @@ COMMANDS = {
     "finetune": "Tune a model for a task on a source language.",
     "bistil": "Make a small bilingual model out of a multilingual one.",
     "evaluate": "Score models on a task in many languages.",
-    "sparse": "Put sparse differences on models, take them off, add them up.",
+    "sparse": "Tune a language sparsely; put differences on models, take them off, add them up.",
     "compare": "Models side by side: differences, intervals, plots.",
     "info": "Sizes, share of embeddings and lineage of a model.",
     "diff": "What a trimmed model does differently on text.",
