@@ -264,6 +264,12 @@ def test_the_command_prints_one_object(
     assert "dev f1" in capsys.readouterr().out
 
 
+def test_several_processes_are_refused(base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="one process"):
+        finetune(config(base, data, tmp_path / "out"))
+
+
 def test_the_same_from_python(base: Path, data: Path, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     result = polydistill.finetune(str(base), task="nli", languages=["en"], data_dir=str(data), epochs=1, output=out)

@@ -19,6 +19,7 @@ from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.sources import load_split
 from polydistill.modelfolder import model_folder, tokenizer_files
 from polydistill.outputs import check_output, new_folder
+from polydistill.processes import several
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL, ModelRef, ResolvedModel, resolve
@@ -127,6 +128,8 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
         PolydistillError: Data or model are missing or do not fit; nothing was written.
     """
     started = time.perf_counter()
+    if several():
+        raise UsageError("`finetune` runs in one process.", "Start it without `accelerate launch`.")
     if not config.task:
         raise UsageError("No task was given.", "Add --task, for instance --task ner.")
     wanted, languages = task(config.task, config.include_path), resolve_languages(config.lang, config.include_path)
