@@ -171,7 +171,18 @@ def made(args: argparse.Namespace, command: list[str]) -> tuple[Path, dict[str, 
     if not (output / "polydistill.json").is_file():
         resume = ["--resume"] if output.with_name(f".{output.name}.training").is_dir() else []
         polydistill(args, *command, *resume)
+        command_file(output).write_text(shown(args, command) + "\n", encoding="utf-8")
     return output, json.loads((output / "polydistill.json").read_text(encoding="utf-8"))
+
+
+def command_file(output: Path) -> Path:
+    """Where the command that made a folder is kept: this script's settings may be others by the time of a table."""
+    return output.with_name(f"{output.name}.command")
+
+
+def command_was(output: Path) -> str:
+    file = command_file(output)
+    return f"`{file.read_text(encoding='utf-8').strip()}`" if file.is_file() else "(not made by this script)"
 
 
 def student_made(args: argparse.Namespace, name: str) -> tuple[Path, dict[str, Any]]:
@@ -291,9 +302,9 @@ def baselines(args: argparse.Namespace) -> str:
     head = ["language", "metric", "model", "M parameters", "score", f"less {REFERENCE}", "minutes"]
     what = [f"- `{REFERENCE}-{name}`: {text}." for name, text in BASELINES.items()
             if str(args.models / f"{REFERENCE}-{name}") in facts]  # fmt: skip
-    commands = [f"`{shown(args, baseline_command(args, folder.name.removeprefix(f'{REFERENCE}-')))}`"
-                for folder in folders[1:]]  # fmt: skip
-    return "\n\n".join([f"## Baselines of {REFERENCE}", "\n".join(what), measure.table(head, rows), *commands])
+    return "\n\n".join(
+        [f"## Baselines of {REFERENCE}", "\n".join(what), measure.table(head, rows), *map(command_was, folders[1:])]
+    )
 
 
 # --- cost
@@ -349,8 +360,7 @@ def scaling(args: argparse.Namespace) -> str:
         "and do not compare; the yardsticks do. They are means over the held-out blocks of both languages; relative "
         "is each layer's squared error divided by the teacher's mean square."
     )
-    command = shown(args, scaling_command(args, "attention+hidden", "first"))
-    return "\n\n".join(["## Scaling", text, measure.table(head, [before, *rows]), f"`{command}` and so on"])
+    return "\n\n".join(["## Scaling", text, measure.table(head, [before, *rows]), f"{command_was(folder)} and so on"])
 
 
 # --- all

@@ -73,7 +73,7 @@ class Run:
         from polydistill.loading import load_tokenizer
         from polydistill.offline import cache_root
 
-        languages = resolve_languages([source.partition("=")[0] for source in self.sources])
+        languages = resolve_languages([source.partition("=")[0] for source in self.sources], ())
         given, tokenizer = assign_corpora(languages, self.sources), load_tokenizer(self.student)
         blocks = [
             pack(tokenizer, text_sources(lang, given[lang.code]), lang.code, self.length, limit_tokens=self.tokens,
