@@ -313,6 +313,16 @@ def test_two_processes_have_the_losses_of_one(base: Path, data: Path, tmp_path: 
     assert all(abs(a[name] - b[name]).max() < 1e-4 for name in a)
 
 
+def test_random_layers_keep_the_embeddings(base: Path, data: Path, tmp_path: Path) -> None:
+    cut = bistil(config(base, data, tmp_path / "cut", steps=1)).output / "stages/vocabulary/student"
+    fresh = bistil(config(base, data, tmp_path / "out", steps=1, init="random")).output / "stages/vocabulary/student"
+    a, b = (load_file(folder / "model.safetensors") for folder in (cut, fresh))
+    assert a.keys() == b.keys()
+    for name in a:
+        if name.endswith("query.weight") or name.startswith("embeddings."):
+            assert (a[name] == b[name]).all() == name.startswith("embeddings.")
+
+
 def test_a_teacher_with_other_labels_is_refused(base: Path, data: Path, tmp_path: Path) -> None:
     tuning = FinetuneConfig(model=str(base), task="ner", lang=("en",), data_dir=data, epochs=1, output=tmp_path / "t")
     finetune(tuning)

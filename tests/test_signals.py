@@ -118,7 +118,7 @@ def test_with_a_relative_bias_queries_and_keys_do_not_give_the_attention(root: P
 
 
 def test_fused_projections_are_refused(root: Path) -> None:
-    with pytest.raises(PolydistillError, match=r"ModernBERT does not name the module of quer.*relations"):
+    with pytest.raises(PolydistillError, match=r"ModernBERT does not name the module of attention.s query.*relations"):
         Observer(network(root, "modernbert"), frozenset({Signal(QUERY, 0)}), catalog.arch("modernbert"))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polydistill import surgery
+from polydistill.catalog import Arch
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.loading import loading_failed
 from polydistill.progress import SILENT, Progress
@@ -21,8 +22,8 @@ from polydistill.vocab.tokenizer_config import write_json
 if TYPE_CHECKING:
     from polydistill.distill.objectives.base import LayerPairs
 
-ALTERNATE, BOTTOM, TOP = "alternate", "bottom", "top"
-INITS = (ALTERNATE, BOTTOM, TOP)
+ALTERNATE, BOTTOM, TOP, RANDOM = "alternate", "bottom", "top", "random"
+INITS = (ALTERNATE, BOTTOM, TOP, RANDOM)
 DEFAULT_REDUCTION = 2
 DROPOUT = re.compile(r".*(dropout|pdrop|layerdrop).*")
 PER_LAYER = re.compile(r".*layer.*")  # config keys whose lists have one entry a layer, such as `layer_types`
@@ -43,7 +44,8 @@ def chosen_layers(
         total: The teacher's layers.
         layers: The student's; by default `total / reduction`, or as many as `init` lists.
         reduction: The layer reduction factor r; 2 where nothing else says how many layers there are.
-        init: `alternate` as above, `bottom` (the first ones), `top` (the last ones), or a list such as `0,2,4`.
+        init: `alternate` as above, `bottom` (the first ones), `top` (the last ones), a list such as `0,2,4`, or
+            `random`: paired as `alternate`, for a student whose layers then get random weights (`randomise_layers`).
 
     Returns:
         The teacher's layers, ascending, counted from 0.
@@ -234,6 +236,29 @@ def reduce_layers(
     total = sum(source.checkpoint.tensors[name].nbytes for name in names)
     with progress.bar("taking layers", total, "B") as done:
         surgery.write_renamed(source.checkpoint, names, target, progress=done)
+
+
+def randomise_layers(folder: Path, arch: Arch, seed: int) -> None:
+    """Gives the layers of a model fresh weights, as transformers initialises them; embeddings stay.
+
+    Args:
+        folder: The model, without a head; its weights are replaced.
+        arch: Its architecture.
+        seed: Of the weights.
+    """
+    import torch
+    from transformers import AutoModel
+
+    from polydistill.loading import load_encoder, quiet_transformers
+
+    assert arch.layers is not None
+    network = load_encoder(folder)
+    torch.manual_seed(seed)
+    fresh = AutoModel.from_config(network.config)
+    layers, new = (net.get_submodule(arch.layers.path) for net in (network, fresh))
+    layers.load_state_dict(new.state_dict())
+    with quiet_transformers():
+        network.save_pretrained(folder)
 
 
 def student_config(source: Source, layers: Sequence[int], dropout: float | None = None) -> dict[str, Any]:

@@ -42,8 +42,8 @@ class BistilConfig:
     layers: int | None = setting(None, "Layers of the student. [default: half of the teacher's]", "Model", metavar="N")
     reduction: int | None = setting(None, "Layer reduction factor, in place of --layers.", "Model", metavar="R")
     init: str = setting(
-        "alternate", "Which of the teacher's layers it begins with: alternate, bottom, top, or a list such as 1,5,9.",
-        "Model", metavar="HOW",
+        "alternate", "Which of the teacher's layers it begins with: alternate, bottom, top, a list such as 1,5,9; or "
+        "random, for layers that know nothing.", "Model", metavar="HOW",
     )  # fmt: skip
     vocab_size: int | None = setting(
         None, "Keep exactly this many tokens. [default: those with a share of at least --min-share]", "Model",
@@ -305,13 +305,15 @@ def _scores(
 ) -> tuple[list[Score], dict[str, Any] | None]:
     """Scores of teacher and student in both languages, and the student's loyalty; the names are what they will be."""
     assert todo.task is not None and todo.labelled is not None
-    named = {str(out): str(todo.output), str(teachers[0]): _teacher_name(todo)}
+    # A teacher that was given is scored as it is, not with the vocabulary that it taught with.
+    teacher = str(todo.teachers[0].source.folder if todo.teachers else teachers[0])
+    named = {str(out): str(todo.output), teacher: _teacher_name(todo)}
     scores: list[Score] = []
     loyalty: dict[str, Any] | None = None
     for language, split in todo.labelled.tests:
         found = evaluate(
             EvaluateConfig(
-                model=(str(out),), teacher=str(teachers[0]), task=todo.task.name, lang=(language.code,), split=split,
+                model=(str(out),), teacher=teacher, task=todo.task.name, lang=(language.code,), split=split,
                 data_dir=config.data_dir, seed=config.seed, include_path=config.include_path,
             ),
             progress,

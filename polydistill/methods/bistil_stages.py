@@ -16,14 +16,14 @@ from polydistill import sparse_files
 from polydistill.counting import count
 from polydistill.data import read_texts
 from polydistill.distill.matched import check_writable, trim_together
-from polydistill.distill.student import layer_pairs, reduce_layers
+from polydistill.distill.student import RANDOM, layer_pairs, randomise_layers, reduce_layers
 from polydistill.methods.bistil_plan import Prepared
 from polydistill.methods.finetune import FinetuneConfig, finetune
 from polydistill.methods.presets import Tuning
 from polydistill.methods.sparse import apply as apply_differences
 from polydistill.processes import is_main, wait
 from polydistill.progress import Progress
-from polydistill.refs import ModelRef, resolve
+from polydistill.refs import ModelRef, model_folder, resolve
 from polydistill.sparse_weights import keep_beside
 from polydistill.stages import Made
 from polydistill.trimming import Source, Wishes, copy_rest
@@ -83,6 +83,8 @@ def vocabulary(config: BistilConfig, todo: Prepared, progress: Progress, checkpo
                 [source, *alike.values()], counts, wishes(config, todo), outs, progress=progress
             )
         reduce_layers(out / "teacher", todo.layers, out / "student", dropout=0.0)
+        if config.init == RANDOM:
+            randomise_layers(model_folder(out / "student"), source.arch, config.seed)
         texts = [{"language": code, **asdict(text)} for code, found in counts.languages.items() for text in found.texts]
         return {"vocabulary": {"before": len(source.vocabulary.spaces[0].ids), "after": len(trimmed.keeps[0])},
                 "coverage": trimmed.coverage, "texts": texts}  # fmt: skip
