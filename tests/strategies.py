@@ -307,7 +307,6 @@ def choices(draw: Any, space: Any, learnt: Sequence[str]) -> Choice:
     rule = draw(
         st.builds(KeepRule, coverage=st.sampled_from([0.3, 0.5, 0.9, 1.0]))
         | st.builds(KeepRule, min_count=st.integers(1, 3))
-        | st.builds(KeepRule, min_share=st.sampled_from([1e-6, 0.01, 0.1, 1.0]))
         | st.builds(KeepRule, vocab_size=st.integers(least, len(set(space.ids.values()))))
     )
     keep = select(space, space.required(), [evidence], rule)

@@ -198,7 +198,7 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(
 
 def test_a_student_of_phase_1_goes_on_with_a_task(base: Path, data: Path, tmp_path: Path) -> None:
     bistil(config(base, data, tmp_path / "student"))
-    with pytest.raises(PolydistillError, match="teacher has to be given"):
+    with pytest.raises(PolydistillError, match=r"teacher has to be given.*polydistill finetune"):
         bistil(ner(tmp_path / "student", data, tmp_path / "out"))
     teacher = finetune(
         FinetuneConfig(model=str(tmp_path / "student/stages/vocabulary/teacher"), task="ner", lang=("en",),
@@ -241,6 +241,12 @@ def test_vectors_of_sentences(base: Path, data: Path, tmp_path: Path) -> None:
     loss = result.stages[-1]["loss"]
     assert loss["last"]["pooled"] < loss["first"]["pooled"]
     assert {score["metric"] for score in result.scores} == {"accuracy_at_1", "accuracy_at_1_back"}
+    student = bistil(config(base, data, tmp_path / "student")).output
+    with pytest.raises(PolydistillError, match=r"teacher has to be given.*stages/vocabulary/teacher"):
+        bistil(config(student, data, tmp_path / "more", **options))
+    teacher = str(student / "stages/vocabulary/teacher")
+    more = bistil(config(student, data, tmp_path / "more", teacher=(teacher,), precision="auto", **options))
+    assert [stage["name"] for stage in more.stages] == ["full"]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,6 @@ from polydistill.distill.sparse import (
     entry_count,
     head_of,
     mask_gradients,
-    put_back,
     save_parameters,
 )
 from polydistill.errors import PolydistillError, UsageError
@@ -379,8 +378,9 @@ def _lottery(folder: Path, out: Path, *, seed: int, languages: tuple[str, ...], 
     head = head_of(network)
     _tune(network, torch.optim.AdamW(network.parameters(), lr=1e-3), 4, seed)
     entries = choose_entries(before, dict(network.named_parameters()), entry_count(network, 0.08), dense=head)
-    put_back(network, before)
-    assert all(torch.equal(p, before[n]) for n, p in network.named_parameters())
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter.copy_(before[name])
     with mask_gradients(network, entries, dense=head):
         _tune(network, SparseAdamW(network, entries, dense=head, lr=1e-2), 6, seed + 1)
     difference = difference_of(network, before, entries, kind=TASK, languages=languages, tasks=tasks)

@@ -14,7 +14,7 @@ from polydistill.distill.blocks import Blocks, MaskedBlocks, stacked
 from polydistill.distill.loss import DistilLoss
 from polydistill.distill.objectives.base import Weighted
 from polydistill.distill.samplers import Even, GroupBatches
-from polydistill.distill.signals import ATTENTION, LOGITS, Batch, Signal, Signals
+from polydistill.distill.signals import LOGITS, Batch, Signal, Signals, needs_attention
 from polydistill.distill.teachers import Teacher, load_teacher
 from polydistill.loading import load_encoder, load_masked_lm, load_tokenizer
 from polydistill.progress import Progress
@@ -139,7 +139,7 @@ def student_network(folder: Path, objectives: Weighted, seed: int, progress: Pro
         PolydistillError: transformers cannot load it, or not with such a head.
     """
     needs = objectives.needs.student
-    eager = any(signal.kind == ATTENTION for signal in needs)
+    eager = needs_attention(needs)
     if Signal(LOGITS) not in needs:
         return load_encoder(folder, eager=eager)
     network, new = load_masked_lm(folder, seed=seed, eager=eager)

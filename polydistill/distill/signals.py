@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -131,6 +131,11 @@ def _check_scores(arch: Arch | None) -> None:
             "not say `scores = true`.",
             "Use the objective `attention` or `relations`.",
         )
+
+
+def needs_attention(needs: Iterable[Signal]) -> bool:
+    """Whether attention probabilities are asked for, which only the plain implementation gives."""
+    return any(signal.kind == ATTENTION for signal in needs)
 
 
 def layers_of(network: Any, arch: Arch | None) -> Any:

@@ -1,9 +1,9 @@
 """Sparse fine-tuning: only the weights that a first tuning moved the most are trained (LT-SFT).
 
 Ansell et al. 2022 (arXiv 2110.07560, section 3.1); with distillation, Ansell et al. 2023 (arXiv 2306.01709, section
-3.2). First everything is tuned; `choose_entries` finds the K weights that moved the most; `put_back` goes back to the
-beginning, head and all; then `SparseAdamW` and `mask_gradients` tune these K and the head alone; `difference_of` is
-what comes out. Names are the network's, as in `named_parameters`; tied weights have one name and count once.
+3.2). First everything is tuned; `choose_entries` finds the K weights that moved the most; from the beginning again,
+head and all, `SparseAdamW` and `mask_gradients` tune these K and the head alone; `difference_of` is what comes out.
+Names are the network's, as in `named_parameters`; tied weights have one name and count once.
 """
 
 from __future__ import annotations
@@ -58,18 +58,11 @@ class Stored(Mapping[str, Tensor]):
 
 
 def save_parameters(network: nn.Module, file: Path) -> Stored:
-    """Writes all parameters, tied ones once, for `put_back`; the file appears whole or not at all."""
+    """Writes all parameters, tied ones once, for `Stored`; the file appears whole or not at all."""
     partial_file = file.with_name(f".{file.name}.partial-{os.getpid()}")
     save_file({name: p.detach().contiguous() for name, p in network.named_parameters()}, partial_file)
     partial_file.replace(file)
     return Stored(file)
-
-
-@torch.no_grad()
-def put_back(network: nn.Module, before: Mapping[str, Tensor]) -> None:
-    """Gives all parameters the values that they had before."""
-    for name, parameter in network.named_parameters():
-        parameter.copy_(before[name])
 
 
 def base_names(network: Any) -> dict[str, str]:

@@ -13,7 +13,7 @@ import torch
 
 from polydistill.catalog import Arch
 from polydistill.distill.objectives.base import Weighted
-from polydistill.distill.signals import ATTENTION, Observer
+from polydistill.distill.signals import Observer
 from polydistill.evaluation.heads import AUTO_CLASSES
 from polydistill.loading import loading_failed, quiet_transformers
 from polydistill.task import CLASSIFICATION, TAGGING
@@ -51,11 +51,6 @@ def random_network(
         what = f"transformers cannot build the model of {folder}{f' for {kind}' if kind else ''}"
         raise loading_failed(what, error, "Choose another model.") from error
     return model if device else model.to(_device())
-
-
-def needs_attention(objectives: Weighted) -> bool:
-    """Whether attention probabilities are asked for, which only the plain implementation gives."""
-    return any(signal.kind == ATTENTION for part in objectives.needs for signal in part)
 
 
 def tokens_per_second(

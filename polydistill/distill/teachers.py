@@ -15,7 +15,6 @@ from torch import Tensor
 from polydistill.catalog import Arch
 from polydistill.catalog import arch as find_arch
 from polydistill.distill.signals import (
-    ATTENTION,
     HIDDEN,
     LOGITS,
     POOLED,
@@ -24,6 +23,7 @@ from polydistill.distill.signals import (
     Signal,
     Signals,
     layers_of,
+    needs_attention,
 )
 from polydistill.errors import PolydistillError
 from polydistill.evaluation import tagging
@@ -120,7 +120,7 @@ def load_teacher(
         PolydistillError: It cannot be loaded, lacks its head, or its labels are not the task's.
     """
     needs, found = frozenset(needs), tuple[str, ...]()
-    eager = any(s.kind == ATTENTION for s in needs)  # fused attention never has the probabilities
+    eager = needs_attention(needs)  # fused attention never has the probabilities
     if kind is None or kind in VECTOR_KINDS:
         network = load_encoder(model_folder(folder), eager=eager)
     else:

@@ -19,7 +19,7 @@ from polydistill.checkpoint import Checkpoint
 from polydistill.distill.cached import CachedTeacher, cached
 from polydistill.distill.loss import DistilLoss
 from polydistill.distill.objectives.base import Weighted
-from polydistill.distill.signals import ATTENTION, LOGITS, Signal
+from polydistill.distill.signals import LOGITS, Signal, needs_attention
 from polydistill.distill.sparse import training_only
 from polydistill.distill.teachers import (
     Ensemble,
@@ -188,6 +188,7 @@ class TaskInputs:
         bf16: Whether the teachers multiply in bfloat16.
         cache_bytes: Most that their signals may take on disk.
         progress: Where to report.
+        include: Folders with architectures of the user's own.
     """
 
     student: Path
@@ -200,6 +201,7 @@ class TaskInputs:
     bf16: bool
     cache_bytes: int
     progress: Progress
+    include: tuple[Path, ...] = ()
 
 
 def task_job(
@@ -216,7 +218,7 @@ def task_job(
         open_model(t.folder, task.kind, task.labels, not_scored=task.not_scored, max_length=inputs.length)
         for t in inputs.teachers
     ]
-    eager = any(signal.kind == ATTENTION for signal in objectives.needs.student)
+    eager = needs_attention(objectives.needs.student)
     student = task_student(inputs.student, task, models[0], seed=inputs.seed, length=inputs.length, eager=eager)
     features = labelled_features(student.model, task, training, inputs.language)
     teacher = _task_teacher(inputs, models, objectives.needs.teacher, student, training, features)
@@ -242,7 +244,7 @@ def _task_teacher(
             examples = [e for split in training for e in split.examples]
             found.append((WordAligned(model, examples, wanted, autocast=inputs.bf16), place.weight))
         elif whole:
-            if any(signal.kind == ATTENTION for signal in whole):
+            if needs_attention(whole):
                 model.network.set_attn_implementation("eager")
             one = FrozenTeacher(
                 model.network, whole, inputs.arch, autocast=inputs.bf16, labels=model.labels, wanted=wanted
@@ -278,7 +280,7 @@ def vector_job(inputs: TaskInputs, lines: Mapping[str, Sequence[str]], objective
             for i in range(len(texts))
         ]
     needs = objectives.needs.teacher
-    teacher: Teacher = load_teacher(inputs.teachers[0].folder, needs, autocast=inputs.bf16)
+    teacher: Teacher = load_teacher(inputs.teachers[0].folder, needs, autocast=inputs.bf16, include=inputs.include)
     facts = {
         "teachers": [Checkpoint.open(inputs.teachers[0].folder).weights_hash], "bf16": inputs.bf16,
         "data": {code: text_hash(list(texts)) for code, texts in lines.items()},

@@ -209,7 +209,7 @@ def bistil(config: BistilConfig, progress: Progress = SILENT) -> BistilResult:
         if todo.general:
             student = stages.run("general", partial(made_of.general, config, todo, student, clock, progress)).folder
         if todo.vectors:
-            teachers = [base]
+            teachers = teachers or [base]
         elif todo.tuning and not teachers:
             make = partial(made_of.made_teacher, config, todo, base, student, progress)
             teachers = [stages.run("teacher", make).folder / "tuned-0"]
@@ -249,7 +249,7 @@ def _finish(
 
 def _result(config: BistilConfig, todo: Prepared, done: Sequence[Stage], student: Path) -> BistilResult:
     cut, tuned = (next((s for s in done if s.name == name), None) for name in ("vocabulary", "full"))
-    own, before = Source.open(resolve(ModelRef.parse(str(student)))), todo.source
+    own, before = Source.open(resolve(ModelRef.parse(str(student))), config.include_path), todo.source
     record = RunRecord.load(before.folder) if todo.student_given else None
     teacher = record.result if record else {
         "parameters": {"teacher": before.checkpoint.parameters}, "bytes": {"teacher": before.nbytes},

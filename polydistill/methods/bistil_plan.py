@@ -29,6 +29,7 @@ from polydistill.trimming import Source
 if TYPE_CHECKING:
     from polydistill.methods.bistil import BistilConfig
 
+WITH_HEAD = (CLASSIFICATION, TAGGING, SPAN_EXTRACTION)
 EMBEDDING, BITEXT = "embedding", "bitext"
 NO_SCORE = "none"
 OUTPUTS = Path("polydistill-out")
@@ -128,7 +129,7 @@ def prepare(config: BistilConfig, progress: Progress) -> Prepared:
     Raises:
         PolydistillError: Something is missing or does not fit.
     """
-    languages = _languages(config)
+    languages = both_languages(config.source, config.target, config.include_path)
     _check_numbers(config)
     defaults = preset(config.preset)
     wanted = _task(config)
@@ -163,14 +164,19 @@ def prepare(config: BistilConfig, progress: Progress) -> Prepared:
     )
 
 
-def _languages(config: BistilConfig) -> tuple[Language, Language]:
-    source, target = (language(name, config.include_path) for name in (config.source, config.target))
-    if source.code == target.code:
+def both_languages(source: str, target: str, include: Sequence[Path]) -> tuple[Language, Language]:
+    """Source and target.
+
+    Raises:
+        UsageError: One is unknown, or they are the same.
+    """
+    found = language(source, include), language(target, include)
+    if found[0].code == found[1].code:
         raise UsageError(
-            f"Source and target are the same language, {source.name}.",
-            f"Name two languages, or trim the model to one: `polydistill trim --lang {source.code}`.",
+            f"Source and target are the same language, {found[0].name}.",
+            f"Name two languages, or trim the model to one: `polydistill trim --lang {found[0].code}`.",
         )
-    return source, target
+    return found
 
 
 def _check_numbers(config: BistilConfig) -> None:
@@ -195,12 +201,21 @@ def _check_numbers(config: BistilConfig) -> None:
 
 
 def _task(config: BistilConfig) -> Task | None:
-    if not config.task:
-        if config.phase == "2" or config.teacher:
-            raise UsageError("Phase 2 needs a task.", "Add --task, for instance --task ner.")
-        return None
-    wanted = task(BITEXT if config.task == EMBEDDING else config.task, config.include_path)
-    if wanted.kind not in (CLASSIFICATION, TAGGING, SPAN_EXTRACTION) and config.task != EMBEDDING:
+    if config.task:
+        return task_of(config.task, config.include_path)
+    if config.phase == "2" or config.teacher:
+        raise UsageError("Phase 2 needs a task.", "Add --task, for instance --task ner.")
+    return None
+
+
+def task_of(name: str, include: Sequence[Path]) -> Task:
+    """What `--task` asks for; for vectors of sentences, the retrieval that scores them.
+
+    Raises:
+        UsageError: It is unknown, or has no labels to distil.
+    """
+    wanted = task(BITEXT if name == EMBEDDING else name, include)
+    if wanted.kind not in WITH_HEAD and name != EMBEDDING:
         raise UsageError(
             f"Tasks of the kind {wanted.kind}, such as {wanted.name}, have no labels to distil.",
             "Choose ner, nli, qa, or `--task embedding` for vectors of sentences.",
@@ -276,13 +291,17 @@ def _relation_layers(config: BistilConfig, student: int, teacher: int) -> tuple[
 def _teachers(
     config: BistilConfig, source: Source, student_given: bool, wanted: Task | None, progress: Progress
 ) -> tuple[GivenTeacher, ...]:
-    if student_given and wanted and wanted.kind != RETRIEVAL and config.phase != "1" and not config.teacher:
+    vectors = wanted is not None and wanted.kind == RETRIEVAL
+    if student_given and wanted and config.phase != "1" and not config.teacher:
+        own = f"{source.folder}/stages/vocabulary/teacher"
+        tune = f"Tune its own one with `polydistill finetune --model {own} --task {config.task}`, then give --teacher."
         raise UsageError(
-            f"{config.model} is a student already, so its task teacher has to be given.",
-            f"Tune its own teacher with `polydistill finetune --model {source.folder}/stages/vocabulary/teacher "
-            f"--task {config.task}`, then give it with --teacher.",
+            f"{config.model} is a student already, so its teacher has to be given.",
+            f"Give --teacher {own}." if vectors else tune,
         )
-    if several() and wanted and wanted.kind != RETRIEVAL and config.phase != "1" and not config.teacher:
+    if vectors and len(config.teacher) > 1:
+        raise UsageError("Vectors of sentences have one teacher.", "Give --teacher once.")
+    if several() and wanted and not vectors and config.phase != "1" and not config.teacher:
         raise UsageError(
             "With several processes the task's teacher has to be there already.",
             "Make it with `polydistill finetune`, then give it with --teacher.",

@@ -82,7 +82,8 @@ def vocabulary(config: BistilConfig, todo: Prepared, progress: Progress, checkpo
             (trimmed, *_) = trim_together(
                 [source, *alike.values()], counts, wishes(config, todo), outs, progress=progress
             )
-        reduce_layers(out / "teacher", todo.layers, out / "student", dropout=0.0)
+        teacher = Source.open(resolve(ModelRef.parse(str(out / "teacher"))), config.include_path)
+        reduce_layers(teacher, todo.layers, out / "student", dropout=0.0)
         if config.init == RANDOM:
             randomise_layers(model_folder(out / "student"), source.arch, config.seed)
         texts = [{"language": code, **asdict(text)} for code, found in counts.languages.items() for text in found.texts]
@@ -121,18 +122,18 @@ def general(
     teachers = {code: student.parent / f"teacher-{code}" for code in todo.codes}
     teachers = {code: own if own.is_dir() else student.parent / "teacher" for code, own in teachers.items()}
     objectives = build(phase.objectives, pairs=layer_pairs(todo.layers), options=options(config, todo))
-    bf = bf16(config, todo, student.parent / "teacher", student, checkpoints)
+    bf = bf16(config, todo, student, checkpoints)
     schedule = Schedule(
         epochs=1, lr=phase.lr, batch_size=phase.batch_size, warmup=phase.warmup, checks=CHECKS, seed=config.seed,
         bf16=bf, accumulate=config.accumulate, minutes=clock.minutes("general"),
     )  # fmt: skip
     network, curves = distil_general(
         student, teachers, todo.source.arch, GeneralText.split(blocks), objectives, schedule, phase.steps, checkpoints,
-        progress,
+        progress, config.include_path,
     )  # fmt: skip
 
     def write(out: Path) -> dict[str, Any]:
-        save(network, student, out)
+        save(network, student, out, config)
         return {"validation": [[step, -score] for step, score in curves.dev], "best_step": curves.best_step,
                 "tokens": curves.steps * phase.batch_size * phase.length, "bf16": bf}  # fmt: skip
 
@@ -149,8 +150,11 @@ def options(config: BistilConfig, todo: Prepared) -> Options:
     )  # fmt: skip
 
 
-def bf16(config: BistilConfig, todo: Prepared, teacher: Path, student: Path, checkpoints: Path) -> bool:
-    """Whether to multiply in bfloat16: as asked, or if a step of phase 1 is a tenth faster here; measured once."""
+def bf16(config: BistilConfig, todo: Prepared, student: Path, checkpoints: Path) -> bool:
+    """Whether to multiply in bfloat16: as asked, or if a step is a tenth faster here with it; measured once a run.
+
+    The student has itself as the teacher there: the task's may have other layers.
+    """
     if config.precision != "auto":
         return config.precision == "bfloat16"
     from polydistill.distill.objectives.build import build
@@ -158,8 +162,8 @@ def bf16(config: BistilConfig, todo: Prepared, teacher: Path, student: Path, che
 
     note = checkpoints.with_name("precision.json")
     if is_main() and not note.is_file():
-        asked = build({"hidden": 1.0}, pairs=layer_pairs(todo.layers), options=options(config, todo))
-        networks = random_network(teacher, None, 0), random_network(student, None, 0)
+        asked = build({"hidden": 1.0}, pairs=layer_pairs(range(len(todo.layers))), options=options(config, todo))
+        networks = random_network(student, None, 0), random_network(student, None, 0)
         rates = tokens_per_second(*networks, asked, todo.source.arch, 8, 64)
         note.write_bytes(orjson.dumps(rates["bfloat16"] > FASTER * rates["float32"]))
     wait()
@@ -177,7 +181,7 @@ def made_teacher(
             model=str(base), freeze_embeddings=True, task=todo.task.name, lang=(todo.codes[0],),
             data_dir=config.data_dir, train_split=config.train_split, dev_split=config.dev_split,
             limit=todo.limit, epochs=tuning.teacher_epochs, lr=tuning.teacher_lr, max_length=tuning.length,
-            bf16=bf16(config, todo, base, student, checkpoints), seed=config.seed, resume=True, overwrite=True,
+            bf16=bf16(config, todo, student, checkpoints), seed=config.seed, resume=True, overwrite=True,
             output=checkpoints / "tuned-0", include_path=config.include_path,
         ),
         progress,
@@ -190,11 +194,11 @@ def made_teacher(
     return Made(write, result.steps)
 
 
-def save(network: Any, like: Path, out: Path) -> None:
+def save(network: Any, like: Path, out: Path, config: BistilConfig) -> None:
     """Writes a trained network with the tokenizer and everything else of the folder that it came from."""
     from polydistill.loading import quiet_transformers
 
-    source = Source.open(resolve(ModelRef.parse(str(like))))
+    source = Source.open(resolve(ModelRef.parse(str(like))), config.include_path)
     copy_rest(source, out, vocabulary=True)
     with quiet_transformers():
         network.save_pretrained(out / source.model.relative_to(source.folder))
@@ -242,7 +246,7 @@ class Phase2:
     def _train(self, checkpoints: Path, stage: str, epochs: float, tuned: Path | None) -> Made:
         from polydistill.distill import sparse
 
-        bf = bf16(self.config, self.todo, self.teachers[0], self.student, checkpoints)
+        bf = bf16(self.config, self.todo, self.student, checkpoints)
         job = self._job(bf)
         student, network = job.student, job.student.model.network
         before, entries = None, None
@@ -256,13 +260,13 @@ class Phase2:
         def write(out: Path) -> dict[str, Any]:
             facts = {"dev": curves.dev, "best": curves.best, "best_step": curves.best_step, "bf16": bf}
             if entries is None or before is None:
-                save(network, self.student, out)
+                save(network, self.student, out, self.config)
                 return facts
             found = sparse.difference_of(
                 network, before, entries, names=student.base, kind=sparse_files.TASK, languages=self.todo.codes[:1],
                 tasks=(self.config.task,),
             )  # fmt: skip
-            save(network, self.student, out)
+            save(network, self.student, out, self.config)
             keep_beside(out, found, before.checkpoint)
             return {**facts, "entries": found.count, "density": found.density, "base": found.base_hash}
 
@@ -288,16 +292,15 @@ class Phase2:
         return TaskInputs(
             self.student, teachers, self.todo.source.arch, None if self.todo.vectors else self.todo.task,
             self.todo.codes[0], self.tuning.length, self.config.seed, bf, int(1e9 * self.config.cache_gb),
-            self.progress,
+            self.progress, self.config.include_path,
         )  # fmt: skip
 
     def _lines(self) -> Mapping[str, list[str]]:
         """Lines of both texts, equally many at most."""
-        lines = {
+        return {
             code: list(itertools.islice((line for t in texts for line in read_texts(t)), self.todo.lines))
             for code, texts in self.todo.texts.items()
         }
-        return lines
 
     def _schedule(self, stage: str, epochs: float, bf: bool) -> Schedule:
         from polydistill.training import Schedule

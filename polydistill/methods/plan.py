@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polydistill.catalog import Language, Task, language, task
+from polydistill.catalog import Language, Task
 from polydistill.counting import check_sampling, count
 from polydistill.distill.matched import MIN_SHARE, check_writable, plan_together
 from polydistill.distill.student import (
@@ -22,14 +22,15 @@ from polydistill.distill.student import (
     student_config,
     student_names,
 )
-from polydistill.errors import PolydistillError, UsageError
+from polydistill.errors import PolydistillError
 from polydistill.labelled.sources import load_split
+from polydistill.methods.bistil_plan import WITH_HEAD, both_languages, task_of
 from polydistill.methods.presets import PRESETS, General, Preset, Tuning
 from polydistill.progress import SILENT, Progress
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
 from polydistill.settings import plain, setting
 from polydistill.surgery import renamed_bytes
-from polydistill.task import CLASSIFICATION, RETRIEVAL, SPAN_EXTRACTION, TAGGING
+from polydistill.task import RETRIEVAL
 from polydistill.trimming import CONFIG, Source, TrimPlan, Wishes, new_config, tokenizer_bytes, write_vocabulary
 from polydistill.vocab.counts import TokenCounts
 from polydistill.vocab.keep import KeepRule
@@ -38,8 +39,6 @@ from polydistill.vocab.tokenizer_config import write_json
 if TYPE_CHECKING:
     from polydistill.evaluation.batching import Feature
 
-WITH_HEAD = (CLASSIFICATION, TAGGING, SPAN_EXTRACTION)
-EMBEDDING, BITEXT = "embedding", "bitext"
 SAMPLE = 1_000  # labelled examples whose length is looked at
 FLOAT32 = 4  # bytes
 
@@ -176,7 +175,9 @@ def plan(config: PlanConfig, progress: Progress = SILENT) -> PlanResult:
         PolydistillError: The model or a text cannot be read, or the wishes cannot be fulfilled.
     """
     started = time.perf_counter()
-    languages, wanted, rule = _languages(config), _task(config), _rule(config)
+    languages = both_languages(config.source, config.target, config.include_path)
+    wanted = task_of(config.task, config.include_path) if config.task else None
+    rule = _rule(config)
     check_sampling(config.limit, 0)
     source = Source.open(resolve(ModelRef.parse(config.model), progress=progress.note), config.include_path)
     layers = chosen_layers(layer_count(source), layers=config.layers, reduction=config.reduction, init=config.init)
@@ -202,28 +203,6 @@ def plan(config: PlanConfig, progress: Progress = SILENT) -> PlanResult:
         notes=tuple(notes),
         seconds=round(time.perf_counter() - started, 1),
     )
-
-
-def _languages(config: PlanConfig) -> tuple[Language, Language]:
-    source, target = (language(name, config.include_path) for name in (config.source, config.target))
-    if source.code == target.code:
-        raise UsageError(
-            f"Source and target are the same language, {source.name}.",
-            f"Name two languages, or trim the model to one: `polydistill trim --lang {source.code}`.",
-        )
-    return source, target
-
-
-def _task(config: PlanConfig) -> Task | None:
-    if not config.task:
-        return None
-    wanted = task(BITEXT if config.task == EMBEDDING else config.task, config.include_path)
-    if wanted.kind not in WITH_HEAD and config.task != EMBEDDING:
-        raise UsageError(
-            f"Tasks of the kind {wanted.kind}, such as {wanted.name}, have no labels to distil.",
-            "Choose ner, nli, qa, or `--task embedding` for vectors of sentences.",
-        )
-    return wanted
 
 
 def _rule(config: PlanConfig) -> KeepRule:
@@ -299,10 +278,11 @@ def _phase(
 ) -> dict[str, Any]:
     """Speed of a phase's steps, and the time that so many tokens take."""
     from polydistill.distill.objectives.build import Options, build
-    from polydistill.distill.speed import needs_attention, random_network, tokens_per_second
+    from polydistill.distill.signals import needs_attention
+    from polydistill.distill.speed import random_network, tokens_per_second
 
     objectives = build(phase.objectives, pairs=layer_pairs(case.layers), options=Options(scale=preset.scale))
-    eager = needs_attention(objectives)
+    eager = needs_attention(objectives.needs.student | objectives.needs.teacher)
     folders = ("teacher" if kind else "shallow", "student")
     teacher, student = (random_network(case.folder / name, kind, case.labels, eager=eager) for name in folders)
     positions = getattr(student.config.get_text_config(), "max_position_embeddings", 0) or phase.length + 2
