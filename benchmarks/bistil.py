@@ -2,12 +2,13 @@
 
   python benchmarks/teachers.py --data DATA --models MODELS                    # first: the task teachers
   python benchmarks/bistil.py --data DATA --models MODELS                      # everything; what is there stays
-  python benchmarks/bistil.py --data DATA --models MODELS --only ner-sw-6      # one part
+  python benchmarks/bistil.py --data DATA --models MODELS --only ner-sw-6      # one part, and what it stands on
   python benchmarks/bistil.py --data DATA --models MODELS --only ner-sw-6-relations ner-sw-6-plain
   python benchmarks/bistil.py --data DATA --models MODELS --only cost scaling speed
 
 DATA is laid out as data.md says. Teachers are read from MODELS/ner, MODELS/nli and MODELS/qa, students go to
 MODELS/ner-sw-6 and so on; a run that was stopped goes on. Each part writes its own section of benchmarks/bistil.md.
+Students of one pair and depth share one phase 1, such as MODELS/general-sw-6, which the first of them makes.
 Settings are chosen on English dev data, never on a test set.
 """
 
@@ -19,7 +20,8 @@ import shlex
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,9 @@ from bistil_tables import (
 )
 
 LEFT_OUT = "xnli-test"  # origin of rows of parallel text that are left out, as XNLI's test set is reported here too
-NER = ["--train-split", "train_wikineural", "--dev-split", "dev_wikineural", "--test-split", "en=test_wikineural"]
+EMBEDDING = "embedding"
+NER = ("--train-split", "train_wikineural", "--dev-split", "dev_wikineural", "--test-split", "en=test_wikineural")
+NO_ENGLISH = ("--test-split", "en=none")
 NER_TESTS = {"en": "test_wikineural", "": "test"}
 TESTS = {"en": "test", "": "test"}
 
@@ -50,34 +54,39 @@ class Student:
 
     Attributes:
         target: Language; the source is English.
-        task: As `bistil --task` has it.
-        settings: Options of the command.
+        layers: Of the teacher's twelve.
+        task: As `bistil --task` has it; "" for phase 1 alone.
+        settings: Options of the command beside the preset.
+        preset: Of phase 2; that of phase 1 is `small`, as several share it.
         tests: Language -> split to score; "" stands for the target.
         most: Bar: the share of the teacher's parameters that it may have.
         least: Bar: the share of the teacher's score that it should keep.
     """
 
     target: str
-    task: str
-    settings: list[str]
-    tests: dict[str, str] = field(default_factory=lambda: TESTS)
+    layers: int
+    task: str = ""
+    settings: tuple[str, ...] = ()
+    tests: Mapping[str, str] = field(default_factory=lambda: TESTS)
     most: float | None = None
     least: float | None = None
+    preset: str = "small"
+
+    @property
+    def phase_1(self) -> str:
+        """The run of phase 1 that it goes on from."""
+        return f"general-{self.target}-{self.layers}"
 
 
 STUDENTS = {
-    "ner-sw-6": Student("sw", "ner", ["--preset", "small", "--layers", "6", *NER], NER_TESTS, 0.18, 0.99),
-    "ner-sw-3": Student("sw", "ner", ["--preset", "small", "--layers", "3", *NER], NER_TESTS, 0.14, 0.93),
-    "ner-ro-6": Student("ro", "ner", ["--preset", "small", "--layers", "6", *NER], NER_TESTS, 0.20, 0.99),
-    "ner-ro-3": Student("ro", "ner", ["--preset", "small", "--layers", "3", *NER], NER_TESTS, 0.16, 0.93),
-    "nli-sw-6": Student("sw", "nli", ["--preset", "small", "--layers", "6"]),
-    "qa-ro-6": Student("ro", "qa", ["--preset", "smoke", "--layers", "6"]),
-    "embedding-sw": Student(
-        "sw", "embedding", ["--preset", "small", "--layers", "6", "--test-split", "en=none"], {"": "test"}
-    ),
-    "embedding-ro": Student(
-        "ro", "embedding", ["--preset", "small", "--layers", "6", "--test-split", "en=none"], {"": "test"}
-    ),
+    "ner-sw-6": Student("sw", 6, "ner", NER, NER_TESTS, 0.18, 0.99),
+    "ner-sw-3": Student("sw", 3, "ner", NER, NER_TESTS, 0.14, 0.93),
+    "ner-ro-6": Student("ro", 6, "ner", NER, NER_TESTS, 0.20, 0.99),
+    "ner-ro-3": Student("ro", 3, "ner", NER, NER_TESTS, 0.16, 0.93),
+    "nli-sw-6": Student("sw", 6, "nli"),
+    "qa-ro-6": Student("ro", 6, "qa", preset="smoke"),
+    "embedding-sw": Student("sw", 6, EMBEDDING, NO_ENGLISH, {"": "test"}),
+    "embedding-ro": Student("ro", 6, EMBEDDING, NO_ENGLISH, {"": "test"}),
 }
 REFERENCE = "ner-sw-6"
 # Same data, settings and phase 2 as the reference but for this; `long` gives phase 1's time to phase 2.
@@ -129,7 +138,7 @@ def texts(args: argparse.Namespace, target: str, option: str = "--text") -> list
 
 def data_of(args: argparse.Namespace, task: str) -> Path:
     """The data folder; for parallel text one of its own, without the rows that are left out."""
-    if task != "embedding":
+    if task != EMBEDDING:
         return args.data
     folder = args.models / "data-parallel"
     if not folder.is_dir():
@@ -144,25 +153,45 @@ def data_of(args: argparse.Namespace, task: str) -> Path:
 
 def teacher_of(args: argparse.Namespace, task: str) -> str:
     """The tuned model of the task; for vectors the model that students are cut from."""
-    return args.model if task == "embedding" else str(args.models / task)
+    return args.model if task == EMBEDDING else str(args.models / task)
 
 
-def command_of(args: argparse.Namespace, student: Student, output: Path) -> list[str]:
-    """The command line that makes a student."""
-    given = [] if student.task == "embedding" else ["--teacher", teacher_of(args, student.task)]
-    model = ["--model", args.model] if args.model != bistil_step.default_model() else []
+def phase_1_command(args: argparse.Namespace, student: Student) -> list[str]:
+    """The command line of the phase 1 that a student goes on from."""
     return [
-        "bistil", "en", student.target, *model, "--task", student.task, *given, "--data-dir",
-        str(data_of(args, student.task)), *texts(args, student.target), *chosen(args, student.settings),
-        "-o", str(output),
+        "bistil", "en", student.target, *model_of(args), *texts(args, student.target), "--layers", str(student.layers),
+        *chosen(args, "small"), "-o", str(args.models / student.phase_1),
     ]  # fmt: skip
 
 
-def chosen(args: argparse.Namespace, settings: list[str]) -> list[str]:
-    """Settings with what this script's own options say; the last one of an option wins."""
-    quick = ["--preset", args.preset] if args.preset else []
+def phase_2_command(args: argparse.Namespace, student: Student, output: Path) -> list[str]:
+    """The command line that teaches a student its task."""
+    text = texts(args, student.target) if student.task == EMBEDDING else []
+    return [
+        "bistil", "en", student.target, "--model", str(args.models / student.phase_1), "--task", student.task,
+        "--teacher", teacher_of(args, student.task), "--data-dir", str(data_of(args, student.task)), *text,
+        *chosen(args, student.preset), *student.settings, "-o", str(output),
+    ]  # fmt: skip
+
+
+def whole_command(args: argparse.Namespace, student: Student, output: Path, changed: Sequence[str]) -> list[str]:
+    """The command line of both phases at once, with something changed."""
+    return [
+        "bistil", "en", student.target, *model_of(args), *texts(args, student.target), "--layers", str(student.layers),
+        "--task", student.task, "--teacher", teacher_of(args, student.task), "--data-dir",
+        str(data_of(args, student.task)), *chosen(args, student.preset), *student.settings, *changed, "-o", str(output),
+    ]  # fmt: skip
+
+
+def model_of(args: argparse.Namespace) -> list[str]:
+    return ["--model", args.model] if args.model != bistil_step.default_model() else []
+
+
+def chosen(args: argparse.Namespace, preset: str) -> list[str]:
+    """A student's preset, and what this script's own options say."""
     time_limit = ["--max-minutes", f"{args.minutes:g}"] if args.minutes else []
-    return [*settings, *quick, *time_limit, *(["--precision", args.precision] if args.precision else [])]
+    precision = ["--precision", args.precision] if args.precision else []
+    return ["--preset", args.preset or preset, *time_limit, *precision]
 
 
 def made(args: argparse.Namespace, command: list[str]) -> tuple[Path, dict[str, Any]]:
@@ -185,8 +214,13 @@ def command_was(output: Path) -> str:
     return f"`{file.read_text(encoding='utf-8').strip()}`" if file.is_file() else "(not made by this script)"
 
 
+def phase_1_made(args: argparse.Namespace, student: Student) -> tuple[Path, dict[str, Any]]:
+    return made(args, phase_1_command(args, student))
+
+
 def student_made(args: argparse.Namespace, name: str) -> tuple[Path, dict[str, Any]]:
-    return made(args, command_of(args, STUDENTS[name], args.models / name))
+    phase_1_made(args, STUDENTS[name])
+    return made(args, phase_2_command(args, STUDENTS[name], args.models / name))
 
 
 # --- scores
@@ -194,7 +228,7 @@ def student_made(args: argparse.Namespace, name: str) -> tuple[Path, dict[str, A
 
 def scores(args: argparse.Namespace, student: Student, folder: Path, *more: str) -> list[dict[str, Any]]:
     """One evaluation a language, teacher and student side by side; predictions that are there are read."""
-    task, found = "bitext" if student.task == "embedding" else student.task, []
+    task, found = "bitext" if student.task == EMBEDDING else student.task, []
     for language, split in student.tests.items():
         command = (
             "evaluate", "--model", str(folder), "--teacher", teacher_of(args, student.task), "--task", task, "--lang",
@@ -209,18 +243,22 @@ def scores(args: argparse.Namespace, student: Student, folder: Path, *more: str)
 def student_section(args: argparse.Namespace, name: str) -> str:
     """What a student is, what it scores and how it was made."""
     student = STUDENTS[name]
+    general, before = phase_1_made(args, student)
     folder, record = student_made(args, name)
-    evaluations, result = scores(args, student, folder), record["result"]
+    evaluations, results = scores(args, student, folder), [before["result"], record["result"]]
     own, whole = parameters(evaluations[0], folder)
-    layers = ", ".join(map(str, result["layers"]))
+    layers = ", ".join(map(str, results[1]["layers"]))
+    minutes = [result["seconds"] / 60 for result in results]
     facts = (
         f"The teacher's layers {layers} (from 0); {own['embedding'] / 1e6:.2f} + {own['rest'] / 1e6:.2f} M parameters "
         f"(embeddings + rest), {percent(sum(own.values()) / whole, None)}% of the teacher's {whole / 1e6:.1f} M. "
-        f"{result['seconds'] / 60:.0f} minutes in all (after a stop: since it went on), evaluation included; peak "
-        f"memory {result['peak_memory_bytes'] / 1e9:.1f} GB."
+        f"{minutes[0]:.0f} minutes of phase 1 (`{student.phase_1}`) and {minutes[1]:.0f} of phase 2, evaluation "
+        "included (after a stop: since it went on); peak memory "
+        f"{max(result['peak_memory_bytes'] for result in results) / 1e9:.1f} GB."
     )
-    command = f"`{shown(args, command_of(args, student, folder))}`"
-    return "\n\n".join([f"### {name}", facts, score_table(evaluations, folder), stage_table(result["stages"]), command])
+    stages = stage_table([stage for result in results for stage in result["stages"]])
+    commands = [command_was(place) for place in (general, folder)]
+    return "\n\n".join([f"### {name}", facts, score_table(evaluations, folder), stages, *commands])
 
 
 def summary(args: argparse.Namespace) -> str:
@@ -253,14 +291,15 @@ def baseline_command(args: argparse.Namespace, name: str) -> list[str]:
     if name == "trimmed":
         return ["trim", "--model", teacher_of(args, student.task), "--lang", "en", "--lang", student.target,
                 *texts(args, student.target, "--corpus"), "--min-share", "1e-6", "-o", str(output)]  # fmt: skip
-    reference, record = student_made(args, REFERENCE)
+    general, before = phase_1_made(args, student)
+    record = student_made(args, REFERENCE)[1]
     phase = record["result"]["settings"]["phase_2"]
-    stages = {stage["name"]: stage for stage in record["result"]["stages"]}
+    stages = {stage["name"]: stage for result in (before, record) for stage in result["result"]["stages"]}
     an_epoch = stages["sparse"]["seconds"] / phase["sparse_epochs"]  # without the teacher, whose signals are kept
     more = round(stages["general"]["seconds"] / an_epoch) if name.endswith("-long") else 0
     if name.startswith("plain"):
         return [
-            "finetune", "--model", str(reference / "stages/vocabulary/student"), "--task", student.task, "--lang", "en",
+            "finetune", "--model", str(general / "stages/vocabulary/student"), "--task", student.task, "--lang", "en",
             "--data-dir", str(args.data), *NER[:4], "--epochs", f"{phase['epochs'] + phase['sparse_epochs'] + more:g}",
             "--lr", f"{phase['lr']:g}", "--batch-size", str(phase["batch_size"]), "--max-length", str(phase["length"]),
             "--warmup", f"{phase['warmup']:g}", "--patience", "0",
@@ -273,8 +312,14 @@ def baseline_command(args: argparse.Namespace, name: str) -> list[str]:
         "random": ["--init", "random"],
         "relations": ["--objective", "1:relations=1"],
     }[name]
-    command = command_of(args, student, output)
-    return [*command[: command.index("-o")], *changed, "-o", str(output)]
+    return whole_command(args, student, output, changed)
+
+
+def minutes(record: dict[str, Any]) -> float:
+    """Of a run, and of the phase 1 that it went on from."""
+    parent = record["parent"]
+    before = parent["result"]["seconds"] if parent and parent["command"] == "bistil" else 0
+    return (record["result"]["seconds"] + before) / 60
 
 
 def baselines(args: argparse.Namespace) -> str:
@@ -297,7 +342,7 @@ def baselines(args: argparse.Namespace) -> str:
             row["language"], metric(row), Path(folder).name, f"{sum(facts[folder].values()) / 1e6:.1f}",
             percent(row["value"], row["interval"]),
             "" if difference is None else percent(difference, row["difference_interval"], signed=True),
-            f"{record['result']['seconds'] / 60:.0f}",
+            f"{minutes(record):.0f}",
         ])  # fmt: skip
     head = ["language", "metric", "model", "M parameters", "score", f"less {REFERENCE}", "minutes"]
     what = [f"- `{REFERENCE}-{name}`: {text}." for name, text in BASELINES.items()
@@ -315,9 +360,9 @@ def cost(args: argparse.Namespace) -> str:
     rows = []
     for name, student in STUDENTS.items():
         folder = args.models / name
-        if not (folder / "polydistill.json").is_file() or student.task == "embedding":
+        if not (folder / "polydistill.json").is_file() or student.task == EMBEDDING:
             continue
-        only = Student(student.target, student.task, [], {"": student.tests[""]})
+        only = replace(student, tests={"": student.tests[""]})
         run = scores(args, only, folder, "--latency")[0]
         rows.append([name, *cost_cells(run, folder)])
     return "## Cost\n\n" + measure.table(COST, rows)
@@ -328,9 +373,8 @@ def cost(args: argparse.Namespace) -> str:
 
 def scaling_command(args: argparse.Namespace, objectives: str, scale: str) -> list[str]:
     weights = [part for name in objectives.split("+") for part in ("--objective", f"1:{name}=1")]
-    model = ["--model", args.model] if args.model != bistil_step.default_model() else []
     return [
-        "bistil", "en", "sw", *model, *texts(args, "sw"), "--preset", args.preset or "small", "--layers", "6",
+        "bistil", "en", "sw", *model_of(args), *texts(args, "sw"), "--preset", args.preset or "small", "--layers", "6",
         "--steps", str(args.scaling_steps), "--precision", "float32", "--scale", scale, *weights, "-o",
         str(args.models / f"scaling-{objectives}-{scale}"),
     ]  # fmt: skip

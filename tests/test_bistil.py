@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 
 import polydistill
 from polydistill.cli import main
+from polydistill.distill.matched import same_vocabulary
 from polydistill.errors import PolydistillError
 from polydistill.methods.bistil import BistilConfig, BistilResult, bistil
 from polydistill.methods.finetune import FinetuneConfig, finetune
@@ -207,6 +208,20 @@ def test_a_student_of_phase_1_goes_on_with_a_task(base: Path, data: Path, tmp_pa
     result = bistil(ner(tmp_path / "student", data, tmp_path / "out", teacher=(str(teacher),)))
     assert [stage["name"] for stage in result.stages] == ["full", "sparse"]
     assert result.parameters["teacher"] > 2 * result.parameters["student"]
+
+
+def test_two_commands_make_what_one_does(base: Path, data: Path, tmp_path: Path) -> None:
+    tuning = FinetuneConfig(model=str(base), task="nli", lang=("en",), data_dir=data, output=tmp_path / "teacher",
+                            epochs=1, max_length=32)  # fmt: skip
+    options = {"task": "nli", "teacher": (str(finetune(tuning).output),), "test_split": ("sw=none",)}
+    one = bistil(ner(base, data, tmp_path / "one", **options))
+    student = bistil(config(base, data, tmp_path / "student")).output
+    two = bistil(ner(student, data, tmp_path / "two", **options))
+    assert [stage["name"] for stage in two.stages] == ["vocabulary", "full", "sparse"]
+    assert same_vocabulary(tmp_path / "two/stages/vocabulary/tuned-0", tmp_path / "two")
+    a, b = (load_file(result.output / "model.safetensors") for result in (one, two))
+    assert a.keys() == b.keys() and all((a[name] == b[name]).all() for name in a)
+    assert (one.vocabulary["after"], one.scores[0]["value"]) == (two.vocabulary["after"], two.scores[0]["value"])
 
 
 def test_teachers_with_the_whole_vocabulary_and_with_another_one(base: Path, data: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from polydistill.catalog import resolve_languages
 from polydistill.counting import count
 from polydistill.distill.matched import (
     check_writable,
+    plan_like,
     plan_together,
     same_vocabulary,
     trim_together,
@@ -24,7 +25,7 @@ from polydistill.distill.matched import (
 from polydistill.distill.student import chosen_layers, reduce_layers
 from polydistill.errors import PolydistillError
 from polydistill.refs import ModelRef, resolve
-from polydistill.trimming import Source, Wishes
+from polydistill.trimming import Source, Wishes, apply
 from polydistill.vocab.counts import fertility
 from polydistill.vocab.keep import KeepRule
 
@@ -111,6 +112,21 @@ def test_vocabularies_that_differ_are_refused(models: Path, tmp_path: Path) -> N
     assert caught.value.hint and caught.value.exit_code == 1 and not any(out.exists() for out in outs)
     with pytest.raises(PolydistillError, match="another tokenizer"):
         plan_together(sources[1:], counted(models), Wishes(LANGUAGES, KeepRule(min_share=1e-6)))
+
+
+def test_a_teacher_is_cut_to_the_vocabulary_of_a_student(models: Path, tmp_path: Path) -> None:
+    base, tuned, other = (opened(models / name) for name in ("base", "tuned", "other"))
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "out").mkdir()
+    (plan,) = trim_together([base], counted(models), Wishes(LANGUAGES, KeepRule(min_share=1e-6)), [tmp_path / "cut"])
+    found = plan_like(tuned, opened(tmp_path / "cut"), LANGUAGES)
+    assert found is not None and np.array_equal(found.keeps[0].ids, plan.keeps[0].ids)
+    apply(found, tmp_path / "out")
+    assert same_vocabulary(tmp_path / "out", tmp_path / "cut")
+    before, after = (load_file(f / "model.safetensors")[f"bert.{WORD}"] for f in (tuned.model, tmp_path / "out"))
+    assert np.array_equal(before[plan.keeps[0].ids], after)
+    assert plan_like(other, opened(tmp_path / "cut"), LANGUAGES) is None  # other scores, or other tokens
+    assert plan_like(opened(tmp_path / "cut"), tuned, LANGUAGES) is None  # there is no way back
 
 
 def test_what_a_save_adds_to_a_tokenizer_is_no_difference(models: Path, tmp_path: Path) -> None:

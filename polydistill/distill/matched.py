@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,10 @@ from polydistill.catalog import Language
 from polydistill.errors import PolydistillError
 from polydistill.modelfolder import model_folder
 from polydistill.progress import SILENT, Progress
-from polydistill.trimming import Source, TrimPlan, Wishes, apply, plan
+from polydistill.trimming import Source, TrimPlan, Wishes, apply, plan, write_vocabulary
 from polydistill.vocab import Vocabulary, open_vocabulary
 from polydistill.vocab.counts import TokenCounts
+from polydistill.vocab.keep import KeepSet
 from polydistill.vocab.tokenizer_json import TokenizerJson
 
 MIN_SHARE = 1e-6  # Ansell et al. 2023, arXiv 2306.01709: of one language's tokens
@@ -94,6 +96,30 @@ def trim_together(
         for note in apply(chosen, out, progress=progress):
             progress.note(note)
     return plans
+
+
+def plan_like(source: Source, cut: Source, languages: Sequence[Language]) -> TrimPlan | None:
+    """The plan that gives a model the vocabulary of another one that was cut from the same tokens.
+
+    Args:
+        source: A model with the whole vocabulary.
+        cut: The other one.
+        languages: Its languages.
+
+    Returns:
+        What `trimming.apply` takes; None if no cut of the one makes the other.
+    """
+    if len(source.vocabulary.spaces) != 1 or len(cut.vocabulary.spaces) != 1:
+        return None
+    ours, theirs = source.vocabulary.spaces[0], cut.vocabulary.spaces[0]
+    if not theirs.ids.keys() <= ours.ids.keys():
+        return None
+    keep = KeepSet.of({ours.ids[token]: "requested" for token in theirs.ids}, ours.size)
+    dropped = frozenset(source.vocabulary.added) - frozenset(cut.vocabulary.added)
+    found = TrimPlan(source, tuple(languages), (keep,), (cut.rows,), dropped, {}, {})
+    with tempfile.TemporaryDirectory() as scratch:
+        write_vocabulary(found, Path(scratch))
+        return found if _alike(open_vocabulary(Path(scratch)), cut.vocabulary) else None
 
 
 def unknown_shares(vocabulary: Vocabulary, counts: TokenCounts) -> dict[str, float]:

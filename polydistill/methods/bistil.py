@@ -206,6 +206,9 @@ def bistil(config: BistilConfig, progress: Progress = SILENT) -> BistilResult:
             base, student = cut / "teacher", cut / "student"
             pairs = zip(todo.teachers, teachers, strict=True)
             teachers = [f if t.aligned else cut / f"tuned-{i}" for i, (t, f) in enumerate(pairs)]
+        elif any(teacher.cut for teacher in todo.teachers):
+            cut = stages.run("vocabulary", partial(made_of.teachers_cut, todo, progress)).folder
+            teachers = [cut / f"tuned-{i}" if t.cut else t.source.folder for i, t in enumerate(todo.teachers)]
         if todo.general:
             student = stages.run("general", partial(made_of.general, config, todo, student, clock, progress)).folder
         if todo.vectors:
@@ -263,7 +266,7 @@ def _result(config: BistilConfig, todo: Prepared, done: Sequence[Stage], student
         stages=tuple(stage.to_json(todo.output / "stages") for stage in done),
         parameters={"teacher": teacher["parameters"]["teacher"], "student": own.checkpoint.parameters},
         bytes={"teacher": teacher["bytes"]["teacher"], "student": own.nbytes},
-        vocabulary=cut.facts["vocabulary"] if cut else {"before": own.rows, "after": own.rows},
+        vocabulary=cut.facts["vocabulary"] if cut and not record else {"before": own.rows, "after": own.rows},
         layers=todo.layers,
         settings=made_of.settings(config, todo),
         selection=_selection(config, todo, last),
@@ -284,7 +287,7 @@ def _selection(config: BistilConfig, todo: Prepared, last: Stage | None) -> dict
 
 def _record(config: BistilConfig, todo: Prepared, done: Sequence[Stage], result: BistilResult) -> RunRecord:
     parent = RunRecord.load(todo.source.folder)
-    read: list[dict[str, Any]] = next((stage.facts["texts"] for stage in done if stage.name == "vocabulary"), [])
+    read: list[dict[str, Any]] = next((s.facts["texts"] for s in done if "texts" in s.facts), [])
     labelled = todo.labelled.training + todo.labelled.dev if todo.labelled else ()
     data = [
         {"language": s.language, "where": s.where, "split": s.split, "examples": len(s.examples), "sha256": s.sha256}

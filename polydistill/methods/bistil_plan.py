@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from polydistill.catalog import Language, Task, language, task
 from polydistill.data import TextSource, assign_corpora, text_sources
 from polydistill.distill.listing import SCALES, parse_weights
-from polydistill.distill.matched import same_vocabulary
+from polydistill.distill.matched import plan_like, same_vocabulary
 from polydistill.distill.student import chosen_layers, layer_count
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.labelled.examples import LabelledSplit
@@ -24,7 +24,7 @@ from polydistill.progress import Progress
 from polydistill.record import RunRecord
 from polydistill.refs import ModelRef, resolve
 from polydistill.task import CLASSIFICATION, RETRIEVAL, SPAN_EXTRACTION, TAGGING
-from polydistill.trimming import Source
+from polydistill.trimming import Source, TrimPlan
 
 if TYPE_CHECKING:
     from polydistill.methods.bistil import BistilConfig
@@ -63,11 +63,13 @@ class GivenTeacher:
         source: Its folder.
         weight: Of its logits among those of several.
         aligned: Whether its vocabulary is another one, so that its logits are compared word by word.
+        cut: How it gets the vocabulary of a student that was given, where that was cut from its own.
     """
 
     source: Source
     weight: float
     aligned: bool
+    cut: TrimPlan | None
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def prepare(config: BistilConfig, progress: Progress) -> Prepared:
     source = Source.open(resolve(ModelRef.parse(config.model), progress=progress.note), config.include_path)
     given = _is_student(source)
     general, tuning = _phases(config, defaults, wanted, given)
-    teachers = _teachers(config, source, given, wanted, progress)
+    teachers = _teachers(config, source, given, wanted, languages, progress)
     if tuning and teachers and all(t.aligned for t in teachers) and set(tuning.objectives) - WORD_OBJECTIVES:
         raise PolydistillError(
             "No teacher has the student's vocabulary, so that only logits of words can be compared.",
@@ -289,8 +291,9 @@ def _relation_layers(config: BistilConfig, student: int, teacher: int) -> tuple[
 
 
 def _teachers(
-    config: BistilConfig, source: Source, student_given: bool, wanted: Task | None, progress: Progress
-) -> tuple[GivenTeacher, ...]:
+    config: BistilConfig, source: Source, student_given: bool, wanted: Task | None, languages: Sequence[Language],
+    progress: Progress,
+) -> tuple[GivenTeacher, ...]:  # fmt: skip
     vectors = wanted is not None and wanted.kind == RETRIEVAL
     if student_given and wanted and config.phase != "1" and not config.teacher:
         own = f"{source.folder}/stages/vocabulary/teacher"
@@ -311,13 +314,15 @@ def _teachers(
         name, weight = _weighted(given)
         teacher = Source.open(resolve(ModelRef.parse(name), progress=progress.note), config.include_path)
         alike = same_vocabulary(source.folder, teacher.folder)
-        if not alike and (wanted is None or wanted.kind != TAGGING):
+        cut = plan_like(teacher, source, languages) if student_given and not alike else None
+        aligned = not alike and cut is None
+        if aligned and (wanted is None or wanted.kind != TAGGING):
             raise PolydistillError(
                 f"The vocabularies of {config.model} and the teacher {name} differ, so that their outputs cannot be "
                 "compared.",
                 "Give a teacher that was tuned from the same model; for tagging another one will do.",
             )
-        found.append(GivenTeacher(teacher, weight, not alike))
+        found.append(GivenTeacher(teacher, weight, aligned, cut))
     return tuple(found)
 
 
@@ -389,9 +394,6 @@ def _per_language(
 
 
 def _default_output(config: BistilConfig, source: Source, languages: Sequence[Language]) -> Path:
-    parts = [
-        Path(config.model.partition("@")[0]).name,
-        *(lang.code for lang in languages),
-        *filter(None, [config.task]),
-    ]
+    codes = [] if _is_student(source) else [lang.code for lang in languages]  # its name has them
+    parts = [Path(config.model.partition("@")[0]).name, *codes, *filter(None, [config.task])]
     return OUTPUTS / "-".join(parts)

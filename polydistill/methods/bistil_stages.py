@@ -26,7 +26,7 @@ from polydistill.progress import Progress
 from polydistill.refs import ModelRef, model_folder, resolve
 from polydistill.sparse_weights import keep_beside
 from polydistill.stages import Made
-from polydistill.trimming import Source, Wishes, copy_rest
+from polydistill.trimming import Source, Wishes, apply, copy_rest
 from polydistill.vocab.keep import KeepRule
 
 if TYPE_CHECKING:
@@ -89,6 +89,20 @@ def vocabulary(config: BistilConfig, todo: Prepared, progress: Progress, checkpo
         texts = [{"language": code, **asdict(text)} for code, found in counts.languages.items() for text in found.texts]
         return {"vocabulary": {"before": len(source.vocabulary.spaces[0].ids), "after": len(trimmed.keeps[0])},
                 "coverage": trimmed.coverage, "texts": texts}  # fmt: skip
+
+    return Made(write)
+
+
+def teachers_cut(todo: Prepared, progress: Progress, checkpoints: Path) -> Made:
+    """Teachers with the vocabulary of a student that was given."""
+
+    def write(out: Path) -> dict[str, Any]:
+        for i, teacher in enumerate(todo.teachers):
+            if teacher.cut:
+                (out / f"tuned-{i}").mkdir()
+                for note in apply(teacher.cut, out / f"tuned-{i}", progress=progress):
+                    progress.note(note)
+        return {}
 
     return Made(write)
 
