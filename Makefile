@@ -14,7 +14,7 @@ demo: $(VENV)/.installed  ## trim multilingual-e5-small to Romanian and print wh
 	$(BIN)/polydistill trim --lang ro --overwrite
 
 test: $(VENV)/.installed  ## the whole suite, no network and no real weights
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --dist loadfile
 
 test-slow: $(VENV)/.installed  ## the tests on real pretrained weights
 	$(BIN)/python -m pytest -m slow

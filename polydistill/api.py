@@ -16,6 +16,8 @@ from polydistill.methods.evaluate import EvaluateConfig, Evaluation
 from polydistill.methods.evaluate import evaluate as _evaluate
 from polydistill.methods.finetune import FinetuneConfig, FinetuneResult
 from polydistill.methods.finetune import finetune as _finetune
+from polydistill.methods.prokd import ProkdConfig, ProkdResult
+from polydistill.methods.prokd import prokd as _prokd
 from polydistill.methods.trim import TrimConfig, TrimResult, trim_objects
 from polydistill.methods.trim import trim as _trim
 from polydistill.progress import SILENT, Progress
@@ -25,7 +27,7 @@ from polydistill.reports.rows import Comparison
 from polydistill.settings import value_type
 from polydistill.vocab.counts import TokenCounts
 
-__all__ = ["bistil", "compare", "count", "diff", "evaluate", "finetune", "info", "trim", "trim_objects"]
+__all__ = ["bistil", "compare", "count", "diff", "evaluate", "finetune", "info", "prokd", "trim", "trim_objects"]
 
 
 def trim(
@@ -90,6 +92,28 @@ def bistil(
     """
     given = _fields(BistilConfig, options)
     return _bistil(BistilConfig(source, target, model=str(model), **given), progress)
+
+
+def prokd(
+    source: str, target: str, *, model: str | Path | None = None, progress: Progress = SILENT, **options: Any
+) -> ProkdResult:
+    """Makes a tagger for a language without labels (reconstruction of ProKD).
+
+    Args:
+        source: Code or name of the language that has labels.
+        target: Code or name of the one that has none.
+        model: A folder, `org/name` or `org/name@revision`; multilingual-e5-small if nothing is given.
+        progress: Where to report; silent by default.
+        **options: Other fields of `polydistill.methods.prokd.ProkdConfig`, e.g. `teacher`, `method`, `preset`.
+
+    Returns:
+        Stages with their losses, what became of pseudo-labels, and scores; `result.output` is the new folder.
+
+    Raises:
+        PolydistillError: The message says what is wrong and the way out.
+    """
+    given = _fields(ProkdConfig, options)
+    return _prokd(ProkdConfig(source, target, model=None if model is None else str(model), **given), progress)
 
 
 def evaluate(

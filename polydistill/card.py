@@ -29,7 +29,8 @@ def card(record: RunRecord) -> str:
     """The model card of whatever made the record."""
     if record.command.startswith("sparse "):
         return _sparse_card(record)
-    return {"finetune": _tuned_card, "bistil": _distilled_card}.get(record.command, _trimmed_card)(record)
+    makers = {"finetune": _tuned_card, "bistil": _distilled_card, "prokd": _unlabelled_card}
+    return makers.get(record.command, _trimmed_card)(record)
 
 
 def _tuned_card(record: RunRecord) -> str:
@@ -82,6 +83,44 @@ def _distilled_card(record: RunRecord) -> str:
         _made(record),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _unlabelled_card(record: RunRecord) -> str:
+    """What was taught without labels, its scores, every choice of the method, the stages, how it was made."""
+    result = record.result
+    sources, target, told = ", ".join(result["sources"]), result["target"], result["pseudo_labels"]
+    method = {
+        "prokd": "a reconstruction of ProKD (Ge et al. 2023, arXiv 2301.08855; its code is not public)",
+        "tsl": "TSL (Wu et al. 2020, arXiv 2004.12440)",
+        "selftrain": "TSL (Wu et al. 2020, arXiv 2004.12440) and self-training",
+        "transfer": "direct transfer: the teacher as it is",
+    }[result["method"]]
+    parts = [
+        _metadata(record, "zero-resource-tagging"),
+        f"# {_plain(Path(_shared(record.source['name'])).name)} for {_plain(result['task'])} in {target}",
+        f"Made from `{_plain(_shared(record.source['source']))}` by "
+        "[polydistill](https://pypi.org/project/polydistill/) "
+        f"with labels of {sources} alone, by {method}.",
+    ]
+    if result["scores"]:
+        parts += ["## Quality", _score_table(result)]
+    if told:
+        parts.append(
+            f"Of the words of {target}, {100 * told['share_entity']:.1f} % were pseudo-labelled as part of an entity; "
+            f"prototypes changed {100 * told['changed']:.2f} % of the labels."
+        )
+    chosen = result["selection"]
+    parts += [
+        "## Limitations",
+        f"No tag of {target} was read in training, nor in choosing: "
+        + (f"{chosen['split']} of {sources} chose the checkpoint." if chosen else "nothing was trained here.")
+        + " Text of other languages was not looked at.",
+        "## Method",
+        "\n".join(f"- {_plain(name)}: {_plain(str(value))}" for name, value in result["settings"].items()),
+    ]
+    if result["stages"]:
+        parts += ["## Stages", _stage_table(result)]
+    return "\n\n".join([*parts, "## How it was made", _made(record)]) + "\n"
 
 
 def _student_sizes(result: dict[str, Any]) -> str:

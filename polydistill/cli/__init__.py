@@ -17,6 +17,7 @@ COMMANDS = {
     "plan": "Size and training time of a bilingual student, before it is trained.",
     "finetune": "Tune a model for a task on a source language.",
     "bistil": "Make a small bilingual model out of a multilingual one.",
+    "prokd": "Make a tagger for a language without a single label.",
     "evaluate": "Score models on a task in many languages.",
     "sparse": "Tune a language sparsely; put differences on models, take them off, add them up.",
     "compare": "Models side by side: differences, intervals, plots.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,17 +52,18 @@ def table(result: BistilResult) -> str:
         ["parameters", f"{teacher:,}", f"{student:,}", f"{100 * student / teacher:.1f} %"],
         ["size on disk", *(human_bytes(result.bytes[who]) for who in ("teacher", "student")), ""],
     ]
-    parts = [columns(sizes, right=(1, 2, 3)), columns(_stages(result), right=(1, 2, 4, 5))]
+    parts = [columns(sizes, right=(1, 2, 3)), columns(stage_rows(result.stages), right=(1, 2, 4, 5))]
     if result.scores:
-        parts.append(columns(_scores(result), right=(4, 5)))
+        parts.append(columns(score_rows(result.scores), right=(4, 5)))
     place = f"Written to {result.output} in {result.seconds:.0f} s"
     parts.append(f"{place}, peak memory {human_bytes(result.peak_memory_bytes)}.")
     return "\n\n".join(parts)
 
 
-def _stages(result: BistilResult) -> list[list[str]]:
+def stage_rows(stages: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Stages with the first and last value of each term of their loss."""
     rows = [["stage", "steps", "seconds", "term", "first", "last"]]
-    for stage in result.stages:
+    for stage in stages:
         terms = stage["loss"]["first"] or {"": None}
         for i, (term, first) in enumerate(terms.items()):
             head = [stage["name"], f"{stage['steps']:,}", f"{stage['seconds']:.0f}"] if i == 0 else ["", "", ""]
@@ -70,9 +72,10 @@ def _stages(result: BistilResult) -> list[list[str]]:
     return rows
 
 
-def _scores(result: BistilResult) -> list[list[str]]:
+def score_rows(scores: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Scores with their intervals."""
     rows = [["model", "language", "split", "metric", "", "interval"]]
-    for score in result.scores:
+    for score in scores:
         rule = f" ({score['normalisation']})" if score["normalisation"] else ""
         low, high = score["interval"]
         rows.append([

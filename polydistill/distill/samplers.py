@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+from torch.utils.data import BatchSampler
 from torch.utils.data import Sampler as TorchSampler
 
 from polydistill.errors import PolydistillError
+from polydistill.training import LengthGrouped
 
 
 class Sampler(Protocol):
@@ -63,6 +66,55 @@ class Even(Proportional):
 
     def __init__(self, groups: Sequence[str]) -> None:
         super().__init__(dict.fromkeys(groups, 1))
+
+
+class PairedBatches(TorchSampler[list[int]]):
+    """Batches of two groups, as many examples of each: one epoch goes once through the first.
+
+    Neighbours in a group have like lengths. What comes follows from seed and epoch alone; the second group begins again
+    where it is used up.
+
+    Args:
+        first: (n,) lengths of the examples at places 0 to n - 1.
+        second: (m,) lengths of those at places n to n + m - 1.
+        batch_size: Examples of each group in a step.
+        seed: Of the order.
+
+    Attributes:
+        batch_size: Examples of a whole batch; accelerate reads it.
+        drop_last: False: the last batch has what is left of the first group.
+    """
+
+    drop_last = False
+
+    def __init__(self, first: Sequence[int], second: Sequence[int], batch_size: int, seed: int) -> None:
+        self._sizes, self._each, self.batch_size = (len(first), len(second)), batch_size, 2 * batch_size
+        self._orders = [LengthGrouped(lengths, batch_size, seed + i) for i, lengths in enumerate((first, second))]
+        self._epoch = 0
+
+    @property
+    def sampler(self) -> PairedBatches:
+        """Itself: `set_epoch` of accelerate's loaders looks for a batch sampler's sampler."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called before each epoch."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self._sizes[0] // self._each)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        self._orders[0].set_epoch(self._epoch)
+        others = self._others()
+        for batch in BatchSampler(self._orders[0], self._each, drop_last=False):
+            yield [*batch, *itertools.islice(others, self._each)]
+
+    def _others(self) -> Iterator[int]:
+        """Places of the second group; laps have numbers of their own in every epoch."""
+        for lap in itertools.count():
+            self._orders[1].set_epoch(1_000 * self._epoch + lap)
+            yield from (self._sizes[0] + place for place in self._orders[1])
 
 
 class GroupBatches(TorchSampler[list[int]]):

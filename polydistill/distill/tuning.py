@@ -256,7 +256,9 @@ def _task_teacher(
         "teachers": [[Checkpoint.open(t.folder).weights_hash, t.weight, t.aligned] for t in inputs.teachers],
         "data": [split.sha256 for split in training], "bf16": inputs.bf16, "labels": wanted,
     }  # fmt: skip
-    return _kept(inputs, teacher, facts, features, student.model.tokenizer)
+    return kept_on_disk(
+        teacher, facts, features, student.model.tokenizer, max_bytes=inputs.cache_bytes, progress=inputs.progress
+    )
 
 
 def vector_job(inputs: TaskInputs, lines: Mapping[str, Sequence[str]], objectives: Weighted) -> Job:
@@ -285,7 +287,7 @@ def vector_job(inputs: TaskInputs, lines: Mapping[str, Sequence[str]], objective
         "teachers": [Checkpoint.open(inputs.teachers[0].folder).weights_hash], "bf16": inputs.bf16,
         "data": {code: text_hash(list(texts)) for code, texts in lines.items()},
     }  # fmt: skip
-    teacher = _kept(inputs, teacher, facts, features, tokenizer)
+    teacher = kept_on_disk(teacher, facts, features, tokenizer, max_bytes=inputs.cache_bytes, progress=inputs.progress)
     held, collate = features[::HELD_OUT], collator(tokenizer, about=True)
     loss = DistilLoss(network, objectives, teacher, inputs.arch)
 
@@ -296,19 +298,28 @@ def vector_job(inputs: TaskInputs, lines: Mapping[str, Sequence[str]], objective
     return Job(student, training, teacher, objectives, inputs.arch, score)
 
 
-def _kept(
-    inputs: TaskInputs, teacher: Teacher, facts: Mapping[str, Any], features: Sequence[Feature], tokenizer: Any
-) -> Teacher:
-    """The teacher with its signals on disk, all of them written now.
+def kept_on_disk(
+    teacher: Teacher, facts: Mapping[str, Any], features: Sequence[Feature], tokenizer: Any, *, max_bytes: int,
+    progress: Progress,
+) -> Teacher:  # fmt: skip
+    """A teacher with its signals on disk, all of them written now, or the teacher itself where they take too much.
 
     What a batch says of an example depends on the others in it, in the last bit: written in batches that are always
     the same, a run that goes on after a kill reads what an unbroken one does.
+
+    Args:
+        teacher: The teacher.
+        facts: What its signals depend on; see `cached`.
+        features: All inputs, numbered by `example_id`.
+        tokenizer: What pads them.
+        max_bytes: More is not kept.
+        progress: Where to report.
     """
     lengths = [len(f["input_ids"]) for f in features]
-    teacher = cached(teacher, facts, lengths, max_bytes=inputs.cache_bytes, writes=is_main(), progress=inputs.progress)
+    teacher = cached(teacher, facts, lengths, max_bytes=max_bytes, writes=is_main(), progress=progress)
     if isinstance(teacher, CachedTeacher) and is_main():
         collate = collator(tokenizer, about=True)
-        with inputs.progress.bar("teacher", len(features), "input") as done:
+        with progress.bar("teacher", len(features), "input") as done:
             for places in by_length(features, FILL_BATCH):
                 teacher.signals(collate([features[i] for i in places]))
                 done(len(places))

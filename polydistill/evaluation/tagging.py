@@ -61,7 +61,11 @@ def windows(sentence: int, tokens_of_words: Sequence[int], room: int) -> list[Wi
 
 
 def features(model: TaskModel, examples: Sequence[TaggedExample]) -> list[tuple[Window, Feature]]:
-    """The inputs of all windows; `first` of a feature is the position of each word's first token, -1 for none."""
+    """The inputs of all windows.
+
+    Of a feature, `first` is the position of each of the window's words' first token, -1 for none, and `words` the
+    window's word that each token belongs to, -1 for special tokens.
+    """
     if not examples:
         return []
     split = {"is_split_into_words": True, "verbose": False}
@@ -78,10 +82,11 @@ def features(model: TaskModel, examples: Sequence[TaggedExample]) -> list[tuple[
     found = []
     for i, window in enumerate(parts):
         first = [-1] * (window.stop - window.start)
-        for position, word in enumerate(encoded.word_ids(i)):
-            if word is not None and first[word] < 0:
+        words = [-1 if word is None else word for word in encoded.word_ids(i)]
+        for position, word in enumerate(words):
+            if word >= 0 and first[word] < 0:
                 first[word] = position
-        found.append((window, {**{key: encoded[key][i] for key in encoded}, "first": first}))
+        found.append((window, {**{key: encoded[key][i] for key in encoded}, "first": first, "words": words}))
     return found
 
 
@@ -94,18 +99,21 @@ def _glues_words(tokenizer: Any) -> bool:
 def training_features(model: TaskModel, examples: Sequence[TaggedExample]) -> list[Feature]:
     """The same with `labels`: the tag's number at the first token of each of the window's own words.
 
-    `word_ids` has the word's number there and -1 elsewhere, and `example` is the sentence's.
+    `word_ids` has the word's number there and -1 elsewhere, `token_words` has it at all tokens of these words, and
+    `example` is the sentence's.
     """
     ids = {label: i for i, label in enumerate(model.labels)}
     found = []
     for window, feature in features(model, examples):
         labels, first = [NOT_TRAINED] * len(feature["input_ids"]), feature.pop("first")
-        words = [-1] * len(labels)
+        words, own = [-1] * len(labels), range(window.own[0] - window.start, window.own[1] - window.start)
+        whole = [window.start + word if word in own else -1 for word in feature.pop("words")]
         for word in range(*window.own):
             if (position := first[word - window.start]) >= 0:
                 labels[position] = ids[examples[window.sentence].tags[word]]
                 words[position] = word
-        found.append({**feature, "labels": labels, "word_ids": words, "example": window.sentence})
+        about = {"word_ids": words, "token_words": whole, "example": window.sentence}
+        found.append({**feature, "labels": labels, **about})
     return found
 
 

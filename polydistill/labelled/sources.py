@@ -51,8 +51,7 @@ def load_split(
         PolydistillError: The data are damaged, wrongly labelled, or have no gold.
     """
     _check_request(task, data, question_language)
-    if data_dir is None and (folder := os.environ.get(DATA_VARIABLE)):
-        data_dir = Path(folder)
+    data_dir = _data_dir(data_dir)
     found = _find(task, language, split, data, data_dir, progress)
     builder = Builder(task, language.code, mend=found.mend)
     examples, where = _checked(task, split, found, builder, progress), found.where
@@ -67,6 +66,19 @@ def load_split(
         examples, ignored = builder.without_unscored(examples)
     skipped = dict(sorted(builder.skipped.items()))
     return LabelledSplit(task.name, language.code, split, tuple(examples), where, _hash(examples), ignored, skipped)
+
+
+def find_rows(
+    task: Task, language: Language, split: str, *, data_dir: Path | None = None, progress: Progress = SILENT
+) -> tuple[Iterator[Row], str]:
+    """(the rows of a split, not checked, and the file or data set that they come from); see `load_split`."""
+    found = _find(task, language, split, None, _data_dir(data_dir), progress)
+    return iter(found.rows), found.where
+
+
+def _data_dir(given: Path | None) -> Path | None:
+    folder = os.environ.get(DATA_VARIABLE)
+    return Path(folder) if given is None and folder else given
 
 
 def _check_request(task: Task, data: Path | None, question_language: Language | None) -> None:

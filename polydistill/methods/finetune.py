@@ -70,6 +70,10 @@ class FinetuneConfig:
     warmup: float = setting(0.06, "Share of the steps in which the learning rate rises.", "Training", metavar="SHARE")
     weight_decay: float = setting(0.01, "Of AdamW.", "Training", metavar="X")
     checks: int = setting(2, "Dev scores and checkpoints an epoch.", "Training", metavar="N")
+    average: float = setting(
+        0.0, "Try the mean of the weights at the checks of this last share of the training too, and keep it if its dev "
+        "score is better.", "Training", metavar="SHARE",
+    )  # fmt: skip
     patience: int = setting(
         4, "Stop after so many checks without a better dev score; 0 never stops early.", "Training", metavar="N"
     )
@@ -199,16 +203,18 @@ def _schedule(config: FinetuneConfig, wanted: Task) -> tuple[Schedule, int]:
         config.lr if config.lr is not None else lr,
         config.batch_size if config.batch_size is not None else batch_size,
         config.warmup, config.weight_decay, config.checks, config.patience, config.seed, config.bf16,
+        average=config.average,
     )  # fmt: skip
     longest = config.max_length if config.max_length is not None else max_length
     limits: dict[str, tuple[float, float]] = {
         "epochs": (schedule.epochs, 1e-9), "lr": (schedule.lr, 1e-12), "batch-size": (schedule.batch_size, 1),
         "max-length": (longest, 16), "checks": (schedule.checks, 1), "patience": (schedule.patience, 0),
-        "seed": (schedule.seed, 0), "warmup": (schedule.warmup, 0), "weight-decay": (schedule.weight_decay, 0),
+        "seed": (schedule.seed, 0), "warmup": (schedule.warmup, 0), "average": (schedule.average, 0),
+        "weight-decay": (schedule.weight_decay, 0),
         "limit": (1 if config.limit is None else config.limit, 1),
     }  # fmt: skip
     for name, (value, least) in limits.items():
-        if not least <= value < math.inf or (name == "warmup" and value > 1):
+        if not least <= value < math.inf or (name in ("warmup", "average") and value > 1):
             raise UsageError(f"--{name} {value:g} makes no sense.", "See --help for what it takes.")
     return schedule, longest
 
@@ -230,7 +236,7 @@ def _splits(
 
 def _selection(config: FinetuneConfig, wanted: Task, languages: Sequence[Language], curves: Curves) -> dict[str, Any]:
     return {"languages": [lang.code for lang in languages], "split": config.dev_split, "metric": wanted.metric,
-            "value": curves.best, "step": curves.best_step}  # fmt: skip
+            "value": curves.best, "step": curves.best_step, "averaged": curves.averaged}  # fmt: skip
 
 
 def _parameters(network: Any) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -40,6 +41,7 @@ class Objective(nn.Module):
     """One thing that is asked of a student. Buffers are its state, and are kept in checkpoints."""
 
     needs: Needs
+    noted: Mapping[str, float] = MappingProxyType({})  # what a step's record says beside the terms, after `forward`
 
     def forward(self, student: Signals, teacher: Signals, batch: Batch) -> dict[str, Mean]:
         """The loss, as one or more named terms that add up to it.
@@ -98,11 +100,12 @@ class Weighted(nn.Module):
             agree: Takes the mean of a scalar over all processes.
 
         Returns:
-            (scalar with a gradient, term -> its value over all processes, before weights and scaling).
+            (scalar with a gradient, term -> its value over all processes, before weights and scaling; beside the terms
+            what an objective has noted).
         """
         total: Tensor | None = None
         values: dict[str, float] = {}
-        for name, part in self.parts.items():
+        for name, part in zip(self.parts, self.objectives(), strict=True):
             for term, mean in part(student, teacher, batch).items():
                 count = agree(mean.weight.detach().float()).clamp(min=1e-12)
                 values[term] = float(agree(mean.total.detach()) / count)
@@ -110,6 +113,7 @@ class Weighted(nn.Module):
                 scale = self.weights[name] / (self.first[term] or 1.0 if self.by_first else 1.0)
                 loss = scale * mean.total / count
                 total = loss if total is None else total + loss
+            values.update(part.noted)
         assert total is not None
         return total, values
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from polydistill.distill.signals import Batch
 from polydistill.errors import PolydistillError
 
 ANY_SIZE = "Use `relations`, which compares models of any width and number of heads."
@@ -32,6 +33,12 @@ def comparable(
             hint,
         )
     return student.float(), teacher.detach().float()
+
+
+def first_tokens(batch: Batch) -> Tensor:
+    """(B, N) where a word begins; `word_ids` of the batch are below 0 elsewhere."""
+    words: Tensor = batch["word_ids"]
+    return words >= 0
 
 
 def squared_error(student: Tensor, teacher: Tensor, valid: Tensor, axis: int, relative: bool) -> Tensor:

@@ -7,7 +7,7 @@ from math import inf
 from torch import Tensor
 
 from polydistill.distill.objectives.base import Mean, Needs, Objective
-from polydistill.distill.objectives.common import comparable
+from polydistill.distill.objectives.common import comparable, first_tokens
 from polydistill.distill.signals import LOGITS, NEVER, Batch, Signal, Signals
 from polydistill.errors import UsageError
 
@@ -22,8 +22,9 @@ class Logits(Objective):
 
     Cross-entropy: -sum_c softmax(z_T/T)_c log softmax(z_S/T)_c; KL: KL(softmax(z_T/T) || softmax(z_S/T)), which has the
     same gradient and is 0 where the two agree. Both times T^2 if `squared`, so that gradients do not shrink with T.
-    For logits (B, L) the mean over rows. For (B, N, L) that over positions with a label, without labels over those that
-    are no padding. For (B, 2, N), an answer's start and end, the mean over rows of the sum of both.
+    For logits (B, L) the mean over rows. For (B, N, L) that over positions with a label; without labels over those
+    where a word begins, and where no words are known over all but padding. For (B, 2, N), an answer's start and end,
+    the mean over rows of the sum of both.
 
     Args:
         temperature: T.
@@ -45,7 +46,7 @@ class Logits(Objective):
         self.needs = Needs(frozenset({_LOGITS}), frozenset({_LOGITS}))
 
     def forward(self, student: Signals, teacher: Signals, batch: Batch) -> dict[str, Mean]:
-        """One term, `logits`; `labels` in the batch are optional and only say which positions count.
+        """One term, `logits`; `labels` and `word_ids` in the batch only say which positions count.
 
         Raises:
             PolydistillError: Student and teacher have not as many outputs.
@@ -56,7 +57,7 @@ class Logits(Objective):
         if is_answer(own, mask):
             valid = mask.unsqueeze(1)
         elif own.ndim == 3:
-            rows = batch["labels"] != NOT_TRAINED if "labels" in batch else mask
+            rows = _positions(batch, mask)
             own, theirs = own[rows], theirs[rows]
         own, theirs = comparable("logits", "outputs", own, theirs, hint=OTHER_LABELS)
         return {"logits": Mean(self._factor * self._divergence(own, theirs, valid), rows.sum())}
@@ -68,6 +69,13 @@ class Logits(Objective):
             own, theirs = own.masked_fill(~valid, NEVER), theirs.masked_fill(~valid, NEVER)
         own, theirs = own.log_softmax(-1), theirs.log_softmax(-1)
         return (theirs.exp() * (theirs - own if self._form == "kl" else -own)).sum()
+
+
+def _positions(batch: Batch, mask: Tensor) -> Tensor:
+    if "labels" in batch:
+        labels: Tensor = batch["labels"]
+        return labels != NOT_TRAINED
+    return first_tokens(batch) if "word_ids" in batch else mask
 
 
 def is_answer(logits: Tensor, mask: Tensor) -> bool:

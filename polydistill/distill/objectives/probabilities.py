@@ -1,0 +1,44 @@
+"""Probabilities: squared error between what teacher and student hold likely."""
+
+from __future__ import annotations
+
+from polydistill.distill.objectives.base import Mean, Needs, Objective
+from polydistill.distill.objectives.common import comparable, first_tokens
+from polydistill.distill.objectives.logits import OTHER_LABELS
+from polydistill.distill.signals import LOGITS, Batch, Signal, Signals
+
+_LOGITS = Signal(LOGITS)
+
+
+class Probabilities(Objective):
+    """Mean squared error between probabilities of tags (TSL, Wu et al. 2020, arXiv 2004.12440, section 3.1).
+
+    T^2 ||softmax(z_T/T) - softmax(z_S/T)||^2 / L at the first token of each word; T^2 if `squared`.
+
+    Args:
+        temperature: T.
+        squared: Whether to multiply with T^2.
+    """
+
+    def __init__(self, *, temperature: float = 1.0, squared: bool = False) -> None:
+        super().__init__()
+        self._temperature, self._factor = temperature, temperature**2 if squared else 1.0
+        self.needs = Needs(frozenset({_LOGITS}), frozenset({_LOGITS}))
+
+    def forward(self, student: Signals, teacher: Signals, batch: Batch) -> dict[str, Mean]:
+        """One term, `probabilities`.
+
+        Args:
+            student: Logits of tags (B, N, L).
+            teacher: The same.
+            batch: `word_ids` (B, N), below 0 where no word begins.
+
+        Raises:
+            PolydistillError: Student and teacher have not as many outputs.
+        """
+        rows = first_tokens(batch)
+        own, theirs = comparable(
+            "probabilities", "outputs", student[_LOGITS][rows], teacher[_LOGITS][rows], hint=OTHER_LABELS
+        )
+        error = (own / self._temperature).softmax(-1) - (theirs / self._temperature).softmax(-1)
+        return {"probabilities": Mean(self._factor * error.square().mean(-1).sum(), rows.sum())}

@@ -1,0 +1,388 @@
+"""A tagger for a language without a label: its inputs, its teacher, what the teacher makes of them, its student.
+
+A reconstruction of ProKD (Ge et al. 2023, arXiv 2301.08855) on the ground of TSL (Wu et al. 2020, arXiv 2004.12440).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from polydistill.catalog import Arch, Task
+from polydistill.distill.loss import DistilLoss
+from polydistill.distill.objectives.alignment import NO_TAG, PrototypeAlignment
+from polydistill.distill.objectives.base import Objective, Weighted
+from polydistill.distill.objectives.labels import HardLabels
+from polydistill.distill.objectives.logits import Logits
+from polydistill.distill.objectives.probabilities import Probabilities
+from polydistill.distill.objectives.pseudo_labels import PseudoLabels
+from polydistill.distill.prototypes import class_means, classes_of, nearness, rectified
+from polydistill.distill.samplers import PairedBatches
+from polydistill.distill.signals import HIDDEN, LOGITS, Signal, layers_of
+from polydistill.distill.teachers import Ensemble, FrozenTeacher, Teacher, check_labels
+from polydistill.evaluation import tagging
+from polydistill.evaluation.batching import Feature, by_length
+from polydistill.evaluation.heads import TaskModel, new_head, open_model
+from polydistill.labelled.examples import LabelledSplit, TaggedExample
+from polydistill.labelled.plain import PlainSentences
+from polydistill.modelfolder import model_folder
+from polydistill.progress import Progress
+from polydistill.training import Curves, Schedule, collator, train
+from polydistill.trimming import CONFIG
+from polydistill.vocab.tokenizer_config import read_json
+
+OUTSIDE = "O"
+MSE, KL = "mse", "kl"
+OBSERVED_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Prototyped:
+    """How classes and features are chosen.
+
+    Args:
+        by: `type` or `tag`, see `prototypes.classes_of`.
+        layer: Whose hidden states are the features, counted from 1.
+        whole_words: Whether all tokens of a word count, or the first alone.
+    """
+
+    by: str
+    layer: int
+    whole_words: bool
+
+
+@dataclass(frozen=True)
+class Aligning:
+    """How a teacher's prototypes are aligned; see `PrototypeAlignment`.
+
+    Args:
+        weight: lambda, of the alignment beside the cross-entropy.
+        temperature: tau.
+        momentum: m.
+        symmetric: Whether both languages' prototypes are anchors.
+        confidence: Least probability of a target token's tag.
+        warmup: Share of the steps before target tokens count.
+    """
+
+    weight: float
+    temperature: float
+    momentum: float
+    symmetric: bool
+    confidence: float
+    warmup: float
+
+
+@dataclass(frozen=True)
+class SelfTraining:
+    """How a student learns its teacher's labels; see `PseudoLabels`.
+
+    Args:
+        weight: beta.
+        form: `soft` or `hard`.
+        ramp: Share of the steps in which beta grows.
+        temperature: tau of the rectification.
+        distance: `euclidean` or `unit`.
+        of_student: Whether distances are those of the student's features.
+        momentum: Of the prototypes, if so.
+    """
+
+    weight: float
+    form: str
+    ramp: float
+    temperature: float
+    distance: str
+    of_student: bool
+    momentum: float
+
+
+# --- inputs
+
+
+def tagger(folder: Path, task: Task, *, seed: int, length: int) -> TaskModel:
+    """A tagger as it was tuned, its outputs the task's tags in their order; a new head where the folder has none.
+
+    Raises:
+        PolydistillError: Its tags are not the task's, or it cannot have such a head.
+    """
+    fresh = new_head(folder, task.kind, task.scored_labels, seed=seed, max_length=length)
+    if not is_tagger(folder):
+        return fresh
+    tuned = open_model(folder, task.kind, task.labels, not_scored=task.not_scored, max_length=length)
+    check_labels(tuned.labels, task.scored_labels)
+    rows, head = [tuned.labels.index(label) for label in fresh.labels], tuned.network.state_dict()
+    inside = f"{fresh.network.base_model_prefix}."
+    with torch.no_grad():
+        for name, tensor in fresh.network.state_dict().items():
+            if not name.startswith(inside) and len(head[name]) == len(tuned.labels):
+                tensor.copy_(head[name][rows])
+    return fresh
+
+
+def is_tagger(folder: Path) -> bool:
+    """Whether a model folder has a head for tags."""
+    classes = read_json(model_folder(folder) / CONFIG).get("architectures") or []
+    return any(name.endswith("ForTokenClassification") for name in classes)
+
+
+def source_features(model: TaskModel, splits: Sequence[LabelledSplit], whole_words: bool) -> list[Feature]:
+    """The inputs of labelled sentences, with `feature_tags` at the tokens that prototypes are made of."""
+    examples = [example for split in splits for example in split.examples]
+    return [
+        _prepared(feature, i, splits[0].language, _gold(feature, whole_words))
+        for i, feature in enumerate(tagging.training_features(model, examples))
+    ]
+
+
+def target_features(model: TaskModel, plain: PlainSentences, whole_words: bool, offset: int = 0) -> list[Feature]:
+    """The inputs of sentences without tags: their labels are none, their `feature_tags` `NO_TAG`."""
+    examples = [TaggedExample(str(i), words, (OUTSIDE,) * len(words)) for i, words in enumerate(plain.sentences)]
+    found = []
+    for i, feature in enumerate(tagging.training_features(model, examples)):
+        words = feature["token_words" if whole_words else "word_ids"]
+        tags = [tagging.NOT_TRAINED if word < 0 else NO_TAG for word in words]
+        nothing = [tagging.NOT_TRAINED] * len(tags)  # the O that it was given says nothing
+        found.append(_prepared({**feature, "labels": nothing}, offset + i, plain.language, tags))
+    return found
+
+
+def _gold(feature: Feature, whole_words: bool) -> list[int]:
+    tag_of = {word: tag for word, tag in zip(feature["word_ids"], feature["labels"], strict=True) if word >= 0}
+    words = feature["token_words" if whole_words else "word_ids"]
+    return [tag_of.get(word, tagging.NOT_TRAINED) for word in words]
+
+
+def _prepared(feature: Feature, number: int, language: str, tags: list[int]) -> Feature:
+    kept = {key: value for key, value in feature.items() if key != "token_words"}
+    return {**kept, "feature_tags": tags, "example_id": number, "language": language}
+
+
+def freeze(network: Any, arch: Arch, *, embeddings: bool, layers: int) -> None:
+    """Takes word embeddings and the lowest layers out of training (as TSL does).
+
+    Raises:
+        PolydistillError: The architecture's file does not say where the layers are.
+    """
+    if embeddings or layers:
+        network.get_input_embeddings().weight.requires_grad_(False)
+    for layer in layers_of(network, arch)[:layers] if layers else ():
+        layer.requires_grad_(False)
+
+
+# --- the teacher
+
+
+def tune_teacher(
+    model: TaskModel,
+    source: Sequence[Feature],
+    target: Sequence[Feature],
+    dev_score: Callable[[Any], float],
+    schedule: Schedule,
+    kind: Prototyped,
+    aligning: Aligning | None,
+    arch: Arch,
+    work: Path,
+    progress: Progress,
+) -> Curves:
+    """Cross-entropy on the source's labels and, if asked for, prototype alignment; in place.
+
+    Args:
+        model: The teacher.
+        source: Inputs with labels.
+        target: Inputs without, whose numbers go on from the source's; only looked at where prototypes are aligned.
+        dev_score: Network -> score on the source's dev data.
+        schedule: How long and how fast; its batch size is that of each language.
+        kind: What prototypes are.
+        aligning: How they are aligned; None for plain fine-tuning.
+        arch: The model's architecture.
+        work: Folder for checkpoints.
+        progress: Where to report.
+    """
+    asked: dict[str, tuple[Objective, float]] = {"labels": (HardLabels(), 1.0)}
+    features, batches = list(source), None
+    if aligning is not None:
+        features += target
+        lengths = [len(f["input_ids"]) for f in features]
+        batches = PairedBatches(lengths[: len(source)], lengths[len(source) :], schedule.batch_size, schedule.seed)
+        names, class_of = classes_of(model.labels, kind.by)
+        objective = PrototypeAlignment(
+            names, class_of, layer=kind.layer, width=model.network.config.hidden_size,
+            temperature=aligning.temperature, momentum=aligning.momentum, symmetric=aligning.symmetric,
+            confidence=aligning.confidence, warmup=round(aligning.warmup * len(batches) * schedule.epochs),
+        )  # fmt: skip
+        asked["alignment"] = (objective, aligning.weight)
+    loss = DistilLoss(model.network, Weighted(asked), None, arch)
+    curves = train(
+        model.network, model.tokenizer, features, dev_score, schedule, work, progress, batches=batches, step_loss=loss
+    )
+    loss.close()
+    return curves
+
+
+# --- what a teacher makes of text
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The tokens of text as a model sees them.
+
+    Attributes:
+        hidden: (N, H) features.
+        logits: (N, L) of tags.
+        tags: (N,) the gold tag, `NO_TAG` where there is none.
+        first: (N,) whether a word begins there.
+    """
+
+    hidden: Tensor
+    logits: Tensor
+    tags: Tensor
+    first: Tensor
+
+
+@torch.no_grad()
+def observe(
+    model: TaskModel, features: Sequence[Feature], layer: int, arch: Arch, *, bf16: bool, progress: Progress
+) -> Observed:
+    """Runs a model over text and keeps the tokens that prototypes are made of."""
+    needs = frozenset({Signal(HIDDEN, layer), Signal(LOGITS)})
+    teacher, collate = FrozenTeacher(model.network, needs, arch, autocast=bf16), collator(model.tokenizer, about=True)
+    parts: list[tuple[Tensor, ...]] = []
+    with progress.bar("reading", len(features), "input") as done:
+        for places in by_length(features, OBSERVED_BATCH):
+            batch = collate([features[i] for i in places])
+            found, counted = teacher.signals(batch), batch["feature_tags"] != tagging.NOT_TRAINED
+            seen = [found[Signal(HIDDEN, layer)], found[Signal(LOGITS)], batch["feature_tags"], batch["word_ids"] >= 0]
+            parts.append(tuple(tensor[counted] for tensor in seen))
+            done(len(places))
+    return Observed(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+@dataclass(frozen=True)
+class Prototypes:
+    """Prototypes of both languages, of one teacher's features.
+
+    Attributes:
+        names: (K,) classes.
+        class_of: (L,) class of each tag.
+        source: (K, H).
+        target: (K, H); the source's where the teacher finds no token of the class.
+        counts: Language's role -> (K,) tokens.
+    """
+
+    names: tuple[str, ...]
+    class_of: tuple[int, ...]
+    source: Tensor
+    target: Tensor
+    counts: Mapping[str, list[int]]
+
+    @classmethod
+    def of(cls, source: Observed, target: Observed, labels: Sequence[str], by: str) -> Prototypes:
+        """Means over gold tags of the source, and over the teacher's likeliest tags of the target."""
+        names, class_of = classes_of(labels, by)
+        table, count = torch.tensor(class_of), len(names)
+        ours, numbers = class_means(source.hidden, table[source.tags], count)
+        theirs, found = class_means(target.hidden, table[target.logits.argmax(-1)], count)
+        theirs = torch.where((found > 0).unsqueeze(1), theirs, ours)
+        counts = {"source": [int(n) for n in numbers], "target": [int(n) for n in found]}
+        return cls(names, class_of, ours, theirs, counts)
+
+    @property
+    def absent(self) -> list[str]:
+        """Classes of which the teacher finds nothing in the target."""
+        return [name for name, n in zip(self.names, self.counts["target"], strict=True) if not n]
+
+    @property
+    def similarity(self) -> float:
+        """Mean cosine of both languages' prototypes, over the classes that both have."""
+        both = torch.tensor([all(pair) for pair in zip(*self.counts.values(), strict=True)])
+        return float(cosine_similarity(self.target[both], self.source[both]).mean()) if both.any() else 0.0
+
+
+def pseudo_label_facts(
+    target: Observed, prototypes: Prototypes, labels: Sequence[str], how: SelfTraining, *, rectify: bool
+) -> dict[str, float]:
+    """What self-training will be told: the share of words whose label is rectified, and of those in an entity."""
+    guessed = target.logits[target.first].softmax(-1)
+    wanted = guessed
+    if rectify:
+        near = nearness(target.hidden[target.first], prototypes.target, how.temperature, how.distance)
+        wanted = rectified(guessed, near, torch.tensor(prototypes.class_of))
+    before, after = guessed.argmax(-1), wanted.argmax(-1)
+    outside = labels.index(OUTSIDE)
+    words = max(1, len(after))
+    return {
+        "changed": float((before != after).sum()) / words,
+        "share_entity": float((after != outside).sum()) / words,
+        "share_entity_before": float((before != outside).sum()) / words,
+    }
+
+
+# --- the student
+
+
+def teachers_as_one(
+    models: Sequence[TaskModel], weights: Sequence[float], needs: frozenset[Signal], arch: Arch, *, bf16: bool
+) -> Teacher:  # fmt: skip
+    """Several teachers, whose probabilities are averaged; features are the first one's."""
+    found: list[tuple[Teacher, float]] = []
+    for i, (model, weight) in enumerate(zip(models, weights, strict=True)):
+        asked = needs if i == 0 else needs & {Signal(LOGITS)}
+        found.append((FrozenTeacher(model.network, asked, arch, autocast=bf16), weight))
+    return found[0][0] if len(found) == 1 else Ensemble(found, average="probabilities")
+
+
+def student_objectives(
+    labels: Sequence[str], kind: Prototyped, *, loss: str, temperature: float, how: SelfTraining | None,
+    prototypes: Prototypes | None, layer: int, steps: int,
+) -> Weighted:  # fmt: skip
+    """What is asked of a student.
+
+    Args:
+        labels: (L,) its tags.
+        kind: What prototypes are.
+        loss: `mse` of probabilities, or `kl` of logits.
+        temperature: T of either.
+        how: Of the self-training; None for none.
+        prototypes: What rectifies its labels; None for labels as the teacher gives them.
+        layer: The student's layer whose hidden states are its features, counted from 1.
+        steps: Of the whole training.
+    """
+    asked: dict[str, tuple[Objective, float]] = {}
+    if loss == KL:
+        asked["logits"] = (Logits(temperature=temperature, form="kl"), 1.0)
+    else:
+        asked["probabilities"] = (Probabilities(temperature=temperature, squared=temperature != 1), 1.0)
+    if how is not None:
+        objective = PseudoLabels(
+            outside=list(labels).index(OUTSIDE), form=how.form, ramp=round(how.ramp * steps),
+            prototypes=prototypes.target if prototypes else None,
+            class_of=prototypes.class_of if prototypes else (),
+            layer=layer if how.of_student else kind.layer, of_student=how.of_student, momentum=how.momentum,
+            temperature=how.temperature, distance=how.distance,
+        )  # fmt: skip
+        asked["pseudo_labels"] = (objective, how.weight)
+    return Weighted(asked)
+
+
+def tune_student(
+    model: TaskModel,
+    features: Sequence[Feature],
+    teacher: Teacher,
+    objectives: Weighted,
+    dev_score: Callable[[Any], float],
+    schedule: Schedule,
+    arch: Arch,
+    work: Path,
+    progress: Progress,
+) -> Curves:
+    """Teaches a student on text without tags, in place."""
+    loss = DistilLoss(model.network, objectives, teacher, arch)
+    plain = [{key: value for key, value in f.items() if key not in ("labels", "feature_tags")} for f in features]
+    curves = train(model.network, model.tokenizer, plain, dev_score, schedule, work, progress, step_loss=loss)
+    loss.close()
+    return curves

@@ -1,0 +1,118 @@
+"""Sentences in words without tags: what a model is taught on in a language that has no labels."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from polydistill.catalog import Language, Task
+from polydistill.data import read_texts, text_sources
+from polydistill.errors import PolydistillError
+from polydistill.labelled.sources import find_rows
+from polydistill.progress import SILENT, Progress
+
+# ISO 15924 codes of scripts that put no space between words.
+WITHOUT_SPACES = frozenset(("Thai", "Laoo", "Khmr", "Mymr", "Tibt", "Hani", "Hans", "Hant", "Jpan", "Hira", "Kana"))
+
+
+@dataclass(frozen=True)
+class PlainSentences:
+    """Sentences of one language.
+
+    Args:
+        language: Its code.
+        sentences: Each in words.
+        where: The files or the Hub data set; goes into records.
+        sha256: Hash of the words alone, so that nothing kept by it can depend on a tag.
+    """
+
+    language: str
+    sentences: tuple[tuple[str, ...], ...]
+    where: str
+    sha256: str
+
+
+def load_plain(
+    task: Task, language: Language, split: str, *, data_dir: Path | None = None, limit: int | None = None,
+    progress: Progress = SILENT,
+) -> PlainSentences:  # fmt: skip
+    """Reads a labelled split for its words; its tags are dropped before anything looks at them.
+
+    Args:
+        task: A tagging task.
+        language: The language.
+        split: `train`, or the name of another file of the data folder.
+        data_dir: As `load_split` has it.
+        limit: Take only so many sentences, the first ones.
+        progress: Where notes go.
+
+    Raises:
+        UsageError: The task lacks the language or split, or a file is not there.
+        PolydistillError: There is no sentence in it.
+    """
+    rows, where = find_rows(task, language, split, data_dir=data_dir, progress=progress)
+    words = (tuple(map(str, row.values["tokens"])) for row in rows)
+    return _plain(language, words, where, limit)
+
+
+def read_plain(language: Language, paths: Sequence[str], *, limit: int | None = None) -> PlainSentences:
+    """Reads running text, one sentence a line, and cuts it into words; see `words_of`.
+
+    Args:
+        language: The language.
+        paths: As `--text` takes them.
+        limit: Take only so many sentences, the first ones.
+
+    Raises:
+        PolydistillError: The language puts no spaces between words, a file is missing, or there is no text.
+    """
+    if language.scripts[0] in WITHOUT_SPACES:
+        raise PolydistillError(
+            f"{language.name} is written without spaces, so that its words cannot be told apart in raw text.",
+            "Give --data-dir with a training file that has a word and a tag a line, any tag, and leave --text out.",
+        )
+    sources = text_sources(language, paths, option="--text")
+    lines = itertools.chain.from_iterable(map(read_texts, sources))
+    words = (tuple(words_of(line, language)) for line in lines)
+    return _plain(language, words, ", ".join(paths), limit)
+
+
+def words_of(line: str, language: Language) -> Iterator[str]:
+    """Words between spaces, with the punctuation at their ends as words of its own.
+
+    A run of the same mark is one word; marks inside a word (`ng'ombe`, `3.5`) stay, and so do letters of the language
+    that look like marks.
+    """
+    letters = set(language.letters) | set(language.auxiliary)
+    for chunk in line.split():
+        first, last = 0, len(chunk)
+        while first < last and _is_mark(chunk[first], letters):
+            first += 1
+        while last > first and _is_mark(chunk[last - 1], letters):
+            last -= 1
+        yield from _runs(chunk[:first])
+        if first < last:
+            yield chunk[first:last]
+        yield from _runs(chunk[last:])
+
+
+def _is_mark(character: str, letters: set[str]) -> bool:
+    return unicodedata.category(character)[0] in "PS" and character not in letters
+
+
+def _runs(marks: str) -> Iterator[str]:
+    return ("".join(same) for _, same in itertools.groupby(marks))
+
+
+def _plain(language: Language, sentences: Iterable[tuple[str, ...]], where: str, limit: int | None) -> PlainSentences:
+    found = tuple(itertools.islice((words for words in sentences if words), limit))
+    if not found:
+        raise PolydistillError(f"{where} has no sentence.", f"Give text in {language.name}.")
+    digest = hashlib.sha256()
+    for words in found:
+        digest.update("\x1f".join(words).encode() + b"\n")
+    return PlainSentences(language.code, found, where, digest.hexdigest())

@@ -1,0 +1,337 @@
+"""`polydistill prokd`: a tagger for a language without a single label (reconstruction of ProKD, Ge et al. 2023).
+
+A teacher is tuned on the source's labels while its prototypes of both languages are aligned; a student then learns from
+it on the target's sentences without tags, with pseudo-labels that prototypes rectify. TSL (Wu et al. 2020), TSL with
+plain self-training and direct transfer run from the same command.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from polydistill.card import write_card
+from polydistill.checkpoint import copy_file
+from polydistill.errors import UsageError
+from polydistill.methods.evaluate import EvaluateConfig, evaluate, plain_score
+from polydistill.methods.prokd_plan import METHODS, PRESETS, PROKD, TRANSFER, prepare
+from polydistill.methods.prokd_stages import PICTURE, Run, identity, settings
+from polydistill.outputs import check_output, new_folder
+from polydistill.processes import several
+from polydistill.progress import SILENT, Progress
+from polydistill.record import RunRecord, Score, peak_memory_bytes, source_facts
+from polydistill.refs import ModelRef, resolve
+from polydistill.settings import plain, setting
+from polydistill.stages import NAME as STAGE
+from polydistill.stages import Stage, Stages, work_folder
+from polydistill.trimming import Source
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "method": METHODS, "preset": tuple(PRESETS), "classes": ("type", "tag"), "tokens": ("first", "all"),
+    "loss": ("mse", "kl"), "pseudo_labels": ("soft", "hard"), "distance": ("euclidean", "unit"),
+    "features": ("teacher", "student"), "weigh": ("equal", "similarity"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ProkdConfig:
+    """The configuration of a distillation without target labels; its fields are options of the command line."""
+
+    source: str
+    target: str
+    model: str | None = setting(
+        None, "What the teacher is tuned from, or what the student begins with if a teacher is given: folder, org/name "
+        "or org/name@revision. [default: intfloat/multilingual-e5-small]", "Model", metavar="M",
+    )  # fmt: skip
+    teacher: tuple[str, ...] = setting(
+        (), "Model tuned on a source's labels; once for each source. It stays as it is unless --teacher-epochs is "
+        "given. [default: made here]", "Model", metavar="DIR",
+    )  # fmt: skip
+    freeze_embeddings: bool = setting(False, "Do not train word embeddings: faster, in far less memory.", "Model")
+    freeze_layers: int | None = setting(
+        None, "Do not train the lowest N layers, nor word embeddings. [default: 0; paper 3]", "Model", metavar="N"
+    )
+    include_path: tuple[Path, ...] = setting(
+        (), "Folder with your own languages/, tasks/ and arch/ TOML files.", "Model", metavar="DIR"
+    )
+    task: str = setting("ner", "A task with tags; see `polydistill ls tasks`.", "Data", metavar="TASK")
+    sources: tuple[str, ...] = setting((), "Another language with labels. Repeat for several.", "Data", metavar="LANG")
+    data_dir: Path | None = setting(
+        None, "Folder of local data, laid out as the task says. [default: $POLYDISTILL_DATA, else the Hub]", "Data",
+        metavar="DIR",
+    )  # fmt: skip
+    text: tuple[str, ...] = setting(
+        (), "Text of the target language, one sentence a line, in place of its training split.", "Data", metavar="PATH"
+    )
+    unlabelled_split: str | None = setting(
+        None, "Split of the target whose sentences are used, without their tags. [default: train]", "Data",
+        metavar="NAME",
+    )  # fmt: skip
+    train_split: tuple[str, ...] = setting(
+        (), "Split of the sources to train on. Repeat to join several. [default: train]", "Data", metavar="NAME"
+    )
+    dev_split: str = setting("dev", "Split of the sources that chooses checkpoints.", "Data", metavar="NAME")
+    test_split: tuple[str, ...] = setting(
+        (), "Split to score in a language, LANG=NAME; `none` for no score. [default: test]", "Data",
+        metavar="LANG=NAME",
+    )  # fmt: skip
+    limit: int | None = setting(None, "Use at most this many sentences of each split.", "Data", metavar="N")
+    method: str = setting(
+        PROKD, "prokd; tsl (the student learns the teacher's probabilities alone), selftrain (and its labels, without "
+        "prototypes), or transfer (the teacher as it is).", "Method", metavar="METHOD",
+    )  # fmt: skip
+    align_weight: float = setting(1.0, "Weight of the alignment of prototypes; 0 for none.", "Method", metavar="X")
+    align_temperature: float = setting(
+        0.1, "Temperature of the alignment, and of weights by similarity.", "Method", metavar="T"
+    )
+    align_symmetric: bool = setting(False, "Let prototypes of both languages be anchors.", "Method")
+    align_confidence: float = setting(
+        0.0, "A target token counts if the teacher's tag has at least this probability.", "Method", metavar="P"
+    )
+    align_warmup: float = setting(
+        0.1, "Share of the teacher's steps before target tokens count.", "Method", metavar="SHARE"
+    )
+    momentum: float = setting(0.9, "Of the moving averages that prototypes are.", "Method", metavar="M")
+    classes: str = setting("type", "A prototype for each entity type, or for each BIO tag.", "Method", metavar="KIND")
+    layer: int | None = setting(
+        None, "Whose hidden states are features, counted from 1. [default: the last]", "Method", metavar="N"
+    )
+    tokens: str = setting("first", "Tokens of a word that make prototypes: first or all.", "Method", metavar="WHICH")
+    loss: str = setting("mse", "Of the student: mse of probabilities (TSL), or kl.", "Method", metavar="LOSS")
+    temperature: float = setting(1.0, "Temperature of that loss.", "Method", metavar="T")
+    self_weight: float = setting(1.0, "Weight of the pseudo-labels beside it.", "Method", metavar="X")
+    self_ramp: float = setting(
+        0.5, "Share of the student's steps in which that weight grows from 0.", "Method", metavar="SHARE"
+    )
+    pseudo_labels: str = setting("soft", "soft or hard.", "Method", metavar="FORM")
+    rectify: bool = setting(
+        True, "Whether prototypes rectify them.", "Method", flags=("--rectify/--no-rectify",)
+    )  # fmt: skip
+    rectify_temperature: float = setting(1.0, "Temperature of the rectification.", "Method", metavar="T")
+    distance: str = setting(
+        "unit", "Distance to a prototype: euclidean, or unit for vectors scaled to length 1.", "Method", metavar="KIND"
+    )
+    features: str = setting("teacher", "Whose features are compared: teacher or student.", "Method", metavar="WHOSE")
+    weigh: str = setting(
+        "equal", "Weights of several teachers: equal, or similarity of their prototypes.", "Method", metavar="HOW"
+    )
+    preset: str = setting(
+        "small", "smoke (minutes), small (a CPU in an hour) or paper (as TSL): the defaults of what follows.",
+        "Training", metavar="NAME",
+    )  # fmt: skip
+    teacher_epochs: float | None = setting(None, "Passes over the sources' sentences.", "Training", metavar="N")
+    epochs: float | None = setting(None, "Passes over the target's sentences.", "Training", metavar="N")
+    batch_size: int | None = setting(
+        None, "Sentences a step; of each language where prototypes are aligned.", "Training", metavar="N"
+    )
+    length: int | None = setting(None, "Most tokens of an input.", "Training", metavar="N")
+    teacher_lr: float | None = setting(None, "Highest learning rate of the teacher.", "Training", metavar="X")
+    lr: float | None = setting(None, "Highest learning rate of the student.", "Training", metavar="X")
+    bf16: bool = setting(False, "Multiply in bfloat16. Faster on some machines, slower on others.", "Training")
+    cache_gb: float = setting(
+        4.0, "Keep what the teacher says of the target's sentences on disk if it takes at most this much.", "Training",
+        metavar="GB",
+    )  # fmt: skip
+    seed: int = setting(0, "Of the new head, the order of the data and dropout.", "Training", metavar="N")
+    resume: bool = setting(False, "Go on with a run that was stopped.", "Output")
+    output: Path | None = setting(
+        None, "Folder to write. [default: polydistill-out/<model>-<source>-<target>-<task>-<method>]", "Output",
+        metavar="DIR", flags=("-o", "--output"),
+    )  # fmt: skip
+    overwrite: bool = setting(False, "Replace the output folder if it exists.", "Output")
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON."""
+        return {k: plain(v) for k, v in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class ProkdResult:
+    """What a distillation without target labels did; `to_json` is the object of `--json`."""
+
+    model: str
+    output: Path
+    method: str
+    task: str
+    languages: tuple[str, ...]
+    sources: tuple[str, ...]
+    target: str
+    sentences: dict[str, int]
+    stages: tuple[dict[str, Any], ...]
+    prototypes: tuple[dict[str, Any], ...]
+    pseudo_labels: dict[str, float] | None
+    teacher_weights: tuple[float, ...]
+    picture: dict[str, Any] | None
+    parameters: dict[str, int]
+    settings: dict[str, Any]
+    selection: dict[str, Any] | None
+    scores: tuple[dict[str, Any], ...]
+    loyalty: dict[str, Any] | None
+    seconds: float
+    peak_memory_bytes: int
+    command: str = field(default="prokd", init=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object."""
+        values = {f.name: plain(getattr(self, f.name)) for f in fields(self)}
+        return {"command": values.pop("command"), **values}
+
+
+def prokd(config: ProkdConfig, progress: Progress = SILENT) -> ProkdResult:
+    """Makes a tagger for a language without labels.
+
+    Args:
+        config: What to do.
+        progress: Where to report.
+
+    Returns:
+        Stages with their losses, what became of pseudo-labels, and scores; they also stand in the output's
+        polydistill.json and README.md.
+
+    Raises:
+        PolydistillError: Data or a model are missing or do not fit; what was done until then stays for `--resume`.
+    """
+    started = time.perf_counter()
+    if several():
+        raise UsageError("`prokd` runs in one process.", "Start it without `accelerate launch`.")
+    todo = prepare(config, progress)
+    check_output(todo.output, overwrite=config.overwrite)
+    with work_folder(
+        todo.output, identity(config, todo), resume=config.resume, overwrite=config.overwrite, progress=progress
+    ) as work:
+        stages, run = Stages(work, progress), Run(config, todo, progress)
+        teachers, before = _teachers(run, stages)
+        final = teachers[0]
+        if config.method != TRANSFER:
+            found = stages.run("prototypes", partial(run.prototypes, teachers, before))
+            begins = todo.model.folder if todo.model and todo.teachers else teachers[0]
+            learn = partial(run.student, teachers, begins, found.folder, found.facts["weights"])
+            final = stages.run("student", learn).folder
+        return _finish(run, stages, final, teachers, started)
+
+
+def _teachers(run: Run, stages: Stages) -> tuple[list[Path], Path | None]:
+    """(the teacher of each source, what the first one was tuned from here)."""
+    todo = run.todo
+    folders = [teacher.source.folder for teacher in todo.teachers]
+    if any(teacher.cut for teacher in todo.teachers):
+        cut = stages.run("vocabulary", run.vocabulary).folder
+        folders = [cut / f"teacher-{i}" if t.cut else t.source.folder for i, t in enumerate(todo.teachers)]
+    if not todo.teacher_epochs:
+        return folders, None
+    begins = folders or [todo.begins.folder] * len(todo.sources)
+    names = ["teacher", *(f"teacher-{language.code}" for language in todo.sources[1:])]
+    made = [
+        stages.run(name, partial(run.teacher, i, folder)).folder
+        for i, (name, folder) in enumerate(zip(names, begins, strict=True))
+    ]
+    return made, begins[0]
+
+
+def _finish(run: Run, stages: Stages, final: Path, teachers: Sequence[Path], started: float) -> ProkdResult:
+    """Puts the finished model in its place, with scores, record and card, and the stages below it."""
+    config, todo = run.config, run.todo
+    result = _result(run, stages.done, final)
+    with new_folder(todo.output, overwrite=config.overwrite) as out:
+        for path in final.rglob("*"):
+            if path.is_file() and path.name not in (STAGE, "README.md", "polydistill.json"):
+                (out / path.relative_to(final)).parent.mkdir(parents=True, exist_ok=True)
+                copy_file(path, out / path.relative_to(final))
+        scores, loyalty = _scores(run, out, teachers[0])
+        result = replace(result, scores=tuple(map(plain_score, scores)), loyalty=loyalty)
+        seconds = round(time.perf_counter() - started, 1)
+        result = replace(result, seconds=seconds, peak_memory_bytes=peak_memory_bytes())
+        record = replace(_record(run, result), scores=[score for score in scores if score.model == str(todo.output)])
+        record.save(out)
+        write_card(record, out)
+        stages.move_into(out / "stages")
+    return result
+
+
+def _result(run: Run, done: Sequence[Stage], final: Path) -> ProkdResult:
+    config, todo = run.config, run.todo
+    by_name = {stage.name: stage for stage in done}
+    found = by_name.get("prototypes")
+    last = by_name.get("student") or by_name.get("teacher")
+    own = Source.open(resolve(ModelRef.parse(str(final))), config.include_path)
+    codes = tuple(language.code for language in todo.sources)
+    chosen = None if last is None else {
+        "languages": list(codes), "split": config.dev_split, "metric": todo.task.metric, "value": last.facts["best"],
+        "step": last.facts["best_step"],
+    }  # fmt: skip
+    teachers = found.facts["teachers"] if found else []
+    return ProkdResult(
+        model=todo.begins.resolved.source,
+        output=todo.output,
+        method=config.method,
+        task=todo.task.name,
+        languages=(*codes, todo.target.code),
+        sources=codes,
+        target=todo.target.code,
+        sentences={**{c: sum(len(s.examples) for s in splits) for c, splits in todo.training.items()},
+                   todo.target.code: len(todo.plain.sentences)},
+        stages=tuple(stage.to_json(todo.output / "stages") for stage in done),
+        prototypes=tuple(teachers),
+        pseudo_labels=teachers[0]["pseudo_labels"] if teachers else None,
+        teacher_weights=tuple(found.facts["weights"]) if found else (),
+        picture=orjson.loads((found.folder / PICTURE).read_bytes()) if found else None,
+        parameters={"teacher": todo.begins.checkpoint.parameters, "student": own.checkpoint.parameters},
+        settings=settings(config, todo),
+        selection=chosen,
+        scores=(),
+        loyalty=None,
+        seconds=0.0,
+        peak_memory_bytes=0,
+    )  # fmt: skip
+
+
+def _record(run: Run, result: ProkdResult) -> RunRecord:
+    todo = run.todo
+    parent = RunRecord.load(todo.begins.folder)
+    labelled = [split for splits in (*todo.training.values(), todo.dev) for split in splits]
+    texts = [
+        {"language": s.language, "where": s.where, "split": s.split, "examples": len(s.examples), "sha256": s.sha256}
+        for s in labelled
+    ]  # fmt: skip
+    words = todo.plain
+    texts.append({"language": words.language, "where": words.where, "split": "words alone, tags not read",
+                  "examples": len(words.sentences), "sha256": words.sha256})  # fmt: skip
+    return RunRecord(
+        command="prokd",
+        config=run.config.to_json(),
+        source=source_facts(todo.begins.resolved, todo.begins.checkpoint),
+        texts=texts,
+        result=result.to_json(),
+        parent=None if parent is None else asdict(parent),
+    )
+
+
+def _scores(run: Run, out: Path, teacher: Path) -> tuple[list[Score], dict[str, Any] | None]:
+    """Scores of teacher and student in both languages, and the student's loyalty; the names are what they will be."""
+    config, todo = run.config, run.todo
+    own = config.method == TRANSFER  # the teacher is the result
+    given = todo.teachers and not todo.teacher_epochs
+    named = {
+        str(out): str(todo.output),
+        str(teacher): todo.teachers[0].source.resolved.source if given else str(todo.output / "stages/teacher"),
+    }
+    scores: list[Score] = []
+    rows: list[dict[str, Any]] = []
+    for language, split in todo.tests:
+        found = evaluate(
+            EvaluateConfig(
+                model=(str(out),), teacher=None if own else str(teacher), task=todo.task.name, lang=(language.code,),
+                split=split, data_dir=config.data_dir, seed=config.seed, include_path=config.include_path,
+            ),
+            run.progress,
+        )  # fmt: skip
+        scores += [replace(score, model=named[score.model]) for score in found.scores]
+        if found.loyalty is not None:
+            rows += [{**row, "model": named[row["model"]]} for row in found.loyalty["scores"]]
+    return scores, {"teacher": named[str(teacher)], "scores": rows} if rows else None

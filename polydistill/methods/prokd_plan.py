@@ -1,0 +1,273 @@
+"""What a distillation without target labels is to do, with everything that can be checked before it begins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polydistill.catalog import Language, Task, language, task
+from polydistill.distill.matched import plan_like, same_vocabulary
+from polydistill.distill.student import layer_count
+from polydistill.errors import PolydistillError, UsageError
+from polydistill.labelled.examples import LabelledSplit
+from polydistill.labelled.plain import PlainSentences, load_plain, read_plain
+from polydistill.labelled.sources import load_split
+from polydistill.progress import Progress
+from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
+from polydistill.task import TAGGING
+from polydistill.trimming import Source, TrimPlan
+
+if TYPE_CHECKING:
+    from polydistill.methods.prokd import ProkdConfig
+
+PROKD, TSL, SELFTRAIN, TRANSFER = "prokd", "tsl", "selftrain", "transfer"
+METHODS = (PROKD, TSL, SELFTRAIN, TRANSFER)
+NO_SCORE = "none"
+OUTPUTS = Path("polydistill-out")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How long and how fast teacher and student are trained.
+
+    Attributes:
+        teacher_epochs: Passes over the source's labelled sentences.
+        epochs: Passes over the target's sentences.
+        batch_size: Sentences a step; of each language where prototypes are aligned.
+        length: Most tokens of an input.
+        teacher_lr: Highest learning rate of the teacher.
+        lr: Highest learning rate of the student.
+        warmup: Share of the steps in which it rises.
+        freeze_layers: Lowest layers that are not trained, word embeddings with them.
+        limit: Most labelled sentences and most sentences without labels; None for all.
+        dev_limit: Most dev sentences; None for all.
+    """
+
+    teacher_epochs: float
+    epochs: float
+    batch_size: int
+    length: int
+    teacher_lr: float
+    lr: float
+    warmup: float
+    freeze_layers: int = 0
+    limit: int | None = None
+    dev_limit: int | None = None
+
+
+PRESETS = {
+    "smoke": Preset(1, 1, 16, 128, 2e-4, 1e-4, 0.1, limit=640, dev_limit=200),
+    "small": Preset(2, 3, 16, 128, 2e-4, 5e-5, 0.1, dev_limit=1_000),
+    # Wu et al. 2020, arXiv 2004.12440, section 4.2.
+    "paper": Preset(3, 3, 32, 128, 5e-5, 1e-4, 0.1, freeze_layers=3),
+}
+
+
+@dataclass(frozen=True)
+class GivenTeacher:
+    """A tuned model that the user has.
+
+    Attributes:
+        source: Its folder.
+        cut: How it gets the student's vocabulary, where that was cut from its own.
+    """
+
+    source: Source
+    cut: TrimPlan | None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that can begin.
+
+    Attributes:
+        sources: Languages with labels, the first one's teacher first.
+        target: The language without.
+        task: What is tagged.
+        training: Code of a source -> its labelled splits.
+        dev: Splits of the sources that choose checkpoints.
+        plain: The target's sentences.
+        tests: (language, split) to score.
+        model: What the student begins with, and the teacher where none is given; None for the teacher itself.
+        teachers: Those given, one a source; none if they are to be made.
+        preset: With what the command line says of it.
+        teacher_epochs: Passes of each teacher; 0 for teachers that stay as they are given.
+        layer: Of the teacher, whose hidden states are the features, counted from 1.
+        output: Where the result goes.
+    """
+
+    sources: tuple[Language, ...]
+    target: Language
+    task: Task
+    training: Mapping[str, tuple[LabelledSplit, ...]]
+    dev: tuple[LabelledSplit, ...]
+    plain: PlainSentences
+    tests: tuple[tuple[Language, str], ...]
+    model: Source | None
+    teachers: tuple[GivenTeacher, ...]
+    preset: Preset
+    teacher_epochs: float
+    layer: int
+    output: Path
+
+    @property
+    def begins(self) -> Source:
+        """What the teachers are tuned from, or the first that is given."""
+        if self.teachers:
+            return self.teachers[0].source
+        assert self.model is not None
+        return self.model
+
+
+def prepare(config: ProkdConfig, progress: Progress) -> Prepared:
+    """Looks at every option, file and folder that a run will need.
+
+    Raises:
+        PolydistillError: Something is missing or does not fit.
+    """
+    _check(config)
+    chosen = _preset(config)
+    sources, target = _languages(config)
+    wanted = task(config.task, config.include_path)
+    if wanted.kind != TAGGING:
+        raise UsageError(
+            f"Prototypes are of the classes of tags, and {wanted.name} has none.", "Choose a task such as --task ner."
+        )
+    model, teachers = _models(config, sources, target, progress)
+    layers = layer_count(teachers[0].source if teachers else _known(model))
+    if config.layer is not None and config.layer > layers:
+        raise UsageError(f"--layer {config.layer} is too high.", f"The teacher has layers 1 to {layers}.")
+
+    def load(lang: Language, split: str, limit: int | None) -> LabelledSplit:
+        return load_split(wanted, lang, split, data_dir=config.data_dir, limit=limit, progress=progress)
+
+    limit, splits = config.limit or chosen.limit, config.train_split or ("train",)
+    training = {lang.code: tuple(load(lang, split, limit) for split in splits) for lang in sources}
+    tests = _tests(config, sources[0], target)
+    for lang, split in tests:  # what is missing is said before anything is trained
+        load_split(wanted, lang, split, data_dir=config.data_dir, limit=1)
+    return Prepared(
+        sources=sources,
+        target=target,
+        task=wanted,
+        training=training,
+        dev=tuple(load(lang, config.dev_split, config.limit or chosen.dev_limit) for lang in sources),
+        plain=_plain(config, wanted, target, limit, progress),
+        tests=tests,
+        model=model,
+        teachers=teachers,
+        preset=chosen,
+        teacher_epochs=0 if teachers and config.teacher_epochs is None else chosen.teacher_epochs,
+        layer=config.layer or layers,
+        output=(config.output or _default_output(config, sources, target)).expanduser(),
+    )
+
+
+def _check(config: ProkdConfig) -> None:
+    from polydistill.methods.prokd import CHOICES
+
+    for name, allowed in CHOICES.items():
+        if getattr(config, name) not in allowed:
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} {getattr(config, name)} is unknown.", f"Choose {', '.join(allowed)}.")
+    least: dict[str, tuple[float, float]] = {
+        "align_weight": (0, math.inf), "align_temperature": (1e-6, math.inf), "momentum": (0, 0.9999999),
+        "align_confidence": (0, 1), "align_warmup": (0, 1), "self_weight": (0, math.inf), "self_ramp": (0, 1),
+        "rectify_temperature": (1e-6, math.inf), "temperature": (1e-6, math.inf), "layer": (1, math.inf),
+        "teacher_epochs": (0, math.inf), "epochs": (1e-9, math.inf), "batch_size": (1, math.inf),
+        "length": (16, math.inf), "lr": (1e-12, math.inf), "teacher_lr": (1e-12, math.inf),
+        "limit": (1, math.inf), "freeze_layers": (0, math.inf), "cache_gb": (0, math.inf), "seed": (0, math.inf),
+    }  # fmt: skip
+    for name, (lowest, highest) in least.items():
+        value = getattr(config, name)
+        if value is not None and not (lowest <= value <= highest and value < math.inf):
+            raise UsageError(f"--{name.replace('_', '-')} {value:g} makes no sense.", "See --help for what it takes.")
+    if config.text and config.unlabelled_split:
+        raise UsageError("--text and --unlabelled-split both say what the target's text is.", "Give one of them.")
+
+
+def _preset(config: ProkdConfig) -> Preset:
+    if config.preset not in PRESETS:
+        raise UsageError(f"There is no preset {config.preset!r}.", f"Choose {', '.join(PRESETS)}.")
+    names = ("teacher_epochs", "epochs", "batch_size", "length", "teacher_lr", "lr", "freeze_layers")
+    given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
+    return replace(PRESETS[config.preset], **given)
+
+
+def _languages(config: ProkdConfig) -> tuple[tuple[Language, ...], Language]:
+    sources = tuple(language(name, config.include_path) for name in (config.source, *config.sources))
+    target = language(config.target, config.include_path)
+    codes = [lang.code for lang in (*sources, target)]
+    twice = next((lang for lang in (*sources, target) if codes.count(lang.code) > 1), None)
+    if twice is not None:
+        raise UsageError(
+            f"{twice.name} is named twice among the sources and the target.",
+            "Name each language once: labels are taken from the sources alone.",
+        )
+    return sources, target
+
+
+def _known(model: Source | None) -> Source:
+    assert model is not None
+    return model
+
+
+def _models(
+    config: ProkdConfig, sources: Sequence[Language], target: Language, progress: Progress
+) -> tuple[Source | None, tuple[GivenTeacher, ...]]:
+    """(what the student begins with, teachers that are given)."""
+
+    def open_source(name: str) -> Source:
+        return Source.open(resolve(ModelRef.parse(name), progress=progress.note), config.include_path)
+
+    if config.teacher and len(config.teacher) != len(sources):
+        raise UsageError(
+            f"There are {len(sources)} source languages and {len(config.teacher)} teachers.",
+            "Give --teacher once for each source, in their order, or not at all.",
+        )
+    given = [open_source(name) for name in config.teacher]
+    model = open_source(config.model or DEFAULT_MODEL) if config.model or not given else None
+    like = model or given[0]
+    found = []
+    for teacher in given:
+        alike = same_vocabulary(teacher.folder, like.folder)
+        cut = None if alike else plan_like(teacher, like, (*sources, target))
+        if not alike and cut is None:
+            raise PolydistillError(
+                f"The vocabularies of {like.resolved.ref} and the teacher {teacher.resolved.ref} differ, so that their "
+                "outputs cannot be compared.",
+                "Give a teacher that was tuned from the same model, with the same vocabulary or a larger one.",
+            )
+        found.append(GivenTeacher(teacher, cut))
+    return model, tuple(found)
+
+
+def _plain(
+    config: ProkdConfig, wanted: Task, target: Language, limit: int | None, progress: Progress
+) -> PlainSentences:
+    if config.text:
+        return read_plain(target, config.text, limit=limit)
+    split = config.unlabelled_split or "train"
+    return load_plain(wanted, target, split, data_dir=config.data_dir, limit=limit, progress=progress)
+
+
+def _tests(config: ProkdConfig, source: Language, target: Language) -> tuple[tuple[Language, str], ...]:
+    names = {source.code: "test", target.code: "test"}
+    for given in config.test_split:
+        code, equals, split = given.partition("=")
+        code = language(code, config.include_path).code if equals and split else ""
+        if code not in names:
+            raise UsageError(
+                f"--test-split {given} is for neither {source.code} nor {target.code}.",
+                f"Write --test-split {target.code}=test.",
+            )
+        names[code] = split
+    return tuple((lang, names[lang.code]) for lang in (source, target) if names[lang.code] != NO_SCORE)
+
+
+def _default_output(config: ProkdConfig, sources: Sequence[Language], target: Language) -> Path:
+    name = Path((config.model or (config.teacher or (DEFAULT_MODEL,))[0]).partition("@")[0]).name
+    return OUTPUTS / "-".join([name, *(lang.code for lang in sources), target.code, config.task, config.method])

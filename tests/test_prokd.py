@@ -1,0 +1,410 @@
+"""prokd: stages, what may be read, resuming, several sources, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from safetensors.numpy import load_file
+
+import polydistill
+from polydistill.catalog import language
+from polydistill.cli import main
+from polydistill.errors import PolydistillError
+from polydistill.labelled.plain import words_of
+from polydistill.methods.finetune import FinetuneConfig, finetune
+from polydistill.methods.prokd import ProkdConfig, prokd
+from polydistill.progress import Progress
+
+NAMES = {"PER": ["Ana", "Ion", "Maria"], "LOC": ["Cluj", "Paris", "Nairobi"], "ORG": ["Acme", "Dacia", "Safaricom"]}
+PLAIN = {
+    "en": ["sees", "the", "red", "house", "in", "and", "with", "a", "letter"],
+    "sw": ["anaona", "nyumba", "na", "barua", "mji", "kwa", "hii", "watu", "wote"],
+    "es": ["ve", "la", "casa", "roja", "en", "y", "con", "una", "carta"],
+}
+SPLITS = (("train", 0, 48), ("dev", 7, 18), ("test", 30, 18))
+
+
+def sentences(code: str, start: int, count: int) -> Iterator[list[tuple[str, str]]]:
+    """A name among plain words; which is which can be learnt, and carries over to the other languages."""
+    plain, kinds = PLAIN[code], list(NAMES)
+    for i in range(start, start + count):
+        words = [(plain[(i * 3 + j) % len(plain)], "O") for j in range(2 + i % 4)]
+        yield [*words[:1], (NAMES[kinds[i % 3]][(i // 3) % 3], f"B-{kinds[i % 3]}"), *words[1:]]
+
+
+def write_conll(path: Path, found: Iterator[list[tuple[str, str]]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join("".join(f"{w} {t}\n" for w, t in sentence) for sentence in found))
+
+
+def write_data(root: Path) -> Path:
+    for code in PLAIN:
+        for split, start, count in SPLITS:
+            write_conll(root / f"ner/{code}/{split}.conll", sentences(code, start, count))
+    return root
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.model_folder(
+        "bert", "base", tmp_path_factory.mktemp("base") / "base", tokenizer="xlm-roberta",
+        config={"num_hidden_layers": 2},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tuned(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher that knows the names."""
+    config = FinetuneConfig(model=str(base), task="ner", lang=("en",), data_dir=data, epochs=12, lr=5e-3, batch_size=8,
+                            max_length=32, output=tmp_path_factory.mktemp("tuned") / "tuned")  # fmt: skip
+    return finetune(config).output
+
+
+def short(tuned: Path, **options: Any) -> dict[str, Any]:
+    """Options of a run of a few steps without a score."""
+    return {"teacher": (str(tuned),), "limit": 16, "test_split": ("en=none", "sw=none"), **options}
+
+
+@pytest.fixture(scope="module")
+def plain(tuned: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(a student, a teacher), all choices as they are by default."""
+    root = tmp_path_factory.mktemp("plain")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLYDISTILL_CACHE", str(root / "cache"))
+        student = prokd(config(data, root / "student", **short(tuned))).output
+        trained = prokd(config(data, root / "teacher", **short(tuned, teacher_epochs=1, limit=32))).output
+    return student, trained / "stages/teacher"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path / "cache"))
+
+
+def config(data: Path, output: Path, **options: Any) -> ProkdConfig:
+    values = {"data_dir": data, "output": output, "length": 32, "batch_size": 8, "teacher_lr": 5e-3, "lr": 1e-3,
+              "epochs": 1}  # fmt: skip
+    return ProkdConfig("en", "sw", **{**values, **options})
+
+
+class _Listener(Progress):
+    """Keeps warnings; stops the run after so many dev scores, as a kill would."""
+
+    def __init__(self, checks: int = 1000) -> None:
+        self.left, self.said = checks, ""
+
+    def note(self, text: str) -> None:
+        self.left -= text.startswith("step")
+        if self.left < 0:
+            raise _Killed
+
+    def warn(self, text: str) -> None:
+        self.said += text
+
+
+class _Killed(Exception):
+    pass
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    return {name: tensor.tobytes() for name, tensor in load_file(folder / "model.safetensors").items()}
+
+
+def test_prokd_from_a_bare_model(base: Path, data: Path, tmp_path: Path) -> None:
+    result = prokd(config(data, tmp_path / "out", model=str(base), teacher_epochs=2, align_warmup=0.0))
+    assert [stage["name"] for stage in result.stages] == ["teacher", "prototypes", "student"]
+    teacher, _, student = result.stages
+    assert set(teacher["loss"]["first"]) >= {"labels", "alignment", "target_drift", "target_PER", "target_O"}
+    assert set(student["loss"]["first"]) == {"probabilities", "pseudo_labels", "changed", "entities"}
+    assert teacher["steps"] == 12 and student["steps"] == 6
+    assert result.pseudo_labels is not None and 0 <= result.pseudo_labels["changed"] <= 1
+    assert result.prototypes[0]["classes"] == ["O", "PER", "ORG", "LOC"]
+    assert sum(result.prototypes[0]["counts"]["source"]) == sum(len(s) for s in sentences("en", 0, 48))
+    assert {score["language"] for score in result.scores} == {"en", "sw"}
+    assert result.selection is not None and result.selection["languages"] == ["en"]
+    from transformers import AutoModelForTokenClassification
+
+    network = AutoModelForTokenClassification.from_pretrained(tmp_path / "out")
+    assert network.config.id2label[0] == "O" and not list(tmp_path.glob(".out*"))
+    card = (tmp_path / "out/README.md").read_text()
+    assert "reconstruction of ProKD" in card and "rectify_temperature" in card
+    record = json.loads((tmp_path / "out/polydistill.json").read_text())
+    assert record["command"] == "prokd" and record["texts"][-1]["split"] == "words alone, tags not read"
+
+
+def test_a_picture_of_both_languages_before_and_after(base: Path, data: Path, tmp_path: Path) -> None:
+    result = prokd(config(data, tmp_path / "out", model=str(base), teacher_epochs=1))
+    assert result.picture is not None and set(result.picture) == {"before", "after"}
+    for plane in result.picture.values():
+        assert 0 < plane["explained"] <= 1 and plane["classes"] == ["O", "PER", "ORG", "LOC"]
+        tokens = {role: len(plane[role]["tokens"]) for role in ("source", "target")}
+        assert tokens["source"] == 40 + 48 and tokens["target"] > 40  # 40 of O, 16 of each type
+        assert len(plane["source"]["prototypes"]) == 4
+    first, then = (result.picture[when]["target"]["tokens"] for when in ("before", "after"))
+    assert [token[2] for token in first] == [token[2] for token in then] and first != then
+
+
+@pytest.mark.parametrize(
+    ("method", "stages", "terms"),
+    [
+        ("transfer", [], None),
+        ("tsl", ["prototypes", "student"], {"probabilities"}),
+        ("selftrain", ["prototypes", "student"], {"probabilities", "pseudo_labels", "changed", "entities"}),
+        ("prokd", ["prototypes", "student"], {"probabilities", "pseudo_labels", "changed", "entities"}),
+    ],
+)
+def test_methods_on_a_given_teacher(
+    method: str, stages: list[str], terms: set[str] | None, tuned: Path, data: Path, tmp_path: Path
+) -> None:
+    result = prokd(config(data, tmp_path / "out", teacher=(str(tuned),), method=method))
+    assert [stage["name"] for stage in result.stages] == stages
+    if terms is None:
+        assert weights(tmp_path / "out") == weights(tuned) and len({s["model"] for s in result.scores}) == 1
+        return
+    assert set(result.stages[-1]["loss"]["first"]) == terms and weights(tmp_path / "out") != weights(tuned)
+    assert {s["model"] for s in result.scores} == {str(tmp_path / "out"), str(tuned)}
+    if method == "selftrain":
+        assert result.stages[-1]["loss"]["first"]["changed"] == 0 and result.pseudo_labels is not None
+        assert result.pseudo_labels["changed"] == 0
+
+
+def test_a_given_teacher_is_trained_further_if_asked(tuned: Path, data: Path, tmp_path: Path) -> None:
+    result = prokd(config(data, tmp_path / "out", teacher=(str(tuned),), teacher_epochs=1))
+    assert [stage["name"] for stage in result.stages] == ["teacher", "prototypes", "student"]
+    assert "alignment" in result.stages[0]["loss"]["first"]
+    plain = prokd(config(data, tmp_path / "plain", teacher=(str(tuned),), teacher_epochs=1, method="tsl"))
+    assert set(plain.stages[0]["loss"]["first"]) == {"labels"}
+    assert plain.stages[0]["steps"] == result.stages[0]["steps"]  # the same budget
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"classes": "tag"}, {"tokens": "all"}, {"loss": "kl", "temperature": 2.0}, {"pseudo_labels": "hard"},
+        {"features": "student"}, {"distance": "euclidean"}, {"rectify": False}, {"rectify_temperature": 0.01},
+        {"self_weight": 0.1}, {"self_ramp": 1.0}, {"layer": 1}, {"freeze_layers": 1}, {"freeze_embeddings": True},
+    ],
+    ids=lambda o: next(iter(o)),
+)  # fmt: skip
+def test_every_choice_changes_the_student(
+    options: dict[str, Any], plain: tuple[Path, Path], tuned: Path, data: Path, tmp_path: Path
+) -> None:
+    changed, usual = weights(prokd(config(data, tmp_path / "out", **short(tuned, **options))).output), weights(plain[0])
+    assert changed != usual and changed.keys() == usual.keys()
+    if "freeze_embeddings" in options or "freeze_layers" in options:
+        before, name = weights(tuned), "bert.embeddings.word_embeddings.weight"
+        assert changed[name] == before[name] != usual[name]
+        lowest = "bert.encoder.layer.0.attention.self.query.weight"
+        assert (changed[lowest] == before[lowest]) == ("freeze_layers" in options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"align_weight": 0.1}, {"align_temperature": 1.0}, {"align_symmetric": True}, {"align_confidence": 0.9},
+     {"align_warmup": 1.0}, {"momentum": 0.5}],
+    ids=lambda o: next(iter(o)),
+)  # fmt: skip
+def test_every_choice_changes_the_teacher(
+    options: dict[str, Any], plain: tuple[Path, Path], tuned: Path, data: Path, tmp_path: Path
+) -> None:
+    result = prokd(config(data, tmp_path / "out", **short(tuned, teacher_epochs=1, limit=32, **options)))
+    assert weights(result.output / "stages/teacher") != weights(plain[1])
+
+
+def _numbers(result: Any) -> dict[str, Any]:
+    """All that was measured on the way."""
+    values = result.to_json()
+    stages = [{k: v for k, v in stage.items() if k not in ("seconds", "folder")} for stage in values["stages"]]
+    kept = ("prototypes", "pseudo_labels", "picture", "selection", "teacher_weights", "scores")
+    scores = [{k: v for k, v in s.items() if k != "model"} for s in values["scores"]]
+    return {**{k: values[k] for k in kept}, "stages": stages, "scores": scores}
+
+
+def test_gold_of_the_target_changes_nothing(base: Path, tmp_path: Path) -> None:
+    """Tags of its training and dev data are shuffled, wrong and not even IOB2."""
+    first, second = write_data(tmp_path / "a"), write_data(tmp_path / "b")
+    for split in ("train", "dev"):
+        path = second / f"ner/sw/{split}.conll"
+        lines = path.read_text().splitlines()
+        path.write_text("".join(f"{line.split()[0]} I-NONSENSE\n" if line else "\n" for line in lines))
+    assert (first / "ner/sw/train.conll").read_text() != (second / "ner/sw/train.conll").read_text()
+    results = [
+        prokd(config(root, tmp_path / f"out-{root.name}", model=str(base), teacher_epochs=1))
+        for root in (first, second)
+    ]
+    assert _numbers(results[0]) == _numbers(results[1])
+    assert weights(results[0].output) == weights(results[1].output)
+    texts = [json.loads((r.output / "polydistill.json").read_text())["texts"][-1]["sha256"] for r in results]
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("stage", ["teacher", "student"])
+def test_a_run_that_was_killed_goes_on_with_the_same_weights(
+    stage: str, base: Path, data: Path, tmp_path: Path
+) -> None:
+    options = {"model": str(base), "teacher_epochs": 2, "epochs": 2, "align_warmup": 0.0}
+    whole = prokd(config(data, tmp_path / "whole", **options))
+    with pytest.raises(_Killed):
+        prokd(config(data, tmp_path / "out", **options), _Listener({"teacher": 2, "student": 6}[stage]))
+    with pytest.raises(PolydistillError, match="--resume"):
+        prokd(config(data, tmp_path / "out", **options))
+    resumed = prokd(config(data, tmp_path / "out", **options, resume=True))
+    assert weights(tmp_path / "out") == weights(tmp_path / "whole") and _numbers(resumed) == _numbers(whole)
+
+
+def test_several_sources(base: Path, data: Path, tmp_path: Path) -> None:
+    given = {"model": str(base), "sources": ("es",), "teacher_epochs": 1, "limit": 24}
+    equal = prokd(config(data, tmp_path / "equal", **given))
+    assert [s["name"] for s in equal.stages] == ["teacher", "teacher-es", "prototypes", "student"]
+    assert equal.teacher_weights == (0.5, 0.5) and equal.selection is not None
+    assert equal.selection["languages"] == ["en", "es"] and len(equal.prototypes) == 2
+    teachers = tuple(str(tmp_path / f"equal/stages/{name}") for name in ("teacher", "teacher-es"))
+    options = {"sources": ("es",), "teacher": teachers, "weigh": "similarity", "limit": 24}
+    similar = prokd(config(data, tmp_path / "similar", **options))
+    a, b = (found["similarity"] for found in similar.prototypes)
+    assert sum(similar.teacher_weights) == pytest.approx(1) and a != b
+    assert (similar.teacher_weights[0] > 0.5) == (a > b)
+
+
+def test_a_smaller_student_with_a_cut_vocabulary(base: Path, data: Path, tmp_path: Path) -> None:
+    """What `bistil` makes learns from a teacher with all layers and the whole vocabulary."""
+    for code in ("en", "sw"):
+        (tmp_path / f"{code}.txt").write_text("\n".join(" ".join(w for w, _ in s) for s in sentences(code, 0, 90)))
+    text = [f"{code}={tmp_path / code}.txt" for code in ("en", "sw")]
+    small = polydistill.bistil("en", "sw", model=base, text=text, preset="smoke", steps=2, length=8, layers=1,
+                               precision="float32", output=tmp_path / "small").output  # fmt: skip
+    teacher = finetune(FinetuneConfig(model=str(base), task="ner", lang=("en",), data_dir=data, epochs=1, lr=5e-3,
+                                      output=tmp_path / "teacher", max_length=32)).output  # fmt: skip
+    result = prokd(config(data, tmp_path / "out", teacher=(str(teacher),), model=str(small)))
+    assert [stage["name"] for stage in result.stages] == ["vocabulary", "prototypes", "student"]
+    assert result.parameters["student"] < result.parameters["teacher"]
+    assert json.loads((tmp_path / "out/config.json").read_text())["num_hidden_layers"] == 1
+
+
+def test_raw_text_in_words(tuned: Path, data: Path, tmp_path: Path) -> None:
+    swahili = language("sw")
+    line = 'Ng\'ombe wa "Ana" (Cluj) wana 3.5 kg... sivyo?'
+    assert list(words_of(line, swahili)) == [
+        "Ng'ombe", "wa", '"', "Ana", '"', "(", "Cluj", ")", "wana", "3.5", "kg", "...", "sivyo", "?",
+    ]  # fmt: skip
+    assert list(words_of("?! --", swahili)) == ["?", "!", "--"]
+    text = tmp_path / "sw.txt"
+    text.write_text("\n".join(" ".join(w for w, _ in s) + "." for s in sentences("sw", 0, 20)))
+    result = prokd(config(data, tmp_path / "out", teacher=(str(tuned),), text=(str(text),)))
+    assert result.sentences == {"en": 48, "sw": 20}
+
+
+def test_a_class_that_the_teacher_never_finds_is_said(base: Path, data: Path, tmp_path: Path) -> None:
+    listener = _Listener()
+    prokd(config(data, tmp_path / "out", model=str(base), teacher_epochs=1, teacher_lr=1e-9, limit=16), listener)
+    assert "stands in" in listener.said
+
+
+def test_labels_in_another_order_and_more_of_them(tuned: Path, data: Path, tmp_path: Path) -> None:
+    """A teacher that also knows dates, its outputs in another order, teaches the same."""
+    import shutil
+
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    other = shutil.copytree(tuned, tmp_path / "other")
+    settings = json.loads((other / "config.json").read_text())
+    names = [settings["id2label"][str(i)] for i in range(7)]
+    order = [3, 0, 6, 1, 2, 5, 4]
+    shuffled = [names[i] for i in order] + ["B-DATE", "I-DATE"]
+    settings |= {"id2label": dict(enumerate(shuffled)), "label2id": {name: i for i, name in enumerate(shuffled)}}
+    (other / "config.json").write_text(json.dumps(settings))
+    tensors = load_file(other / "model.safetensors")
+    for name in ("classifier.weight", "classifier.bias"):
+        more = np.full((2, *tensors[name].shape[1:]), -9, np.float32)
+        tensors[name] = np.concatenate([tensors[name][order], more])
+    save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
+    results = [
+        prokd(config(data, tmp_path / name, teacher=(str(teacher),), limit=16))
+        for name, teacher in (("one", tuned), ("two", other))
+    ]
+    assert results[0].prototypes == results[1].prototypes
+    assert weights(tmp_path / "one") == weights(tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"method": "magic"}, "--method magic is unknown"),
+        ({"sources": ("en",)}, "English is named twice"),
+        ({"sources": ("sw",)}, "Swahili is named twice"),
+        ({"task": "nli"}, "has none"),
+        ({"align_temperature": 0.0}, "--align-temperature 0 makes no sense"),
+        ({"momentum": 1.0}, "--momentum 1 makes no sense"),
+        ({"layer": 3}, "--layer 3 is too high"),
+        ({"teacher": ("a", "b")}, "1 source languages and 2 teachers"),
+        ({"text": ("x.txt",), "unlabelled_split": "dev"}, "both say"),
+        ({"text": ("nowhere.txt",)}, "nowhere.txt"),
+        ({"unlabelled_split": "more"}, "There is no file"),
+        ({"test_split": ("ro=test",)}, "is for neither en nor sw"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_makes_no_sense_is_refused(
+    options: dict[str, Any], sentence: str, base: Path, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(PolydistillError, match=sentence) as caught:
+        prokd(config(data, tmp_path / "out", **{"model": str(base), **options}))
+    assert caught.value.hint and not list(tmp_path.glob("*out*"))
+
+
+def test_empty_text_and_text_without_spaces_are_refused(base: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("\n\n")
+    with pytest.raises(PolydistillError, match=r"empty\.txt holds no text"):
+        prokd(config(data, tmp_path / "out", model=str(base), text=(str(tmp_path / "empty.txt"),)))
+    (tmp_path / "th.txt").write_text("สวัสดี\n")
+    thai = ProkdConfig("en", "th", model=str(base), data_dir=data, text=(str(tmp_path / "th.txt"),))
+    with pytest.raises(PolydistillError, match=r"Thai is written without spaces.*--data-dir"):
+        prokd(thai)
+
+
+def test_a_source_that_is_not_iob2_is_refused(base: Path, tmp_path: Path) -> None:
+    root = write_data(tmp_path / "data")
+    path = root / "ner/en/train.conll"
+    path.write_text(path.read_text().replace("B-", "I-"))
+    with pytest.raises(PolydistillError, match=r"line 2.*IOB2"):
+        prokd(config(root, tmp_path / "out", model=str(base)))
+
+
+def test_other_tags_and_another_vocabulary_are_refused(tuned: Path, data: Path, tmp_path: Path) -> None:
+    other = tiny.model_folder("bert", "base", tmp_path / "other", tokenizer="bert", config={"num_hidden_layers": 2})
+    with pytest.raises(PolydistillError, match=r"vocabularies of .* differ"):
+        prokd(config(data, tmp_path / "out", teacher=(str(tuned),), model=str(other)))
+    settings = json.loads((tuned / "config.json").read_text())
+    import shutil
+
+    foreign = shutil.copytree(tuned, tmp_path / "foreign")
+    names = [label.replace("PER", "DRUG") for label in settings["id2label"].values()]
+    settings |= {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+    (foreign / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(PolydistillError, match="DRUG"):
+        prokd(config(data, tmp_path / "out", teacher=(str(foreign),)))
+
+
+def test_the_command(tuned: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["prokd", "en", "sw", "--teacher", str(tuned), "--data-dir", str(data), "--preset", "smoke", "--length",
+             "32", "-o", str(tmp_path / "out")]  # fmt: skip
+    main([*given, "--json"])
+    result = json.loads(capsys.readouterr().out)
+    assert result["command"] == "prokd" and set(result["pseudo_labels"]) >= {"changed", "share_entity"}
+    main([*given, "--overwrite"])
+    shown = capsys.readouterr().out
+    assert "pseudo_labels" in shown and "prototypes changed" in shown
+    with pytest.raises(SystemExit) as caught:
+        main([*given])
+    assert caught.value.code == 1 and "--overwrite" in capsys.readouterr().err
