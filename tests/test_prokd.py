@@ -142,7 +142,9 @@ def test_prokd_from_a_bare_model(base: Path, data: Path, tmp_path: Path) -> None
     assert record["command"] == "prokd" and record["texts"][-1]["split"] == "words alone, tags not read"
 
 
-def test_a_picture_of_both_languages_before_and_after(base: Path, data: Path, tmp_path: Path) -> None:
+def test_a_picture_of_both_languages_before_and_after(
+    base: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     result = prokd(config(data, tmp_path / "out", model=str(base), teacher_epochs=1))
     assert result.picture is not None and set(result.picture) == {"before", "after"}
     for plane in result.picture.values():
@@ -152,6 +154,19 @@ def test_a_picture_of_both_languages_before_and_after(base: Path, data: Path, tm
         assert len(plane["source"]["prototypes"]) == 4
     first, then = (result.picture[when]["target"]["tokens"] for when in ("before", "after"))
     assert [token[2] for token in first] == [token[2] for token in then] and first != then
+    teacher = (str(tmp_path / "out/stages/teacher"),)
+    other = prokd(config(data, tmp_path / "transfer", teacher=teacher, method="transfer")).output
+    main(["compare", str(other), str(tmp_path / "out"), "--html", str(tmp_path / "page.html")])
+    page = (tmp_path / "page.html").read_text()
+    assert "Prototypes of out<" in page and "gold in en" in page
+    assert page.count('id="prototypes-1-before-title"') == page.count('id="prototypes-1-after-title"') == 1
+    assert page.count("PER, sw: prototype at") == 2
+    record = json.loads((tmp_path / "out/polydistill.json").read_text())
+    record["result"]["picture"]["after"]["target"]["tokens"][0][2] = 9  # a class that there is not
+    (tmp_path / "out/polydistill.json").write_text(json.dumps(record))
+    with pytest.raises(SystemExit):
+        main(["compare", str(other), str(tmp_path / "out"), "--html", str(tmp_path / "other.html")])
+    assert "is damaged" in capsys.readouterr().err and not (tmp_path / "other.html").exists()
 
 
 @pytest.mark.parametrize(
@@ -368,7 +383,8 @@ def test_empty_text_and_text_without_spaces_are_refused(base: Path, data: Path, 
     with pytest.raises(PolydistillError, match=r"empty\.txt holds no text"):
         prokd(config(data, tmp_path / "out", model=str(base), text=(str(tmp_path / "empty.txt"),)))
     (tmp_path / "th.txt").write_text("สวัสดี\n")
-    thai = ProkdConfig("en", "th", model=str(base), data_dir=data, text=(str(tmp_path / "th.txt"),))
+    thai = ProkdConfig("en", "th", model=str(base), data_dir=data, text=(str(tmp_path / "th.txt"),),
+                       test_split=("th=none",))  # fmt: skip
     with pytest.raises(PolydistillError, match=r"Thai is written without spaces.*--data-dir"):
         prokd(thai)
 

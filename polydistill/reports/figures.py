@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from polydistill.errors import PolydistillError
 from polydistill.reports.rows import Interval, Row
+from polydistill.reports.runs import Plane
 from polydistill.reports.tables import estimate, label, percent
 
 if TYPE_CHECKING:
@@ -140,6 +141,42 @@ def _bar(axes: Axes, row: Row, height: float, colour: str) -> None:
         axes.errorbar([value], [height], xerr=reach, fmt="none", color=_INK, elinewidth=1.1, capsize=2)
     end = 100 * max(0.0, row.value, *(row.interval or ()))
     axes.annotate(percent(row.value), (end, height), (4, 0), textcoords="offset points", va="center", fontsize=8)
+
+
+def prototypes(plane: Plane, title: str, name: str) -> str:
+    """Tokens of two languages and their prototypes: a colour a class, a marker a language, prototypes large.
+
+    Args:
+        plane: What to show.
+        title: What the figure shows, for those who cannot see it.
+        name: Prefix of the ids in the SVG.
+    """
+    from matplotlib.lines import Line2D
+
+    shapes = ("o", "^")
+    with _drawing(4.2) as (figure, axes):
+        for spots, size, edge, alpha in ((plane.tokens, 14, "none", 0.55), (plane.prototypes, 130, _INK, 1.0)):
+            for kind in range(len(plane.classes)):
+                for number, shape in enumerate(shapes):
+                    here = [s for s in spots if (s.kind, s.language) == (kind, number)]
+                    axes.scatter(
+                        [s.x for s in here], [s.y for s in here], s=size, marker=shape, color=_colour(kind),
+                        edgecolors=edge, linewidths=1.3, alpha=alpha,
+                    )  # fmt: skip
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_xlabel(f"plane with {percent(plane.explained)}% of the variance")
+        keys = [Line2D([], [], marker="o", ls="", color=_colour(k), label=c) for k, c in enumerate(plane.classes)]
+        keys += [
+            Line2D([], [], marker=s, ls="", color=_INK, markerfacecolor="none", label=code)
+            for s, code in zip(shapes, plane.languages, strict=True)
+        ]
+        figure.legend(handles=keys, loc="outside lower center", ncols=4, frameon=False)
+        lines = [
+            f"{plane.classes[s.kind]}, {plane.languages[s.language]}: prototype at {s.x:.2f}, {s.y:.2f}"
+            for s in plane.prototypes
+        ]
+        return _finish(figure, name, title, lines)
 
 
 def marker(series: int) -> str:

@@ -67,6 +67,7 @@ def page(comparison: Comparison) -> str:
         tasks="\n".join(
             _task(f"task-{i}", sections, comparison, series) for i, sections in enumerate(_tasks(comparison))
         ),
+        prototypes="\n".join(_prototypes(facts, i) for i, facts in enumerate(comparison.models) if facts.planes),
         notes=_notes(comparison.notes),
     )
 
@@ -127,6 +128,21 @@ def _task(name: str, sections: Sequence[Section], comparison: Comparison, series
         "</section>",
     ]
     return "\n".join(parts)
+
+
+def _prototypes(facts: ModelFacts, number: int) -> str:
+    """What a model's teacher makes of the tokens of both languages, before and after prototypes were aligned."""
+    name = f"prototypes-{number}"
+    shown = [
+        _figure(
+            figures.prototypes(plane, f"Prototypes of {facts.name}, {plane.when} training", f"{name}-{plane.when}"),
+            f"{plane.when.capitalize()} the teacher's training: some tokens of each class, and large the prototypes. "
+            f"Classes are gold in {plane.languages[0]} and the trained teacher's own in {plane.languages[1]}.",
+        )
+        for plane in facts.planes
+    ]
+    head = f'<section aria-labelledby="{name}"><h2 id="{name}">Prototypes of {escape(facts.name)}</h2>'
+    return "\n".join([head, '<div class="figures">', *shown, "</div></section>"])
 
 
 def _lines(rows: Sequence[Row]) -> str:

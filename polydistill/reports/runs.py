@@ -20,6 +20,44 @@ _TEXTS = ("normalisation", "question_language", "data_hash", "weights_hash", "ta
 
 
 @dataclass(frozen=True)
+class Spot:
+    """A token or a prototype on a plane.
+
+    Args:
+        x: To the right.
+        y: Upwards.
+        kind: Number of its class.
+        language: 0 for the source's, 1 for the target's.
+    """
+
+    x: float
+    y: float
+    kind: int
+    language: int
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Tokens and prototypes of two languages in two dimensions, as `prokd` records them.
+
+    Args:
+        when: `before` or `after` the prototypes were aligned.
+        languages: Codes of source and target.
+        classes: Names.
+        explained: Share of the tokens' variance that the plane has.
+        tokens: Some tokens of every class.
+        prototypes: One a class and language.
+    """
+
+    when: str
+    languages: tuple[str, str]
+    classes: tuple[str, ...]
+    explained: float
+    tokens: tuple[Spot, ...]
+    prototypes: tuple[Spot, ...]
+
+
+@dataclass(frozen=True)
 class ModelFacts:
     """What a run says of a model; None where it does not say it.
 
@@ -32,6 +70,7 @@ class ModelFacts:
         bytes: Size on disk.
         lineage: One line for each run that made it, newest first.
         languages: The languages that it was made for.
+        planes: Pictures of its prototypes.
     """
 
     name: str
@@ -42,6 +81,7 @@ class ModelFacts:
     bytes: int | None = None
     lineage: tuple[str, ...] = ()
     languages: tuple[str, ...] = ()
+    planes: tuple[Plane, ...] = ()
 
     @property
     def parameters(self) -> int | None:
@@ -170,8 +210,35 @@ def _read_folder(folder: Path) -> Run:
         bytes=size,
         lineage=lines(record.lineage()),
         languages=tuple(map(plain, record.result.get("languages", ()))),
+        planes=_planes(folder, record.result) if record.command == "prokd" else (),
     )
     return Run(folder, (facts,), tuple(replace(score, model=name) for score in record.scores))
+
+
+def _planes(folder: Path, result: Mapping[str, Any]) -> tuple[Plane, ...]:
+    """The pictures of a record of `prokd`, in the order of time."""
+    picture, languages = result.get("picture") or {}, (plain(result["sources"][0]), plain(result["target"]))
+    try:
+        return tuple(
+            Plane(
+                when, languages, tuple(map(plain, found["classes"])), float(found["explained"]),
+                _spots(found, "tokens"), _spots(found, "prototypes"),
+            )
+            for when in ("before", "after")
+            if (found := picture.get(when))
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        raise PolydistillError(
+            f"The picture of prototypes in {folder}/polydistill.json is damaged.", "Run `polydistill prokd` again."
+        ) from error
+
+
+def _spots(found: Mapping[str, Any], what: str) -> tuple[Spot, ...]:
+    return tuple(
+        Spot(float(x), float(y), range(len(found["classes"])).index(int(kind)), number)
+        for number, role in enumerate(("source", "target"))
+        for x, y, kind in found[role][what]
+    )
 
 
 def _sizes(folder: Path) -> tuple[int | None, int | None, int | None]:
