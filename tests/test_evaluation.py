@@ -193,6 +193,12 @@ def test_training_labels_stand_at_first_tokens_once(models: dict[str, TaskModel]
     labels = [TAGS[label] for f in features for label in f["labels"] if label != tagging.NOT_TRAINED]
     assert labels == list(tags)
     assert all(len(f["labels"]) == len(f["input_ids"]) <= 32 and "first" not in f for f in features)
+    for f in features:
+        own = [w for w in f["token_words"] if w >= 0]
+        assert own == sorted(own) and set(own) == {w for w in f["word_ids"] if w >= 0}
+        begun = [i for i, w in enumerate(f["token_words"]) if w >= 0 and w != f["token_words"][i - 1]]
+        assert begun == [i for i, w in enumerate(f["word_ids"]) if w >= 0]
+    assert sum(len(f["token_words"]) - f["token_words"].count(-1) for f in features) > len(LONG)  # not the first alone
 
 
 # ---- questions ----

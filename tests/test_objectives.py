@@ -114,6 +114,8 @@ def test_logits_by_hand(options: dict[str, Any], by_hand: float) -> None:
     tags = logits(torch.stack([one, one, one, one])[None], torch.stack([far, other, other, far])[None])
     labels = torch.tensor([[-100, 2, -100, -100]])
     assert value(objective, *tags, {"attention_mask": mask, "labels": labels}) == pytest.approx(by_hand, abs=4e-6)
+    words = torch.tensor([[-1, 0, -1, -1]])  # without labels, words count where they are known
+    assert value(objective, *tags, {"attention_mask": mask, "word_ids": words}) == pytest.approx(by_hand, abs=4e-6)
     first = logits(one[None], far[None])
     both = (value(objective, *first, {"attention_mask": mask}) + 2 * by_hand) / 3
     assert value(objective, *tags, {"attention_mask": mask}) == pytest.approx(both, abs=4e-6)

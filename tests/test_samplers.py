@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
-from polydistill.distill.samplers import Even, GroupBatches, Proportional, Sampler
+from polydistill.distill.samplers import Even, GroupBatches, PairedBatches, Proportional, Sampler
 from polydistill.errors import PolydistillError
 
 GROUPS = {"en": range(10), "sw": range(10, 37)}
@@ -102,6 +102,35 @@ def test_turns_number_every_time_that_a_group_begins() -> None:
 def test_an_empty_group_is_refused() -> None:
     with pytest.raises(PolydistillError, match="nothing of sw"):
         GroupBatches({"en": range(3), "sw": range(0)}, Even(["en", "sw"]), 2, 2)
+
+
+# ---- two groups in a batch ----
+
+
+@pytest.mark.parametrize(("first", "second"), [(10, 4), (10, 27), (3, 50)])
+def test_each_batch_has_as_many_of_both_groups(first: int, second: int) -> None:
+    batches = PairedBatches(range(first), range(second), 4, seed=5)
+    assert len(batches) == -(-first // 4)
+    seen: list[list[int]] = []
+    for epoch in range(3):
+        batches.set_epoch(epoch)
+        found = list(batches)
+        assert found == list(batches) and len(found) == len(batches)
+        ours = [[i for i in batch if i < first] for batch in found]
+        theirs = [[i for i in batch if i >= first] for batch in found]
+        assert sorted(itertools.chain(*ours)) == list(range(first))
+        assert all(len(b) == 4 for b in theirs) and max(itertools.chain(*theirs)) < first + second
+        laps = list(itertools.chain(*theirs))[:second]
+        assert len(set(laps)) == len(laps)  # none comes twice before all have come
+        seen.append(laps)
+    assert second == 4 or len(set(map(tuple, seen))) > 1  # four of them are one batch, the longest first
+
+
+def test_inputs_of_like_length_come_together() -> None:
+    lengths = [1, 9] * 40
+    batches = PairedBatches(lengths, lengths, 4, seed=0)
+    pure = [len({lengths[i % 80] for i in batch[:4]}) == 1 for batch in batches]
+    assert sum(pure) == len(pure)
 
 
 # ---- several processes ----

@@ -1,0 +1,255 @@
+"""Taggers without target labels: transfer, TSL, self-training and ProKD from the same teachers, on real data.
+
+  python benchmarks/teachers.py --data DATA --models MODELS --only ner   # first: the teacher of seed 0
+  python benchmarks/prokd.py --data DATA --models MODELS                 # everything; what is there stays
+  python benchmarks/prokd.py --data DATA --models MODELS --only sw-0     # one target and seed
+  python benchmarks/prokd.py --data DATA --models MODELS --only ablation bistil
+
+DATA is laid out as data.md says. The teacher of seed 0 is MODELS/ner, those of other seeds are made like it. Each is
+cut to the pair, then trained a little further: plainly for the baselines, with aligned prototypes for ProKD, as many
+steps of the same source sentences. Each part writes benchmarks/prokd.md anew from all runs that are there. Target
+labels are read by nothing but the test; checkpoints are chosen on English dev data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import measure
+from bistil_tables import percent
+from commands import command_was, made
+from teachers import TEACHERS
+
+SEEDS = {"sw": (0, 1, 2), "ro": (0, 1, 2), "de": (0,), "es": (0,)}
+METHODS = ("transfer", "tsl", "selftrain", "prokd")
+DATA_OPTIONS = ("--train-split", "train_wikineural", "--dev-split", "dev_wikineural", "--test-split",
+                "en=test_wikineural")  # fmt: skip
+TRAINING = ("--freeze-embeddings", "--bf16", "--teacher-lr", "5e-5")
+TEACHER_EPOCHS = "0.5"
+ABLATED = "sw-0"
+ABLATIONS = {
+    "no-alignment": "the plain teacher, its labels rectified by prototypes",
+    "no-rectification": "the aligned teacher, its labels as they are",
+    "hard": "hard labels in place of soft ones",
+    "tag": "a prototype for each BIO tag",
+}
+BISTIL = "ner-sw-6"
+PARTS = [f"{target}-{seed}" for target, seeds in SEEDS.items() for seed in seeds] + ["ablation", "bistil"]
+
+
+# --- runs
+
+
+def teacher(args: argparse.Namespace, seed: int) -> Path:
+    """The English tagger of a seed."""
+    if seed == 0:
+        return args.models / "ner"
+    settings = TEACHERS["ner"][1]
+    return made(args, ["finetune", "--task", "ner", "--lang", "en", "--data-dir", str(args.data), "--freeze-embeddings",
+                       *settings, "--seed", str(seed), "-o", str(args.models / f"ner-seed-{seed}")])[0]  # fmt: skip
+
+
+def cut_teacher(args: argparse.Namespace, target: str, seed: int) -> Path:
+    """The same with the vocabulary of the pair."""
+    text = [part for code in ("en", target) for part in ("--corpus", f"{code}={args.data / 'text' / code}.txt")]
+    return made(args, ["trim", "--model", str(teacher(args, seed)), "--lang", "en", "--lang", target, *text,
+                       "--min-share", "1e-6", "-o", str(args.models / f"ner-{target}-{seed}")])[0]  # fmt: skip
+
+
+def run(args: argparse.Namespace, part: str, name: str, *options: str) -> tuple[Path, dict[str, Any]]:
+    """A run of `prokd` for a target and seed."""
+    target, _, seed = part.partition("-")
+    return made(args, ["prokd", "en", target, "--data-dir", str(args.data), *DATA_OPTIONS, *TRAINING, "--seed", seed,
+                       *options, "-o", str(args.models / f"prokd-{part}-{name}")])  # fmt: skip
+
+
+def method(args: argparse.Namespace, part: str, name: str) -> tuple[Path, dict[str, Any]]:
+    """A method for a target and seed; baselines share one teacher."""
+    target, _, seed = part.partition("-")
+    if name in ("tsl", "prokd"):
+        begins = str(cut_teacher(args, target, int(seed)))
+        return run(args, part, name, "--method", name, "--teacher", begins, "--teacher-epochs", TEACHER_EPOCHS)
+    plain = method(args, part, "tsl")[0] / "stages/teacher"
+    return run(args, part, name, "--method", name, "--teacher", str(plain))
+
+
+def ablation(args: argparse.Namespace, name: str) -> tuple[Path, dict[str, Any]]:
+    """ProKD with one thing changed."""
+    plain, aligned = (str(method(args, ABLATED, of)[0] / "stages/teacher") for of in ("tsl", "prokd"))
+    if name == "tag":
+        target, _, seed = ABLATED.partition("-")
+        begins = str(cut_teacher(args, target, int(seed)))
+        return run(args, ABLATED, name, "--teacher", begins, "--teacher-epochs", TEACHER_EPOCHS, "--classes", "tag")
+    changed = {
+        "no-alignment": ("--teacher", plain),
+        "no-rectification": ("--teacher", aligned, "--no-rectify"),
+        "hard": ("--teacher", aligned, "--pseudo-labels", "hard"),
+    }[name]
+    return run(args, ABLATED, name, *changed)
+
+
+def small(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+    """What `bistil` made of the task, taught by the aligned teacher on Swahili sentences."""
+    aligned = str(method(args, ABLATED, "prokd")[0] / "stages/teacher")
+    return run(args, ABLATED, "bistil", "--teacher", aligned, "--model", str(args.models / BISTIL))
+
+
+# --- tables
+
+
+def own_score(record: dict[str, Any], folder: Path, language: str, scoring: str) -> dict[str, Any]:
+    return next(
+        s for s in record["scores"]
+        if (s["model"], s["language"], s["normalisation"]) == (str(folder), language, scoring)
+    )  # fmt: skip
+
+
+def resampled(scores: Sequence[dict[str, Any]]) -> Any:
+    """(runs, resamples) scores of the same draws of the test sentences."""
+    from polydistill.metrics.paired import resampled as draw
+    from polydistill.record import Score
+    from polydistill.reports.pairs import cached_items
+
+    items = [cached_items(Score.from_json(score)) for score in scores]
+    if None in items:
+        sys.exit("prokd.py: predictions of an earlier run are no longer in the cache; evaluate its folder again.")
+    return draw([found for found in items if found is not None])
+
+
+def cells(records: dict[str, tuple[Path, dict[str, Any]]], language: str, first: str) -> list[list[str]]:
+    """Rows of runs on one target and seed: scores in both scorings, and the difference to the first."""
+    import numpy as np
+
+    rows, scorings = [], ("conlleval", "strict-iob2")
+    scores = {
+        scoring: {name: own_score(record, folder, language, scoring) for name, (folder, record) in records.items()}
+        for scoring in scorings
+    }
+    draws = {s: dict(zip(scores[s], resampled(list(scores[s].values())), strict=True)) for s in scorings}
+    for name, (_, record) in records.items():
+        shown = []
+        for s in scorings:
+            found = scores[s][name]
+            shown.append(percent(found["value"], found["interval"]))
+            if name == first:
+                shown.append("")
+                continue
+            between = np.quantile(draws[s][name] - draws[s][first], [0.025, 0.975])
+            shown.append(percent(found["value"] - scores[s][first]["value"], tuple(between), signed=True))
+        rows.append([name, *shown, *told(record["result"])])
+    return rows
+
+
+def told(result: dict[str, Any]) -> list[str]:
+    """What the run says of its prototypes and pseudo-labels, and its minutes."""
+    found, labels = result["prototypes"], result["pseudo_labels"]
+    return [
+        f"{found[0]['similarity']:.3f}" if found else "", f"{100 * labels['share_entity']:.1f}" if labels else "",
+        f"{100 * labels['changed']:.2f}" if labels else "",
+        f"{100 * result['selection']['value']:.1f}" if result["selection"] else "", f"{result['seconds'] / 60:.0f}",
+    ]  # fmt: skip
+
+
+HEAD = ["", "f1 (conlleval)", "less the first", "f1 (strict-iob2)", "less the first", "cosine of prototypes",
+        "words in entities, %", "labels changed, %", "English dev", "minutes"]  # fmt: skip
+
+
+def averages(there: dict[str, dict[str, tuple[Path, dict[str, Any]]]]) -> str:
+    """Means over seeds, differences to transfer with intervals from the same draws for all seeds."""
+    import numpy as np
+
+    rows = []
+    by_target: dict[str, list[dict[str, tuple[Path, dict[str, Any]]]]] = {}
+    for part, runs in there.items():
+        by_target.setdefault(part.partition("-")[0], []).append(runs)
+    for target, several in by_target.items():
+        for name in METHODS:
+            line = [target, str(len(several)), name]
+            for scoring in ("conlleval", "strict-iob2"):
+                pairs = [
+                    [own_score(runs[of][1], runs[of][0], target, scoring) for of in (name, "transfer")]
+                    for runs in several
+                ]
+                draws = [resampled(pair) for pair in pairs]
+                mean = sum(pair[0]["value"] for pair in pairs) / len(pairs)
+                less = mean - sum(pair[1]["value"] for pair in pairs) / len(pairs)
+                between = np.quantile(np.mean([d[0] - d[1] for d in draws], 0), [0.025, 0.975])
+                line += [percent(mean, None), percent(less, tuple(between), signed=True) if name != "transfer" else ""]
+            rows.append(line)
+    return measure.table(
+        ["target", "seeds", "method", "f1 (conlleval)", "less transfer", "f1 (strict-iob2)", "less transfer"], rows
+    )
+
+
+def written(args: argparse.Namespace, parts: Sequence[str]) -> None:
+    """Makes what is asked for and writes every section whose runs are there."""
+    used = measure.versions("polydistill", "torch", "transformers", "tokenizers")
+
+    def write(section: str, body: str) -> None:
+        command = f"python benchmarks/prokd.py --data DATA --models MODELS --only {' '.join(parts)}"
+        measure.write_section(args.output, section, command, body, used)
+
+    for part in parts:
+        started = time.perf_counter()
+        if part in ("ablation", "bistil"):
+            reference = {"prokd": method(args, ABLATED, "prokd"), "transfer": method(args, ABLATED, "transfer")}
+            if part == "ablation":
+                runs = {**reference, **{name: ablation(args, name) for name in ABLATIONS}}
+                what = "\n".join(f"- `{name}`: {text}." for name, text in ABLATIONS.items())
+            else:
+                runs = {**reference, BISTIL: bistil_alone(args), "bistil then prokd": small(args)}
+                what = f"`{BISTIL}` is the student of [bistil.md](bistil.md), then taught on Swahili sentences."
+            commands = [command_was(folder) for folder, _ in runs.values()]
+            table = measure.table(HEAD, cells(runs, ABLATED.partition("-")[0], "prokd"))
+            write(part, "\n\n".join([f"## {part.capitalize()} ({ABLATED})", what, table, *commands]))
+        else:
+            for name in METHODS:
+                method(args, part, name)
+        print(f"{part}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
+    there = finished(args)
+    if there:
+        write("averages", "## Averages\n\n" + averages(there))
+    for part, runs in there.items():
+        table = measure.table(HEAD, cells(runs, part.partition("-")[0], "transfer"))
+        commands = [command_was(folder) for folder, _ in runs.values()]
+        write(part, "\n\n".join([f"### {part}", table, *commands]))
+
+
+def bistil_alone(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+    folder = args.models / BISTIL
+    record = json.loads((folder / "polydistill.json").read_text(encoding="utf-8"))
+    result = {**record["result"], "prototypes": [], "pseudo_labels": None}
+    return folder, {**record, "result": result}
+
+
+def finished(args: argparse.Namespace) -> dict[str, dict[str, tuple[Path, dict[str, Any]]]]:
+    """Target and seed -> its runs, where all of them are there."""
+    found = {}
+    for part in PARTS[:-2]:
+        folders = {name: args.models / f"prokd-{part}-{name}" for name in METHODS}
+        if all((folder / "polydistill.json").is_file() for folder in folders.values()):
+            found[part] = {
+                name: (folder, json.loads((folder / "polydistill.json").read_text(encoding="utf-8")))
+                for name, folder in folders.items()
+            }
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--models", type=Path, required=True, help="where teachers are and students go")
+    parser.add_argument("--only", nargs="*", choices=PARTS, metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--output", type=Path, default=Path(__file__).resolve().parent / "prokd.md")
+    args = parser.parse_args()
+    written(args, args.only or PARTS)
+
+
+if __name__ == "__main__":
+    main()
