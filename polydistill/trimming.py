@@ -32,7 +32,7 @@ GENERATION_IDS = (
     "bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id",
     "forced_eos_token_id",
 )  # fmt: skip
-LEFT_OUT_FOLDERS = ("onnx", "openvino", "original", "coreml")
+LEFT_OUT_FOLDERS = ("onnx", "openvino", "original", "coreml", "stages")  # the last: what our own runs leave
 SPARSE_FILES = "difference*.safetensors"  # they fit the weights that they lie beside, and no others
 
 

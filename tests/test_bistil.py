@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -211,6 +212,9 @@ def test_a_student_of_phase_1_goes_on_with_a_task(base: Path, data: Path, tmp_pa
 
 
 def test_two_commands_make_what_one_does(base: Path, data: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(base, tmp_path / "sentences")  # a folder of sentence-transformers, whose parts are copied
+    module = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}
+    (base / "modules.json").write_text(json.dumps([module]))
     tuning = FinetuneConfig(model=str(base), task="nli", lang=("en",), data_dir=data, output=tmp_path / "teacher",
                             epochs=1, max_length=32)  # fmt: skip
     options = {"task": "nli", "teacher": (str(finetune(tuning).output),), "test_split": ("sw=none",)}
@@ -218,6 +222,7 @@ def test_two_commands_make_what_one_does(base: Path, data: Path, tmp_path: Path)
     student = bistil(config(base, data, tmp_path / "student")).output
     two = bistil(ner(student, data, tmp_path / "two", **options))
     assert [stage["name"] for stage in two.stages] == ["vocabulary", "full", "sparse"]
+    assert not list(tmp_path.glob("two/stages/*/stages"))
     assert same_vocabulary(tmp_path / "two/stages/vocabulary/tuned-0", tmp_path / "two")
     a, b = (load_file(result.output / "model.safetensors") for result in (one, two))
     assert a.keys() == b.keys() and all((a[name] == b[name]).all() for name in a)
