@@ -356,6 +356,21 @@ def _generates(config: dict[str, Any]) -> bool:
     return any(name.endswith(GENERATING_SUFFIXES) for name in config.get("architectures") or [])
 
 
+def copy_model(source: Source, out: Path) -> None:
+    """Copies a model as it is, without what else lies in its folder: records, stages, other formats.
+
+    Args:
+        source: The model.
+        out: An existing folder.
+    """
+    copy_rest(source, out, vocabulary=True)
+    inside = out / source.model.relative_to(source.folder)
+    inside.mkdir(parents=True, exist_ok=True)
+    index = [path] if (path := source.model / "model.safetensors.index.json").is_file() else []
+    for path in (source.model / CONFIG, *source.checkpoint.files, *index):
+        copy_file(path, inside / path.name)
+
+
 def copy_rest(source: Source, out: Path, *, vocabulary: bool = False) -> None:
     """Copies everything but weights and config.json: modules, prompts, licences.
 

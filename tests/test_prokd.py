@@ -325,6 +325,27 @@ def test_a_class_that_the_teacher_never_finds_is_said(base: Path, data: Path, tm
     assert "stands in" in listener.said
 
 
+@pytest.mark.parametrize("features", ["teacher", "student"])
+def test_a_class_that_never_occurs(features: str, base: Path, tmp_path: Path) -> None:
+    root, listener = write_data(tmp_path / "data"), _Listener()
+    for code in ("en", "sw"):
+        path = root / f"ner/{code}/train.conll"
+        path.write_text(path.read_text().replace("B-ORG", "O"))
+    result = prokd(config(root, tmp_path / "out", model=str(base), teacher_epochs=1, features=features), listener)
+    assert "English labels have no ORG" in listener.said and result.prototypes[0]["counts"]["source"][2] == 0
+    assert all(value == value for stage in result.stages for value in stage["loss"]["last"].values())
+
+
+def test_transfer_copies_the_model_and_nothing_else(base: Path, data: Path, tmp_path: Path) -> None:
+    first = prokd(config(data, tmp_path / "first", model=str(base), teacher_epochs=1, limit=16)).output
+    (first / "notes.txt").write_text("mine")
+    result = prokd(config(data, tmp_path / "out", teacher=(str(first),), method="transfer"))
+    there = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert weights(tmp_path / "out") == weights(first) and result.stages == ()
+    assert {"config.json", "model.safetensors", "polydistill.json", "README.md", "tokenizer.json"} <= there
+    assert not any(name.startswith("stages/") for name in there)
+
+
 def test_labels_in_another_order_and_more_of_them(tuned: Path, data: Path, tmp_path: Path) -> None:
     """A teacher that also knows dates, its outputs in another order, teaches the same."""
     import shutil
@@ -356,6 +377,7 @@ def test_labels_in_another_order_and_more_of_them(tuned: Path, data: Path, tmp_p
     ("options", "sentence"),
     [
         ({"method": "magic"}, "--method magic is unknown"),
+        ({"method": "transfer", "sources": ("es",)}, "has one teacher"),
         ({"sources": ("en",)}, "English is named twice"),
         ({"sources": ("sw",)}, "Swahili is named twice"),
         ({"task": "nli"}, "has none"),

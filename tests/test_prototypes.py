@@ -91,6 +91,16 @@ def test_unit_distances_leave_lengths_out() -> None:
     assert not nearness(7 * tensor([0.4, 0.6]), OF_TARGET, 0.3).allclose(once)
 
 
+def test_nothing_is_near_to_a_class_without_a_prototype() -> None:
+    three = torch.cat([OF_TARGET, torch.full((1, 2), torch.nan)])
+    near = nearness(tensor([0.4, 0.6]), three, 0.5)
+    assert near[:, :2].allclose(nearness(tensor([0.4, 0.6]), OF_TARGET, 0.5)) and near[0, 2] == -torch.inf
+    found = rectified(tensor([0.3, 0.2, 0.5]), near, torch.tensor([0, 1, 2]))[0]
+    assert found[2] == 0 and float(found.sum()) == pytest.approx(1)
+    unit = nearness(tensor([0.4, 0.6]), three, 0.5, "unit")
+    assert unit[0, 2] == -torch.inf and unit[:, :2].isfinite().all()
+
+
 def logits(values: Tensor) -> dict[Signal, Tensor]:
     return {Signal(LOGITS): values}
 

@@ -113,7 +113,7 @@ def nearness(features: Tensor, prototypes: Tensor, temperature: float, distance:
 
     Args:
         features: (N, H).
-        prototypes: (K, H).
+        prototypes: (K, H); a row that is no number stands for a class without one, to which nothing is near.
         temperature: tau.
         distance: `euclidean`, or `unit` for the distance of vectors scaled to length 1.
 
@@ -122,7 +122,8 @@ def nearness(features: Tensor, prototypes: Tensor, temperature: float, distance:
     """
     if distance == "unit":
         features, prototypes = normalize(features, dim=-1), normalize(prototypes, dim=-1)
-    return (-torch.cdist(features, prototypes) / temperature).log_softmax(-1)
+    distances = torch.cdist(features, prototypes).nan_to_num(nan=torch.inf)
+    return (-distances / temperature).log_softmax(-1)
 
 
 def rectified(probabilities: Tensor, near: Tensor, class_of: Tensor) -> Tensor:

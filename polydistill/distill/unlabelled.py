@@ -269,7 +269,7 @@ class Prototypes:
     Attributes:
         names: (K,) classes.
         class_of: (L,) class of each tag.
-        source: (K, H).
+        source: (K, H); no numbers where the labels have no token of the class.
         target: (K, H); the source's where the teacher finds no token of the class.
         counts: Language's role -> (K,) tokens.
     """
@@ -287,14 +287,21 @@ class Prototypes:
         table, count = torch.tensor(class_of), len(names)
         ours, numbers = class_means(source.hidden, table[source.tags], count)
         theirs, found = class_means(target.hidden, table[target.logits.argmax(-1)], count)
+        ours = ours.masked_fill((numbers == 0).unsqueeze(1), torch.nan)
         theirs = torch.where((found > 0).unsqueeze(1), theirs, ours)
         counts = {"source": [int(n) for n in numbers], "target": [int(n) for n in found]}
         return cls(names, class_of, ours, theirs, counts)
 
     @property
     def absent(self) -> list[str]:
-        """Classes of which the teacher finds nothing in the target."""
-        return [name for name, n in zip(self.names, self.counts["target"], strict=True) if not n]
+        """Classes of which the teacher finds nothing in the target, though the source has them."""
+        pairs = zip(*self.counts.values(), strict=True)
+        return [name for name, (ours, theirs) in zip(self.names, pairs, strict=True) if ours and not theirs]
+
+    @property
+    def unknown(self) -> list[str]:
+        """Classes that the source's labels do not have."""
+        return [name for name, n in zip(self.names, self.counts["source"], strict=True) if not n]
 
     @property
     def similarity(self) -> float:

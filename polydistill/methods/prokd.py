@@ -17,7 +17,6 @@ from typing import Any
 import orjson
 
 from polydistill.card import write_card
-from polydistill.checkpoint import copy_file
 from polydistill.errors import UsageError
 from polydistill.methods.evaluate import EvaluateConfig, evaluate, plain_score
 from polydistill.methods.prokd_plan import METHODS, PRESETS, PROKD, TRANSFER, prepare
@@ -30,7 +29,7 @@ from polydistill.refs import ModelRef, resolve
 from polydistill.settings import plain, setting
 from polydistill.stages import NAME as STAGE
 from polydistill.stages import Stage, Stages, work_folder
-from polydistill.trimming import Source
+from polydistill.trimming import Source, copy_model
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "method": METHODS, "preset": tuple(PRESETS), "classes": ("type", "tag"), "tokens": ("first", "all"),
@@ -239,10 +238,8 @@ def _finish(run: Run, stages: Stages, final: Path, teachers: Sequence[Path], sta
     config, todo = run.config, run.todo
     result = _result(run, stages.done, final)
     with new_folder(todo.output, overwrite=config.overwrite) as out:
-        for path in final.rglob("*"):
-            if path.is_file() and path.name not in (STAGE, "README.md", "polydistill.json"):
-                (out / path.relative_to(final)).parent.mkdir(parents=True, exist_ok=True)
-                copy_file(path, out / path.relative_to(final))
+        copy_model(run.open(final), out)
+        (out / STAGE).unlink(missing_ok=True)
         scores, loyalty = _scores(run, out, teachers[0])
         result = replace(result, scores=tuple(map(plain_score, scores)), loyalty=loyalty)
         seconds = round(time.perf_counter() - started, 1)
@@ -317,6 +314,8 @@ def _scores(run: Run, out: Path, teacher: Path) -> tuple[list[Score], dict[str, 
     config, todo = run.config, run.todo
     own = config.method == TRANSFER  # the teacher is the result
     given = todo.teachers and not todo.teacher_epochs
+    if given:  # it is scored as it is, not with the vocabulary that it taught with
+        teacher = todo.teachers[0].source.folder
     named = {
         str(out): str(todo.output),
         str(teacher): todo.teachers[0].source.resolved.source if given else str(todo.output / "stages/teacher"),

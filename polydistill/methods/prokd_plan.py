@@ -137,6 +137,12 @@ def prepare(config: ProkdConfig, progress: Progress) -> Prepared:
             f"Prototypes are of the classes of tags, and {wanted.name} has none.", "Choose a task such as --task ner."
         )
     model, teachers = _models(config, sources, target, progress)
+    if config.features == "student" and model and teachers and _width(model) != _width(teachers[0].source):
+        raise UsageError(
+            f"The student's features have {_width(model)} columns and the teacher's {_width(teachers[0].source)}, so "
+            "that the teacher's prototypes are none of the student's.",
+            "Use --features teacher.",
+        )
     layers = layer_count(teachers[0].source if teachers else _known(model))
     if config.layer is not None and config.layer > layers:
         raise UsageError(f"--layer {config.layer} is too high.", f"The teacher has layers 1 to {layers}.")
@@ -185,6 +191,8 @@ def _check(config: ProkdConfig) -> None:
         value = getattr(config, name)
         if value is not None and not (lowest <= value <= highest and value < math.inf):
             raise UsageError(f"--{name.replace('_', '-')} {value:g} makes no sense.", "See --help for what it takes.")
+    if config.method == TRANSFER and config.sources:
+        raise UsageError("Direct transfer has one teacher.", "Leave --sources out.")
     if config.text and config.unlabelled_split:
         raise UsageError("--text and --unlabelled-split both say what the target's text is.", "Give one of them.")
 
@@ -208,6 +216,12 @@ def _languages(config: ProkdConfig) -> tuple[tuple[Language, ...], Language]:
             "Name each language once: labels are taken from the sources alone.",
         )
     return sources, target
+
+
+def _width(source: Source) -> int | None:
+    """Columns of a model's hidden states, as its configuration has them."""
+    found: int | None = source.config.get("hidden_size")
+    return found
 
 
 def _known(model: Source | None) -> Source:

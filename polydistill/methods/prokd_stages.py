@@ -97,7 +97,7 @@ class Run:
         for i, folder in enumerate(teachers):
             source, target = self.observed(folder, i)
             found = Prototypes.of(source, target, labels, self.kind.by)
-            self.warn_of(found, target)
+            self.warn_of(found, target, self.todo.sources[i].name)
             told = pseudo_label_facts(target, found, labels, self.self_training, rectify=self.rectifies)
             tensors |= {f"source_{i}": found.source, f"target_{i}": found.target}
             similarities.append(found.similarity)
@@ -255,9 +255,13 @@ class Run:
         )
         return first, second
 
-    def warn_of(self, found: Prototypes, target: Observed) -> None:
+    def warn_of(self, found: Prototypes, target: Observed, source: str) -> None:
         """Says what makes prototypes worthless."""
-        if found.absent:
+        if found.unknown:
+            self.progress.warn(
+                f"The {source} labels have no {' and no '.join(found.unknown)}: nothing can be learnt of it."
+            )
+        if found.absent and self.rectifies:
             self.progress.warn(
                 f"The teacher finds no {' and no '.join(found.absent)} in the {self.todo.target.name} text: the "
                 "prototype of the source language stands in."

@@ -30,7 +30,7 @@ class PseudoLabels(Objective):
         outside: Number of the tag O.
         form: `soft`, or `hard` for q's likeliest tag.
         ramp: Steps in which the weight grows to its full value.
-        prototypes: (K, H), None for no rectification.
+        prototypes: (K, H), rows that are no numbers for classes without one; None for no rectification.
         class_of: (L,) class of each tag.
         layer: Whose hidden states h are, counted from 1: the teacher's, or the student's.
         of_student: Whether h are the student's; then the prototypes move with its own features, and the given ones are
@@ -61,7 +61,7 @@ class PseudoLabels(Objective):
         if prototypes is not None:
             self.prototypes = MovingPrototypes(len(prototypes), prototypes.shape[1], momentum)
             self.prototypes.values.copy_(prototypes)
-            self.prototypes.seen.fill_(True)
+            self.prototypes.seen.copy_(~prototypes.isnan().any(1))
         self.register_buffer("class_of", torch.tensor(class_of, dtype=torch.long))
         self.register_buffer("step", torch.tensor(0))
         seen = {self._features} if prototypes is not None else set()
