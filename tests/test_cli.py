@@ -121,6 +121,7 @@ HEADINGS = {
     "plan": ["Model:", "Data:", "Speed:", "General:"],
     "finetune": ["Model:", "Data:", "Training:", "Output:", "General:"],
     "bistil": ["Model:", "Data:", "Training:", "Output:", "General:"],
+    "prokd": ["Model:", "Data:", "Method:", "Training:", "Output:", "General:"],
     "evaluate": ["Model:", "Data:", "Speed:", "Output:", "General:"],
     "sparse": ["Commands:"],
     "compare": ["Output:", "General:"],
