@@ -23,7 +23,7 @@ WIKINEURAL, WIKIANN = ["--train-split", "train_wikineural"], ["--train-split", "
 NER = ["--dev-split", "dev_wikineural", "--lr", "2e-4"]
 # Teacher -> its task and settings; the one after `qa` is an alternative, compared on English dev data.
 TEACHERS: dict[str, tuple[str, list[str]]] = {
-    "ner": ("ner", [*WIKINEURAL, *NER, "--epochs", "4", "--bf16"]),
+    "ner": ("ner", [*WIKINEURAL, *NER, "--epochs", "4", "--freeze-layers", "3", "--bf16"]),
     "nli": ("nli", ["--epochs", "2", "--batch-size", "16", "--lr", "5e-5", "--warmup", "0.1", "--bf16"]),
     "qa": ("qa", ["--epochs", "1", "--lr", "1e-4", "--warmup", "0.1", "--bf16"]),
     "ner-wikiann": ("ner", [*WIKIANN, *NER, "--epochs", "1"]),

@@ -19,8 +19,7 @@ from typing import Any, Protocol
 import orjson
 import torch
 import transformers
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
 from polydistill.errors import PolydistillError
@@ -30,7 +29,7 @@ from polydistill.loading import quiet_transformers
 from polydistill.progress import Progress
 
 POOL = 50  # batches among which lengths are sorted
-LOSSES, LOSS_STATE, AVERAGE = "losses.jsonl", "loss.json", "average.safetensors"
+LOSSES, LOSS_STATE = "losses.jsonl", "loss.json"
 LABELS = ("labels", "start_positions", "end_positions")
 ABOUT = ("word_ids", "feature_tags", "example", "example_id")
 
@@ -52,8 +51,6 @@ class Schedule:
         accumulate: Parts into which a step's batch is split; their losses count alike.
         clip: Largest norm of the gradients.
         minutes: Training stops after so long, with what it has by then; None for never.
-        average: Share of the training, its last part, whose checks are averaged: the mean of the weights at them is
-            kept if its dev score is better than that of each (Schmidt et al. 2023, arXiv 2305.16834). 0 for none.
     """
 
     epochs: float
@@ -68,7 +65,6 @@ class Schedule:
     accumulate: int = 1
     clip: float = 1.0
     minutes: float | None = None
-    average: float = 0.0
 
 
 class StepLoss(Protocol):
@@ -93,8 +89,7 @@ class StepLoss(Protocol):
 class Curves:
     """What was seen on the way: (step, loss) of training and (step, score) of dev.
 
-    With a loss of our own `terms` are the values of each term at every step, in the order of the steps. `averaged` is
-    the number of checks whose mean was kept, 0 if one of them was.
+    With a loss of our own `terms` are the values of each term at every step, in the order of the steps.
     """
 
     loss: list[tuple[int, float]] = field(default_factory=list)
@@ -103,7 +98,6 @@ class Curves:
     best: float = 0.0
     steps: int = 0
     terms: list[dict[str, float]] = field(default_factory=list)
-    averaged: int = 0
 
 
 class LengthGrouped(Sampler[int]):
@@ -143,11 +137,10 @@ class DevTrainer(transformers.Trainer):
     """The Trainer with batches of our own, a dev score of our own predict loop and, if given, a loss of our own."""
 
     def __init__(
-        self, *args: Any, dev_score: Callable[[Any], float], batches: Any, step_loss: StepLoss | None,
-        average: Average | None, **options: Any
-    ) -> None:  # fmt: skip
+        self, *args: Any, dev_score: Callable[[Any], float], batches: Any, step_loss: StepLoss | None, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
-        self._dev_score, self._batches, self._step_loss, self._average = dev_score, batches, step_loss, average
+        self._dev_score, self._batches, self._step_loss = dev_score, batches, step_loss
         self.terms: list[dict[str, float]] = []  # of the batches of the present step
         if step_loss is not None:
             self.model_accepts_loss_kwargs = False  # the mean over the batches of a step is taken by the Trainer
@@ -177,68 +170,17 @@ class DevTrainer(transformers.Trainer):
         return self.accelerator.reduce(value, "mean") if self.accelerator.num_processes > 1 else value
 
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
-        """The dev score; the mean of the weights takes in what was scored."""
+        """The dev score."""
         metrics = {"eval_score": self._dev_score(self.model)}
-        if self._average is not None:
-            self._average.take(self.model, self.state.global_step / self.state.max_steps)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """The model, and beside it the state of the loss and the mean of the weights."""
+        """The model, and beside it the state of the loss."""
         super().save_model(output_dir, _internal_call)
         if self._step_loss is not None and output_dir and self.args.should_save:
             (Path(output_dir) / LOSS_STATE).write_bytes(orjson.dumps(self._step_loss.state()))
-        if self._average is not None and output_dir and self.args.should_save:
-            self._average.save(Path(output_dir) / AVERAGE)
-
-
-class Average:
-    """The running mean of the weights that are trained, over the checks of the last part of a training.
-
-    Args:
-        share: That part.
-    """
-
-    def __init__(self, share: float) -> None:
-        self._share, self._mean = share, dict[str, torch.Tensor]()
-        self.count = 0
-
-    def take(self, network: Any, done: float) -> None:
-        """Takes the weights in, if so large a share of the training is done."""
-        if done <= 1 - self._share:
-            return
-        self.count += 1
-        for name, weight in self._trained(network):
-            now = weight.detach().float()
-            before = self._mean.get(name)
-            self._mean[name] = now.clone() if before is None else before + (now - before) / self.count
-
-    def save(self, path: Path) -> None:
-        """Writes the mean and what it is of."""
-        save_file(self._mean, path, metadata={"count": str(self.count)})
-
-    def restore(self, path: Path) -> None:
-        """Takes up what a checkpoint kept."""
-        with safe_open(path, "pt") as file:
-            self.count = int(file.metadata()["count"])
-            self._mean = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-
-    def put_on(self, network: Any) -> dict[str, torch.Tensor]:
-        """Gives a network the mean; returns the weights that it had."""
-        before = {name: weight.detach().clone() for name, weight in self._trained(network)}
-        self.put_back(network, self._mean)
-        return before
-
-    @torch.no_grad()
-    def put_back(self, network: Any, weights: Mapping[str, torch.Tensor]) -> None:
-        """Gives a network some weights."""
-        for name, weight in self._trained(network):
-            weight.copy_(weights[name])
-
-    def _trained(self, network: Any) -> list[tuple[str, torch.Tensor]]:
-        return [(name, weight) for name, weight in network.named_parameters() if weight.requires_grad]
 
 
 def train(
@@ -279,7 +221,6 @@ def train(
         batches = BatchSampler(order, part, drop_last=False)
     options = _arguments(schedule, len(batches), work)
     terms = _Terms(work / LOSSES, step_loss) if step_loss is not None else None
-    average = Average(schedule.average) if schedule.average else None
     callbacks: list[Any] = [_Reporter(progress), *([terms] if terms else [])]
     if schedule.patience:
         callbacks.append(transformers.EarlyStoppingCallback(schedule.patience))
@@ -292,27 +233,15 @@ def train(
             eval_dataset=[features[0]],  # asked for, and not used: `evaluate` has its own
             data_collator=collate or collator(tokenizer, about=step_loss is not None), callbacks=callbacks,
             optimizers=(optimizer, None), dev_score=dev_score, batches=batches, step_loss=step_loss,
-            average=average,
         )  # fmt: skip
         if terms:
             terms.trainer = trainer
         if step_loss is not None and checkpoint:
             step_loss.restore(orjson.loads((Path(checkpoint) / LOSS_STATE).read_bytes()))
-        if average is not None and checkpoint:
-            average.restore(Path(checkpoint) / AVERAGE)
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.remove_callback(transformers.ProgressCallback)
         trainer.train(resume_from_checkpoint=checkpoint)
-    curves = _curves(trainer.state, work / LOSSES)
-    if average is not None and average.count > 1:
-        before = average.put_on(trainer.model)
-        score = dev_score(trainer.model)
-        progress.note(f"mean of {average.count} checks: dev {score:.4f}")
-        if score > curves.best:
-            curves.best, curves.best_step, curves.averaged = score, curves.steps, average.count
-        else:
-            average.put_back(trainer.model, before)
-    return curves
+    return _curves(trainer.state, work / LOSSES)
 
 
 @contextmanager

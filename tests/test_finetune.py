@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import tiny
-import torch
 from safetensors.numpy import load_file, save_file
 
 import polydistill
@@ -19,7 +18,7 @@ from polydistill.errors import PolydistillError, UsageError
 from polydistill.methods.evaluate import EvaluateConfig, evaluate
 from polydistill.methods.finetune import FinetuneConfig, finetune
 from polydistill.progress import Progress
-from polydistill.training import Average, LengthGrouped, newest_checkpoint
+from polydistill.training import LengthGrouped, newest_checkpoint
 
 NAMES = {"PER": ["Ana", "Ion", "Maria"], "LOC": ["Cluj", "Paris", "Nairobi"], "ORG": ["Acme", "Dacia", "Safaricom"]}
 PLAIN = ["sees", "the", "red", "house", "in", "and", "with", "a", "letter"]
@@ -125,37 +124,6 @@ def test_a_run_that_was_killed_goes_on_with_the_same_losses(base: Path, data: Pa
     assert all((a[name] == b[name]).all() for name in a)
 
 
-def test_the_mean_of_the_checks_is_kept_where_it_is_better(base: Path, data: Path, tmp_path: Path) -> None:
-    options = {"average": 0.7, "lr": 2e-2, "epochs": 4, "checks": 1}
-    whole = finetune(config(base, data, tmp_path / "whole", **options))
-    plain = finetune(config(base, data, tmp_path / "plain", **{**options, "average": 0.0}))
-    assert whole.curves["dev"] == plain.curves["dev"] and plain.selection["averaged"] == 0
-    assert whole.selection["value"] >= plain.selection["value"]
-    with pytest.raises(_Killed):
-        finetune(config(base, data, tmp_path / "stopped", **options), _KillAfter(3))
-    resumed = finetune(config(base, data, tmp_path / "stopped", resume=True, **options))
-    assert resumed.selection == whole.selection
-    a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
-    assert all((a[name] == b[name]).all() for name in a)
-
-
-def test_a_running_mean_by_hand(tmp_path: Path) -> None:
-    network = torch.nn.Linear(1, 1)
-    network.bias.requires_grad_(False).fill_(7)
-    average = Average(0.5)
-    for done, weight in ((0.25, 100.0), (0.5, 50.0), (0.75, 1.0), (1.0, 4.0)):
-        with torch.no_grad():
-            network.weight.fill_(weight)
-        average.take(network, done)
-        average.save(tmp_path / "mean.safetensors")
-    again = Average(0.5)
-    again.restore(tmp_path / "mean.safetensors")
-    before = again.put_on(network)
-    assert again.count == 2 and float(network.weight) == 2.5 and float(network.bias) == 7
-    again.put_back(network, before)
-    assert float(network.weight) == 4
-
-
 def test_checks_in_vain_are_counted_across_a_kill(base: Path, data: Path, tmp_path: Path) -> None:
     options = {"lr": 1e-9, "epochs": 6, "patience": 3}  # nothing is learnt, so that the fourth check is the last
     whole = finetune(config(base, data, tmp_path / "whole", **options))
@@ -227,6 +195,19 @@ def test_the_best_checkpoint_is_kept(base: Path, data: Path, tmp_path: Path) -> 
 def test_early_stopping(base: Path, data: Path, tmp_path: Path) -> None:
     result = finetune(config(base, data, tmp_path / "out", lr=1e-9, epochs=6, patience=2))
     assert len(result.curves["dev"]) == 3 and result.steps < 60
+
+
+def test_the_lowest_layers_stay(base: Path, data: Path, tmp_path: Path) -> None:
+    result = finetune(config(base, data, tmp_path / "out", epochs=1, freeze_layers=1))
+    before, after = (load_file(folder / "model.safetensors") for folder in (base, result.output))
+    same = {name for name, tensor in before.items() if (after.get(f"bert.{name}") == tensor).all()
+            and f"bert.{name}" in after}  # fmt: skip
+    assert "embeddings.word_embeddings.weight" in same
+    assert {name for name in before if name.startswith("encoder.layer.0.")} <= same
+    assert not any(name.startswith("encoder.layer.1.") and name.endswith("weight") for name in same)
+    with pytest.raises(UsageError, match=r"--freeze-layers 9 is too many.*The model has 2 layers"):
+        finetune(config(base, data, tmp_path / "more", freeze_layers=9))
+    assert not list(tmp_path.glob("*more*"))
 
 
 def test_frozen_embeddings_stay_and_others_are_trained(base: Path, data: Path, tmp_path: Path) -> None:

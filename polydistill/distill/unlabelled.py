@@ -24,7 +24,7 @@ from polydistill.distill.objectives.probabilities import Probabilities
 from polydistill.distill.objectives.pseudo_labels import PseudoLabels
 from polydistill.distill.prototypes import class_means, classes_of, nearness, rectified
 from polydistill.distill.samplers import PairedBatches
-from polydistill.distill.signals import HIDDEN, LOGITS, Signal, layers_of
+from polydistill.distill.signals import HIDDEN, LOGITS, Signal
 from polydistill.distill.teachers import Ensemble, FrozenTeacher, Teacher, check_labels
 from polydistill.evaluation import tagging
 from polydistill.evaluation.batching import Feature, by_length
@@ -160,18 +160,6 @@ def _gold(feature: Feature, whole_words: bool) -> list[int]:
 def _prepared(feature: Feature, number: int, language: str, tags: list[int]) -> Feature:
     kept = {key: value for key, value in feature.items() if key != "token_words"}
     return {**kept, "feature_tags": tags, "example_id": number, "language": language}
-
-
-def freeze(network: Any, arch: Arch, *, embeddings: bool, layers: int) -> None:
-    """Takes word embeddings and the lowest layers out of training (as TSL does).
-
-    Raises:
-        PolydistillError: The architecture's file does not say where the layers are.
-    """
-    if embeddings or layers:
-        network.get_input_embeddings().weight.requires_grad_(False)
-    for layer in layers_of(network, arch)[:layers] if layers else ():
-        layer.requires_grad_(False)
 
 
 # --- the teacher

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polydistill.card import write_card
-from polydistill.catalog import Language, Task, resolve_languages, task
+from polydistill.catalog import Language, Task, arch, resolve_languages, task
 from polydistill.checkpoint import Checkpoint
 from polydistill.errors import UsageError
 from polydistill.evaluation.kinds import dev_score, trainable_kind_of
@@ -45,6 +45,10 @@ class FinetuneConfig:
 
     model: str = setting(DEFAULT_MODEL, "Folder, org/name or org/name@revision.", "Model", metavar="M")
     freeze_embeddings: bool = setting(False, "Do not train the word embeddings: faster, in far less memory.", "Model")
+    freeze_layers: int = setting(
+        0, "Do not train the lowest N layers, nor word embeddings; other languages often keep more of it.", "Model",
+        metavar="N",
+    )  # fmt: skip
     task: str = setting("", "What to tune for; `polydistill ls tasks` lists them.", "Data", metavar="TASK")
     lang: tuple[str, ...] = setting(
         (), "Language of the training and dev data. Repeat for several.", "Data", metavar="LANG"
@@ -70,10 +74,6 @@ class FinetuneConfig:
     warmup: float = setting(0.06, "Share of the steps in which the learning rate rises.", "Training", metavar="SHARE")
     weight_decay: float = setting(0.01, "Of AdamW.", "Training", metavar="X")
     checks: int = setting(2, "Dev scores and checkpoints an epoch.", "Training", metavar="N")
-    average: float = setting(
-        0.0, "Try the mean of the weights at the checks of this last share of the training too, and keep it if its dev "
-        "score is better.", "Training", metavar="SHARE",
-    )  # fmt: skip
     patience: int = setting(
         4, "Stop after so many checks without a better dev score; 0 never stops early.", "Training", metavar="N"
     )
@@ -143,17 +143,19 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
     training, dev = _splits(config, wanted, languages, progress)
     resolved = resolve(ModelRef.parse(config.model), progress=progress.note)
 
+    from polydistill.distill.freezing import freeze
     from polydistill.evaluation.heads import new_head
     from polydistill.loading import quiet_transformers
     from polydistill.training import train
 
     folder = model_folder(resolved.folder)
     model = new_head(folder, wanted.kind, wanted.scored_labels, seed=config.seed, max_length=max_length)
-    if config.freeze_embeddings:
-        model.network.get_input_embeddings().weight.requires_grad_(False)
+    architecture = arch(model.network.config.model_type, config.include_path)
+    freeze(model.network, architecture, embeddings=config.freeze_embeddings, layers=config.freeze_layers)
     kind = trainable_kind_of(wanted)
     features = [f for split in training for f in kind.training_features(model, split.examples)]
-    facts = {**asdict(schedule), "max_length": model.max_length, "freeze_embeddings": config.freeze_embeddings}
+    facts = {**asdict(schedule), "max_length": model.max_length, "freeze_embeddings": config.freeze_embeddings,
+             "freeze_layers": config.freeze_layers}  # fmt: skip
     identity = {"model": resolved.source, "task": wanted.name, **facts,
                 "data": [split.sha256 for split in (*training, *dev)]}  # fmt: skip
     with (
@@ -203,18 +205,16 @@ def _schedule(config: FinetuneConfig, wanted: Task) -> tuple[Schedule, int]:
         config.lr if config.lr is not None else lr,
         config.batch_size if config.batch_size is not None else batch_size,
         config.warmup, config.weight_decay, config.checks, config.patience, config.seed, config.bf16,
-        average=config.average,
     )  # fmt: skip
     longest = config.max_length if config.max_length is not None else max_length
     limits: dict[str, tuple[float, float]] = {
         "epochs": (schedule.epochs, 1e-9), "lr": (schedule.lr, 1e-12), "batch-size": (schedule.batch_size, 1),
         "max-length": (longest, 16), "checks": (schedule.checks, 1), "patience": (schedule.patience, 0),
-        "seed": (schedule.seed, 0), "warmup": (schedule.warmup, 0), "average": (schedule.average, 0),
-        "weight-decay": (schedule.weight_decay, 0),
-        "limit": (1 if config.limit is None else config.limit, 1),
+        "seed": (schedule.seed, 0), "warmup": (schedule.warmup, 0), "weight-decay": (schedule.weight_decay, 0),
+        "limit": (1 if config.limit is None else config.limit, 1), "freeze-layers": (config.freeze_layers, 0),
     }  # fmt: skip
     for name, (value, least) in limits.items():
-        if not least <= value < math.inf or (name in ("warmup", "average") and value > 1):
+        if not least <= value < math.inf or (name == "warmup" and value > 1):
             raise UsageError(f"--{name} {value:g} makes no sense.", "See --help for what it takes.")
     return schedule, longest
 
@@ -236,7 +236,7 @@ def _splits(
 
 def _selection(config: FinetuneConfig, wanted: Task, languages: Sequence[Language], curves: Curves) -> dict[str, Any]:
     return {"languages": [lang.code for lang in languages], "split": config.dev_split, "metric": wanted.metric,
-            "value": curves.best, "step": curves.best_step, "averaged": curves.averaged}  # fmt: skip
+            "value": curves.best, "step": curves.best_step}  # fmt: skip
 
 
 def _parameters(network: Any) -> dict[str, int]:

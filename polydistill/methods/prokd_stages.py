@@ -57,7 +57,8 @@ class Run:
 
     def teacher(self, index: int, begins: Path, checkpoints: Path) -> Made:
         """The teacher of a source language."""
-        from polydistill.distill.unlabelled import freeze, source_features, target_features, tune_teacher
+        from polydistill.distill.freezing import freeze
+        from polydistill.distill.unlabelled import source_features, target_features, tune_teacher
 
         model = self.tagger(begins)
         code = self.todo.sources[index].code
@@ -125,10 +126,10 @@ class Run:
         self, teachers: Sequence[Path], begins: Path, prototypes: Path, weights: Sequence[float], checkpoints: Path
     ) -> Made:
         """The student, on the target's sentences alone."""
+        from polydistill.distill.freezing import freeze
         from polydistill.distill.student import layer_count
         from polydistill.distill.tuning import kept_on_disk
         from polydistill.distill.unlabelled import (
-            freeze,
             student_objectives,
             target_features,
             teachers_as_one,
