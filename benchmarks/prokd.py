@@ -24,6 +24,7 @@ from typing import Any
 import measure
 from bistil_tables import percent
 from commands import command_was, made
+from prokd_labels import rectification
 from teachers import TEACHERS
 
 SEEDS = {"sw": (0, 1, 2), "ro": (0, 1, 2), "de": (0,), "es": (0,)}
@@ -40,7 +41,8 @@ ABLATIONS = {
     "tag": "a prototype for each BIO tag",
 }
 BISTIL = "ner-sw-6"
-PARTS = [f"{target}-{seed}" for target, seeds in SEEDS.items() for seed in seeds] + ["ablation", "bistil"]
+CELLS = [f"{target}-{seed}" for target, seeds in SEEDS.items() for seed in seeds]
+PARTS = ["rectification", *CELLS, "ablation", "bistil"]
 
 
 # --- runs
@@ -197,7 +199,9 @@ def written(args: argparse.Namespace, parts: Sequence[str]) -> None:
 
     for part in parts:
         started = time.perf_counter()
-        if part in ("ablation", "bistil"):
+        if part == "rectification":
+            write(part, rectification(teacher(args, 0), args.data))
+        elif part in ("ablation", "bistil"):
             reference = {"prokd": method(args, ABLATED, "prokd"), "transfer": method(args, ABLATED, "transfer")}
             if part == "ablation":
                 runs = {**reference, **{name: ablation(args, name) for name in ABLATIONS}}
@@ -231,7 +235,7 @@ def bistil_alone(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
 def finished(args: argparse.Namespace) -> dict[str, dict[str, tuple[Path, dict[str, Any]]]]:
     """Target and seed -> its runs, where all of them are there."""
     found = {}
-    for part in PARTS[:-2]:
+    for part in CELLS:
         folders = {name: args.models / f"prokd-{part}-{name}" for name in METHODS}
         if all((folder / "polydistill.json").is_file() for folder in folders.values()):
             found[part] = {

@@ -1,0 +1,68 @@
+"""Pseudo-labels of English dev data, rectified by prototypes: how distance and temperature were chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import measure
+
+TEMPERATURES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
+SENTENCES = 2_000  # of the training data, for the source's prototypes
+LENGTH = 128
+
+
+def rectification(model: Path, data: Path) -> str:
+    """F1 of a tagger's own labels of English dev sentences after rectification; no target data are read.
+
+    Args:
+        model: The tagger.
+        data: The data folder.
+    """
+    import torch
+
+    from polydistill.catalog import arch, language, task
+    from polydistill.distill.prototypes import BY_TAG, BY_TYPE, DISTANCES, nearness, rectified
+    from polydistill.distill.unlabelled import Observed, Prototypes, observe, source_features, tagger
+    from polydistill.labelled.sources import load_split
+    from polydistill.progress import SILENT
+
+    wanted, english = task("ner"), language("en")
+    network = tagger(model, wanted, seed=0, length=LENGTH)
+    found = arch(network.network.config.model_type)
+    layer = network.network.config.num_hidden_layers
+    train = load_split(wanted, english, "train_wikineural", data_dir=data, limit=SENTENCES)
+    dev = load_split(wanted, english, "dev_wikineural", data_dir=data)
+    seen: list[Observed] = []
+    for split in (train, dev):
+        features = source_features(network, [split], False)
+        seen.append(observe(network, features, layer, found, bf16=False, progress=SILENT))
+    source, target = seen
+    guessed = target.logits.softmax(-1)
+    rows = []
+    for by in (BY_TYPE, BY_TAG):
+        prototypes = Prototypes.of(source, target, network.labels, by)
+        for distance in DISTANCES:
+            cells = []
+            for temperature in TEMPERATURES:
+                near = nearness(target.hidden, prototypes.target, temperature, distance)
+                best = rectified(guessed, near, torch.tensor(prototypes.class_of)).argmax(-1)
+                changed = float((best != guessed.argmax(-1)).float().mean())
+                cells.append(f"{100 * _f1(target, best, network.labels):.2f} ({100 * changed:.2f})")
+            rows.append([by, distance, *cells])
+    head = ["classes", "distance", *(f"tau {t:g}" for t in TEMPERATURES)]
+    plain = _f1(target, guessed.argmax(-1), network.labels)
+    text = (
+        f"English dev data alone: the {len(dev.examples):,} sentences of `dev_wikineural` as the text without labels, "
+        f"the source's prototypes of {SENTENCES:,} training sentences, last layer. F1 (conlleval, over first tokens) of "
+        f"the tagger's labels, {100 * plain:.2f} as they are, and in brackets the % of them that change."
+    )
+    return "\n\n".join(["## Rectification", text, measure.table(head, rows)])
+
+
+def _f1(target: Any, labels: Any, names: Any) -> float:
+    """Entity F1 of one long sentence: the words in the order in which they were read, which both sides share."""
+    from polydistill.metrics.entities import entity_f1
+
+    gold, found = ([names[i] for i in column.tolist()] for column in (target.tags, labels))
+    return entity_f1([gold], [found], "conlleval").value
