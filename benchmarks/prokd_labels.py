@@ -54,7 +54,8 @@ def rectification(model: Path, data: Path) -> str:
     plain = _f1(target, guessed.argmax(-1), network.labels)
     text = (
         f"English dev data alone: the {len(dev.examples):,} sentences of `dev_wikineural` as the text without labels, "
-        f"the source's prototypes of {SENTENCES:,} training sentences, last layer. F1 (conlleval) of the tagger's labels, {100 * plain:.2f} as they are, and in brackets the % of them that change."
+        f"the source's prototypes of {SENTENCES:,} training sentences, last layer. F1 (conlleval) of the tagger's "
+        f"labels, {100 * plain:.2f} as they are, and in brackets the % of them that change."
     )
     return "\n\n".join(["## Rectification", text, measure.table(head, rows)])
 
