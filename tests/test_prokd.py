@@ -277,6 +277,20 @@ def test_a_run_that_was_killed_goes_on_with_the_same_weights(
     assert weights(tmp_path / "out") == weights(tmp_path / "whole") and _numbers(resumed) == _numbers(whole)
 
 
+@pytest.mark.parametrize(
+    ("model_type", "frozen"), [("distilbert", 1), ("albert", 0), ("deberta-v2", 1), ("t5", 1), ("gpt2", 1)]
+)
+def test_other_architectures(model_type: str, frozen: int, data: Path, tmp_path: Path) -> None:
+    model = str(tiny.model_folder(model_type, "base", tmp_path / "model"))
+    options = {"limit": 16, "teacher_epochs": 1, "align_warmup": 0.0, "freeze_layers": frozen, "length": 64,
+               "test_split": ("en=none", "sw=none")}  # fmt: skip
+    result = prokd(config(data, tmp_path / "out", model=model, **options))
+    assert result.stages[0]["loss"]["last"]["alignment"] > 0
+    if not frozen:
+        with pytest.raises(PolydistillError, match="All layers of ALBERT models are one"):
+            prokd(config(data, tmp_path / "more", model=model, **{**options, "freeze_layers": 1}))
+
+
 def test_several_sources(base: Path, data: Path, tmp_path: Path) -> None:
     given = {"model": str(base), "sources": ("es",), "teacher_epochs": 1, "limit": 24}
     equal = prokd(config(data, tmp_path / "equal", **given))

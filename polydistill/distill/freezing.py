@@ -27,6 +27,8 @@ def freeze(network: Any, arch: Arch, *, embeddings: bool, layers: int) -> None:
     if not layers:
         return
     found = layers_of(network, arch)
+    if arch.layers and arch.layers.shared:
+        raise UsageError(f"All layers of {arch.name} models are one.", "Leave --freeze-layers out.")
     if layers > len(found):
         raise UsageError(f"--freeze-layers {layers} is too many.", f"The model has {len(found)} layers.")
     for layer in found[:layers]:

@@ -134,10 +134,10 @@ def layer_pairs(layers: Sequence[int]) -> LayerPairs:
 
 
 def layer_count(source: Source) -> int:
-    """The number of a model's layers.
+    """The number of a model's layers, of which some are to be left out.
 
     Raises:
-        PolydistillError: Its layers cannot be left out, or their number is nowhere.
+        PolydistillError: They cannot be left out, or their number is nowhere.
     """
     arch = source.arch
     if "reduce" not in arch.supports or arch.layers is None or arch.layers.shared:
@@ -152,6 +152,21 @@ def layer_count(source: Source) -> int:
         raise PolydistillError(
             f"{arch.name} is an encoder-decoder; layers can be left out of encoders and of decoders only.",
             "See `polydistill ls architectures`.",
+        )
+    return hidden_layers(source)
+
+
+def hidden_layers(source: Source) -> int:
+    """The number of a model's layers, of the encoder's where there are two; shared ones as often as they run.
+
+    Raises:
+        PolydistillError: The number is nowhere.
+    """
+    arch = source.arch
+    if arch.layers is None:
+        raise PolydistillError(
+            f"The architecture file of {arch.name} does not say where the layers are.",
+            "Describe it in a TOML file and pass it with --include-path.",
         )
     part, key = _counting_part(source, _full_config(source))
     if not isinstance(part.get(key), int):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from polydistill.catalog import Language, Task, language, task
 from polydistill.distill.matched import plan_like, same_vocabulary
-from polydistill.distill.student import layer_count
+from polydistill.distill.student import hidden_layers
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.plain import PlainSentences, load_plain, read_plain
@@ -143,7 +143,7 @@ def prepare(config: ProkdConfig, progress: Progress) -> Prepared:
             "that the teacher's prototypes are none of the student's.",
             "Use --features teacher.",
         )
-    layers = layer_count(teachers[0].source if teachers else _known(model))
+    layers = hidden_layers(teachers[0].source if teachers else _known(model))
     if config.layer is not None and config.layer > layers:
         raise UsageError(f"--layer {config.layer} is too high.", f"The teacher has layers 1 to {layers}.")
 

@@ -127,7 +127,7 @@ class Run:
     ) -> Made:
         """The student, on the target's sentences alone."""
         from polydistill.distill.freezing import freeze
-        from polydistill.distill.student import layer_count
+        from polydistill.distill.student import hidden_layers
         from polydistill.distill.tuning import kept_on_disk
         from polydistill.distill.unlabelled import (
             student_objectives,
@@ -144,7 +144,7 @@ class Run:
         objectives = student_objectives(
             model.labels, self.kind, loss=self.config.loss, temperature=self.config.temperature,
             how=None if self.config.method == TSL else self.self_training,
-            prototypes=self.loaded(prototypes) if self.rectifies else None, layer=layer_count(source),
+            prototypes=self.loaded(prototypes) if self.rectifies else None, layer=hidden_layers(source),
             steps=round(steps),
         )  # fmt: skip
         teacher = teachers_as_one(models, weights, objectives.needs.teacher, self.todo.begins.arch, bf16=schedule.bf16)
