@@ -22,9 +22,10 @@ def rectification(model: Path, data: Path) -> str:
     import torch
 
     from polydistill.catalog import arch, language, task
-    from polydistill.distill.prototypes import BY_TAG, BY_TYPE, DISTANCES, nearness, rectified
+    from polydistill.distill.prototypes import BY_TAG, BY_TYPE, nearness, rectified
     from polydistill.distill.unlabelled import Observed, Prototypes, observe, source_features, tagger
     from polydistill.labelled.sources import load_split
+    from polydistill.methods.prokd import CHOICES
     from polydistill.progress import SILENT
 
     wanted, english = task("ner"), language("en")
@@ -35,14 +36,14 @@ def rectification(model: Path, data: Path) -> str:
     dev = load_split(wanted, english, "dev_wikineural", data_dir=data)
     seen: list[Observed] = []
     for split in (train, dev):
-        features = source_features(network, [split], False)
-        seen.append(observe(network, features, layer, found, bf16=False, progress=SILENT))
+        features = source_features(network, [split], network.labels, False)
+        seen.append(observe(network, features, network.labels, layer, found, bf16=False, progress=SILENT))
     source, target = seen
     guessed = target.logits.softmax(-1)
     rows = []
     for by in (BY_TYPE, BY_TAG):
         prototypes = Prototypes.of(source, target, network.labels, by)
-        for distance in DISTANCES:
+        for distance in CHOICES["distance"]:
             cells = []
             for temperature in TEMPERATURES:
                 near = nearness(target.hidden, prototypes.target, temperature, distance)

@@ -90,7 +90,8 @@ def _unlabelled_card(record: RunRecord) -> str:
     result = record.result
     sources, target, told = ", ".join(result["sources"]), result["target"], result["pseudo_labels"]
     method = {
-        "prokd": "a reconstruction of ProKD (Ge et al. 2023, arXiv 2301.08855; its code is not public)",
+        "prokd": "a reconstruction of ProKD (Ge et al. 2023, arXiv 2301.08855; its code is not public)"
+        + ("" if result["settings"]["aligned"] else ", from a teacher whose prototypes were not aligned"),
         "tsl": "TSL (Wu et al. 2020, arXiv 2004.12440)",
         "selftrain": "TSL (Wu et al. 2020, arXiv 2004.12440) and self-training",
         "transfer": "direct transfer: the teacher as it is",

@@ -79,6 +79,14 @@ def check_folder(folder: Path) -> None:
         refuse_weights(str(folder), names, str(classes[0]), on_hub=False)
 
 
+def is_tagger(folder: Path) -> bool:
+    """Whether a model folder has a head for tags."""
+    from polydistill.vocab.tokenizer_config import read_json
+
+    classes = read_json(model_folder(folder) / "config.json").get("architectures") or []
+    return any(name.endswith("ForTokenClassification") for name in classes)
+
+
 def tokenizer_files(folder: Path) -> list[Path]:
     """The files that make up a folder's tokenizer."""
     names = {*_TOKENIZER_FILES, *_TOKENIZER_PARTS}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -245,6 +246,13 @@ def _numbers(result: Any) -> dict[str, Any]:
     return {**{k: values[k] for k in kept}, "stages": stages, "scores": scores}
 
 
+def _with_cache(cache: Path, root: Path, output: Path, base: Path) -> Any:
+    """A run that cannot read what another one has kept."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLYDISTILL_CACHE", str(cache))
+        return prokd(config(root, output, model=str(base), teacher_epochs=1))
+
+
 def test_gold_of_the_target_changes_nothing(base: Path, tmp_path: Path) -> None:
     """Tags of its training and dev data are shuffled, wrong and not even IOB2."""
     first, second = write_data(tmp_path / "a"), write_data(tmp_path / "b")
@@ -254,7 +262,7 @@ def test_gold_of_the_target_changes_nothing(base: Path, tmp_path: Path) -> None:
         path.write_text("".join(f"{line.split()[0]} I-NONSENSE\n" if line else "\n" for line in lines))
     assert (first / "ner/sw/train.conll").read_text() != (second / "ner/sw/train.conll").read_text()
     results = [
-        prokd(config(root, tmp_path / f"out-{root.name}", model=str(base), teacher_epochs=1))
+        _with_cache(tmp_path / f"cache-{root.name}", root, tmp_path / f"out-{root.name}", base)
         for root in (first, second)
     ]
     assert _numbers(results[0]) == _numbers(results[1])
@@ -317,6 +325,10 @@ def test_a_smaller_student_with_a_cut_vocabulary(base: Path, data: Path, tmp_pat
     result = prokd(config(data, tmp_path / "out", teacher=(str(teacher),), model=str(small)))
     assert [stage["name"] for stage in result.stages] == ["vocabulary", "prototypes", "student"]
     assert result.parameters["student"] < result.parameters["teacher"]
+    record = json.loads((tmp_path / "out/polydistill.json").read_text())
+    assert record["parent"]["command"] == "bistil" and record["result"]["teachers"] == [str(teacher)]
+    own = prokd(config(data, tmp_path / "own", teacher=(str(teacher),), model=str(small), features="student"))
+    assert weights(own.output) != weights(result.output)
     assert json.loads((tmp_path / "out/config.json").read_text())["num_hidden_layers"] == 1
 
 
@@ -347,6 +359,12 @@ def test_a_class_that_never_occurs(features: str, base: Path, tmp_path: Path) ->
         path.write_text(path.read_text().replace("B-ORG", "O"))
     result = prokd(config(root, tmp_path / "out", model=str(base), teacher_epochs=1, features=features), listener)
     assert "English labels have no ORG" in listener.said and result.prototypes[0]["counts"]["source"][2] == 0
+    given = {"teacher": (str(tmp_path / "out/stages/teacher"),), "features": features, "epochs": 2}
+    whole = prokd(config(root, tmp_path / "whole", **given))
+    with pytest.raises(_Killed):
+        prokd(config(root, tmp_path / "again", **given), _Listener(2))
+    prokd(config(root, tmp_path / "again", **given, resume=True))
+    assert weights(tmp_path / "again") == weights(whole.output)
     assert all(value == value for stage in result.stages for value in stage["loss"]["last"].values())
 
 
@@ -362,8 +380,6 @@ def test_transfer_copies_the_model_and_nothing_else(base: Path, data: Path, tmp_
 
 def test_labels_in_another_order_and_more_of_them(tuned: Path, data: Path, tmp_path: Path) -> None:
     """A teacher that also knows dates, its outputs in another order, teaches the same."""
-    import shutil
-
     import numpy as np
     from safetensors.numpy import save_file
 
@@ -371,20 +387,23 @@ def test_labels_in_another_order_and_more_of_them(tuned: Path, data: Path, tmp_p
     settings = json.loads((other / "config.json").read_text())
     names = [settings["id2label"][str(i)] for i in range(7)]
     order = [3, 0, 6, 1, 2, 5, 4]
-    shuffled = [names[i] for i in order] + ["B-DATE", "I-DATE"]
+    shuffled = ["B-DATE", "I-DATE", *(names[i] for i in order)]
     settings |= {"id2label": dict(enumerate(shuffled)), "label2id": {name: i for i, name in enumerate(shuffled)}}
     (other / "config.json").write_text(json.dumps(settings))
     tensors = load_file(other / "model.safetensors")
-    for name in ("classifier.weight", "classifier.bias"):
-        more = np.full((2, *tensors[name].shape[1:]), -9, np.float32)
-        tensors[name] = np.concatenate([tensors[name][order], more])
+    for name, low in (("classifier.weight", 0), ("classifier.bias", -30)):  # it never says a date
+        more = np.full((2, *tensors[name].shape[1:]), low, np.float32)
+        tensors[name] = np.concatenate([more, tensors[name][order]])
     save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
     results = [
         prokd(config(data, tmp_path / name, teacher=(str(teacher),), limit=16))
         for name, teacher in (("one", tuned), ("two", other))
     ]
-    assert results[0].prototypes == results[1].prototypes
-    assert weights(tmp_path / "one") == weights(tmp_path / "two")
+    one, two = results
+    assert one.prototypes[0]["counts"] == two.prototypes[0]["counts"] and one.pseudo_labels == two.pseudo_labels
+    assert [s["value"] for s in one.scores] == [s["value"] for s in two.scores]
+    a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    assert all(np.allclose(a[name], b[name], atol=1e-4) for name in a)
 
 
 @pytest.mark.parametrize(
@@ -392,6 +411,10 @@ def test_labels_in_another_order_and_more_of_them(tuned: Path, data: Path, tmp_p
     [
         ({"method": "magic"}, "--method magic is unknown"),
         ({"method": "transfer", "sources": ("es",)}, "has one teacher"),
+        ({"teacher_epochs": 0}, "needs --teacher-epochs above 0"),
+        ({"seed": 2**32}, "--seed .* makes no sense"),
+        ({"freeze_layers": 3}, "--freeze-layers 3 is too many"),
+        ({"test_split": ("sw=more",)}, "There is no file"),
         ({"sources": ("en",)}, "English is named twice"),
         ({"sources": ("sw",)}, "Swahili is named twice"),
         ({"task": "nli"}, "has none"),
@@ -438,14 +461,46 @@ def test_other_tags_and_another_vocabulary_are_refused(tuned: Path, data: Path, 
     with pytest.raises(PolydistillError, match=r"vocabularies of .* differ"):
         prokd(config(data, tmp_path / "out", teacher=(str(tuned),), model=str(other)))
     settings = json.loads((tuned / "config.json").read_text())
-    import shutil
-
     foreign = shutil.copytree(tuned, tmp_path / "foreign")
     names = [label.replace("PER", "DRUG") for label in settings["id2label"].values()]
     settings |= {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
     (foreign / "config.json").write_text(json.dumps(settings))
     with pytest.raises(PolydistillError, match="DRUG"):
         prokd(config(data, tmp_path / "out", teacher=(str(foreign),)))
+
+
+def test_what_is_no_teacher_is_refused(base: Path, tuned: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(PolydistillError, match="has no head for tags"):
+        prokd(config(data, tmp_path / "out", teacher=(str(base),)))
+    with pytest.raises(PolydistillError, match="Leave --model out"):
+        prokd(config(data, tmp_path / "out", teacher=(str(tuned),), model=str(base), method="transfer"))
+    lower = tiny.model_folder("bert", "base", tmp_path / "l", tokenizer="xlm-roberta", config={"num_hidden_layers": 1})
+    other = finetune(FinetuneConfig(model=str(lower), task="ner", lang=("en",), data_dir=data, epochs=1, max_length=32,
+                                    output=tmp_path / "other")).output  # fmt: skip
+    with pytest.raises(PolydistillError, match="not built alike"):
+        prokd(config(data, tmp_path / "out", teacher=(str(tuned), str(other)), sources=("es",)))
+    assert not list(tmp_path.glob("*out*"))
+
+
+def test_options_that_change_nothing_are_said(tuned: Path, data: Path, tmp_path: Path) -> None:
+    listener = _Listener()
+    options = {"align_weight": 2.0, "weigh": "similarity", "limit": 16}
+    prokd(config(data, tmp_path / "out", teacher=(str(tuned),), **options), listener)
+    assert "--align-weight changes nothing: no teacher is aligned" in listener.said
+    assert "--weigh changes nothing: there is one source" in listener.said
+    assert "--teacher-lr changes nothing: no teacher is trained" in listener.said
+    assert "prototypes are not aligned" in listener.said
+    assert "were not aligned" in (tmp_path / "out/README.md").read_text()
+
+
+def test_transfer_needs_no_text(tuned: Path, data: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(data, tmp_path / "data")
+    (root / "ner/sw/train.conll").unlink()
+    result = prokd(config(root, tmp_path / "out", teacher=(str(tuned),), method="transfer"))
+    assert result.scores and result.sentences["sw"] == 0
+    (root / "ner/sw/test.conll").unlink()
+    with pytest.raises(PolydistillError, match=r"--test-split sw=none"):
+        prokd(config(root, tmp_path / "more", teacher=(str(tuned),), method="transfer"))
 
 
 def test_the_command(tuned: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

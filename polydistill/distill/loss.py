@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,6 +33,7 @@ class DistilLoss:
         self, network: Any, batch: dict[str, Any], agree: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, dict[str, float]]:
         """(loss, term -> value over all processes, before weights)."""
+        self._objectives.to(batch["input_ids"].device)
         wanted = self._teacher.signals(batch) if self._teacher is not None else {}
         return self._objectives(self._observer(batch, through=network), wanted, batch, agree)
 
@@ -61,7 +63,8 @@ class DistilLoss:
         """Takes them up."""
         self._objectives.first = dict(state["first"])
         for name, tensor in self._objectives.state_dict().items():
-            tensor.copy_(tensor.new_tensor(state["buffers"][name]))
+            kept = np.array(state["buffers"][name], np.float64)  # null, which stands for no number, becomes one again
+            tensor.copy_(torch.from_numpy(kept))
 
     def close(self) -> None:
         """Takes the hooks off the student."""

@@ -12,9 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize, one_hot
 
-DISTANCES = ("euclidean", "unit")
 BY_TYPE, BY_TAG = "type", "tag"
-CLASSES = (BY_TYPE, BY_TAG)
 
 
 def classes_of(labels: Sequence[str], by: str) -> tuple[tuple[str, ...], tuple[int, ...]]:

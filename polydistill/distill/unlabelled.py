@@ -6,7 +6,7 @@ A reconstruction of ProKD (Ge et al. 2023, arXiv 2301.08855) on the ground of TS
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,9 @@ from polydistill.evaluation.batching import Feature, by_length
 from polydistill.evaluation.heads import TaskModel, new_head, open_model
 from polydistill.labelled.examples import LabelledSplit, TaggedExample
 from polydistill.labelled.plain import PlainSentences
-from polydistill.modelfolder import model_folder
+from polydistill.modelfolder import is_tagger
 from polydistill.progress import Progress
 from polydistill.training import Curves, Schedule, collator, train
-from polydistill.trimming import CONFIG
-from polydistill.vocab.tokenizer_config import read_json
 
 OUTSIDE = "O"
 MSE, KL = "mse", "kl"
@@ -105,7 +103,9 @@ class SelfTraining:
 
 
 def tagger(folder: Path, task: Task, *, seed: int, length: int) -> TaskModel:
-    """A tagger as it was tuned, its outputs the task's tags in their order; a new head where the folder has none.
+    """A tagger to train, its outputs the task's tags in their order; a new head where the folder has none.
+
+    Outputs for types that the task does not score are left out.
 
     Raises:
         PolydistillError: Its tags are not the task's, or it cannot have such a head.
@@ -113,10 +113,12 @@ def tagger(folder: Path, task: Task, *, seed: int, length: int) -> TaskModel:
     fresh = new_head(folder, task.kind, task.scored_labels, seed=seed, max_length=length)
     if not is_tagger(folder):
         return fresh
-    tuned = open_model(folder, task.kind, task.labels, not_scored=task.not_scored, max_length=length)
-    check_labels(tuned.labels, task.scored_labels)
-    rows, head = [tuned.labels.index(label) for label in fresh.labels], tuned.network.state_dict()
-    inside = f"{fresh.network.base_model_prefix}."
+    tuned = reader(folder, task, seed=seed, length=length)
+    names = [tuned.network.config.id2label[i] for i in range(len(tuned.labels))]
+    # Outputs that are not scored count as O: of all of them, the one that was O.
+    places = [[i for i, found in enumerate(tuned.labels) if found == label] for label in fresh.labels]
+    rows = [max(found, key=lambda i: names[i] == label) for found, label in zip(places, fresh.labels, strict=True)]
+    head, inside = tuned.network.state_dict(), f"{fresh.network.base_model_prefix}."
     with torch.no_grad():
         for name, tensor in fresh.network.state_dict().items():
             if not name.startswith(inside) and len(head[name]) == len(tuned.labels):
@@ -124,26 +126,36 @@ def tagger(folder: Path, task: Task, *, seed: int, length: int) -> TaskModel:
     return fresh
 
 
-def is_tagger(folder: Path) -> bool:
-    """Whether a model folder has a head for tags."""
-    classes = read_json(model_folder(folder) / CONFIG).get("architectures") or []
-    return any(name.endswith("ForTokenClassification") for name in classes)
+def reader(folder: Path, task: Task, *, seed: int, length: int) -> TaskModel:
+    """A tagger as it is, to learn from; with a new head where the folder has none.
+
+    Raises:
+        PolydistillError: Its tags are not the task's.
+    """
+    if not is_tagger(folder):
+        return new_head(folder, task.kind, task.scored_labels, seed=seed, max_length=length)
+    model = open_model(folder, task.kind, task.labels, not_scored=task.not_scored, max_length=length)
+    check_labels(model.labels, task.scored_labels)
+    return model
 
 
-def source_features(model: TaskModel, splits: Sequence[LabelledSplit], whole_words: bool) -> list[Feature]:
-    """The inputs of labelled sentences, with `feature_tags` at the tokens that prototypes are made of."""
+def source_features(
+    model: TaskModel, splits: Sequence[LabelledSplit], labels: Sequence[str], whole_words: bool
+) -> list[Feature]:
+    """The inputs of labelled sentences, tags numbered as in `labels`; `feature_tags` where prototypes are made of."""
     examples = [example for split in splits for example in split.examples]
+    numbered = replace(model, labels=tuple(labels))
     return [
         _prepared(feature, i, splits[0].language, _gold(feature, whole_words))
-        for i, feature in enumerate(tagging.training_features(model, examples))
+        for i, feature in enumerate(tagging.training_features(numbered, examples))
     ]
 
 
 def target_features(model: TaskModel, plain: PlainSentences, whole_words: bool, offset: int = 0) -> list[Feature]:
     """The inputs of sentences without tags: their labels are none, their `feature_tags` `NO_TAG`."""
     examples = [TaggedExample(str(i), words, (OUTSIDE,) * len(words)) for i, words in enumerate(plain.sentences)]
-    found = []
-    for i, feature in enumerate(tagging.training_features(model, examples)):
+    found, unread = [], replace(model, labels=(OUTSIDE,))
+    for i, feature in enumerate(tagging.training_features(unread, examples)):
         words = feature["token_words" if whole_words else "word_ids"]
         tags = [tagging.NOT_TRAINED if word < 0 else NO_TAG for word in words]
         nothing = [tagging.NOT_TRAINED] * len(tags)  # the O that it was given says nothing
@@ -234,11 +246,13 @@ class Observed:
 
 @torch.no_grad()
 def observe(
-    model: TaskModel, features: Sequence[Feature], layer: int, arch: Arch, *, bf16: bool, progress: Progress
-) -> Observed:
-    """Runs a model over text and keeps the tokens that prototypes are made of."""
+    model: TaskModel, features: Sequence[Feature], labels: Sequence[str], layer: int, arch: Arch, *, bf16: bool,
+    progress: Progress,
+) -> Observed:  # fmt: skip
+    """Runs a model over text and keeps the tokens that prototypes are made of; logits are in the order of `labels`."""
     needs = frozenset({Signal(HIDDEN, layer), Signal(LOGITS)})
-    teacher, collate = FrozenTeacher(model.network, needs, arch, autocast=bf16), collator(model.tokenizer, about=True)
+    teacher = FrozenTeacher(model.network, needs, arch, autocast=bf16, labels=model.labels, wanted=labels)
+    collate = collator(model.tokenizer, about=True)
     parts: list[tuple[Tensor, ...]] = []
     with progress.bar("reading", len(features), "input") as done:
         for places in by_length(features, OBSERVED_BATCH):
@@ -317,17 +331,26 @@ def pseudo_label_facts(
     }
 
 
+def together(targets: Sequence[Observed], weights: Sequence[float]) -> Observed:
+    """What several teachers say of the same tokens together, with the features of the first: weighted probabilities."""
+    mean = sum(weight * target.logits.softmax(-1) for weight, target in zip(weights, targets, strict=True))
+    assert isinstance(mean, Tensor)
+    return replace(targets[0], logits=mean.clamp(min=torch.finfo(mean.dtype).tiny).log())
+
+
 # --- the student
 
 
 def teachers_as_one(
-    models: Sequence[TaskModel], weights: Sequence[float], needs: frozenset[Signal], arch: Arch, *, bf16: bool
+    models: Sequence[TaskModel], weights: Sequence[float], needs: frozenset[Signal], labels: Sequence[str], arch: Arch,
+    *, bf16: bool,
 ) -> Teacher:  # fmt: skip
     """Several teachers, whose probabilities are averaged; features are the first one's."""
     found: list[tuple[Teacher, float]] = []
     for i, (model, weight) in enumerate(zip(models, weights, strict=True)):
         asked = needs if i == 0 else needs & {Signal(LOGITS)}
-        found.append((FrozenTeacher(model.network, asked, arch, autocast=bf16), weight))
+        one = FrozenTeacher(model.network, asked, arch, autocast=bf16, labels=model.labels, wanted=labels)
+        found.append((one, weight))
     return found[0][0] if len(found) == 1 else Ensemble(found, average="probabilities")
 
 
@@ -344,21 +367,20 @@ def student_objectives(
         temperature: T of either.
         how: Of the self-training; None for none.
         prototypes: What rectifies its labels; None for labels as the teacher gives them.
-        layer: The student's layer whose hidden states are its features, counted from 1.
+        layer: Whose hidden states are the features, counted from 1: the teacher's, or the student's own.
         steps: Of the whole training.
     """
     asked: dict[str, tuple[Objective, float]] = {}
     if loss == KL:
         asked["logits"] = (Logits(temperature=temperature, form="kl"), 1.0)
     else:
-        asked["probabilities"] = (Probabilities(temperature=temperature, squared=temperature != 1), 1.0)
+        asked["probabilities"] = (Probabilities(temperature=temperature), 1.0)
     if how is not None:
         objective = PseudoLabels(
             outside=list(labels).index(OUTSIDE), form=how.form, ramp=round(how.ramp * steps),
             prototypes=prototypes.target if prototypes else None,
-            class_of=prototypes.class_of if prototypes else (),
-            layer=layer if how.of_student else kind.layer, of_student=how.of_student, momentum=how.momentum,
-            temperature=how.temperature, distance=how.distance,
+            class_of=prototypes.class_of if prototypes else (), layer=layer, of_student=how.of_student,
+            momentum=how.momentum, temperature=how.temperature, distance=how.distance,
         )  # fmt: skip
         asked["pseudo_labels"] = (objective, how.weight)
     return Weighted(asked)

@@ -19,7 +19,7 @@ import orjson
 from polydistill.card import write_card
 from polydistill.errors import UsageError
 from polydistill.methods.evaluate import EvaluateConfig, evaluate, plain_score
-from polydistill.methods.prokd_plan import METHODS, PRESETS, PROKD, TRANSFER, prepare
+from polydistill.methods.prokd_plan import METHODS, PRESETS, PROKD, TRANSFER, idle_options, prepare
 from polydistill.methods.prokd_stages import PICTURE, Run, identity, settings
 from polydistill.outputs import check_output, new_folder
 from polydistill.processes import several
@@ -101,7 +101,9 @@ class ProkdConfig:
     layer: int | None = setting(
         None, "Whose hidden states are features, counted from 1. [default: the last]", "Method", metavar="N"
     )
-    tokens: str = setting("first", "Tokens of a word that make prototypes: first or all.", "Method", metavar="WHICH")
+    tokens: str = setting(
+        "first", "Tokens of a word that make the teacher's prototypes: first or all.", "Method", metavar="WHICH"
+    )
     loss: str = setting("mse", "Of the student: mse of probabilities (TSL), or kl.", "Method", metavar="LOSS")
     temperature: float = setting(1.0, "Temperature of that loss.", "Method", metavar="T")
     self_weight: float = setting(1.0, "Weight of the pseudo-labels beside it.", "Method", metavar="X")
@@ -155,6 +157,7 @@ class ProkdResult:
     """What a distillation without target labels did; `to_json` is the object of `--json`."""
 
     model: str
+    teachers: tuple[str, ...]
     output: Path
     method: str
     task: str
@@ -201,6 +204,8 @@ def prokd(config: ProkdConfig, progress: Progress = SILENT) -> ProkdResult:
         raise UsageError("`prokd` runs in one process.", "Start it without `accelerate launch`.")
     todo = prepare(config, progress)
     check_output(todo.output, overwrite=config.overwrite)
+    for note in idle_options(config, todo):
+        progress.warn(note)
     with work_folder(
         todo.output, identity(config, todo), resume=config.resume, overwrite=config.overwrite, progress=progress
     ) as work:
@@ -264,7 +269,8 @@ def _result(run: Run, done: Sequence[Stage], final: Path) -> ProkdResult:
     }  # fmt: skip
     teachers = found.facts["teachers"] if found else []
     return ProkdResult(
-        model=todo.begins.resolved.source,
+        model=(todo.model or todo.begins).resolved.source,
+        teachers=tuple(teacher.source.resolved.source for teacher in todo.teachers),
         output=todo.output,
         method=config.method,
         task=todo.task.name,
@@ -272,10 +278,10 @@ def _result(run: Run, done: Sequence[Stage], final: Path) -> ProkdResult:
         sources=codes,
         target=todo.target.code,
         sentences={**{c: sum(len(s.examples) for s in splits) for c, splits in todo.training.items()},
-                   todo.target.code: len(todo.plain.sentences)},
+                   todo.target.code: len(todo.plain.sentences) if todo.plain else 0},
         stages=tuple(stage.to_json(todo.output / "stages") for stage in done),
         prototypes=tuple(teachers),
-        pseudo_labels=teachers[0]["pseudo_labels"] if teachers else None,
+        pseudo_labels=found.facts["pseudo_labels"] if found else None,
         teacher_weights=tuple(found.facts["weights"]) if found else (),
         picture=orjson.loads((found.folder / PICTURE).read_bytes()) if found else None,
         parameters={"teacher": todo.begins.checkpoint.parameters, "student": own.checkpoint.parameters},
@@ -290,19 +296,20 @@ def _result(run: Run, done: Sequence[Stage], final: Path) -> ProkdResult:
 
 def _record(run: Run, result: ProkdResult) -> RunRecord:
     todo = run.todo
-    parent = RunRecord.load(todo.begins.folder)
+    origin = todo.model or todo.begins  # what the student began with
+    parent = RunRecord.load(origin.folder)
     labelled = [split for splits in (*todo.training.values(), todo.dev) for split in splits]
     texts = [
         {"language": s.language, "where": s.where, "split": s.split, "examples": len(s.examples), "sha256": s.sha256}
         for s in labelled
     ]  # fmt: skip
-    words = todo.plain
-    texts.append({"language": words.language, "where": words.where, "split": "words alone, tags not read",
-                  "examples": len(words.sentences), "sha256": words.sha256})  # fmt: skip
+    if words := todo.plain:
+        texts.append({"language": words.language, "where": words.where, "split": "words alone, tags not read",
+                      "examples": len(words.sentences), "sha256": words.sha256})  # fmt: skip
     return RunRecord(
         command="prokd",
         config=run.config.to_json(),
-        source=source_facts(todo.begins.resolved, todo.begins.checkpoint),
+        source=source_facts(origin.resolved, origin.checkpoint),
         texts=texts,
         result=result.to_json(),
         parent=None if parent is None else asdict(parent),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,11 @@ from polydistill.catalog import Language, Task, language, task
 from polydistill.distill.matched import plan_like, same_vocabulary
 from polydistill.distill.student import hidden_layers
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.evaluation.heads import output_labels
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.plain import PlainSentences, load_plain, read_plain
 from polydistill.labelled.sources import load_split
+from polydistill.modelfolder import is_tagger
 from polydistill.progress import Progress
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
 from polydistill.task import TAGGING
@@ -89,7 +91,7 @@ class Prepared:
         task: What is tagged.
         training: Code of a source -> its labelled splits.
         dev: Splits of the sources that choose checkpoints.
-        plain: The target's sentences.
+        plain: The target's sentences; None where nothing is taught with them.
         tests: (language, split) to score.
         model: What the student begins with, and the teacher where none is given; None for the teacher itself.
         teachers: Those given, one a source; none if they are to be made.
@@ -104,7 +106,7 @@ class Prepared:
     task: Task
     training: Mapping[str, tuple[LabelledSplit, ...]]
     dev: tuple[LabelledSplit, ...]
-    plain: PlainSentences
+    plain: PlainSentences | None
     tests: tuple[tuple[Language, str], ...]
     model: Source | None
     teachers: tuple[GivenTeacher, ...]
@@ -136,13 +138,7 @@ def prepare(config: ProkdConfig, progress: Progress) -> Prepared:
         raise UsageError(
             f"Prototypes are of the classes of tags, and {wanted.name} has none.", "Choose a task such as --task ner."
         )
-    model, teachers = _models(config, sources, target, progress)
-    if config.features == "student" and model and teachers and _width(model) != _width(teachers[0].source):
-        raise UsageError(
-            f"The student's features have {_width(model)} columns and the teacher's {_width(teachers[0].source)}, so "
-            "that the teacher's prototypes are none of the student's.",
-            "Use --features teacher.",
-        )
+    model, teachers = _models(config, wanted, sources, target, progress)
     layers = hidden_layers(teachers[0].source if teachers else _known(model))
     if config.layer is not None and config.layer > layers:
         raise UsageError(f"--layer {config.layer} is too high.", f"The teacher has layers 1 to {layers}.")
@@ -150,18 +146,25 @@ def prepare(config: ProkdConfig, progress: Progress) -> Prepared:
     def load(lang: Language, split: str, limit: int | None) -> LabelledSplit:
         return load_split(wanted, lang, split, data_dir=config.data_dir, limit=limit, progress=progress)
 
+    fewest = min(hidden_layers(source) for source in (model, *(t.source for t in teachers)) if source)
+    if chosen.freeze_layers > fewest:
+        raise UsageError(f"--freeze-layers {chosen.freeze_layers} is too many.", f"A model here has {fewest} layers.")
     limit, splits = config.limit or chosen.limit, config.train_split or ("train",)
     training = {lang.code: tuple(load(lang, split, limit) for split in splits) for lang in sources}
     tests = _tests(config, sources[0], target)
     for lang, split in tests:  # what is missing is said before anything is trained
-        load_split(wanted, lang, split, data_dir=config.data_dir, limit=1)
+        try:
+            load_split(wanted, lang, split, data_dir=config.data_dir, limit=1)
+        except UsageError as error:
+            way_out = f"Without a test set: --test-split {lang.code}={NO_SCORE}."
+            raise UsageError(str(error.message), f"{error.hint or ''} {way_out}".strip()) from error
     return Prepared(
         sources=sources,
         target=target,
         task=wanted,
         training=training,
         dev=tuple(load(lang, config.dev_split, config.limit or chosen.dev_limit) for lang in sources),
-        plain=_plain(config, wanted, target, limit, progress),
+        plain=None if config.method == TRANSFER else _plain(config, wanted, target, limit, progress),
         tests=tests,
         model=model,
         teachers=teachers,
@@ -185,7 +188,7 @@ def _check(config: ProkdConfig) -> None:
         "rectify_temperature": (1e-6, math.inf), "temperature": (1e-6, math.inf), "layer": (1, math.inf),
         "teacher_epochs": (0, math.inf), "epochs": (1e-9, math.inf), "batch_size": (1, math.inf),
         "length": (16, math.inf), "lr": (1e-12, math.inf), "teacher_lr": (1e-12, math.inf),
-        "limit": (1, math.inf), "freeze_layers": (0, math.inf), "cache_gb": (0, math.inf), "seed": (0, math.inf),
+        "limit": (1, math.inf), "freeze_layers": (0, math.inf), "cache_gb": (0, math.inf), "seed": (0, 2**32 - 1),
     }  # fmt: skip
     for name, (lowest, highest) in least.items():
         value = getattr(config, name)
@@ -193,13 +196,42 @@ def _check(config: ProkdConfig) -> None:
             raise UsageError(f"--{name.replace('_', '-')} {value:g} makes no sense.", "See --help for what it takes.")
     if config.method == TRANSFER and config.sources:
         raise UsageError("Direct transfer has one teacher.", "Leave --sources out.")
+    if config.teacher_epochs == 0 and not config.teacher:
+        raise UsageError("A teacher that is made here needs --teacher-epochs above 0.", "Give it, or --teacher.")
+    if config.method == TRANSFER and config.teacher and config.model:
+        raise UsageError("Direct transfer keeps the teacher as it is.", "Leave --model out.")
+    if config.features == "student" and config.layer and config.teacher and config.model:
+        raise UsageError("--layer is the teacher's, and the student is another model.", "Leave --layer out.")
     if config.text and config.unlabelled_split:
         raise UsageError("--text and --unlabelled-split both say what the target's text is.", "Give one of them.")
 
 
+def idle_options(config: ProkdConfig, todo: Prepared) -> list[str]:
+    """One sentence for each group of options that were given and change nothing in this run."""
+    aligns = config.method == PROKD and todo.teacher_epochs > 0 and config.align_weight > 0
+    rectifies = config.method == PROKD and config.rectify
+    groups = {
+        "no teacher is aligned here": ("" if aligns else "align_weight align_symmetric align_confidence align_warmup"),
+        "no label is rectified here": ("" if rectifies else "rectify_temperature distance features"),
+        "there are no pseudo-labels here": (
+            "" if config.method in (PROKD, SELFTRAIN) else "self_weight self_ramp pseudo_labels"
+        ),
+        "no teacher is trained here": ("" if todo.teacher_epochs else "teacher_lr"),
+        "there is one source": ("" if config.sources else "weigh"),
+        "no student is trained here": ("epochs lr loss temperature" if config.method == TRANSFER else ""),
+    }
+    usual = {f.name: f.default for f in fields(config)}
+    found = []
+    for why, names in groups.items():
+        given = [f"--{name.replace('_', '-')}" for name in names.split() if getattr(config, name) != usual[name]]
+        if given:
+            found.append(f"{' and '.join(given)} {'changes' if len(given) == 1 else 'change'} nothing: {why}.")
+    if config.method == PROKD and config.teacher and not todo.teacher_epochs:
+        found.append("The teacher stays as it is given, so its prototypes are not aligned; --teacher-epochs trains it.")
+    return found
+
+
 def _preset(config: ProkdConfig) -> Preset:
-    if config.preset not in PRESETS:
-        raise UsageError(f"There is no preset {config.preset!r}.", f"Choose {', '.join(PRESETS)}.")
     names = ("teacher_epochs", "epochs", "batch_size", "length", "teacher_lr", "lr", "freeze_layers")
     given = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
     return replace(PRESETS[config.preset], **given)
@@ -218,19 +250,13 @@ def _languages(config: ProkdConfig) -> tuple[tuple[Language, ...], Language]:
     return sources, target
 
 
-def _width(source: Source) -> int | None:
-    """Columns of a model's hidden states, as its configuration has them."""
-    found: int | None = source.config.get("hidden_size")
-    return found
-
-
 def _known(model: Source | None) -> Source:
     assert model is not None
     return model
 
 
 def _models(
-    config: ProkdConfig, sources: Sequence[Language], target: Language, progress: Progress
+    config: ProkdConfig, wanted: Task, sources: Sequence[Language], target: Language, progress: Progress
 ) -> tuple[Source | None, tuple[GivenTeacher, ...]]:
     """(what the student begins with, teachers that are given)."""
 
@@ -243,6 +269,8 @@ def _models(
             "Give --teacher once for each source, in their order, or not at all.",
         )
     given = [open_source(name) for name in config.teacher]
+    for teacher in given:
+        _check_teacher(config, wanted, teacher, given[0])
     model = open_source(config.model or DEFAULT_MODEL) if config.model or not given else None
     like = model or given[0]
     found = []
@@ -257,6 +285,28 @@ def _models(
             )
         found.append(GivenTeacher(teacher, cut))
     return model, tuple(found)
+
+
+def _check_teacher(config: ProkdConfig, wanted: Task, teacher: Source, first: Source) -> None:
+    """Refuses a teacher that knows no tags, or other ones, or is not built as the first one is.
+
+    Raises:
+        PolydistillError: It is such a one.
+    """
+    name = teacher.resolved.ref
+    if is_tagger(teacher.folder):
+        labels = teacher.config.get("id2label") or {}
+        output_labels([labels[i] for i in sorted(labels, key=int)], TAGGING, wanted.labels, wanted.not_scored, name)
+    elif config.teacher_epochs is None:
+        raise PolydistillError(
+            f"{name} has no head for tags, so it is no teacher yet.",
+            "Give --model in place of --teacher, or --teacher-epochs to train it here.",
+        )
+    if (teacher.arch.model_type, hidden_layers(teacher)) != (first.arch.model_type, hidden_layers(first)):
+        raise PolydistillError(
+            f"The teachers {first.resolved.ref} and {name} are not built alike.",
+            "Give teachers that were tuned from one model.",
+        )
 
 
 def _plain(

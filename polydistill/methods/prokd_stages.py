@@ -18,11 +18,13 @@ from polydistill.trimming import Source, apply, copy_rest
 if TYPE_CHECKING:
     from polydistill.distill.unlabelled import Aligning, Observed, Prototyped, Prototypes, SelfTraining
     from polydistill.evaluation.heads import TaskModel
+    from polydistill.labelled.plain import PlainSentences
     from polydistill.methods.prokd import ProkdConfig
     from polydistill.training import Schedule
 
 CHECKS = 2  # dev scores an epoch
 PROTOTYPES, PICTURE = "prototypes.safetensors", "picture.json"
+LEAST_WEIGHT = 1e-6  # of a teacher among several
 SHOWN = 40  # tokens of a class and language in the picture
 
 
@@ -62,8 +64,10 @@ class Run:
 
         model = self.tagger(begins)
         code = self.todo.sources[index].code
-        source = source_features(model, self.todo.training[code], self.kind.whole_words)
-        target = target_features(model, self.todo.plain, self.kind.whole_words, offset=len(source))
+        source = source_features(model, self.todo.training[code], self.labels, self.kind.whole_words)
+        target = []
+        if self.aligning is not None:
+            target = target_features(model, self.text, self.kind.whole_words, offset=len(source))
         freeze(model.network, self.todo.begins.arch, **self.frozen)
         curves = tune_teacher(
             model, source, target, self.dev_score(model, index), self.schedule(self.todo.teacher_epochs, True),
@@ -89,23 +93,29 @@ class Run:
         from safetensors.torch import save_file
 
         from polydistill.distill.projection import picture
-        from polydistill.distill.unlabelled import Prototypes, pseudo_label_facts
+        from polydistill.distill.unlabelled import Prototypes, pseudo_label_facts, together
 
-        labels, similarities = list(self.todo.task.scored_labels), []
+        labels = self.labels
+        similarities: list[float] = []
+        targets: list[Observed] = []
         facts: list[dict[str, Any]] = []
         tensors: dict[str, torch.Tensor] = {}
         seen: tuple[Observed, Observed] | None = None
+        first_found: Prototypes | None = None
         for i, folder in enumerate(teachers):
             source, target = self.observed(folder, i)
             found = Prototypes.of(source, target, labels, self.kind.by)
             self.warn_of(found, target, self.todo.sources[i].name)
-            told = pseudo_label_facts(target, found, labels, self.self_training, rectify=self.rectifies)
             tensors |= {f"source_{i}": found.source, f"target_{i}": found.target}
             similarities.append(found.similarity)
-            facts.append({"classes": found.names, "counts": found.counts, "similarity": found.similarity,
-                          "pseudo_labels": told})  # fmt: skip
-            seen = seen or (source, target)
-        assert seen is not None
+            facts.append({"classes": found.names, "counts": found.counts, "similarity": found.similarity})
+            targets.append(target)
+            seen, first_found = seen or (source, target), first_found or found
+        assert seen is not None and first_found is not None
+        weights = self.weights(similarities)
+        told = pseudo_label_facts(
+            together(targets, weights), first_found, labels, self.self_training, rectify=self.rectifies
+        )
         pictures = {"after": picture(*seen, labels, self.kind.by, SHOWN)}
         if before is not None:
             # The same tokens in the classes that the teacher finds, as the model that it began with sees them.
@@ -118,7 +128,7 @@ class Run:
 
             save_file({name: torch.clone(tensor).contiguous() for name, tensor in tensors.items()}, out / PROTOTYPES)
             (out / PICTURE).write_bytes(orjson.dumps(pictures))
-            return {"teachers": facts, "weights": self.weights(similarities)}
+            return {"teachers": facts, "weights": weights, "pseudo_labels": told}
 
         return Made(write)
 
@@ -127,7 +137,6 @@ class Run:
     ) -> Made:
         """The student, on the target's sentences alone."""
         from polydistill.distill.freezing import freeze
-        from polydistill.distill.student import hidden_layers
         from polydistill.distill.tuning import kept_on_disk
         from polydistill.distill.unlabelled import (
             student_objectives,
@@ -136,21 +145,23 @@ class Run:
             tune_student,
         )
 
-        models, model = [self.tagger(folder) for folder in teachers], self.tagger(begins)
+        models, model = [self.reader(folder) for folder in teachers], self.tagger(begins)
         source = self.open(begins)
-        features = target_features(model, self.todo.plain, False)
+        features = target_features(model, self.text, False)
         schedule = self.schedule(self.todo.preset.epochs, False)
         steps = math.ceil(len(features) / schedule.batch_size) * schedule.epochs
         objectives = student_objectives(
             model.labels, self.kind, loss=self.config.loss, temperature=self.config.temperature,
             how=None if self.config.method == TSL else self.self_training,
-            prototypes=self.loaded(prototypes) if self.rectifies else None, layer=hidden_layers(source),
-            steps=round(steps),
+            prototypes=self.first_prototypes(prototypes, model) if self.rectifies else None,
+            layer=self.feature_layer(source), steps=round(steps),
         )  # fmt: skip
-        teacher = teachers_as_one(models, weights, objectives.needs.teacher, self.todo.begins.arch, bf16=schedule.bf16)
+        teacher = teachers_as_one(
+            models, weights, objectives.needs.teacher, model.labels, self.todo.begins.arch, bf16=schedule.bf16
+        )
         hashes = [Checkpoint.open(folder).weights_hash for folder in teachers]
-        facts = {"teachers": hashes, "weights": list(weights), "data": self.todo.plain.sha256, "bf16": schedule.bf16,
-                 "labels": model.labels}  # fmt: skip
+        facts = {"teachers": hashes, "weights": list(weights), "data": self.text.sha256, "bf16": schedule.bf16,
+                 "labels": [found.labels for found in (model, *models)]}  # fmt: skip
         teacher = kept_on_disk(
             teacher, facts, features, model.tokenizer, max_bytes=int(self.config.cache_gb * 1e9), progress=self.progress
         )
@@ -224,8 +235,8 @@ class Run:
         """Of the teachers: alike, or softmax of their prototypes' similarity at the temperature of the alignment."""
         if self.config.weigh == "equal":
             return [1 / len(similarities)] * len(similarities)
-        raised = [math.exp(s / self.config.align_temperature) for s in similarities]
-        return [value / sum(raised) for value in raised]
+        raised = [math.exp((s - max(similarities)) / self.config.align_temperature) for s in similarities]
+        return [max(value / sum(raised), LEAST_WEIGHT) for value in raised]
 
     # --- models and data
 
@@ -234,6 +245,23 @@ class Run:
         from polydistill.distill.unlabelled import tagger
 
         return tagger(folder, self.todo.task, seed=self.config.seed, length=self.todo.preset.length)
+
+    def reader(self, folder: Path) -> TaskModel:
+        """A teacher as it is."""
+        from polydistill.distill.unlabelled import reader
+
+        return reader(folder, self.todo.task, seed=self.config.seed, length=self.todo.preset.length)
+
+    @property
+    def labels(self) -> list[str]:
+        """The task's tags, in the order that all numbers of tags follow."""
+        return list(self.todo.task.scored_labels)
+
+    @property
+    def text(self) -> PlainSentences:
+        """The target's sentences."""
+        assert self.todo.plain is not None
+        return self.todo.plain
 
     def dev_score(self, model: TaskModel, index: int | None = None) -> Callable[[Any], float]:
         """Network -> score on the dev data of one source, or of all."""
@@ -246,12 +274,12 @@ class Run:
         """A source's labelled tokens and the target's, as a model sees them."""
         from polydistill.distill.unlabelled import observe, source_features, target_features
 
-        model, whole = self.tagger(folder), self.kind.whole_words
-        source = source_features(model, self.todo.training[self.todo.sources[index].code], whole)
-        target = target_features(model, self.todo.plain, whole)
+        model, whole = self.reader(folder), self.kind.whole_words
+        source = source_features(model, self.todo.training[self.todo.sources[index].code], self.labels, whole)
+        target = target_features(model, self.text, whole)
         arch = self.todo.begins.arch
         first, second = (
-            observe(model, part, self.todo.layer, arch, bf16=self.config.bf16, progress=self.progress)
+            observe(model, part, self.labels, self.todo.layer, arch, bf16=self.config.bf16, progress=self.progress)
             for part in (source, target)
         )
         return first, second
@@ -267,12 +295,33 @@ class Run:
                 f"The teacher finds no {' and no '.join(found.absent)} in the {self.todo.target.name} text: the "
                 "prototype of the source language stands in."
             )
-        outside = list(self.todo.task.scored_labels).index("O")
+        outside = self.labels.index("O")
         if bool((target.logits.argmax(-1) == outside).all()):
             self.progress.warn(
                 f"The teacher finds no entity at all in the {self.todo.target.name} text: there is nothing to learn. "
                 "Train it longer, or check that the text is the right one."
             )
+
+    def feature_layer(self, student: Source) -> int:
+        """Whose hidden states are compared with prototypes: the teacher's layer, or the last of another student."""
+        from polydistill.distill.student import hidden_layers
+
+        return hidden_layers(student) if self.is_other_student else self.todo.layer
+
+    @property
+    def is_other_student(self) -> bool:
+        """Whether features are those of a student that did not begin as the teacher."""
+        return self.config.features == "student" and bool(self.todo.teachers) and self.todo.model is not None
+
+    def first_prototypes(self, folder: Path, student: TaskModel) -> Prototypes:
+        """The first teacher's prototypes; none yet for features that are not of its kind."""
+        import torch
+
+        found = self.loaded(folder)
+        if not self.is_other_student:
+            return found
+        width = student.network.config.hidden_size
+        return replace(found, target=torch.full((len(found.names), width), torch.nan))
 
     def loaded(self, folder: Path) -> Prototypes:
         """The first teacher's prototypes."""
@@ -307,8 +356,9 @@ def settings(config: ProkdConfig, todo: Prepared) -> dict[str, Any]:
         "rectify_temperature", "distance", "features", "weigh", "freeze_embeddings", "bf16", "seed", "limit",
     )  # fmt: skip
     values = {name: getattr(config, name) for name in chosen}
-    return {**values, "preset": config.preset, **asdict(todo.preset), "teacher_epochs": todo.teacher_epochs,
-            "layer": todo.layer}  # fmt: skip
+    aligned = config.method == PROKD and bool(config.align_weight) and todo.teacher_epochs > 0
+    return {**values, "aligned": aligned, "preset": config.preset, **asdict(todo.preset),
+            "teacher_epochs": todo.teacher_epochs, "layer": todo.layer}  # fmt: skip
 
 
 def identity(config: ProkdConfig, todo: Prepared) -> dict[str, Any]:
@@ -317,5 +367,6 @@ def identity(config: ProkdConfig, todo: Prepared) -> dict[str, Any]:
     options = {k: v for k, v in config.to_json().items() if k not in passing}
     models = [s.checkpoint.weights_hash for s in (todo.model, *(t.source for t in todo.teachers)) if s is not None]
     labelled = [s.sha256 for splits in (*todo.training.values(), todo.dev) for s in splits]
-    return {**options, "settings": settings(config, todo), "models": models, "data": labelled,
-            "text": todo.plain.sha256}  # fmt: skip
+    names = [t.source.config.get("id2label") for t in todo.teachers]
+    return {**options, "settings": settings(config, todo), "models": models, "labels": names, "data": labelled,
+            "text": todo.plain.sha256 if todo.plain else None}  # fmt: skip

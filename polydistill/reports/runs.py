@@ -217,8 +217,8 @@ def _read_folder(folder: Path) -> Run:
 
 def _planes(folder: Path, result: Mapping[str, Any]) -> tuple[Plane, ...]:
     """The pictures of a record of `prokd`, in the order of time."""
-    picture, languages = result.get("picture") or {}, (plain(result["sources"][0]), plain(result["target"]))
     try:
+        picture, languages = result.get("picture") or {}, (plain(result["sources"][0]), plain(result["target"]))
         return tuple(
             Plane(
                 when, languages, tuple(map(plain, found["classes"])), float(found["explained"]),
@@ -227,7 +227,7 @@ def _planes(folder: Path, result: Mapping[str, Any]) -> tuple[Plane, ...]:
             for when in ("before", "after")
             if (found := picture.get(when))
         )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise PolydistillError(
             f"The picture of prototypes in {folder}/polydistill.json is damaged.", "Run `polydistill prokd` again."
         ) from error
