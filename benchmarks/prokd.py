@@ -32,6 +32,7 @@ METHODS = ("transfer", "tsl", "selftrain", "prokd")
 DATA_OPTIONS = ("--train-split", "train_wikineural", "--dev-split", "dev_wikineural", "--test-split",
                 "en=test_wikineural")  # fmt: skip
 TRAINING = ("--freeze-embeddings", "--bf16", "--teacher-lr", "5e-5")
+FROZEN = ("--freeze-layers", "3")  # as in the teacher that all begin with; not in a student of 6 layers
 TEACHER_EPOCHS = "0.5"
 ABLATED = "sw-0"
 ABLATIONS = {
@@ -67,8 +68,9 @@ def cut_teacher(args: argparse.Namespace, target: str, seed: int) -> Path:
 def run(args: argparse.Namespace, part: str, name: str, *options: str) -> tuple[Path, dict[str, Any]]:
     """A run of `prokd` for a target and seed."""
     target, _, seed = part.partition("-")
-    return made(args, ["prokd", "en", target, "--data-dir", str(args.data), *DATA_OPTIONS, *TRAINING, "--seed", seed,
-                       *options, "-o", str(args.models / f"prokd-{part}-{name}")])  # fmt: skip
+    frozen = () if "--model" in options else FROZEN
+    return made(args, ["prokd", "en", target, "--data-dir", str(args.data), *DATA_OPTIONS, *TRAINING, *frozen,
+                       "--seed", seed, *options, "-o", str(args.models / f"prokd-{part}-{name}")])  # fmt: skip
 
 
 def method(args: argparse.Namespace, part: str, name: str) -> tuple[Path, dict[str, Any]]:
