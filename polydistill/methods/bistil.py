@@ -84,7 +84,7 @@ class BistilConfig:
     )
     limit: int | None = setting(None, "Use at most this many labelled examples.", "Data", metavar="N")
     preset: str = setting(
-        "small", "smoke (minutes), small (a CPU in an hour) or paper: the defaults of all that follows.", "Training",
+        "small", "smoke (minutes), small (one to two hours) or paper: the defaults of all that follows.", "Training",
         metavar="NAME",
     )  # fmt: skip
     phase: str = setting("all", "1, 2 or all.", "Training", metavar="WHICH")

@@ -1,4 +1,4 @@
-"""How long and how fast a student is trained: for a laptop in minutes, a CPU in an hour, and as in the paper."""
+"""How long and how fast a student is trained: in minutes, in one to two hours of a CPU, and as in the paper."""
 
 from __future__ import annotations
 
