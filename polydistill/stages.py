@@ -16,6 +16,8 @@ from polydistill.errors import PolydistillError
 from polydistill.outputs import new_folder
 from polydistill.processes import is_main, wait
 from polydistill.progress import Progress
+from polydistill.refs import ModelRef, resolve
+from polydistill.trimming import Source, TrimPlan, apply, copy_rest
 
 NAME = "stage.json"
 ENDS = 20  # steps at either end of a stage whose losses are averaged for the report
@@ -147,6 +149,36 @@ def work_folder(
     wait()
     if is_main():
         shutil.rmtree(work, ignore_errors=True)
+
+
+def save_network(network: Any, like: Path, out: Path, include: Sequence[Path] = ()) -> None:
+    """Writes a trained network with the tokenizer and everything else of the folder that it came from.
+
+    Args:
+        network: A transformers model.
+        like: That folder.
+        out: An existing folder.
+        include: Folders with architectures of the user's own.
+    """
+    from polydistill.loading import quiet_transformers
+
+    source = Source.open(resolve(ModelRef.parse(str(like))), include)
+    copy_rest(source, out, vocabulary=True)
+    with quiet_transformers():
+        network.save_pretrained(out / source.model.relative_to(source.folder))
+
+
+def cut_models(plans: Mapping[str, TrimPlan], progress: Progress) -> Made:
+    """A stage that cuts models: a folder's name -> its plan."""
+
+    def write(out: Path) -> dict[str, Any]:
+        for name, plan in plans.items():
+            (out / name).mkdir()
+            for note in apply(plan, out / name, progress=progress):
+                progress.note(note)
+        return {}
+
+    return Made(write)
 
 
 def unfinished(work: Path) -> bool:

@@ -203,6 +203,13 @@ def in_order(logits: Tensor, found: Sequence[str], wanted: Sequence[str]) -> Ten
     return torch.stack([logits[..., place].logsumexp(-1) for place in places], -1)
 
 
+def rows_of(model: TaskModel, wanted: Sequence[str]) -> list[int]:
+    """The output of each label; of several that count as O since the task scores no such type, the one that was O."""
+    names = [model.network.config.id2label[i] for i in range(len(model.labels))]
+    places = [[i for i, found in enumerate(model.labels) if found == label] for label in wanted]
+    return [max(found, key=lambda i: names[i] == label) for found, label in zip(places, wanted, strict=True)]
+
+
 # ---- several
 
 

@@ -28,6 +28,7 @@ from polydistill.distill.teachers import (
     WordAligned,
     check_labels,
     load_teacher,
+    rows_of,
 )
 from polydistill.evaluation.batching import Feature, by_length
 from polydistill.evaluation.heads import TaskModel, longest_input, new_head, open_model
@@ -89,7 +90,7 @@ def task_student(
     prefix = f"{model.network.base_model_prefix}."
     names = {name: name.removeprefix(prefix) for name, _ in model.network.named_parameters()}
     base = {own: name for own, name in names.items() if name in stored}
-    given, rows = teacher.network.state_dict(), [teacher.labels.index(label) for label in labels]
+    given, rows = teacher.network.state_dict(), rows_of(teacher, labels)
     with torch.no_grad():
         for name, tensor in model.network.state_dict().items():
             if name in base or name not in given:

@@ -25,7 +25,7 @@ from polydistill.distill.objectives.pseudo_labels import PseudoLabels
 from polydistill.distill.prototypes import class_means, classes_of, nearness, rectified
 from polydistill.distill.samplers import PairedBatches
 from polydistill.distill.signals import HIDDEN, LOGITS, Signal
-from polydistill.distill.teachers import Ensemble, FrozenTeacher, Teacher, check_labels
+from polydistill.distill.teachers import Ensemble, FrozenTeacher, Teacher, check_labels, rows_of
 from polydistill.evaluation import tagging
 from polydistill.evaluation.batching import Feature, by_length
 from polydistill.evaluation.heads import TaskModel, new_head, open_model
@@ -114,10 +114,7 @@ def tagger(folder: Path, task: Task, *, seed: int, length: int) -> TaskModel:
     if not is_tagger(folder):
         return fresh
     tuned = reader(folder, task, seed=seed, length=length)
-    names = [tuned.network.config.id2label[i] for i in range(len(tuned.labels))]
-    # Outputs that are not scored count as O: of all of them, the one that was O.
-    places = [[i for i, found in enumerate(tuned.labels) if found == label] for label in fresh.labels]
-    rows = [max(found, key=lambda i: names[i] == label) for found, label in zip(places, fresh.labels, strict=True)]
+    rows = rows_of(tuned, fresh.labels)
     head, inside = tuned.network.state_dict(), f"{fresh.network.base_model_prefix}."
     with torch.no_grad():
         for name, tensor in fresh.network.state_dict().items():

@@ -25,8 +25,8 @@ from polydistill.processes import is_main, wait
 from polydistill.progress import Progress
 from polydistill.refs import ModelRef, model_folder, resolve
 from polydistill.sparse_weights import keep_beside
-from polydistill.stages import Made
-from polydistill.trimming import Source, Wishes, apply, copy_rest
+from polydistill.stages import Made, cut_models, save_network
+from polydistill.trimming import Source, Wishes
 from polydistill.vocab.keep import KeepRule
 
 if TYPE_CHECKING:
@@ -95,16 +95,7 @@ def vocabulary(config: BistilConfig, todo: Prepared, progress: Progress, checkpo
 
 def teachers_cut(todo: Prepared, progress: Progress, checkpoints: Path) -> Made:
     """Teachers with the vocabulary of a student that was given."""
-
-    def write(out: Path) -> dict[str, Any]:
-        for i, teacher in enumerate(todo.teachers):
-            if teacher.cut:
-                (out / f"tuned-{i}").mkdir()
-                for note in apply(teacher.cut, out / f"tuned-{i}", progress=progress):
-                    progress.note(note)
-        return {}
-
-    return Made(write)
+    return cut_models({f"tuned-{i}": teacher.cut for i, teacher in enumerate(todo.teachers) if teacher.cut}, progress)
 
 
 def wishes(config: BistilConfig, todo: Prepared) -> Wishes:
@@ -147,7 +138,7 @@ def general(
     )  # fmt: skip
 
     def write(out: Path) -> dict[str, Any]:
-        save(network, student, out, config)
+        save_network(network, student, out, config.include_path)
         return {"validation": [[step, -score] for step, score in curves.dev], "best_step": curves.best_step,
                 "tokens": curves.steps * phase.batch_size * phase.length, "bf16": bf}  # fmt: skip
 
@@ -208,16 +199,6 @@ def made_teacher(
     return Made(write, result.steps)
 
 
-def save(network: Any, like: Path, out: Path, config: BistilConfig) -> None:
-    """Writes a trained network with the tokenizer and everything else of the folder that it came from."""
-    from polydistill.loading import quiet_transformers
-
-    source = Source.open(resolve(ModelRef.parse(str(like))), config.include_path)
-    copy_rest(source, out, vocabulary=True)
-    with quiet_transformers():
-        network.save_pretrained(out / source.model.relative_to(source.folder))
-
-
 @dataclass(frozen=True)
 class Phase2:
     """Phase 2: a student at theta0 and its teachers; each stage of its training begins there.
@@ -274,13 +255,13 @@ class Phase2:
         def write(out: Path) -> dict[str, Any]:
             facts = {"dev": curves.dev, "best": curves.best, "best_step": curves.best_step, "bf16": bf}
             if entries is None or before is None:
-                save(network, self.student, out, self.config)
+                save_network(network, self.student, out, self.config.include_path)
                 return facts
             found = sparse.difference_of(
                 network, before, entries, names=student.base, kind=sparse_files.TASK, languages=self.todo.codes[:1],
                 tasks=(self.config.task,),
             )  # fmt: skip
-            save(network, self.student, out, self.config)
+            save_network(network, self.student, out, self.config.include_path)
             keep_beside(out, found, before.checkpoint)
             return {**facts, "entries": found.count, "density": found.density, "base": found.base_hash}
 

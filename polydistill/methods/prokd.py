@@ -123,7 +123,7 @@ class ProkdConfig:
         "equal", "Weights of several teachers: equal, or similarity of their prototypes.", "Method", metavar="HOW"
     )
     preset: str = setting(
-        "small", "smoke (minutes), small (a CPU in an hour) or paper (as TSL): the defaults of what follows.",
+        "small", "smoke (a first try), small (for a CPU) or paper (as TSL): the defaults of what follows.",
         "Training", metavar="NAME",
     )  # fmt: skip
     teacher_epochs: float | None = setting(None, "Passes over the sources' sentences.", "Training", metavar="N")

@@ -139,14 +139,15 @@ def prepare(config: ProkdConfig, progress: Progress) -> Prepared:
             f"Prototypes are of the classes of tags, and {wanted.name} has none.", "Choose a task such as --task ner."
         )
     model, teachers = _models(config, wanted, sources, target, progress)
-    layers = hidden_layers(teachers[0].source if teachers else _known(model))
+    opened = [source for source in (*(t.source for t in teachers), model) if source]
+    layers = hidden_layers(opened[0])
     if config.layer is not None and config.layer > layers:
         raise UsageError(f"--layer {config.layer} is too high.", f"The teacher has layers 1 to {layers}.")
 
     def load(lang: Language, split: str, limit: int | None) -> LabelledSplit:
         return load_split(wanted, lang, split, data_dir=config.data_dir, limit=limit, progress=progress)
 
-    fewest = min(hidden_layers(source) for source in (model, *(t.source for t in teachers)) if source)
+    fewest = min(map(hidden_layers, opened))
     if chosen.freeze_layers > fewest:
         raise UsageError(f"--freeze-layers {chosen.freeze_layers} is too many.", f"A model here has {fewest} layers.")
     limit, splits = config.limit or chosen.limit, config.train_split or ("train",)
@@ -248,11 +249,6 @@ def _languages(config: ProkdConfig) -> tuple[tuple[Language, ...], Language]:
             "Name each language once: labels are taken from the sources alone.",
         )
     return sources, target
-
-
-def _known(model: Source | None) -> Source:
-    assert model is not None
-    return model
 
 
 def _models(

@@ -12,8 +12,8 @@ from polydistill.checkpoint import Checkpoint
 from polydistill.methods.prokd_plan import PROKD, TSL, Prepared
 from polydistill.progress import Progress
 from polydistill.refs import ModelRef, resolve
-from polydistill.stages import Made
-from polydistill.trimming import Source, apply, copy_rest
+from polydistill.stages import Made, cut_models, save_network
+from polydistill.trimming import Source
 
 if TYPE_CHECKING:
     from polydistill.distill.unlabelled import Aligning, Observed, Prototyped, Prototypes, SelfTraining
@@ -46,16 +46,8 @@ class Run:
 
     def vocabulary(self, checkpoints: Path) -> Made:
         """Teachers with the vocabulary of a student that was given."""
-
-        def write(out: Path) -> dict[str, Any]:
-            for i, teacher in enumerate(self.todo.teachers):
-                if teacher.cut:
-                    (out / f"teacher-{i}").mkdir()
-                    for note in apply(teacher.cut, out / f"teacher-{i}", progress=self.progress):
-                        self.progress.note(note)
-            return {}
-
-        return Made(write)
+        cuts = {f"teacher-{i}": teacher.cut for i, teacher in enumerate(self.todo.teachers) if teacher.cut}
+        return cut_models(cuts, self.progress)
 
     def teacher(self, index: int, begins: Path, checkpoints: Path) -> Made:
         """The teacher of a source language."""
@@ -75,7 +67,7 @@ class Run:
         )  # fmt: skip
 
         def write(out: Path) -> dict[str, Any]:
-            self.save(model.network, begins, out)
+            save_network(model.network, begins, out, self.config.include_path)
             return {"language": code, "dev": curves.dev, "best": curves.best, "best_step": curves.best_step,
                     "aligned": self.aligning is not None}  # fmt: skip
 
@@ -172,7 +164,7 @@ class Run:
         )  # fmt: skip
 
         def write(out: Path) -> dict[str, Any]:
-            self.save(model.network, begins, out)
+            save_network(model.network, begins, out, self.config.include_path)
             return {"dev": curves.dev, "best": curves.best, "best_step": curves.best_step}
 
         return Made(write, curves.steps, curves.terms)
@@ -337,15 +329,6 @@ class Run:
     def open(self, folder: Path) -> Source:
         """A model folder."""
         return Source.open(resolve(ModelRef.parse(str(folder))), self.config.include_path)
-
-    def save(self, network: Any, like: Path, out: Path) -> None:
-        """Writes a trained network with the tokenizer and everything else of the folder that it came from."""
-        from polydistill.loading import quiet_transformers
-
-        source = self.open(like)
-        copy_rest(source, out, vocabulary=True)
-        with quiet_transformers():
-            network.save_pretrained(out / source.model.relative_to(source.folder))
 
 
 def settings(config: ProkdConfig, todo: Prepared) -> dict[str, Any]:
