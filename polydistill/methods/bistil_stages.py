@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from polydistill.training import Schedule
 
 CHECKS = 8  # validations and checkpoints of phase 1
-TUNING_CHECKS = 2  # of an epoch of phase 2
+TUNING_CHECKS = 1  # of an epoch of phase 2
 FASTER = 1.1  # bfloat16 rounds, so it has to be worth it
 
 
