@@ -189,7 +189,7 @@ def bare(run: Run, batches: Sequence[dict[str, Any]], lr: float, bf16: bool) -> 
     import torch
     from torch.nn.functional import mse_loss
 
-    from polydistill.evaluation.batching import MODEL_KEYS
+    from polydistill.batching import MODEL_KEYS
     from polydistill.loading import load_encoder
 
     teacher = load_encoder(run.teacher).eval().requires_grad_(False)

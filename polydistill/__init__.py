@@ -6,15 +6,35 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from polydistill.api import bistil, compare, count, diff, evaluate, finetune, info, prokd, trim, trim_objects
+    from polydistill.api import (
+        bistil,
+        compare,
+        count,
+        diff,
+        embed,
+        evaluate,
+        export,
+        finetune,
+        info,
+        load_stack,
+        model_card,
+        prokd,
+        publish,
+        stack,
+        trim,
+        trim_objects,
+    )
     from polydistill.errors import PolydistillError, UsageError
 
 # Loaded when first asked for: `import polydistill` costs nothing.
-_API = ("bistil", "compare", "count", "diff", "evaluate", "finetune", "info", "prokd", "trim", "trim_objects")
+_API = (
+    "bistil", "compare", "count", "diff", "embed", "evaluate", "export", "finetune", "info", "load_stack",
+    "model_card", "prokd", "publish", "stack", "trim", "trim_objects",
+)  # fmt: skip
 _HOME = {"PolydistillError": "errors", "UsageError": "errors", **dict.fromkeys(_API, "api")}
 __all__ = [
-    "PolydistillError", "UsageError", "bistil", "compare", "count", "diff", "evaluate", "finetune", "info",
-    "prokd", "trim", "trim_objects",
+    "PolydistillError", "UsageError", "bistil", "compare", "count", "diff", "embed", "evaluate", "export", "finetune",
+    "info", "load_stack", "model_card", "prokd", "publish", "stack", "trim", "trim_objects",
 ]  # fmt: skip
 
 

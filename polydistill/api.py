@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
+from polydistill.card import folder_card
 from polydistill.catalog import resolve_languages
+from polydistill.hub.publish import PublishConfig, Published
+from polydistill.hub.publish import publish as _publish
 from polydistill.inspection import DiffReport, InfoReport
 from polydistill.inspection import diff as _diff
 from polydistill.inspection import info as _info
 from polydistill.methods.bistil import BistilConfig, BistilResult
 from polydistill.methods.bistil import bistil as _bistil
+from polydistill.methods.embed import EmbedConfig
+from polydistill.methods.embed import embed as _embed
 from polydistill.methods.evaluate import EvaluateConfig, Evaluation
 from polydistill.methods.evaluate import evaluate as _evaluate
+from polydistill.methods.export import ExportResult
+from polydistill.methods.export import export as _export
+from polydistill.methods.export_plan import ExportConfig
 from polydistill.methods.finetune import FinetuneConfig, FinetuneResult
 from polydistill.methods.finetune import finetune as _finetune
 from polydistill.methods.prokd import ProkdConfig, ProkdResult
 from polydistill.methods.prokd import prokd as _prokd
+from polydistill.methods.stack import StackConfig, StackResult
+from polydistill.methods.stack import stack as _stack
 from polydistill.methods.trim import TrimConfig, TrimResult, trim_objects
 from polydistill.methods.trim import trim as _trim
 from polydistill.progress import SILENT, Progress
@@ -27,7 +37,29 @@ from polydistill.reports.rows import Comparison
 from polydistill.settings import value_type
 from polydistill.vocab.counts import TokenCounts
 
-__all__ = ["bistil", "compare", "count", "diff", "evaluate", "finetune", "info", "prokd", "trim", "trim_objects"]
+if TYPE_CHECKING:
+    import numpy as np
+
+    from polydistill.stacks.folder import LoadedStack
+
+__all__ = [
+    "bistil",
+    "compare",
+    "count",
+    "diff",
+    "embed",
+    "evaluate",
+    "export",
+    "finetune",
+    "info",
+    "load_stack",
+    "model_card",
+    "prokd",
+    "publish",
+    "stack",
+    "trim",
+    "trim_objects",
+]
 
 
 def trim(
@@ -116,6 +148,53 @@ def prokd(
     return _prokd(ProkdConfig(source, target, model=None if model is None else str(model), **given), progress)
 
 
+def stack(encoder: str | Path, llm: str | Path, *, progress: Progress = SILENT, **options: Any) -> StackResult:
+    """Puts a multilingual encoder in front of an English LLM (MT-LLM).
+
+    Args:
+        encoder: What reads: a folder, `org/name` or `org/name@revision`.
+        llm: What it is stacked on.
+        progress: Where to report; silent by default.
+        **options: Other fields of `polydistill.methods.stack.StackConfig`, e.g. `text`, `task`, `preset`, `output`.
+
+    Returns:
+        Stages with their losses, unexplained variance and scores; `result.output` is the new folder.
+
+    Raises:
+        PolydistillError: The message says what is wrong and the way out.
+    """
+    return _stack(StackConfig(str(encoder), str(llm), **_fields(StackConfig, options)), progress)
+
+
+def load_stack(folder: str | Path) -> LoadedStack:
+    """Loads what `stack` wrote: `.encode(texts)` and `.as_sentence_transformer()`.
+
+    Args:
+        folder: Its folder.
+
+    Raises:
+        PolydistillError: It is no stack, or a model that it stands on is missing or has changed.
+    """
+    from polydistill.stacks.folder import load_stack as load
+
+    return load(folder)
+
+
+def embed(model: str | Path, texts: Sequence[str], *, progress: Progress = SILENT, **options: Any) -> np.ndarray:
+    """(n, H) float32 vectors of texts, from a stack.
+
+    Args:
+        model: Its folder.
+        texts: In one language.
+        progress: Where to report; silent by default.
+        **options: Other fields of `polydistill.methods.embed.EmbedConfig`, e.g. `lang`, `long`.
+
+    Raises:
+        PolydistillError: The message says what is wrong and the way out.
+    """
+    return _embed(EmbedConfig(str(model), **_fields(EmbedConfig, options)), texts, progress)
+
+
 def evaluate(
     models: Sequence[str | Path],
     *,
@@ -149,6 +228,28 @@ def evaluate(
     return _evaluate(config, progress)
 
 
+def export(
+    model: str | Path, *, onnx: bool = True, languages: Sequence[str] = (), progress: Progress = SILENT, **options: Any
+) -> ExportResult:
+    """Writes a model as ONNX files beside its tokenizer, checked against torch.
+
+    Args:
+        model: A folder, `org/name` or `org/name@revision`.
+        onnx: Write ONNX, the one format there is.
+        languages: Codes or names, for scores on a `task`.
+        progress: Where to report; silent by default.
+        **options: Other fields of `polydistill.methods.export_plan.ExportConfig`, e.g. `int8`, `output`, `task`.
+
+    Returns:
+        Sizes, differences from torch, times and scores; `result.output` is the new folder.
+
+    Raises:
+        PolydistillError: The message says what is wrong and the way out; nothing was written.
+    """
+    given = _fields(ExportConfig, options)
+    return _export(ExportConfig(model=str(model), onnx=onnx, lang=tuple(languages), **given), progress)
+
+
 def compare(runs: Sequence[str | Path], *, progress: Progress = SILENT) -> Comparison:
     """Compares models with the first one; see `polydistill.reports.compare.compare`.
 
@@ -162,13 +263,43 @@ def compare(runs: Sequence[str | Path], *, progress: Progress = SILENT) -> Compa
     return _compare([Path(run) for run in runs], progress)
 
 
+def model_card(folder: str | Path) -> str:
+    """The model card of a folder, made from its record.
+
+    Args:
+        folder: What a command of polydistill wrote.
+
+    Raises:
+        PolydistillError: It is no such folder.
+    """
+    return folder_card(Path(folder))
+
+
+def publish(folder: str | Path, repository: str, *, progress: Progress = SILENT, **options: Any) -> Published:
+    """Publishes a folder on the Hub in one commit, without asking.
+
+    Args:
+        folder: A model's folder with a record.
+        repository: `org/name`.
+        progress: Where to report; silent by default.
+        **options: Other fields of `polydistill.hub.publish.PublishConfig`, e.g. `private`, `revision`, `dry_run`.
+
+    Raises:
+        PolydistillError: The message says what is wrong and the way out; the repository is as it was.
+    """
+    return _publish(PublishConfig(Path(folder), repository, **_fields(PublishConfig, options)), progress)
+
+
 def _fields(config: type, options: dict[str, Any]) -> dict[str, Any]:
-    """Options as the fields of a configuration want them: one value where several can be given, text for a path."""
+    """Options as the fields of a configuration want them: one value where several can be given, text for a path
+    and a path for text.
+    """
     hints, found = get_type_hints(config), {}
     for name, value in options.items():
         kind, several = value_type(hints.get(name, Any))
         values = [value] if isinstance(value, (str, Path)) or not several else value
         values = [Path(v) if kind is Path and isinstance(v, str) else v for v in values]
+        values = [str(v) if kind is str and isinstance(v, Path) else v for v in values]
         found[name] = tuple(values) if several else values[0]
     return found
 

@@ -9,6 +9,9 @@ from typing import Any
 
 from polydistill.errors import PolydistillError
 
+LONGEST = 100_000  # some tokenizers say that they take 10^30 tokens
+POSITIONS_AFTER_PADDING = ("roberta", "camembert", "mpnet", "xmod")  # they count positions from the padding id on
+
 
 def load_tokenizer(folder: Path, hint: str = "Check the folder with that library.") -> Any:
     """The tokenizer that users get.
@@ -88,6 +91,21 @@ def load_masked_lm(folder: Path, *, seed: int, eager: bool = False) -> tuple[Any
             "Fetch or save the model again: what it lacks would begin as noise.",
         )
     return model, bool(missing)
+
+
+def longest_input(tokenizer: Any, config: Any, wanted: int | None = None) -> int:
+    """Most tokens of an input that tokenizer and position embeddings take, or `wanted` if that is less."""
+    limit = int(min(tokenizer.model_max_length, positions_of(config)))
+    return min(limit, wanted) if wanted else limit
+
+
+def positions_of(config: Any) -> int:
+    """Most tokens that position embeddings take; `LONGEST` where there is no limit."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if not positions or positions < 0 or "deberta" in config.model_type:
+        return LONGEST
+    after_padding = any(name in config.model_type for name in POSITIONS_AFTER_PADDING)
+    return int(min(LONGEST, positions - (1 + config.pad_token_id if after_padding else 0)))
 
 
 def loading_failed(sentence: str, error: Exception, hint: str) -> PolydistillError:

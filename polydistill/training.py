@@ -22,8 +22,8 @@ import transformers
 from safetensors import SafetensorError
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
+from polydistill.batching import Feature, padded
 from polydistill.errors import PolydistillError
-from polydistill.evaluation.batching import Feature, padded
 from polydistill.evaluation.tagging import NOT_TRAINED
 from polydistill.loading import quiet_transformers
 from polydistill.progress import Progress

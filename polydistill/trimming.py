@@ -23,7 +23,7 @@ from polydistill.vocab.letters import required_letters
 from polydistill.vocab.smoothing import expected_counts, surfaces_of, unseen_share
 from polydistill.vocab.tokenizer_config import matching, read_json, write_json
 
-CONFIG, GENERATION = "config.json", "generation_config.json"
+CONFIG, GENERATION, STACK = "config.json", "generation_config.json", "polydistill-stack"
 # Other formats of the weights, which would keep the whole vocabulary, and what is written anew.
 LEFT_OUT_SUFFIXES = (*PICKLE_SUFFIXES, ".onnx", ".gguf", ".xml", ".tflite", ".ot", ".py", ".lock")
 LEFT_OUT_NAMES = ("README.md", "polydistill.json", "polydistill-source.json", "model.safetensors.index.json")
@@ -66,6 +66,11 @@ class Source:
         if not model_type:
             raise PolydistillError(
                 f"{model / CONFIG} does not say its model_type.", "Give the folder of a transformers model."
+            )
+        if model_type == STACK:
+            raise PolydistillError(
+                f"{resolved.ref} is a stack of two models, not one.",
+                "A stack can be evaluated, embed text and teach; what it stands on can be trimmed before it is made.",
             )
         architecture = arch(model_type, include)
         if "trim" not in architecture.supports:

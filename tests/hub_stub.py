@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from hub_repos import Repos
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 _API = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|paths-info|refs)(?:/([^/]+))?)?(?:/(.*))?")
 _FILE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
@@ -26,12 +28,16 @@ _FILE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
 @dataclass
 class HubStub:
-    """Serves `models` and `datasets` (name -> folder); `faults` maps a name to the status it is answered with."""
+    """Serves `models` and `datasets` (name -> folder); `faults` maps a name to the status it is answered with.
+
+    `writable` has the repositories that can be written to, and faults of theirs.
+    """
 
     models: dict[str, Path] = field(default_factory=dict)
     datasets: dict[str, Path] = field(default_factory=dict)
     faults: dict[str, tuple[int, str]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    writable: Repos = field(default_factory=Repos)
 
     def __enter__(self) -> HubStub:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -87,15 +93,50 @@ def _handler(stub: HubStub) -> type[BaseHTTPRequestHandler]:
         def log_message(self, *_: object) -> None:
             pass
 
+        @property
+        def endpoint(self) -> str:
+            return stub.endpoint
+
+        def body(self) -> bytes:
+            if "chunked" not in (self.headers.get("Transfer-Encoding") or ""):
+                return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            pieces = []
+            while size := int(self.rfile.readline(), 16):
+                pieces.append(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+            return b"".join(pieces)
+
+        def cut(self, share: float = 0.5) -> int:
+            """Ends the connection when a part of what is sent has come; returns its bytes."""
+            came = self.rfile.read(int(share * int(self.headers.get("Content-Length") or 0)))
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return len(came)
+
         def do_HEAD(self) -> None:
             self.do_GET()
 
+        def do_PUT(self) -> None:
+            self.do_GET()
+
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            self.answer(body)
+            if not self.writes():
+                self.answer(self.body())
 
         def do_GET(self) -> None:
-            self.answer(b"")
+            if not self.writes():
+                self.answer(b"")
+
+        def writes(self) -> bool:
+            """Whether it was answered as a request that concerns a repository that can be written to."""
+            address = urlsplit(self.path)
+            path = unquote(address.path)
+            stub.requests.append(f"{self.command} {path}" if self.command == "PUT" else path)
+            done = stub.writable.answer(self, self.command, path, parse_qs(address.query))
+            if not done:
+                stub.requests.pop()
+            return done
 
         def answer(self, body: bytes) -> None:
             # The branch of converted files is the same commit as `main`, under a name with slashes.

@@ -122,9 +122,14 @@ HEADINGS = {
     "finetune": ["Model:", "Data:", "Training:", "Output:", "General:"],
     "bistil": ["Model:", "Data:", "Training:", "Output:", "General:"],
     "prokd": ["Model:", "Data:", "Method:", "Training:", "Output:", "General:"],
+    "stack": ["Method:", "Data:", "Training:", "Output:", "General:"],
+    "embed": ["Text:", "Speed:", "Output:", "General:"],
     "evaluate": ["Model:", "Data:", "Speed:", "Output:", "General:"],
     "sparse": ["Commands:"],
     "compare": ["Output:", "General:"],
+    "export": ["Files:", "Checks:", "Scores:", "General:"],
+    "card": ["Output:", "General:"],
+    "publish": ["Repository:", "Card:", "Checks:", "General:"],
     "info": ["Model:", "Text:", "General:"],
     "diff": ["Text:", "General:"],
     "ls": ["General:"],
@@ -157,7 +162,7 @@ def _examples() -> list[str]:
 
 @pytest.mark.parametrize("example", _examples())
 def test_every_example_parses(example: str) -> None:
-    name, *args = shlex.split(example)[1:]
+    name, *args = shlex.split(example.partition(" < ")[0].partition(" > ")[0])[1:]  # what the shell sees to
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
     command.make_context(name, args)  # raises on an unknown option or a missing argument
@@ -434,6 +439,8 @@ def test_what_builds_no_model_loads_no_torch(models: Path, tmp_path: Path) -> No
         ["info", f"{models}/e5", "--text", text],
         ["trim", "--model", f"{models}/e5", "--lang", "ro", "--corpus", text, "--no-verify", "-o", "out"],
         ["diff", f"{models}/e5", "out", "--text", text],
+        ["card", "out"],
+        ["publish", "out", "me/out", "--dry-run", "--license", "mit"],
     ]
     done = subprocess.run(
         [sys.executable, "-c", LIGHT, json.dumps(jobs)], cwd=tmp_path, capture_output=True, text=True, timeout=60

@@ -14,9 +14,9 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from polydistill.batching import by_length, run
 from polydistill.errors import PolydistillError
 from polydistill.evaluation import classification, retrieval, similarity, spans, tagging
-from polydistill.evaluation.batching import by_length, run
 from polydistill.evaluation.heads import TaskModel, new_head, open_model, output_labels
 from polydistill.labelled.examples import AlignedExample, PairExample, QuestionExample, RatedExample, TaggedExample
 

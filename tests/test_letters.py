@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import string
+from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer, models
 
 from polydistill.catalog import Language, language
+from polydistill.vocab import Vocabulary, open_vocabulary
 from polydistill.vocab.bpe import BPE
 from polydistill.vocab.keep import KeepSet
-from polydistill.vocab.letters import characters, required_letters
+from polydistill.vocab.letters import characters, required_letters, unwritten
 from polydistill.vocab.unigram import Unigram
 from polydistill.vocab.wordpiece import WordPiece
 
@@ -58,3 +61,23 @@ def test_each_letter_stays_as_it_stands_in_a_word_and_at_its_start(model, tokens
     assert set(kept.values()) == {"letters"}
     assert [t for t in tokens if space.ids[t] in kept and t != "▁"] == expected
     assert len(KeepSet.of(kept, len(tokens))) == len(kept)
+
+
+def test_languages_whose_letters_became_unknown(tmp_path: Path) -> None:
+    """A vocabulary of whole characters: what each language loses can be counted by hand."""
+
+    def vocabulary(name: str, letters: str) -> Vocabulary:
+        tokenizer = Tokenizer(models.WordPiece({t: i for i, t in enumerate(["[UNK]", *letters])}, unk_token="[UNK]"))
+        (tmp_path / name).mkdir()
+        tokenizer.save(str(tmp_path / name / "tokenizer.json"))
+        (tmp_path / name / "tokenizer_config.json").write_text('{"unk_token": "[UNK]"}')
+        return open_vocabulary(tmp_path / name)
+
+    ab, cyrillic = (Language(code, code, code, (script,), "xxx", tuple(letters))
+                    for code, script, letters in (("ab", "Latn", "abc"), ("cy", "Cyrl", "жш")))  # fmt: skip
+    before, after = vocabulary("before", "abABcжшЖШ"), vocabulary("after", "abABж")
+    assert unwritten(before, after, [ab, cyrillic]) == {
+        "ab": {"script": "Latn", "before": 1 / 6, "after": 2 / 6},
+        "cy": {"script": "Cyrl", "before": 0.0, "after": 3 / 4},
+    }
+    assert unwritten(before, before, [ab, cyrillic]) == {}

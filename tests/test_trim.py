@@ -14,6 +14,7 @@ import tiny
 import torch
 from conftest import TEXT, Cut, Trimmed
 
+from polydistill.catalog import languages
 from polydistill.errors import PolydistillError, UsageError
 
 
@@ -100,6 +101,9 @@ def test_the_verification_builds_every_kind_of_model(
     assert found["max_abs_difference"] < 1e-5
     assert found["unknown_rate"]["after"] > found["unknown_rate"]["before"]  # the Chinese lines
     assert found["fertility"]["after"] > 1
+    lost = found["letters"]["lost"]
+    assert found["letters"]["languages"] == len(languages()) and lost and "ro" not in lost
+    assert all(0 <= shares["before"] < shares["after"] <= 1 for shares in lost.values())
 
 
 def test_the_verification_notices_wrong_rows_and_wrong_tokens(

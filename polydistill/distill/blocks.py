@@ -16,10 +16,10 @@ import orjson
 import torch
 from torch.utils.data import Dataset
 
+from polydistill.batching import Feature
 from polydistill.checkpoint import write_all
 from polydistill.data import TextReader, TextSource
 from polydistill.errors import PolydistillError
-from polydistill.evaluation.batching import Feature
 from polydistill.evaluation.tagging import NOT_TRAINED
 from polydistill.outputs import explain_os_error, write_beside
 from polydistill.progress import SILENT, Progress

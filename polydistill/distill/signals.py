@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from polydistill.batching import MODEL_KEYS
 from polydistill.catalog import Arch
 from polydistill.errors import PolydistillError
-from polydistill.evaluation.batching import MODEL_KEYS
+from polydistill.pooling import mean_pooled
 
 HIDDEN, ATTENTION, SCORES = "hidden", "attention", "scores"
 QUERY, KEY, VALUE = "query", "key", "value"
@@ -150,12 +151,6 @@ def layers_of(network: Any, arch: Arch | None) -> Any:
             "Describe it in a TOML file and pass it with --include-path.",
         )
     return network.base_model.get_submodule(arch.layers.path)
-
-
-def mean_pooled(hidden: Tensor, mask: Tensor) -> Tensor:
-    """(B, H) the mean over a text's positions of hidden states (B, N, H); `mask` (B, N) is 0 at padding."""
-    weights = mask.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
 def logits_of(output: Any, mask: Tensor) -> Tensor:

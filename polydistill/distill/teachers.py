@@ -26,9 +26,9 @@ from polydistill.distill.signals import (
     needs_attention,
 )
 from polydistill.errors import PolydistillError
-from polydistill.evaluation import tagging
+from polydistill.evaluation import classification, tagging
 from polydistill.evaluation.heads import VECTOR_KINDS, TaskModel, open_model
-from polydistill.labelled.examples import TaggedExample
+from polydistill.labelled.examples import PairExample, TaggedExample
 from polydistill.loading import load_encoder
 from polydistill.modelfolder import model_folder
 
@@ -205,7 +205,8 @@ def in_order(logits: Tensor, found: Sequence[str], wanted: Sequence[str]) -> Ten
 
 def rows_of(model: TaskModel, wanted: Sequence[str]) -> list[int]:
     """The output of each label; of several that count as O since the task scores no such type, the one that was O."""
-    names = [model.network.config.id2label[i] for i in range(len(model.labels))]
+    own = getattr(getattr(model.network, "config", None), "id2label", model.labels)  # a stack has no other names
+    names = [own[i] for i in range(len(model.labels))]
     places = [[i for i, found in enumerate(model.labels) if found == label] for label in wanted]
     return [max(found, key=lambda i: names[i] == label) for found, label in zip(places, wanted, strict=True)]
 
@@ -257,6 +258,44 @@ class Ensemble:
 
 
 # ---- another vocabulary
+
+
+class ExampleAligned:
+    """A teacher of classes that reads the texts with a tokenizer of its own, once; a stack, for instance.
+
+    Args:
+        model: The teacher.
+        examples: The examples that the student is trained on, in their order.
+        labels: (L,) the labels in the student's order.
+        batch_size: Inputs at once.
+        autocast: Whether matrices are multiplied in bfloat16.
+        done: Called with the number of inputs just done.
+
+    Raises:
+        PolydistillError: Its labels are not the wanted ones.
+    """
+
+    def __init__(
+        self,
+        model: TaskModel,
+        examples: Sequence[PairExample],
+        labels: Sequence[str],
+        *,
+        batch_size: int = 32,
+        autocast: bool = False,
+        done: Callable[[int], object] = lambda n: None,
+    ) -> None:
+        check_labels(model.labels, labels)
+        self.needs = frozenset({Signal(LOGITS)})
+        rows = classification.logits(model, examples, batch_size=batch_size, bf16=autocast, done=done)
+        self._logits = in_order(torch.from_numpy(rows), model.labels, labels)
+
+    def signals(self, batch: Batch) -> Signals:
+        """(B, L) logits; the batch has `example` (B,)."""
+        device = batch["example"].device
+        if self._logits.device != device:
+            self._logits = self._logits.to(device)
+        return {Signal(LOGITS): self._logits[batch["example"]]}
 
 
 class WordAligned:

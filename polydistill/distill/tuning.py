@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polydistill.batching import Feature, by_length
 from polydistill.catalog import Arch, Task
+from polydistill.catalog import language as find_language
 from polydistill.checkpoint import Checkpoint
 from polydistill.distill.cached import CachedTeacher, cached
 from polydistill.distill.loss import DistilLoss
@@ -23,6 +25,7 @@ from polydistill.distill.signals import LOGITS, Signal, needs_attention
 from polydistill.distill.sparse import training_only
 from polydistill.distill.teachers import (
     Ensemble,
+    ExampleAligned,
     FrozenTeacher,
     Teacher,
     WordAligned,
@@ -30,14 +33,14 @@ from polydistill.distill.teachers import (
     load_teacher,
     rows_of,
 )
-from polydistill.evaluation.batching import Feature, by_length
-from polydistill.evaluation.heads import TaskModel, longest_input, new_head, open_model
+from polydistill.evaluation.heads import TaskModel, new_head, open_model
 from polydistill.evaluation.kinds import dev_score, trainable_kind_of
 from polydistill.labelled.examples import LabelledSplit
-from polydistill.loading import load_encoder, load_tokenizer
+from polydistill.loading import load_encoder, load_tokenizer, longest_input
 from polydistill.processes import is_main, wait
 from polydistill.progress import Progress
 from polydistill.record import text_hash
+from polydistill.task import TAGGING
 from polydistill.training import Curves, Schedule, collator, train
 
 FILL_BATCH = 32
@@ -110,7 +113,7 @@ class TeacherFolder:
     Args:
         folder: Where it is.
         weight: Of its logits among those of several teachers.
-        aligned: Whether it has another vocabulary, so that its logits of words are compared (tagging).
+        aligned: Whether it has another vocabulary, so that its logits of words or of whole examples are compared.
     """
 
     folder: Path
@@ -219,6 +222,9 @@ def task_job(
         open_model(t.folder, task.kind, task.labels, not_scored=task.not_scored, max_length=inputs.length)
         for t in inputs.teachers
     ]
+    for model in models:
+        if model.read_language is not None:
+            model.read_language(find_language(inputs.language, inputs.include))
     eager = needs_attention(objectives.needs.student)
     student = task_student(inputs.student, task, models[0], seed=inputs.seed, length=inputs.length, eager=eager)
     features = labelled_features(student.model, task, training, inputs.language)
@@ -243,7 +249,8 @@ def _task_teacher(
     for place, model in zip(inputs.teachers, models, strict=True):
         if place.aligned:
             examples = [e for split in training for e in split.examples]
-            found.append((WordAligned(model, examples, wanted, autocast=inputs.bf16), place.weight))
+            kind: Any = WordAligned if inputs.task and inputs.task.kind == TAGGING else ExampleAligned
+            found.append((kind(model, examples, wanted, autocast=inputs.bf16), place.weight))
         elif whole:
             if needs_attention(whole):
                 model.network.set_attn_implementation("eager")

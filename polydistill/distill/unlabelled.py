@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from polydistill.batching import Feature, by_length
 from polydistill.catalog import Arch, Task
 from polydistill.distill.loss import DistilLoss
 from polydistill.distill.objectives.alignment import NO_TAG, PrototypeAlignment
@@ -27,7 +28,6 @@ from polydistill.distill.samplers import PairedBatches
 from polydistill.distill.signals import HIDDEN, LOGITS, Signal
 from polydistill.distill.teachers import Ensemble, FrozenTeacher, Teacher, check_labels, rows_of
 from polydistill.evaluation import tagging
-from polydistill.evaluation.batching import Feature, by_length
 from polydistill.evaluation.heads import TaskModel, new_head, open_model
 from polydistill.labelled.examples import LabelledSplit, TaggedExample
 from polydistill.labelled.plain import PlainSentences

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from polydistill.evaluation.batching import Feature, run
+from polydistill.batching import Feature, run
 from polydistill.evaluation.heads import TaskModel
 from polydistill.labelled.examples import PairExample
 from polydistill.metrics.accuracy import accuracy
@@ -44,16 +44,28 @@ def predict(
     done: Callable[[int], object] = lambda n: None,
 ) -> list[dict[str, Any]]:
     """The likeliest label of each pair and the probability of every label of the task."""
+    found = []
+    for row in logits(model, examples, batch_size=batch_size, bf16=bf16, done=done):
+        shares = softmax(row)
+        probabilities = {label: float(p) for label, p in zip(model.labels, shares, strict=True)}
+        found.append({"label": model.labels[int(np.argmax(row))], "probabilities": probabilities})
+    return found
+
+
+def logits(
+    model: TaskModel,
+    examples: Sequence[PairExample],
+    *,
+    batch_size: int,
+    bf16: bool = False,
+    done: Callable[[int], object] = lambda n: None,
+) -> np.ndarray:
+    """(n, L) the outputs of each pair."""
     rows = run(
         model.network, model.tokenizer, features(model, examples), batch_size, lambda o: [o.logits],
         positions=False, bf16=bf16, done=done,
     )  # fmt: skip
-    found = []
-    for (logits,) in rows:
-        shares = softmax(logits)
-        probabilities = {label: float(p) for label, p in zip(model.labels, shares, strict=True)}
-        found.append({"label": model.labels[int(np.argmax(logits))], "probabilities": probabilities})
-    return found
+    return np.stack([row for (row,) in rows]) if rows else np.zeros((0, len(model.labels)), np.float32)
 
 
 def measure(examples: Sequence[PairExample], predictions: Sequence[dict[str, Any]], language: str) -> list[Measured]:

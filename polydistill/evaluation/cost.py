@@ -5,8 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -58,31 +59,57 @@ def measure_cost(
         )
         for name, folder in folders.items()
     }
-    alone: dict[str, list[list[float]]] = {name: [] for name in models}
-    together: dict[str, list[float]] = {name: [] for name in models}
-    with progress.bar("measuring time", (ROUNDS + 1) * len(models), "round") as done:
+    rounds = {name: partial(_round, model, task, chosen) for name, model in models.items()}
+    rows = [
+        {**row, "peak_memory_bytes": _peak_memory(folders[row["model"]], task, chosen, max_length, prompt)}
+        for row in take_turns(rounds, len(chosen), seed=seed, progress=progress)
+    ]
+    return {"models": rows, "inputs": len(chosen), "rounds": ROUNDS, "threads": torch.get_num_threads(), "seed": seed}
+
+
+def take_turns(
+    rounds: Mapping[str, Callable[[], tuple[list[float], float]]],
+    inputs: int,
+    *,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> list[dict[str, Any]]:
+    """Times models on the same inputs, each round all of them, so that what slows the machine slows them alike.
+
+    Args:
+        rounds: Name -> runs the model once; gives (seconds of each input alone, seconds of all in one batch).
+        inputs: Number of inputs.
+        seed: Of the bootstrap.
+        progress: Where to report.
+
+    Returns:
+        For each its `model`, `latency_ms` of one input, `throughput` in inputs a second, and the ratio of both to the
+        first model's with a 95% interval (None for the first itself).
+    """
+    alone: dict[str, list[list[float]]] = {name: [] for name in rounds}
+    together: dict[str, list[float]] = {name: [] for name in rounds}
+    with progress.bar("measuring time", (ROUNDS + 1) * len(rounds), "round") as done:
         for turn in range(ROUNDS + 1):  # the first warms up
-            for name in sorted(models, reverse=turn % 2 == 1):
-                single, batch = _round(models[name], task, chosen)
+            for name in sorted(rounds, reverse=turn % 2 == 1):
+                single, batch = rounds[name]()
                 if turn:
                     alone[name].append(single)
                     together[name].append(batch)
                 done(1)
-    first = next(iter(models))
+    first = next(iter(rounds))
     rng = np.random.default_rng(seed)
     rows = []
-    for name, folder in folders.items():
+    for name in rounds:
         singles = {key: np.median(alone[key], axis=0) for key in (first, name)}
-        rates = {key: len(chosen) / np.array(together[key]) for key in (first, name)}
+        rates = {key: inputs / np.array(together[key]) for key in (first, name)}
         rows.append({
             "model": name,
             "latency_ms": 1000 * float(singles[name].mean()),
             "throughput": median(rates[name].tolist()),
             "latency_ratio": None if name == first else _ratio(singles[name], singles[first], rng),
             "throughput_ratio": None if name == first else _ratio(rates[name], rates[first], rng),
-            "peak_memory_bytes": _peak_memory(folder, task, chosen, max_length, prompt),
         })  # fmt: skip
-    return {"models": rows, "inputs": len(chosen), "rounds": ROUNDS, "threads": torch.get_num_threads(), "seed": seed}
+    return rows
 
 
 def _round(model: TaskModel, task: Task, examples: Sequence[Any]) -> tuple[list[float], float]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from polydistill.catalog import Language
 from polydistill.errors import PolydistillError
-from polydistill.loading import load_tokenizer, loading_failed, quiet_transformers
+from polydistill.loading import load_tokenizer, loading_failed, longest_input, quiet_transformers
 from polydistill.modelfolder import model_folder
+from polydistill.stacks.description import is_stack
 from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING
 
 AUTO_CLASSES = {
@@ -20,8 +22,6 @@ AUTO_CLASSES = {
 }
 VECTOR_KINDS = (RETRIEVAL, SIMILARITY)
 NAMELESS = re.compile(r"LABEL_\d+")
-LONGEST = 100_000  # some tokenizers say that they take 10^30 tokens
-POSITIONS_AFTER_PADDING = ("roberta", "camembert", "mpnet", "xmod")  # they count positions from the padding id on
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,14 @@ class TaskModel:
         tokenizer: A fast tokenizer that pads and truncates on the right.
         labels: (L,) the task's label of each output; empty for span extraction.
         max_length: Most tokens of an input, special tokens included.
+        read_language: Tells a model that has to know it which language comes next; None for all others.
     """
 
     network: Any
     tokenizer: Any
     labels: tuple[str, ...]
     max_length: int
+    read_language: Callable[[Language], object] | None = None
 
 
 def open_model(
@@ -63,6 +65,8 @@ def open_model(
     Raises:
         PolydistillError: It lacks the head, its labels have no names, or they are not the task's.
     """
+    if is_stack(folder):
+        return _stack_model(folder, kind, labels, max_length, prompt)
     if kind in VECTOR_KINDS:
         return _sentence_model(folder, max_length, prompt)
     folder = model_folder(folder)
@@ -76,6 +80,33 @@ def open_model(
     found = () if kind == SPAN_EXTRACTION else output_labels(names, kind, labels, not_scored, folder)
     tokenizer = _tokenizer(folder, model.config)
     return TaskModel(model.eval(), tokenizer, found, longest_input(tokenizer, model.config, max_length))
+
+
+def _stack_model(
+    folder: Path, kind: str, labels: Sequence[str], max_length: int | None, prompt: str | None
+) -> TaskModel:
+    """A stack as the predict loops know models.
+
+    Raises:
+        PolydistillError: It gives no such outputs.
+    """
+    from polydistill.stacks.folder import load_stack
+
+    stack = load_stack(folder, max_length)
+    reader = stack.reader
+    language = reader.read_language if reader.codes else None
+    if kind in VECTOR_KINDS:
+        network = stack.as_sentence_transformer().eval()
+        if prompt is not None:
+            network.prompts, network.default_prompt_name = {"given": prompt}, "given"
+        return TaskModel(network, reader, (), reader.max_length, language)
+    if kind != CLASSIFICATION or not stack.description.labels:
+        raise PolydistillError(
+            f"{folder} is a stack without a head for {kind}.",
+            "Stacks give vectors, and classes of pairs of texts: `polydistill stack ... --task nli`.",
+        )
+    found = output_labels(stack.description.labels, kind, labels, (), folder)
+    return TaskModel(stack.network, reader, found, reader.max_length, language)
 
 
 def _sentence_model(folder: Path, max_length: int | None, prompt: str | None) -> TaskModel:
@@ -163,17 +194,6 @@ def output_labels(
 
 def _type(label: str) -> str:
     return label[2:] if label[:2] in ("B-", "I-") else label
-
-
-def longest_input(tokenizer: Any, config: Any, wanted: int | None = None) -> int:
-    """Most tokens of an input that tokenizer and position embeddings take, or `wanted` if that is less."""
-    limits = [tokenizer.model_max_length, LONGEST]
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions and positions > 0 and "deberta" not in config.model_type:
-        after_padding = any(name in config.model_type for name in POSITIONS_AFTER_PADDING)
-        limits.append(positions - (1 + config.pad_token_id if after_padding else 0))
-    limit = int(min(limits))
-    return min(limit, wanted) if wanted else limit
 
 
 def _tokenizer(folder: Path, config: Any) -> Any:

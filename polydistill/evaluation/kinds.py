@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from polydistill.batching import Feature
 from polydistill.catalog import Task
 from polydistill.errors import UsageError
 from polydistill.evaluation import classification, retrieval, similarity, spans, tagging
-from polydistill.evaluation.batching import Feature
 from polydistill.evaluation.heads import TaskModel
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.metrics.items import Measured

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from polydistill.batching import Feature, run
 from polydistill.errors import PolydistillError
-from polydistill.evaluation.batching import Feature, run
 from polydistill.evaluation.heads import TaskModel
 from polydistill.labelled.examples import QuestionExample
 from polydistill.metrics.answers import answer_scores

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from polydistill.evaluation.batching import Feature, run
+from polydistill.batching import Feature, run
 from polydistill.evaluation.classification import softmax
 from polydistill.evaluation.heads import TaskModel
 from polydistill.labelled.examples import TaggedExample

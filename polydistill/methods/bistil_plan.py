@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polydistill.catalog import Language, Task, language, task
+from polydistill.checkpoint import Checkpoint
 from polydistill.data import TextSource, assign_corpora, text_sources
 from polydistill.distill.listing import SCALES, parse_weights
 from polydistill.distill.matched import plan_like, same_vocabulary
@@ -23,6 +24,7 @@ from polydistill.processes import several
 from polydistill.progress import Progress
 from polydistill.record import RunRecord
 from polydistill.refs import ModelRef, resolve
+from polydistill.stacks.description import is_stack
 from polydistill.task import CLASSIFICATION, RETRIEVAL, SPAN_EXTRACTION, TAGGING
 from polydistill.trimming import Source, TrimPlan
 
@@ -34,7 +36,7 @@ EMBEDDING, BITEXT = "embedding", "bitext"
 NO_SCORE = "none"
 OUTPUTS = Path("polydistill-out")
 LINES = 20_000
-WORD_OBJECTIVES = {"logits", "labels"}  # what a teacher with another vocabulary can be asked for, or none
+LOGIT_OBJECTIVES = {"logits", "labels"}  # what a teacher with another vocabulary can be asked for, or none
 PHASES = ("1", "2", "all")
 PRECISIONS = ("auto", "float32", "bfloat16")
 FORMS = ("cross-entropy", "kl")
@@ -62,7 +64,8 @@ class GivenTeacher:
     Attributes:
         source: Its folder.
         weight: Of its logits among those of several.
-        aligned: Whether its vocabulary is another one, so that its logits are compared word by word.
+        aligned: Whether its vocabulary is another one, so that its logits are compared word by word, or
+            example by example.
         cut: How it gets the vocabulary of a student that was given, where that was cut from its own.
     """
 
@@ -139,9 +142,9 @@ def prepare(config: BistilConfig, progress: Progress) -> Prepared:
     given = _is_student(source)
     general, tuning = _phases(config, defaults, wanted, given)
     teachers = _teachers(config, source, given, wanted, languages, progress)
-    if tuning and teachers and all(t.aligned for t in teachers) and set(tuning.objectives) - WORD_OBJECTIVES:
+    if tuning and teachers and all(t.aligned for t in teachers) and set(tuning.objectives) - LOGIT_OBJECTIVES:
         raise PolydistillError(
-            "No teacher has the student's vocabulary, so that only logits of words can be compared.",
+            "No teacher has the student's vocabulary, so that only logits of words or examples can be compared.",
             "Ask for these alone: --objective 2:logits=1.",
         )
     layers = _layers(config, source, given)
@@ -312,15 +315,21 @@ def _teachers(
     found = []
     for given in config.teacher:
         name, weight = _weighted(given)
-        teacher = Source.open(resolve(ModelRef.parse(name), progress=progress.note), config.include_path)
-        alike = same_vocabulary(source.folder, teacher.folder)
-        cut = plan_like(teacher, source, languages) if student_given and not alike else None
+        resolved = resolve(ModelRef.parse(name), progress=progress.note)
+        stacked = is_stack(resolved.folder)
+        if stacked:  # what it says of a text is read; nothing else of it is looked at
+            teacher = Source(resolved, resolved.folder, resolved.folder, source.arch, Checkpoint.open(resolved.folder))
+            alike = False
+        else:
+            teacher = Source.open(resolved, config.include_path)
+            alike = same_vocabulary(source.folder, teacher.folder)
+        cut = plan_like(teacher, source, languages) if student_given and not alike and not stacked else None
         aligned = not alike and cut is None
-        if aligned and (wanted is None or wanted.kind != TAGGING):
+        if aligned and (wanted is None or wanted.kind not in (TAGGING, CLASSIFICATION)):
             raise PolydistillError(
                 f"The vocabularies of {config.model} and the teacher {name} differ, so that their outputs cannot be "
                 "compared.",
-                "Give a teacher that was tuned from the same model; for tagging another one will do.",
+                "Give a teacher that was tuned from the same model; for tags and classes another one will do.",
             )
         found.append(GivenTeacher(teacher, weight, aligned, cut))
     return tuple(found)

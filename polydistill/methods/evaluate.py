@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from polydistill.catalog import Language, Task, resolve_languages, task
-from polydistill.checkpoint import file_sha256
+from polydistill.checkpoint import Checkpoint, file_sha256
 from polydistill.errors import UsageError
 from polydistill.evaluation import cache
 from polydistill.evaluation.heads import VECTOR_KINDS, TaskModel, open_model
@@ -30,6 +30,7 @@ from polydistill.record import NAME as RECORD
 from polydistill.record import RunRecord, Score
 from polydistill.refs import ModelRef, ResolvedModel, resolve
 from polydistill.settings import plain, setting
+from polydistill.stacks.description import Description, is_stack, sizes
 from polydistill.surgery import embedding_parameters
 from polydistill.task import SPAN_EXTRACTION
 from polydistill.trimming import Source
@@ -118,8 +119,14 @@ def plain_score(score: Score) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Cell:
-    """A language to score: the data, and what it is called."""
+class Cell:
+    """A language to score: the data, and what it is called.
+
+    Args:
+        split: The data.
+        language: Its language; of a question about a paragraph, the paragraph's.
+        question_language: The question's, where it is another one.
+    """
 
     split: LabelledSplit
     language: Language
@@ -127,8 +134,15 @@ class _Cell:
 
 
 @dataclass
-class _Subject:
-    """A model to score, loaded when it is first needed."""
+class Subject:
+    """A model to score, loaded when it is first needed.
+
+    Args:
+        name: What its scores call it.
+        resolved: Where it is.
+        wanted: The task.
+        config: How to score it.
+    """
 
     name: str
     resolved: ResolvedModel
@@ -136,17 +150,39 @@ class _Subject:
     config: EvaluateConfig
 
     @cached_property
+    def is_stack(self) -> bool:
+        """Whether it is an encoder on a language model, and no model of transformers."""
+        return is_stack(self.resolved.folder)
+
+    def check(self) -> None:
+        """Looks at the folder without loading weights.
+
+        Raises:
+            PolydistillError: Something in it is missing, broken, or of an unknown kind.
+        """
+        if self.is_stack:
+            Description.read(self.resolved.folder)
+        else:
+            _ = self.source
+
+    @cached_property
     def source(self) -> Source:
+        """The folder, without its weights."""
         return Source.open(self.resolved, self.config.include_path)
 
     @cached_property
     def weights_hash(self) -> str:
-        return self.source.checkpoint.weights_hash
+        """Hash of its weights; of a stack, of what it added and of the models that it stands on."""
+        if not self.is_stack:
+            return self.source.checkpoint.weights_hash
+        parts = (part.weights_hash for part in Description.read(self.resolved.folder).parts.values())
+        own = Checkpoint.open(self.resolved.folder).weights_hash
+        return hashlib.sha256("".join([own, *parts]).encode()).hexdigest()
 
     @cached_property
     def files_hash(self) -> str:
         """Hash of all files that decide the predictions, but for the weights."""
-        folder = self.source.model
+        folder = self.resolved.folder if self.is_stack else self.source.model
         files = [folder / "config.json", *tokenizer_files(folder)]
         if self.wanted.kind in VECTOR_KINDS:
             # What a sentence-transformers folder has beside the encoder: pooling, prompts, layers with weights.
@@ -156,10 +192,12 @@ class _Subject:
 
     @cached_property
     def record(self) -> RunRecord | None:
+        """The record of its folder."""
         return RunRecord.load(self.resolved.folder)
 
     @cached_property
     def loaded(self) -> TaskModel:
+        """The model with the head of the task's kind."""
         kind = kind_of(self.wanted)
         return open_model(
             self.resolved.folder, self.wanted.kind, self.wanted.labels, not_scored=self.wanted.not_scored,
@@ -168,13 +206,18 @@ class _Subject:
 
     def facts(self) -> dict[str, Any]:
         """What a run's file says of the model."""
-        embedding = embedding_parameters(self.source.checkpoint, self.source.arch)
+        if self.is_stack:
+            embedding = 0  # not told apart
+            parameters, nbytes = sizes(self.resolved.folder)
+        else:
+            embedding = embedding_parameters(self.source.checkpoint, self.source.arch)
+            parameters, nbytes = self.source.checkpoint.parameters, self.source.nbytes
         return {
             "model": self.name,
             "source": self.resolved.source,
             "weights_hash": self.weights_hash,
-            "parameters": {"embedding": embedding, "rest": self.source.checkpoint.parameters - embedding},
-            "bytes": self.source.nbytes,
+            "parameters": {"embedding": embedding, "rest": parameters - embedding},
+            "bytes": nbytes,
             "lineage": [lineage_line(step) for step in self.record.lineage()] if self.record else [],
             "languages": list(self.record.result.get("languages", ())) if self.record else [],
         }
@@ -192,23 +235,19 @@ def evaluate(config: EvaluateConfig, progress: Progress = SILENT) -> Evaluation:
     Raises:
         PolydistillError: Data or model are missing or do not fit each other.
     """
-    wanted = _check(config)
-    kind = kind_of(wanted)
-    cells = _cells(config, wanted, progress)
+    wanted = check_options(config)
+    cells = read_cells(config, wanted, progress)
     subjects = [
-        _Subject(name, resolve(ModelRef.parse(name), progress=progress.note), wanted, config)
+        Subject(name, resolve(ModelRef.parse(name), progress=progress.note), wanted, config)
         for name in dict.fromkeys([*([config.teacher] if config.teacher else []), *config.model])
     ]
     for subject in subjects:
-        _ = subject.source  # what is wrong with a folder is said before anything is predicted
+        subject.check()  # before anything is predicted
     scores: list[Score] = []
     predictions: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for subject in subjects:
-        own: list[Score] = []
-        for i, cell in enumerate(cells):
-            key, found, measured = _predictions(subject, cell, kind, progress)
-            predictions[subject.name, i] = found
-            own += _scores(subject, cell, measured, key)
+        own, found = score(subject, cells, progress)
+        predictions.update({(subject.name, i): predicted for i, predicted in enumerate(found)})
         _add_to_record(subject, own, progress)
         scores += own
     result = Evaluation(
@@ -225,11 +264,11 @@ def evaluate(config: EvaluateConfig, progress: Progress = SILENT) -> Evaluation:
     return result
 
 
-def _check(config: EvaluateConfig) -> Task:
+def check_options(config: EvaluateConfig) -> Task:
     """The task, after a look at the options.
 
     Raises:
-        UsageError: One is missing or makes no sense.
+        UsageError: One is missing or makes no sense, or there is no predict loop for the task.
     """
     if not config.model:
         raise UsageError("No model was given.", "Add --model, for instance --model polydistill-out/my-model.")
@@ -241,6 +280,7 @@ def _check(config: EvaluateConfig) -> Task:
     if config.seed < 0:
         raise UsageError(f"--seed must be at least 0, not {config.seed}.", "Try 0.")
     wanted = task(config.task, config.include_path)
+    kind_of(wanted)
     if config.data is not None and len(config.lang) > 1:
         raise UsageError("--data is a file of one language.", "Give one --lang, or lay the files out for --data-dir.")
     if config.g_xlt and (wanted.kind != SPAN_EXTRACTION or len(config.lang) < 2):
@@ -252,7 +292,7 @@ def _check(config: EvaluateConfig) -> Task:
     return wanted
 
 
-def _cells(config: EvaluateConfig, wanted: Task, progress: Progress) -> list[_Cell]:
+def read_cells(config: EvaluateConfig, wanted: Task, progress: Progress) -> list[Cell]:
     """All data, read before any model is loaded, so that what is wrong with it is said at once."""
     languages = resolve_languages(config.lang, config.include_path)
     pairs: Iterator[tuple[Language, Language | None]] = (
@@ -268,12 +308,34 @@ def _cells(config: EvaluateConfig, wanted: Task, progress: Progress) -> list[_Ce
         )  # fmt: skip
         for label, n in split.ignored.items():
             progress.note(f"{context.code}: {n:,} entities of the type {label} are not scored and count as O.")
-        found.append(_Cell(split, context, question))
+        found.append(Cell(split, context, question))
     return found
 
 
+def score(
+    subject: Subject, cells: Sequence[Cell], progress: Progress = SILENT
+) -> tuple[list[Score], list[list[dict[str, Any]]]]:
+    """Scores a model; what was predicted before is read from the cache.
+
+    Args:
+        subject: The model.
+        cells: The languages to score.
+        progress: Where to report.
+
+    Returns:
+        The scores, and the predictions of each language.
+    """
+    scores: list[Score] = []
+    predictions = []
+    for cell in cells:
+        key, found, measured = _predictions(subject, cell, kind_of(subject.wanted), progress)
+        predictions.append(found)
+        scores += _scores(subject, cell, measured, key)
+    return scores, predictions
+
+
 def _predictions(
-    subject: _Subject, cell: _Cell, kind: Kind, progress: Progress
+    subject: Subject, cell: Cell, kind: Kind, progress: Progress
 ) -> tuple[str, list[dict[str, Any]], list[Measured]]:
     """(key, predictions, metrics); the predictions are from the cache if they are there."""
     config, split = subject.config, cell.split
@@ -292,6 +354,8 @@ def _predictions(
         known = stored["predictions"]
         return key, known, kind.measure(split.examples, known, cell.language.code)
     what = f"{Path(subject.name).name} {_name(cell)}"
+    if subject.loaded.read_language is not None:
+        subject.loaded.read_language(cell.language)
     with progress.bar(what, len(split.examples), "input") as done:
         found = kind.predict(subject.loaded, split.examples, batch_size=config.batch_size, bf16=config.bf16, done=done)
     measured = kind.measure(split.examples, found, cell.language.code)
@@ -299,7 +363,7 @@ def _predictions(
     return key, found, measured
 
 
-def _name(cell: _Cell) -> str:
+def _name(cell: Cell) -> str:
     asked = f", asked in {cell.question_language.code}" if cell.question_language else ""
     return f"{cell.language.code}{asked}"
 
@@ -310,7 +374,7 @@ def task_version(wanted: Task) -> str:
     return hashlib.sha256(orjson.dumps(decides)).hexdigest()[:16]
 
 
-def _scores(subject: _Subject, cell: _Cell, measured: Sequence[Measured], key: str) -> list[Score]:
+def _scores(subject: Subject, cell: Cell, measured: Sequence[Measured], key: str) -> list[Score]:
     chosen = _selection(subject.record)
     return [
         Score(
@@ -343,7 +407,7 @@ def _selection(record: RunRecord | None) -> tuple[str, ...]:
     return ()
 
 
-def _add_to_record(subject: _Subject, scores: Sequence[Score], progress: Progress) -> None:
+def _add_to_record(subject: Subject, scores: Sequence[Score], progress: Progress) -> None:
     """Writes scores of whole splits into the record of a model's folder, in place of older ones of the same thing."""
     if subject.resolved.ref.path is None or subject.config.limit is not None:
         return
@@ -365,7 +429,7 @@ def _identity(score: Score) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _data_facts(cell: _Cell) -> dict[str, Any]:
+def _data_facts(cell: Cell) -> dict[str, Any]:
     split = cell.split
     return {
         "language": cell.language.code,
@@ -379,7 +443,7 @@ def _data_facts(cell: _Cell) -> dict[str, Any]:
     }
 
 
-def _latency(subjects: Sequence[_Subject], cells: Sequence[_Cell], progress: Progress) -> dict[str, Any]:
+def _latency(subjects: Sequence[Subject], cells: Sequence[Cell], progress: Progress) -> dict[str, Any]:
     from polydistill.evaluation.cost import measure_cost
 
     measured = measure_cost(
@@ -397,7 +461,7 @@ def _latency(subjects: Sequence[_Subject], cells: Sequence[_Cell], progress: Pro
 def _loyalty(
     config: EvaluateConfig,
     wanted: Task,
-    cells: Sequence[_Cell],
+    cells: Sequence[Cell],
     predictions: Mapping[tuple[str, int], list[dict[str, Any]]],
     scores: Sequence[Score],
 ) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from polydistill.vocab.keep import KeepRule
 from polydistill.vocab.tokenizer_config import write_json
 
 if TYPE_CHECKING:
-    from polydistill.evaluation.batching import Feature
+    from polydistill.batching import Feature
 
 SAMPLE = 1_000  # labelled examples whose length is looked at
 FLOAT32 = 4  # bytes
@@ -335,9 +335,9 @@ def _features(case: _Case, examples: Sequence[Any], length: int) -> list[Feature
     """Labelled inputs, windowed or cut as in training; no network is needed for them."""
     from transformers import AutoConfig
 
-    from polydistill.evaluation.heads import TaskModel, longest_input
+    from polydistill.evaluation.heads import TaskModel
     from polydistill.evaluation.kinds import trainable_kind_of
-    from polydistill.loading import load_tokenizer
+    from polydistill.loading import load_tokenizer, longest_input
 
     assert case.task is not None
     tokenizer = load_tokenizer(case.folder / "student")

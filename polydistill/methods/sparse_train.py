@@ -160,8 +160,7 @@ def _check(config: SparseTrainConfig) -> None:
 def _blocks(config: SparseTrainConfig, source: Source, lang: Language, progress: Progress) -> Blocks:
     """The text in blocks, twice as much as will be seen at most."""
     from polydistill.distill.blocks import pack
-    from polydistill.evaluation.heads import longest_input
-    from polydistill.loading import load_tokenizer
+    from polydistill.loading import load_tokenizer, longest_input
     from polydistill.offline import cache_root
 
     sources = text_sources(lang, assign_corpora([lang], config.text, "--text")[lang.code], option="--text")

@@ -13,6 +13,7 @@ from typing import Any
 from polydistill import surgery
 from polydistill.card import write_card
 from polydistill.catalog import Language, language, resolve_languages
+from polydistill.catalog import languages as every_language
 from polydistill.counting import check_sampling, count, count_word_lists, load_counts, save_counts
 from polydistill.data import TextSource, parse_corpus, read_texts
 from polydistill.errors import PolydistillError, UsageError
@@ -23,9 +24,10 @@ from polydistill.record import RunRecord, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
 from polydistill.settings import plain, setting
 from polydistill.trimming import Source, TrimPlan, Wishes, apply, plan, tokenizer_bytes, write_vocabulary
-from polydistill.vocab import collector_paused
+from polydistill.vocab import collector_paused, open_vocabulary
 from polydistill.vocab.counts import LanguageCounts, TokenCounts
 from polydistill.vocab.keep import KeepRule
+from polydistill.vocab.letters import unwritten
 
 DEFAULT_COVERAGE = 0.9999
 OUTPUTS = Path("polydistill-out")
@@ -363,7 +365,12 @@ def _verify(
         if not lines:
             held_out = False
             lines = [line for lang in trimmed.languages for line in _word_lines(counts, lang.code)]
-    return verify(trimmed, folder, lines, held_out=held_out, exact=config.dtype == "keep", progress=progress).to_json()
+    exact = config.dtype == "keep"
+    found = verify(trimmed, folder, lines, held_out=held_out, exact=exact, progress=progress).to_json()
+    known = every_language(config.include_path)
+    after = open_vocabulary(folder / trimmed.source.model.relative_to(trimmed.source.folder))
+    lost = unwritten(trimmed.source.vocabulary, after, known)
+    return {**found, "letters": {"languages": len(known), "lost": lost}}
 
 
 def _word_lines(counts: TokenCounts, code: str) -> list[str]:

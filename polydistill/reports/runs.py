@@ -198,6 +198,8 @@ def _read_folder(folder: Path) -> Run:
         raise PolydistillError(
             f"{folder} has no scores.", f"Measure it first: polydistill evaluate --model {folder} --task ... --lang ..."
         )
+    if record.command == "export":
+        return _read_export(folder, record)
     # The folder may have been called something else when its first scores were taken.
     name = plain(record.scores[-1].model or folder.resolve().name)
     embedding, rest, size = _sizes(folder)
@@ -213,6 +215,21 @@ def _read_folder(folder: Path) -> Run:
         planes=_planes(folder, record.result) if record.command == "prokd" else (),
     )
     return Run(folder, (facts,), tuple(replace(score, model=name) for score in record.scores))
+
+
+def _read_export(folder: Path, record: RunRecord) -> Run:
+    """Several models in one folder: each file that `polydistill export` wrote is one."""
+    hashes = {plain(score.model): score.weights_hash for score in record.scores}
+    sizes = {file.get("path"): file.get("bytes") for file in record.result.get("files", ())}
+    models = tuple(
+        ModelFacts(
+            name=name, weights_hash=found, source=plain(folder), lineage=lines(record.lineage()),
+            bytes=next((size for path, size in sizes.items() if Path(path).name == Path(name).name), None),
+            languages=tuple(map(plain, record.result.get("languages", ()))),
+        )
+        for name, found in hashes.items()
+    )  # fmt: skip
+    return Run(folder, models, tuple(replace(score, model=plain(score.model)) for score in record.scores))
 
 
 def _planes(folder: Path, result: Mapping[str, Any]) -> tuple[Plane, ...]:

@@ -1,0 +1,241 @@
+"""What a record says of a model, read so that a broken or hostile record yields less and never harm."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from polydistill.card.text import at, mapping, objects, plain, printable, shared, texts
+from polydistill.record import RunRecord
+
+MOST_STEPS = 50
+CUTTING = ("trim", "bistil", "prokd")  # what they leave knows their languages alone
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}")
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+_DATASET = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?::[\w.,-]+(?:@\S+)?|@[0-9a-f]{40})(?:#\S+)?(?: \S+)?")
+_HEADS = {
+    "ForTokenClassification": "token-classification",
+    "ForSequenceClassification": "text-classification",
+    "ForQuestionAnswering": "question-answering",
+    "ForMaskedLM": "fill-mask",
+    "ForCausalLM": "text-generation",
+    "LMHeadModel": "text-generation",
+    "ForConditionalGeneration": "text2text-generation",
+    "MTModel": "text2text-generation",
+}
+_LIBRARIES = {"export": "transformers.js", "stack": "polydistill"}
+_KINDS = {
+    "tagging": "token-classification",
+    "classification": "text-classification",
+    "span-extraction": "question-answering",
+    "retrieval": "sentence-similarity",
+    "similarity": "sentence-similarity",
+}
+
+
+class Step:
+    """One run of a lineage; every attribute has its type, whatever the record says.
+
+    Attributes:
+        command: Such as `trim`.
+        config: The configuration.
+        source: The model it began with.
+        result: What the command reported.
+        texts: The data.
+        versions: Package -> version.
+        scores: Scores of what it made, with fractions from 0 to 1.
+    """
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        self.command = plain(raw.get("command"), 40)
+        self.config = mapping(raw.get("config"))
+        self.source = mapping(raw.get("source"))
+        self.result = mapping(raw.get("result"))
+        self.texts = objects(raw.get("texts"))
+        self.versions = mapping(raw.get("versions"))
+        self.scores = objects(raw.get("scores"))
+
+    @property
+    def languages(self) -> list[str]:
+        """The codes of its languages."""
+        return texts(self.result.get("languages"))
+
+    @property
+    def came_from(self) -> str:
+        """What the source is called: `org/name@commit`, `package==version (...)`, or a folder's name."""
+        return plain(shared(str(self.source.get("source") or self.source.get("name") or "an unnamed model")))
+
+    @property
+    def base(self) -> str:
+        """The source's short name."""
+        return plain(Path(shared(str(self.source.get("name") or "model"))).name) or "model"
+
+    @property
+    def hub_name(self) -> str | None:
+        """The source's name on the Hub, if it has one; a package's is the name of the model that it carries."""
+        from polydistill.offline import MODELS
+
+        name, source = str(self.source.get("name")), self.source.get("source")
+        if carried := next((model.name for model in MODELS.values() if source == model.source == name), None):
+            return carried
+        return name if _HUB_NAME.fullmatch(name) and ".." not in name else None
+
+    @property
+    def package(self) -> str | None:
+        """`package==version (...)` if the weights came from one."""
+        return self.came_from if re.match(r"[\w.-]+==\S+", self.came_from) else None
+
+    @property
+    def llm(self) -> str | None:
+        """The name on the Hub of the LLM that a stack stands on, if it has one."""
+        from polydistill.offline import MODELS
+
+        source = str(self.result.get("llm") or "")
+        if carried := next((model.name for model in MODELS.values() if model.source == source), None):
+            return carried
+        name, _, commit = source.partition("@")
+        return name if re.fullmatch(r"[0-9a-f]{40}", commit) and _HUB_NAME.fullmatch(name) else None
+
+    @property
+    def output(self) -> str | None:
+        """The folder that it wrote."""
+        written = self.config.get("output") or self.result.get("output")
+        return printable(shared(written)) if isinstance(written, str) else None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A record, and what its folder says of how it is loaded.
+
+    Attributes:
+        lineage: The record's step and those before it, newest first.
+        classes: Class names of the model in its config.json.
+        embeds_sentences: Whether sentence-transformers loads the folder.
+        files: Names of the folder's own files.
+    """
+
+    lineage: tuple[Step, ...]
+    classes: tuple[str, ...] = ()
+    embeds_sentences: bool = False
+    files: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, record: RunRecord, folder: Path | None) -> Facts:
+        """Reads a record, and of the folder the class of the model."""
+        raw: Any = {
+            "command": record.command, "config": record.config, "source": record.source, "result": record.result,
+            "texts": record.texts, "versions": record.versions, "scores": [asdict(score) for score in record.scores],
+            "parent": record.parent,
+        }  # fmt: skip
+        steps: list[Step] = []
+        while isinstance(raw, Mapping) and len(steps) < MOST_STEPS:
+            steps.append(Step(raw))
+            raw = raw.get("parent")
+        if folder is None or not folder.is_dir():
+            return cls(tuple(steps))
+        names = frozenset(path.name for path in folder.iterdir())
+        return cls(tuple(steps), _classes(folder), "modules.json" in names, names)
+
+    @property
+    def newest(self) -> Step:
+        """The step that made the model."""
+        return self.lineage[0]
+
+    @property
+    def name(self) -> str:
+        """What the model is called where nobody names it: its folder."""
+        return plain(Path(self.newest.output or self.newest.base).name) or "model"
+
+    @cached_property
+    def languages(self) -> list[str]:
+        """Codes: those that the model was made for, else those that it was tuned on; a score is no claim."""
+        for step in self.lineage:
+            if step.command in CUTTING and step.languages:
+                return _codes(step.languages)
+        return _codes([code for step in self.lineage for code in step.languages])
+
+    @cached_property
+    def task(self) -> str | None:
+        """Name of the task that it was last tuned for."""
+        named = (at(step.result, "task") for step in self.lineage)
+        return next((plain(name, 60) for name in named if isinstance(name, str) and name), None)
+
+    @cached_property
+    def head(self) -> str | None:
+        """What the Hub calls what the model does: from its class, else from the task's kind."""
+        for name in self.classes:
+            for ending, tag in _HEADS.items():
+                if name.endswith(ending):
+                    return tag
+        if self.classes or self.embeds_sentences:
+            return "sentence-similarity" if self.embeds_sentences else "feature-extraction"
+        return task_head(self.task)
+
+    @property
+    def library(self) -> str:
+        """The library that loads it."""
+        if self.newest.command in _LIBRARIES:
+            return _LIBRARIES[self.newest.command]
+        vectors = self.head in ("sentence-similarity", "feature-extraction")
+        return "sentence-transformers" if self.embeds_sentences and vectors else "transformers"
+
+    @cached_property
+    def base_models(self) -> list[str]:
+        """Every model of the lineage that the Hub has, nearest first."""
+        parents = [name for step in self.lineage for name in (step.hub_name, step.llm)]
+        return list(dict.fromkeys(name for name in parents if name))
+
+    @cached_property
+    def licence(self) -> str | None:
+        """Licence identifier of the nearest model of the lineage that states one."""
+        stated = (step.source.get("licence") for step in self.lineage)
+        named = (plain(name, 60).strip() for name in stated if isinstance(name, str))
+        return next((name for name in named if name and name.lower() != "unknown"), None)
+
+    @cached_property
+    def datasets(self) -> list[str]:
+        """Hub ids of the data that it was made with."""
+        return list(dict.fromkeys(name for step in self.lineage for text in step.texts if (name := dataset(text))))
+
+
+def dataset(text: Mapping[str, Any]) -> str | None:
+    """The Hub id of a record's text, None if it is no data set of the Hub."""
+    found = _DATASET.fullmatch(str(text.get("where")))
+    return found[1] if found and ".." not in found[1] else None
+
+
+def task_head(name: str | None) -> str | None:
+    """The Hub's name of what a task asks, None where the task is not known here."""
+    kind = known_task(name)
+    return None if kind is None else _KINDS.get(kind.kind)
+
+
+def known_task(name: str | None) -> Any:
+    """A task that ships, None if there is none of that name."""
+    from polydistill.catalog import task
+    from polydistill.errors import PolydistillError
+
+    try:
+        return task(name) if name else None
+    except PolydistillError:
+        return None
+
+
+def _codes(languages: list[str]) -> list[str]:
+    return list(dict.fromkeys(code for code in languages if _LANGUAGE.fullmatch(code)))
+
+
+def _classes(folder: Path) -> tuple[str, ...]:
+    """Class names in the folder's config.json; nothing outside the folder is read."""
+    path = folder / "config.json"
+    try:
+        if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+            return ()
+        return tuple(texts(at(json.loads(path.read_bytes()), "architectures")))
+    except (OSError, ValueError, RecursionError):
+        return ()

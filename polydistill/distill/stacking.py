@@ -1,0 +1,229 @@
+"""What teaches a stack: the LLM's vectors of the same texts, a least-squares map to begin with, squared errors.
+
+MT-LLM, Schmidt et al. 2024 (arXiv 2406.12739): stage 1 on plain text, stage 2 on a task's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from polydistill.batching import Feature, run
+from polydistill.offline import cache_root
+from polydistill.outputs import write_beside
+from polydistill.progress import Progress
+from polydistill.stacks.folder import LoadedStack
+from polydistill.stacks.network import Stack
+from polydistill.training import Curves, Schedule, collator, train
+
+FORMAT = 1  # to be raised whenever the same text gives another vector
+PENALTIES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the ridge, times the mean variance of an input
+BATCH = 32
+
+
+# --- the teacher's vectors
+
+
+def text_features(stack: LoadedStack, texts: Sequence[str]) -> list[Feature]:
+    """Inputs of texts, cut to fit, with `example`, the number of the text."""
+    rows = stack.reader(texts)
+    return [{**{key: rows[key][i] for key in rows}, "example": i} for i in range(len(texts))]
+
+
+def vectors(
+    stack: LoadedStack,
+    features: Sequence[Feature],
+    *,
+    bf16: bool = False,
+    facts: Mapping[str, Any] | None = None,
+    progress: Progress,
+    what: str = "vectors",
+) -> np.ndarray:
+    """(n, H) float32 vectors of inputs; with `facts` they are kept on disk and read again.
+
+    Args:
+        stack: A stack, or the LLM alone.
+        features: Inputs.
+        bf16: Whether matrices are multiplied in bfloat16.
+        facts: What the vectors depend on beside the inputs: the hash of the weights.
+        progress: Where to report.
+        what: Name of the bar.
+    """
+    place = None
+    if facts is not None:
+        ids = hashlib.sha256()
+        for feature in features:
+            ids.update(np.asarray([len(feature["input_ids"]), *feature["input_ids"]], np.int64).tobytes())
+        key = {"format": FORMAT, **facts, "bf16": bf16, "inputs": ids.hexdigest()}
+        name = hashlib.sha256(orjson.dumps(key, option=orjson.OPT_SORT_KEYS)).hexdigest()
+        place = cache_root() / "vectors" / f"{name}.f32"
+        if (found := _kept(place, len(features))) is not None:
+            return found
+    with progress.bar(what, len(features), "text") as done:
+        rows = run(
+            stack.network, stack.reader, features, BATCH, lambda o: [o.vectors], positions=False, bf16=bf16, done=done
+        )
+    made = np.stack([row for (row,) in rows]).astype(np.float32)
+    if place is not None:
+        write_beside(place, made.tobytes(), option="POLYDISTILL_CACHE")
+    return made
+
+
+def _kept(place: Path, count: int) -> np.ndarray | None:
+    try:
+        values = np.fromfile(place, np.float32)
+    except OSError:
+        return None
+    return values.reshape(count, -1) if len(values) and len(values) % count == 0 else None
+
+
+def input_means(llm: Any, features: Sequence[Feature]) -> np.ndarray:
+    """(n, D) the mean of an LLM's own input embeddings over each text."""
+    table = llm.get_input_embeddings()
+    device = next(table.parameters()).device
+    with torch.no_grad():
+        means = [table(torch.tensor(f["input_ids"], device=device)).float().mean(0).cpu().numpy() for f in features]
+    return np.stack(means)
+
+
+def unexplained_variance(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Squared error of vectors (n, H) as a share of the teacher's variance: 0 is perfect, 1 is as good as its mean."""
+    return float(((found - wanted) ** 2).sum() / ((wanted - wanted.mean(0)) ** 2).sum())
+
+
+# --- least squares
+
+
+@dataclass(frozen=True)
+class LinearMap:
+    """y = x W + b.
+
+    Attributes:
+        weight: (d, H).
+        bias: (H,).
+        penalty: Of the ridge, in units of the mean variance of an input.
+        unexplained: Share of the variance that it leaves unexplained on the dev rows.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    penalty: float
+    unexplained: float
+
+    def __call__(self, inputs: np.ndarray) -> np.ndarray:
+        """(n, H) from (n, d)."""
+        return inputs @ self.weight + self.bias
+
+
+def least_squares(inputs: np.ndarray, wanted: np.ndarray, dev_inputs: np.ndarray, dev_wanted: np.ndarray) -> LinearMap:
+    """The ridge regression whose penalty, out of `PENALTIES`, is the best on held-out rows.
+
+    Args:
+        inputs: (n, d).
+        wanted: (n, H).
+        dev_inputs: (m, d) rows that choose the penalty.
+        dev_wanted: (m, H).
+    """
+    x, y = inputs.astype(np.float64), wanted.astype(np.float64)
+    middle, centre = x.mean(0), y.mean(0)
+    gram, cross = (x - middle).T @ (x - middle), (x - middle).T @ (y - centre)
+    scale = max(float(np.trace(gram)) / len(gram), 1e-12)
+    best: LinearMap | None = None
+    for penalty in PENALTIES:
+        weight = np.linalg.solve(gram + penalty * scale * np.eye(len(gram)), cross)
+        bias = centre - middle @ weight
+        left = unexplained_variance(dev_inputs @ weight + bias, dev_wanted)
+        if best is None or left < best.unexplained:
+            best = LinearMap(weight.astype(np.float32), bias.astype(np.float32), penalty, left)
+    assert best is not None
+    return best
+
+
+# --- training
+
+
+class VectorLoss:
+    """Squared error of a stack's vectors and its teacher's (equation 2 of the paper).
+
+    It is divided by the teacher's variance, a constant, so that it is the share that is unexplained.
+
+    Args:
+        wanted: (n, H) the teacher's vectors, by `example`.
+    """
+
+    def __init__(self, wanted: np.ndarray) -> None:
+        self._wanted = torch.from_numpy(wanted)
+        self._variance = float(((wanted - wanted.mean(0)) ** 2).sum(1).mean()) or 1.0
+
+    def __call__(
+        self, network: Any, batch: dict[str, Any], agree: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, dict[str, float]]:
+        """(loss, {"vectors": its value}); the batch has `example` (B,)."""
+        found = _output(network, batch).vectors
+        wanted = self._wanted[batch["example"].cpu()].to(found.device)
+        loss = (found.float() - wanted).square().sum(-1).mean() / self._variance
+        return loss, {"vectors": float(agree(loss.detach()))}
+
+    def on_step(self, step: int, losses: Mapping[str, float]) -> None:
+        """Nothing changes."""
+
+    def state(self) -> dict[str, Any]:
+        """Nothing to keep."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Nothing was kept."""
+
+
+class LabelLoss(VectorLoss):
+    """Cross-entropy of the head's logits and gold labels: how the LLM alone learns a task."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __call__(
+        self, network: Any, batch: dict[str, Any], agree: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, dict[str, float]]:
+        """(loss, {"labels": its value}); the batch has `labels` (B,)."""
+        loss = cross_entropy(_output(network, batch).logits.float(), batch["labels"])
+        return loss, {"labels": float(agree(loss.detach()))}
+
+
+def _output(network: Any, batch: Mapping[str, Any]) -> Any:
+    return network(**{k: batch[k] for k in ("input_ids", "attention_mask", "token_type_ids") if k in batch})
+
+
+def train_stack(
+    stack: LoadedStack,
+    features: Sequence[Feature],
+    loss: VectorLoss,
+    dev_score: Callable[[Stack], float],
+    schedule: Schedule,
+    work: Path,
+    progress: Progress,
+) -> Curves:
+    """Trains what of a stack needs gradients, and leaves it as it was at its best dev score.
+
+    Args:
+        stack: What to train.
+        features: Inputs with `example`, and `labels` where the loss needs them.
+        loss: What is minimised.
+        dev_score: Network -> score, the higher the better.
+        schedule: How long and how fast.
+        work: The folder of checkpoints; training goes on from the newest one there.
+        progress: Where to report.
+    """
+    collate = collator(stack.reader, about=True)
+    return train(
+        stack.network, stack.reader.tokenizer, features, dev_score, schedule, work, progress,
+        collate=collate, step_loss=loss,
+    )  # fmt: skip

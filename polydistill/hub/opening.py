@@ -1,0 +1,133 @@
+"""Whether a folder loads and computes as a user would load it: run as a process of its own, since it needs torch.
+
+    python -m polydistill.hub.opening FOLDER
+
+It prints one JSON object: `class` is the Auto class that loaded it, `problem` what is wrong, or null.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from polydistill.errors import PolydistillError
+from polydistill.loading import quiet_transformers
+from polydistill.modelfolder import model_folder, read_json
+
+_AUTO = ("AutoModelForTokenClassification", "AutoModelForSequenceClassification", "AutoModelForQuestionAnswering",
+         "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForCausalLM", "AutoModelForImageTextToText",
+         "AutoModelForPreTraining")  # fmt: skip
+_TEXT = "Nairobi, London, 12."
+_SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
+
+
+def check_opens(folder: Path) -> str:
+    """The Auto class that loads a folder, found out in a new process without network and token.
+
+    Raises:
+        PolydistillError: It cannot be loaded, lacks weights, or does not compute.
+    """
+    environment = {key: value for key, value in os.environ.items() if key not in _SECRETS}
+    ended = subprocess.run(
+        [sys.executable, "-m", "polydistill.hub.opening", str(folder)], capture_output=True, text=True, check=False,
+        env={**environment, "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    try:
+        found = json.loads(ended.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        said = ended.stderr.strip().splitlines()[-1:] or ["it was killed"]
+        found = {"class": None, "problem": said[0][:300]}
+    if found["problem"]:
+        raise PolydistillError(
+            f"The folder does not load as a user would load it: {found['problem']}.".replace(str(folder), "it"),
+            "Save the model again, or leave this check out with --no-verify.",
+        )
+    return str(found["class"])
+
+
+def open_model(folder: Path) -> dict[str, Any]:
+    """Loads tokenizer and model and computes one text.
+
+    Returns:
+        `class` and `problem`, as the process prints them.
+    """
+    import torch
+    import transformers
+
+    inner = model_folder(folder)
+    if read_json(inner / "config.json").get("model_type") == "polydistill-stack":
+        import numpy as np
+
+        from polydistill.stacks.folder import load_stack
+
+        finite = bool(np.isfinite(load_stack(folder).encode([_TEXT])).all())
+        return {"class": "load_stack", "problem": None if finite else "what it computes is not finite"}
+    if not any(inner.glob("*.safetensors")):
+        return _open_onnx(inner, sorted((inner / "onnx").glob("*.onnx")))
+    config = transformers.AutoConfig.from_pretrained(inner, local_files_only=True, trust_remote_code=False)
+    name = (config.architectures or [""])[0]
+    auto = next((auto for auto in _AUTO if name in _names(getattr(transformers, auto), config)), "AutoModel")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(inner, local_files_only=True, trust_remote_code=False)
+    model, info = getattr(transformers, auto).from_pretrained(
+        inner, local_files_only=True, trust_remote_code=False, output_loading_info=True
+    )
+    # A pooler is often not saved, and whoever wants vectors makes them otherwise.
+    missing = sorted(key for key in info["missing_keys"] if "pooler." not in key)
+    if missing or info["mismatched_keys"]:
+        return {"class": auto, "problem": f"{len(missing)} weights are missing or do not fit, such as {missing[:1]}"}
+    ids = tokenizer(_TEXT, return_tensors="pt")
+    if int(ids["input_ids"].max()) >= model.get_input_embeddings().weight.shape[0]:
+        return {"class": auto, "problem": "the tokenizer has tokens for which the model has no row"}
+    if not config.is_encoder_decoder and not hasattr(config, "vision_config"):
+        with torch.no_grad():
+            output = model.eval()(**ids)[0]
+        if not bool(torch.isfinite(output).all()):
+            return {"class": auto, "problem": "what it computes is not finite"}
+    if (folder / "modules.json").is_file() and auto == "AutoModel":
+        from sentence_transformers import SentenceTransformer
+
+        SentenceTransformer(str(folder), local_files_only=True, trust_remote_code=False, device="cpu").encode([_TEXT])
+    return {"class": auto, "problem": None}
+
+
+def _open_onnx(folder: Path, files: Sequence[Path]) -> dict[str, Any]:
+    """Loads and computes every file of an export."""
+    import numpy as np
+    import onnxruntime
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    encoded = tokenizer(_TEXT, return_tensors="np")
+    for file in files:
+        session = onnxruntime.InferenceSession(file)
+        inputs = {node.name: encoded[node.name].astype("int64") for node in session.get_inputs()}
+        if not all(np.isfinite(output).all() for output in session.run(None, inputs)):
+            return {"class": "InferenceSession", "problem": f"what {file.name} computes is not finite"}
+    return {"class": "InferenceSession", "problem": None if files else "it has no weights"}
+
+
+def _names(auto: Any, config: Any) -> set[str]:
+    """Names of the classes that an Auto class may choose for a configuration."""
+    classes = auto._model_mapping.get(type(config), ())
+    return {c.__name__ for c in (classes if isinstance(classes, (tuple, list)) else [classes])}
+
+
+def main(folder: Path) -> None:
+    """Prints what `open_model` finds."""
+    with quiet_transformers():
+        try:
+            read_json(model_folder(folder) / "config.json")
+            found = open_model(folder)
+        except Exception as error:
+            said = " ".join(str(error).split())[:300]
+            found = {"class": None, "problem": f"{type(error).__name__}: {said}".rstrip(".")}
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

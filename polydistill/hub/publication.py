@@ -1,0 +1,264 @@
+"""What of a model's folder would be published: which files, as which bytes; nothing here reaches a network."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from polydistill.card import card, is_unedited, licence_of
+from polydistill.errors import PolydistillError, UsageError
+from polydistill.hub.leaks import secret_in, secret_in_text, settings_without_paths, text_without_paths, without_paths
+from polydistill.modelfolder import card_licence, check_folder, model_folder, read_json, tokenizer_files
+from polydistill.record import NAME as RECORD
+from polydistill.record import RunRecord
+
+CARD = "README.md"
+FROM_RECORD, FROM_FOLDER, FROM_HUB = "record", "folder", "hub"
+_TRAINING = re.compile(r"(optimizer|scheduler|rng_state|scaler|trainer_state|training_args)\b.*|optimizer.*")
+_FOLDERS = {"stages": "stages of the run", "runs": "logs of the training", "wandb": "logs of the training",
+            "__pycache__": "made by Python"}  # fmt: skip
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+# Files in which a path of this machine may stand, beside the record and the card.
+_SETTINGS = ("config.json", "tokenizer_config.json", "generation_config.json", "sentence_bert_config.json",
+             "config_sentence_transformers.json")  # fmt: skip
+_LICENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,59}")
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file as it would be sent.
+
+    Attributes:
+        path: In the repository, with slashes.
+        content: The local file, or the bytes where they differ from it.
+    """
+
+    path: str
+    content: Path | bytes
+
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+        return len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What would be sent.
+
+    Attributes:
+        folder: The model's folder, which stays as it is.
+        files: The files, by path.
+        left_out: Path -> why it is not sent.
+        cleaned: Paths of files that are sent without what they say of this machine.
+        card: The text of README.md.
+        edited: Whether that is the folder's own, edited by hand.
+    """
+
+    folder: Path
+    files: tuple[Item, ...]
+    left_out: dict[str, str]
+    cleaned: tuple[str, ...]
+    card: str
+    edited: bool
+
+    def stage(self, place: Path) -> None:
+        """Lays the files out in an empty folder as they would be sent; those that do not change are links."""
+        for item in self.files:
+            path = place / item.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(item.content, bytes):
+                path.write_bytes(item.content)
+            else:
+                path.symlink_to(item.content.resolve())
+
+
+def gather(
+    folder: Path, repository: str, *, licence: str | None = None, source: str | None = None, secrets: Sequence[str] = ()
+) -> Publication:
+    """Chooses the files, makes the card, and checks all that can be checked here.
+
+    Args:
+        folder: A model's folder with a record.
+        repository: `org/name`, for the card's snippet.
+        licence: Licence identifier, in place of the one that the record has.
+        source: Where the card comes from: `record`, `folder`, or `hub` (then the one that is there stays); None for a
+            new one, unless somebody has edited the folder's.
+        secrets: Known secrets, such as the user's token, that must not stand in any file.
+
+    Raises:
+        UsageError: `licence` or `source` cannot be one.
+        PolydistillError: The folder is incomplete, has no record or no licence, links to the outside, or holds secrets.
+    """
+    if source not in (None, FROM_RECORD, FROM_FOLDER, FROM_HUB):
+        raise UsageError(f"--card {source} is unknown.", f"Use {FROM_RECORD}, {FROM_FOLDER} or {FROM_HUB}.")
+    if licence is not None and not _LICENCE.fullmatch(licence):
+        raise UsageError("--license is not an identifier of a licence.", "Such are apache-2.0, mit, cc-by-nc-4.0.")
+    if not folder.is_dir():
+        raise UsageError(f"There is no folder {folder}.", "Give the folder that a command of polydistill wrote.")
+    found, left_out = _files(folder)
+    record = RunRecord.load(folder)
+    if record is not None and record.command == "export":
+        _check_exported(folder, record, found)
+    else:
+        _check_complete(folder, found)
+    if record is None:
+        raise PolydistillError(
+            f"{folder} has no {RECORD}, so nothing is known of it that a card could say.",
+            "Publish what a command of polydistill wrote, or upload it with `hf upload`.",
+        )
+    places = _places(folder)
+    text, edited = _card(folder, record, repository, licence, source)
+    own = {CARD: text_without_paths(text, places).encode()}
+    own |= {name: cleaned for name in found if (cleaned := _cleaned(folder, name, places)) is not None}
+    items = [Item(name, own.get(name, folder / name)) for name in sorted({*found, CARD})]
+    for item in items:
+        _refuse_secrets(item, secrets)
+    changed = [name for name in own if name != CARD or (edited and own[CARD] != text.encode())]
+    return Publication(folder, tuple(items), left_out, tuple(sorted(changed)), own[CARD].decode(), edited)
+
+
+def _files(folder: Path) -> tuple[list[str], dict[str, str]]:
+    """(paths of the files to send, path -> why another is left out).
+
+    Raises:
+        PolydistillError: A link leads out of the folder.
+    """
+    root, found, left_out = folder.resolve(), [], {}
+    for path, name in _walk(folder, PurePosixPath()):
+        why = _why_not(name)
+        if why is None and path.is_symlink():
+            if not path.resolve().is_relative_to(root):
+                raise PolydistillError(
+                    f"{name} is a symbolic link that leads out of {folder}.",
+                    "Put the file itself there; nothing outside the folder is published.",
+                )
+            why = "a link to a folder" if path.is_dir() else None
+        if why is None and not path.is_dir() and not path.is_file():
+            why = "not a file"
+        if why is not None:
+            left_out[f"{name}/" if path.is_dir() else str(name)] = why
+        elif path.is_file():
+            found.append(str(name))
+    return found, dict(sorted(left_out.items()))
+
+
+def _walk(folder: Path, inside: PurePosixPath) -> Iterator[tuple[Path, PurePosixPath]]:
+    """Everything below a folder, but nothing below what is left out or a link."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = inside / entry.name
+            yield Path(entry.path), name
+            if entry.is_dir(follow_symlinks=False) and _why_not(name) is None:
+                yield from _walk(Path(entry.path), name)
+
+
+def _why_not(name: PurePosixPath) -> str | None:
+    """Why a file or folder is not sent, None if it is."""
+    if name.name.startswith("."):
+        return "hidden"
+    if name.name in _FOLDERS:
+        return _FOLDERS[name.name]
+    if name.name.startswith("checkpoint-"):
+        return "a checkpoint of the training"
+    if _TRAINING.fullmatch(name.name):
+        return "state of the training"
+    if name.suffix in _PICKLES:
+        return "a pickle, which can run code when it is read"
+    return None
+
+
+def _check_complete(folder: Path, found: Sequence[str]) -> None:
+    """Configuration, tokenizer and every weight file that an index names are there and whole."""
+    from polydistill.checkpoint import Checkpoint
+
+    check_folder(folder)
+    inner = model_folder(folder)
+    if not inner.resolve().is_relative_to(folder.resolve()):
+        raise PolydistillError(f"The model of {folder} lies outside it.", "Put its files into the folder.")
+    for index in inner.glob("*.index.json"):
+        named = read_json(index).get("weight_map")
+        for shard in sorted({str(name) for name in named.values()} if isinstance(named, dict) else ()):
+            path = str(PurePosixPath(inner.relative_to(folder).as_posix()) / shard)
+            if path not in found:
+                raise PolydistillError(f"{index} names {shard}, which is not among the files to publish.",
+                                       "Save the model again.")  # fmt: skip
+    Checkpoint.open(inner)
+
+
+def _check_exported(folder: Path, record: RunRecord, found: Sequence[str]) -> None:
+    """Configuration, tokenizer and every ONNX file that the record names are there; there are no other weights.
+
+    Raises:
+        PolydistillError: One is missing.
+    """
+    inner = model_folder(folder)
+    files = record.result.get("files") if isinstance(record.result, dict) else None
+    named = [str(part.get("path")) for part in files or [] if isinstance(part, dict)]
+    missing = [name for name in named or ["onnx/model.onnx"] if name not in found]
+    missing += [] if tokenizer_files(inner) else ["a tokenizer"]
+    if missing:
+        raise PolydistillError(f"{folder} is incomplete, it lacks {missing[0]}.", "Export the model again.")
+
+
+def _card(
+    folder: Path, record: RunRecord, repository: str, licence: str | None, source: str | None
+) -> tuple[str, bool]:
+    """(the card, whether it is the folder's, edited by hand).
+
+    Raises:
+        PolydistillError: No licence is known.
+    """
+    own = folder / CARD
+    text = own.read_text(encoding="utf-8", errors="replace") if own.is_file() else ""
+    edited = bool(text) and not is_unedited(text)
+    if source == FROM_FOLDER and not text:
+        raise PolydistillError(f"{folder} has no {CARD}.", "Leave out --card: then it is made from the record.")
+    if (edited and source is None) or source == FROM_FOLDER:
+        if licence is not None:
+            raise UsageError(
+                f"{own} was edited by hand and goes as it is, so --license has no place to go.",
+                f"Write `license: {licence}` into its head, or add --card {FROM_RECORD} for a new one.",
+            )
+        if card_licence(folder) is None:
+            raise PolydistillError(
+                f"{own} states no licence.", "Write `license: ID` between the lines `---` at its top."
+            )
+        return text, edited
+    known = licence or licence_of(record)
+    if known is None:
+        raise PolydistillError(
+            f"No licence is known for {folder}: none of the models that it descends from states one.",
+            "Find out under which licence the original may be passed on, and give it with --license ID.",
+        )
+    return card(record, folder, repository=repository, licence=known), False
+
+
+def _cleaned(folder: Path, name: str, places: Sequence[Path]) -> bytes | None:
+    """The record or a file of settings without paths of this machine, None if it has none or is another file."""
+    record, settings = name == RECORD, PurePosixPath(name).name in _SETTINGS
+    if not record and not settings:
+        return None
+    values: Any = read_json(folder / name)
+    cleaned = without_paths(values, places) if record else settings_without_paths(values)
+    return None if cleaned == values else json.dumps(cleaned, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def _places(folder: Path) -> list[Path]:
+    """Folders whose names must not be told; the longest first, so that none is told in part."""
+    places = {folder.resolve().parent, Path.cwd(), Path.home()}
+    return sorted(places, key=lambda place: -len(str(place)))
+
+
+def _refuse_secrets(item: Item, secrets: Sequence[str]) -> None:
+    found = secret_in_text(item.content, secrets) if isinstance(item.content, bytes) else (
+        secret_in(item.content, secrets))  # fmt: skip
+    if found:
+        raise PolydistillError(
+            f"{item.path} seems to hold {found}.", "Take it out, and have it revoked if it was real."
+        )

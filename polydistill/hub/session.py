@@ -1,0 +1,152 @@
+"""The Hub's API for one repository and branch: who may write, what is there, one commit."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from polydistill.errors import PolydistillError
+from polydistill.hub.failures import patiently
+from polydistill.hub.publication import Item
+from polydistill.progress import SILENT, Progress
+
+
+@dataclass(frozen=True)
+class There:
+    """What a branch has.
+
+    Attributes:
+        exists: Whether there is such a repository.
+        public: Whether everybody can see it.
+        head: The branch's commit, None where there is no such branch.
+        start: Where a new branch would begin: the commit of `main`.
+        files: Path -> (hash, whether it is the SHA-256 of a large file and not git's SHA-1 of a small one).
+    """
+
+    exists: bool
+    public: bool = False
+    head: str | None = None
+    start: str | None = None
+    files: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Session:
+    """Talks to the Hub; whatever it raises is what the Hub's client raises."""
+
+    api: Any
+    repository: str
+    branch: str
+
+    @classmethod
+    def open(cls, repository: str, branch: str, token: str) -> Session:
+        """Asks whose token it is, and whether it may write there as far as the answer says.
+
+        Raises:
+            PolydistillError: It may not.
+        """
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token)
+        who = patiently(api.whoami)
+        role = ((who.get("auth") or {}).get("accessToken") or {}).get("role")
+        owner, _, short = repository.partition("/")
+        known = [str(who.get("name")), *(str(org.get("name")) for org in who.get("orgs") or [])]
+        if role == "read":
+            raise PolydistillError("The token may only read.", "Make one with the role `write` and log in with it.")
+        # A fine-grained token need not tell its owner's organisations; what it may do is seen when it is done.
+        if role != "fineGrained" and owner.lower() not in map(str.lower, known):
+            raise PolydistillError(
+                f"The token belongs to {known[0]}, who is no member of {owner}.",
+                f"Publish to {known[0]}/{short}, or log in as somebody who is.",
+            )
+        return cls(api, repository, branch)
+
+    def look(self) -> There:
+        """What the branch has now."""
+        from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+        try:
+            main = patiently(lambda: self.api.model_info(self.repository))
+        except RepositoryNotFoundError:
+            return There(exists=False)
+        try:
+            head = patiently(lambda: self.api.model_info(self.repository, revision=self.branch)).sha
+        except RevisionNotFoundError:
+            return There(True, not main.private, start=main.sha, files=self._files(main.sha))
+        return There(True, not main.private, head, main.sha, self._files(head))
+
+    def _files(self, commit: str) -> dict[str, tuple[str, bool]]:
+        from huggingface_hub.hf_api import RepoFile
+
+        listing = patiently(lambda: list(self.api.list_repo_tree(self.repository, revision=commit, recursive=True)))
+        files = [entry for entry in listing if isinstance(entry, RepoFile)]
+        return {f.path: (f.lfs.sha256, True) if f.lfs else (f.blob_id, False) for f in files}
+
+    def read(self, path: str, commit: str) -> str:
+        """The text of a file."""
+
+        def fetch() -> str:
+            with tempfile.TemporaryDirectory(prefix="polydistill-") as place:
+                file = self.api.hf_hub_download(self.repository, path, revision=commit, local_dir=place)
+                return Path(file).read_text(encoding="utf-8", errors="replace")
+
+        return patiently(fetch)
+
+    def prepare(self, there: There, *, private: bool) -> None:
+        """Makes the repository and the branch where they are missing."""
+        if not there.exists:
+            patiently(lambda: self.api.create_repo(self.repository, private=private, exist_ok=True))
+        if self.branch != "main" and there.head is None:
+            patiently(lambda: self.api.create_branch(self.repository, branch=self.branch, exist_ok=True))
+
+    def commit(self, send: Sequence[Item], remove: Sequence[str], parent: str | None) -> str:
+        """One commit; large files that the Hub has already are not sent again.
+
+        Args:
+            send: Files to add or replace.
+            remove: Paths to remove.
+            parent: What the branch must still point to, None where it is new.
+
+        Returns:
+            The commit.
+        """
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+        operations: list[Any] = [CommitOperationAdd(item.path, item.content) for item in send]
+        operations += [CommitOperationDelete(path, is_folder=False) for path in remove]
+        done = self.api.create_commit(
+            self.repository, operations, commit_message="Publish with polydistill", revision=self.branch,
+            parent_commit=parent,
+        )  # fmt: skip
+        return str(done.oid)
+
+    def address(self, commit: str) -> str:
+        """The page of a commit."""
+        return f"{self.api.endpoint}/{self.repository}/tree/{commit}"
+
+
+@contextmanager
+def quietly(progress: Progress) -> Iterator[None]:
+    """Without the Hub client's own lines, which repeat addresses; its bars only for somebody who looks."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars, logging
+
+    shown = progress is not SILENT and not getattr(progress, "quiet", True) and sys.stderr.isatty()
+    level, hide = logging.get_verbosity(), not shown and not are_progress_bars_disabled()
+    logging.set_verbosity_error()
+    if hide:
+        disable_progress_bars()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if hide:
+            enable_progress_bars()

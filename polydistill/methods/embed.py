@@ -1,0 +1,84 @@
+"""`polydistill embed`: one vector a text, from a stack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polydistill.errors import UsageError
+from polydistill.outputs import check_file
+from polydistill.progress import SILENT, Progress
+from polydistill.refs import ModelRef, resolve
+from polydistill.settings import setting
+from polydistill.stacks.description import is_stack
+
+if TYPE_CHECKING:
+    import numpy as np
+
+LONG = ("window", "refuse")
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """The configuration of an embedding; its fields are options of the command line."""
+
+    model: str
+    lang: str | None = setting(
+        None, "Language of the texts, where the encoder has to know it: its own code, such as swh_Latn, or any name.",
+        "Text", metavar="LANG",
+    )  # fmt: skip
+    long: str = setting(
+        "window", "A text longer than the stack takes: window (the mean of its pieces) or refuse.", "Text",
+        metavar="HOW",
+    )  # fmt: skip
+    batch_size: int = setting(32, "Inputs at once.", "Speed", metavar="N")
+    include_path: tuple[Path, ...] = setting((), "Folder with your own languages/ TOML files.", "Text", metavar="DIR")
+    output: Path | None = setting(
+        None, "Write the vectors here. [default: standard output]", "Output", metavar="FILE.npy",
+        flags=("-o", "--output"),
+    )  # fmt: skip
+    overwrite: bool = setting(False, "Replace that file if it exists.", "Output")
+
+
+def embed(config: EmbedConfig, texts: Sequence[str], progress: Progress = SILENT) -> np.ndarray:
+    """Vectors of texts.
+
+    Args:
+        config: Of which stack, and how.
+        texts: In one language.
+        progress: Where to report.
+
+    Returns:
+        (n, H) float32.
+
+    Raises:
+        PolydistillError: The stack cannot be loaded, the language is missing, or a text is too long.
+    """
+    if config.long not in LONG:
+        raise UsageError(f"--long {config.long} is unknown.", f"Choose {' or '.join(LONG)}.")
+    if config.batch_size < 1:
+        raise UsageError(f"--batch-size {config.batch_size} makes no sense.", "Give 1 or more.")
+    if config.output:
+        check_file(config.output, overwrite=config.overwrite)
+    if not texts:
+        raise UsageError("There is no text.", "Give some on standard input, one a line: polydistill embed DIR < texts")
+    folder = resolve(ModelRef.parse(config.model), progress=progress.note).folder
+    if not is_stack(folder):
+        raise UsageError(f"{config.model} is not a stack.", "Other models are read by sentence-transformers.")
+
+    from polydistill.stacks.folder import load_stack
+
+    stack = load_stack(folder)
+    language: Any = None
+    if stack.reader.codes and (config.lang or stack.reader.language is None):
+        language = stack.reader.read_language(config.lang, config.include_path)
+    with progress.bar("vectors", None, "input") as done:
+        return stack.encode(
+            texts,
+            language=language,
+            batch_size=config.batch_size,
+            long=config.long,
+            done=done,
+        )

@@ -1,0 +1,387 @@
+"""The stages of `polydistill stack`: what each of them fits or trains, and what it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polydistill.checkpoint import Checkpoint
+from polydistill.methods.stack_plan import LEAST_SQUARES, LINEAR, Lines, Prepared, read_lines
+from polydistill.progress import Progress
+from polydistill.stacks.description import Description
+from polydistill.stages import Made
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from polydistill.batching import Feature
+    from polydistill.evaluation.heads import TaskModel
+    from polydistill.methods.stack import StackConfig
+    from polydistill.stacks.folder import LoadedStack
+    from polydistill.training import Curves, Schedule
+
+UNEXPLAINED = "unexplained variance"
+TEXT_SPLIT = "held-out text"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all stages share.
+
+    Args:
+        config: Of the command.
+        todo: What it comes to.
+        progress: Where to report.
+    """
+
+    config: StackConfig
+    todo: Prepared
+    progress: Progress
+
+    # --- stages
+
+    def projection(self, checkpoints: Path) -> Made:
+        """A stack that has learnt nothing: the projection fitted or random, LoRA without effect."""
+        import torch
+
+        from polydistill.distill.stacking import input_means, least_squares, text_features
+
+        torch.manual_seed(self.config.seed)
+        loaded = self.new_stack(self.todo.preset.length)
+        facts: dict[str, Any] = {}
+        if self.config.init == LEAST_SQUARES:
+            llm = self.alone(self.todo.preset.length)
+            lines = (self.lines.training[: self.todo.preset.fit_lines], self.lines.dev)
+            states = self.encoded(loaded, [text_features(loaded, part) for part in lines])
+            wanted = [input_means(llm.network.llm, text_features(llm, part)) for part in lines]
+            fitted = least_squares(states[0], wanted[0], states[1], wanted[1])
+            loaded.network.begin_with(fitted.weight, fitted.bias)
+            facts = {"texts": len(lines[0]), "penalty": fitted.penalty, "unexplained_inputs": fitted.unexplained}
+        return self.made(loaded, facts)
+
+    def linear(self, checkpoints: Path) -> Made:
+        """The baseline: the best linear map from the encoder's vectors to the LLM's."""
+        from polydistill.distill.stacking import text_features
+
+        loaded = self.new_stack(self.todo.preset.length)
+        features = [text_features(loaded, part) for part in (self.lines.training, self.lines.dev)]
+        wanted = [self.wanted(part) for part in (self.lines.training, self.lines.dev)]
+        facts = self._fit(loaded, features, wanted)
+        return self.made(loaded, {**facts, "metric": UNEXPLAINED, "split": TEXT_SPLIT})
+
+    def self_distilled(self, begins: Path, checkpoints: Path) -> Made:
+        """Stage 1: the stack's vectors of plain English text become the LLM's."""
+        from polydistill.distill.stacking import VectorLoss, text_features, train_stack
+
+        loaded = self.open(begins, self.todo.preset.length)
+        wanted, held = self.wanted(self.lines.training), self.wanted(self.lines.dev)
+        seen = Unexplained(self, loaded, text_features(loaded, self.lines.dev), held)
+        first = -seen(loaded.network)
+        curves = train_stack(
+            loaded, text_features(loaded, self.lines.training), VectorLoss(wanted), seen, self.text_schedule(),
+            checkpoints, self.progress,
+        )  # fmt: skip
+        unexplained = [(0, first), *((step, -score) for step, score in curves.dev)]
+        facts = {
+            "unexplained": unexplained, "unexplained_at_best": -curves.best, "texts": len(self.lines.training),
+            "metric": UNEXPLAINED, "split": TEXT_SPLIT, "best": -curves.best, "best_step": curves.best_step,
+        }  # fmt: skip
+        return self.made(loaded, facts, curves)
+
+    def teacher(self, checkpoints: Path) -> Made:
+        """The LLM alone learns the task: LoRA and a head of its own."""
+        import torch
+
+        from polydistill.distill.stacking import LabelLoss, train_stack
+        from polydistill.stacks.folder import build
+
+        assert self.todo.task is not None
+        torch.manual_seed(self.config.seed)
+        about = replace(self.description(), encoder=None, labels=self.labels, task=self.todo.task.name)
+        loaded = build(about, None, self.todo.llm.folder, self.todo.preset.task_length)
+        self.prepare_to_train(loaded)
+        model = self.task_model(loaded)
+        curves = train_stack(
+            loaded, self.pairs(model), LabelLoss(), self.accuracy(model),
+            self.task_schedule(self.todo.preset.teacher_epochs, self.todo.preset.teacher_lr), checkpoints,
+            self.progress,
+        )  # fmt: skip
+        return self.made(loaded, self.chosen_by_task(curves), curves)
+
+    def task_distilled(self, begins: Path | None, teacher: Path, checkpoints: Path) -> Made:
+        """Stage 2: the stack's vectors of the task's examples become those of the tuned LLM, whose head it gets."""
+        from polydistill.distill.stacking import VectorLoss, train_stack
+
+        assert begins is not None and self.todo.task is not None
+        loaded = self.with_head_of(self.open(begins, self.todo.preset.task_length), teacher)
+        wanted, model = self.taught(teacher), self.task_model(loaded)
+        curves = train_stack(
+            loaded, self.pairs(model), VectorLoss(wanted), self.accuracy(model),
+            self.task_schedule(self.todo.preset.task_epochs, self.todo.preset.task_lr), checkpoints, self.progress,
+        )  # fmt: skip
+        return self.made(loaded, self.chosen_by_task(curves), curves)
+
+    def linear_task(self, teacher: Path, checkpoints: Path) -> Made:
+        """The baseline's stage 2: a linear map to the tuned LLM's vectors, and its head."""
+        loaded = self.with_head_of(self.new_stack(self.todo.preset.task_length), teacher)
+        model = self.task_model(loaded)
+        features, wanted = self.pairs(model), self.taught(teacher)
+        held = max(2, len(features) // 20)  # of the training examples: the penalty is no matter of the dev split
+        facts = self._fit(loaded, (features[held:], features[:held]), (wanted[held:], wanted[:held]))
+        assert self.todo.task is not None
+        best = self.accuracy(model)(loaded.network)
+        return self.made(
+            loaded, {**facts, "metric": self.todo.task.metric, "split": self.config.dev_split, "best": best}
+        )
+
+    def _fit(
+        self, loaded: LoadedStack, features: Sequence[Sequence[Feature]], wanted: Sequence[np.ndarray]
+    ) -> dict[str, Any]:
+        """Fits a stack's projection on the first of two parts, and looks at the second."""
+        from polydistill.distill.stacking import least_squares
+
+        fitted = least_squares(*(pair[i] for i in (0, 1) for pair in (self.encoded(loaded, features), wanted)))
+        loaded.network.begin_with(fitted.weight, fitted.bias)
+        return {"unexplained": [(0, 1.0)], "unexplained_at_best": fitted.unexplained, "penalty": fitted.penalty,
+                "texts": len(features[0]), "best": fitted.unexplained, "best_step": 0}  # fmt: skip
+
+    # --- parts
+
+    @cached_property
+    def lines(self) -> Lines:
+        """The text of stage 1, read once."""
+        preset = self.todo.preset
+        wanted = preset.steps * preset.batch_size
+        if 1 not in self.todo.stages:
+            wanted = preset.fit_lines
+        return read_lines(self.todo.texts, wanted, preset.dev_lines, self.config.seed)
+
+    @property
+    def lines_if_read(self) -> Lines | None:
+        """The same, None if no stage has asked for it."""
+        return self.__dict__.get("lines")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Those of the task."""
+        assert self.todo.task is not None
+        return tuple(self.todo.task.scored_labels)
+
+    def description(self) -> Description:
+        """What a new stack of this run says of itself."""
+        encoder, llm = self.todo.parents(self.config)
+        lora = {"r": self.config.lora_r, "alpha": self.config.lora_alpha, "dropout": self.config.lora_dropout}
+        longest = max(self.todo.preset.length, self.todo.preset.task_length if self.todo.task else 0)
+        return Description(
+            encoder=encoder, llm=llm, widths=(0, 0, 0), lora=lora, max_length=longest, pooling=self.config.pooling
+        )
+
+    def new_stack(self, length: int) -> LoadedStack:
+        """Encoder, projection and, but for a linear map, LLM."""
+        from polydistill.stacks.folder import build
+        from polydistill.stacks.parts import open_llm, states_width
+
+        about = self.description()
+        llm: Path | None = self.todo.llm.folder
+        if self.config.baseline == LINEAR:
+            width = states_width(open_llm(self.todo.llm.folder))
+            about, llm = replace(about, llm=None, lora=None, widths=(0, width, width)), None
+        loaded = build(about, self.todo.encoder.folder, llm, length)
+        loaded.reader.read_language(self.todo.english, self.config.include_path)
+        loaded = replace(loaded, description=replace(loaded.description, max_length=about.max_length))
+        self.prepare_to_train(loaded)
+        return loaded
+
+    def open(self, folder: Path, length: int) -> LoadedStack:
+        """A stack that was made before, ready to be trained."""
+        from polydistill.stacks.folder import load_stack
+
+        loaded = load_stack(folder, length)
+        loaded.reader.read_language(self.todo.english, self.config.include_path)
+        self.prepare_to_train(loaded)
+        return loaded
+
+    def prepare_to_train(self, loaded: LoadedStack) -> None:
+        """Saves memory where that is asked for."""
+        if self.config.checkpointing and loaded.network.llm is not None:
+            loaded.network.llm.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def alone(self, length: int) -> LoadedStack:
+        """The LLM as it is, which is the teacher of stage 1."""
+        from polydistill.stacks.folder import build
+
+        return build(replace(self.description(), encoder=None, lora=None), None, self.todo.llm.folder, length)
+
+    def encoder_alone(self, loaded: LoadedStack) -> LoadedStack:
+        """The encoder of a stack, whose vectors are the means of its own states."""
+        import torch
+
+        from polydistill.stacks.network import Stack
+
+        width = loaded.description.widths[0]
+        same = torch.nn.Linear(width, width, bias=False)
+        torch.nn.init.eye_(same.weight)
+        return replace(loaded, network=Stack(loaded.network.encoder, same, None))
+
+    def encoded(self, loaded: LoadedStack, parts: Sequence[Sequence[Feature]]) -> list[np.ndarray]:
+        """The encoder's vectors of some inputs."""
+        from polydistill.distill.stacking import vectors
+
+        encoder = self.encoder_alone(loaded)
+        return [
+            vectors(encoder, part, bf16=self.config.bf16, progress=self.progress, what="encoding") for part in parts
+        ]
+
+    def with_head_of(self, loaded: LoadedStack, teacher: Path) -> LoadedStack:
+        """A stack with the head that the tuned LLM has, which stays as it is."""
+        from polydistill.stacks.folder import load_stack
+
+        tuned = load_stack(teacher)
+        assert tuned.network.head is not None
+        loaded.network.head = tuned.network.head.requires_grad_(False)
+        about = replace(loaded.description, labels=tuned.description.labels, task=tuned.description.task)
+        return replace(loaded, description=about)
+
+    # --- teachers
+
+    def wanted(self, texts: Sequence[str]) -> np.ndarray:
+        """(n, H) the LLM's vectors of texts, from the cache if they are there."""
+        from polydistill.distill.stacking import text_features, vectors
+
+        llm = self.alone(self.todo.preset.length)
+        facts = {"llm": self.todo.parents(self.config)[1].weights_hash, "dtype": self.config.frozen,
+                 "pooling": self.config.pooling}  # fmt: skip
+        return vectors(
+            llm, text_features(llm, texts), bf16=self.config.bf16, facts=facts, progress=self.progress, what="teacher"
+        )
+
+    def taught(self, teacher: Path) -> np.ndarray:
+        """(n, H) the tuned LLM's vectors of the task's training examples, from the cache if they are there."""
+        from polydistill.distill.stacking import vectors
+        from polydistill.stacks.folder import load_stack
+
+        tuned = load_stack(teacher, self.todo.preset.task_length)
+        facts = {"llm": self.todo.parents(self.config)[1].weights_hash, "tuned": Checkpoint.open(teacher).weights_hash,
+                 "dtype": self.config.frozen, "pooling": self.config.pooling}  # fmt: skip
+        features = self.pairs(self.task_model(tuned))
+        return vectors(tuned, features, bf16=self.config.bf16, facts=facts, progress=self.progress, what="teacher")
+
+    # --- the task
+
+    def task_model(self, loaded: LoadedStack) -> TaskModel:
+        """A stack as the predict loops know models."""
+        from polydistill.evaluation.heads import TaskModel
+
+        return TaskModel(loaded.network, loaded.reader, self.labels, loaded.reader.max_length)
+
+    def pairs(self, model: TaskModel) -> list[Feature]:
+        """The training examples as inputs with `labels` and `example`."""
+        from polydistill.evaluation.kinds import trainable_kind_of
+
+        assert self.todo.task is not None
+        examples = [e for split in self.todo.training for e in split.examples]
+        return trainable_kind_of(self.todo.task).training_features(model, examples)
+
+    def accuracy(self, model: TaskModel) -> Callable[[Any], float]:
+        """Network -> the task's metric on the dev split."""
+        from polydistill.evaluation.kinds import dev_score
+
+        assert self.todo.task is not None and self.todo.dev is not None
+        wanted, dev = self.todo.task, [self.todo.dev]
+        return lambda network: dev_score(wanted, replace(model, network=network), dev)
+
+    # --- schedules and results
+
+    def text_schedule(self) -> Schedule:
+        """How long stage 1 goes on."""
+        from polydistill.training import Schedule
+
+        preset = self.todo.preset
+        a_pass = -(-len(self.lines.training) // preset.batch_size)
+        epochs = preset.steps / a_pass
+        return Schedule(
+            epochs=epochs, lr=preset.lr, batch_size=preset.batch_size, warmup=preset.warmup,
+            checks=max(1, round(preset.checks / epochs)), seed=self.config.seed, bf16=self.config.bf16,
+            minutes=self.config.max_minutes,
+        )  # fmt: skip
+
+    def task_schedule(self, epochs: float, lr: float) -> Schedule:
+        """How long the LLM, or stage 2, learns the task."""
+        from polydistill.training import Schedule
+
+        preset = self.todo.preset
+        return Schedule(
+            epochs=epochs, lr=lr, batch_size=preset.task_batch, warmup=preset.task_warmup, checks=2,
+            seed=self.config.seed, bf16=self.config.bf16, minutes=self.config.max_minutes,
+        )  # fmt: skip
+
+    def chosen_by_task(self, curves: Curves) -> dict[str, Any]:
+        """What chose a checkpoint."""
+        assert self.todo.task is not None
+        return {"metric": self.todo.task.metric, "split": self.config.dev_split, "best": curves.best,
+                "best_step": curves.best_step, "dev": curves.dev}  # fmt: skip
+
+    def made(self, loaded: LoadedStack, facts: dict[str, Any], curves: Curves | None = None) -> Made:
+        """A stage whose result is a stack."""
+        from polydistill.stacks.folder import save_stack
+
+        def write(out: Path) -> dict[str, Any]:
+            save_stack(loaded, out)
+            return facts
+
+        return Made(write, curves.steps if curves else 0, curves.terms if curves else ())
+
+    def separator(self, folder: Path) -> str:
+        """What stands between the texts of a pair: `native`, or a token."""
+        from polydistill.stacks.folder import load_reader
+
+        return load_reader(folder).separator
+
+
+class Unexplained:
+    """Network -> minus the share of the teacher's variance that it leaves unexplained on held-out text.
+
+    Args:
+        run: Of the command.
+        loaded: The stack that is trained.
+        features: (m,) inputs.
+        wanted: (m, H) the teacher's vectors.
+    """
+
+    def __init__(self, run: Run, loaded: LoadedStack, features: Sequence[Feature], wanted: np.ndarray) -> None:
+        self._run, self._loaded, self._features, self._wanted = run, loaded, features, wanted
+
+    def __call__(self, network: Any) -> float:
+        """The higher the better."""
+        from polydistill.distill.stacking import unexplained_variance, vectors
+
+        config = self._run.config
+        found = vectors(
+            replace(self._loaded, network=network), self._features, bf16=config.bf16, progress=self._run.progress,
+            what="held-out text",
+        )  # fmt: skip
+        return -unexplained_variance(found, self._wanted)
+
+
+def settings(run: Run) -> dict[str, Any]:
+    """Every value that the run had, presets resolved."""
+    config = run.config
+    return {
+        "preset": config.preset, **asdict(run.todo.preset), "stages": list(run.todo.stages), "init": config.init,
+        "lora_r": config.lora_r, "lora_alpha": config.lora_alpha, "lora_dropout": config.lora_dropout,
+        "pooling": config.pooling, "frozen": config.frozen, "bf16": config.bf16, "seed": config.seed,
+    }  # fmt: skip
+
+
+def identity(run: Run) -> dict[str, Any]:
+    """What has to be the same for a run to go on: all but where it goes and how long it may take."""
+    config, todo = run.config, run.todo
+    passing = ("output", "overwrite", "resume", "max_minutes", "data_dir", "checkpointing", "whole")
+    options = {k: v for k, v in config.to_json().items() if k not in passing}
+    data = [s.sha256 for s in (*todo.training, *([todo.dev] if todo.dev else []))]
+    given = [Checkpoint.open(folder).weights_hash for folder in (todo.begin, todo.teacher) if folder]
+    models = [part.weights_hash for part in todo.parents(config)]
+    return {**options, "settings": settings(run), "models": models, "given": given, "data": data}

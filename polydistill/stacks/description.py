@@ -1,0 +1,148 @@
+"""What a stack's folder says of itself and of the models it stands on; without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import orjson
+
+from polydistill.checkpoint import Checkpoint
+from polydistill.errors import PolydistillError
+from polydistill.modelfolder import model_folder, read_json
+from polydistill.refs import ModelRef, ResolvedModel, resolve
+
+CONFIG, MODEL_TYPE, FORMAT = "config.json", "polydistill-stack", 1
+ENCODER, LLM = "encoder", "llm"
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A model that a stack stands on.
+
+    Attributes:
+        name: What resolves to it: `org/name`, `org/name@commit`, or a folder; of a whole stack, the folder inside it.
+        source: What records call it.
+        weights_hash: Of its weights.
+        parameters: Number of its stored values.
+        bytes: Of its weights.
+        dtype: In which it runs: `float32` or `bfloat16`.
+        half: Whether it is the encoder alone of an encoder-decoder.
+    """
+
+    name: str
+    source: str
+    weights_hash: str
+    parameters: int
+    bytes: int
+    dtype: str = "float32"
+    half: bool = False
+
+    @classmethod
+    def of(cls, resolved: ResolvedModel, dtype: str) -> Parent:
+        """The parent that a model makes."""
+        checkpoint = Checkpoint.open(model_folder(resolved.folder))
+        ref = resolved.ref
+        name = str(ref.path.resolve()) if ref.path else f"{ref.name}@{resolved.revision or ''}".rstrip("@")
+        return cls(name, resolved.source, checkpoint.weights_hash, checkpoint.parameters, checkpoint.nbytes, dtype)
+
+
+@dataclass(frozen=True)
+class Description:
+    """A stack's config.json.
+
+    Attributes:
+        encoder: None for the LLM alone.
+        llm: None for a linear map.
+        whole: Whether both lie in the folder.
+        widths: Of the encoder's states, of the LLM's inputs, of the vectors.
+        lora: `r`, `alpha`, `dropout`; None where nothing was added, or where it is merged.
+        pooling: How states become a vector.
+        max_length: Most tokens of an input.
+        language: Code of the language that is read if none is named; None where the encoder needs none.
+        labels: Of the head, in its order; empty without one.
+        task: What the head was learnt for.
+    """
+
+    encoder: Parent | None
+    llm: Parent | None
+    widths: tuple[int, int, int]
+    lora: Mapping[str, float] | None
+    max_length: int
+    whole: bool = False
+    pooling: str = "mean"
+    language: str | None = None
+    labels: tuple[str, ...] = ()
+    task: str | None = None
+
+    @property
+    def parts(self) -> dict[str, Parent]:
+        """Role -> the model in it."""
+        return {role: part for role, part in ((ENCODER, self.encoder), (LLM, self.llm)) if part}
+
+    def write(self, folder: Path) -> None:
+        """Writes the config.json of a folder."""
+        values = {"model_type": MODEL_TYPE, "format": FORMAT, **asdict(self)}
+        (folder / CONFIG).write_bytes(orjson.dumps(values, option=orjson.OPT_INDENT_2) + b"\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> Description:
+        """Reads a stack's folder.
+
+        Raises:
+            PolydistillError: It is none, or is broken.
+        """
+        values = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+        if values.pop("model_type", None) != MODEL_TYPE or values.pop("format", None) != FORMAT:
+            raise PolydistillError(f"{folder} is not a stack of this version.", "Make one with `polydistill stack`.")
+        try:
+            for role in (ENCODER, LLM):
+                values[role] = Parent(**values[role]) if values[role] else None
+            return cls(**{**values, "widths": tuple(values["widths"]), "labels": tuple(values["labels"])})
+        except (KeyError, TypeError) as error:
+            raise PolydistillError(f"{folder / CONFIG} is broken ({error}).", "Make the stack again.") from error
+
+
+def is_stack(folder: Path) -> bool:
+    """Whether a folder is that of a stack."""
+    path = folder / CONFIG
+    return path.is_file() and read_json(path).get("model_type") == MODEL_TYPE
+
+
+def find_parent(folder: Path, role: str, description: Description) -> Path:
+    """The folder of a model that a stack stands on, after a look at its weights.
+
+    Args:
+        folder: The stack's.
+        role: `encoder` or `llm`.
+        description: The stack's.
+
+    Raises:
+        PolydistillError: It is not there, or has other weights.
+    """
+    part = description.parts[role]
+    article = "encoder" if role == ENCODER else "LLM"
+    if description.whole:
+        place = folder / role
+    else:
+        try:
+            place = resolve(ModelRef.parse(part.name)).folder
+        except PolydistillError as error:
+            raise PolydistillError(
+                f"The stack {folder} stands on the {article} {part.source}, which was not found: {error.message}",
+                "Bring it back to that place, or make the stack again with --whole, which needs neither parent.",
+            ) from error
+    if Checkpoint.open(model_folder(place)).weights_hash != part.weights_hash:
+        raise PolydistillError(
+            f"The {article} in {place} has other weights than the one that the stack {folder} was made with "
+            f"({part.source}, sha256 {part.weights_hash[:12]}).",
+            "Bring that one back, or make the stack again.",
+        )
+    return place
+
+
+def sizes(folder: Path) -> tuple[int, int]:
+    """(parameters, bytes) of a stack: what it added and the models that it stands on."""
+    own, parts = Checkpoint.open(folder), Description.read(folder).parts.values()
+    return own.parameters + sum(p.parameters for p in parts), own.nbytes + sum(p.bytes for p in parts)

@@ -1,0 +1,250 @@
+"""A stack in a folder: written as config.json and safetensors, loaded with one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from polydistill.catalog import Language
+from polydistill.checkpoint import Checkpoint
+from polydistill.errors import PolydistillError
+from polydistill.loading import load_tokenizer, positions_of, quiet_transformers
+from polydistill.stacks.description import ENCODER, LLM, Description, Parent, find_parent
+from polydistill.stacks.network import Stack
+from polydistill.stacks.parts import add_lora, input_width, open_encoder, open_llm, states_width, without_embeddings
+from polydistill.stacks.reading import Reader
+
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class LoadedStack:
+    """A stack that can be asked for vectors.
+
+    Attributes:
+        network: Encoder, projection, LLM and head.
+        reader: Makes token ids of text.
+        description: What its folder says.
+    """
+
+    network: Stack
+    reader: Reader
+    description: Description
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        language: str | Language | None = None,
+        batch_size: int = 32,
+        long: str = "window",
+        done: Callable[[int], object] = lambda n: None,
+    ) -> np.ndarray:
+        """(n, H) float32 vectors of texts.
+
+        Args:
+            texts: In one language.
+            language: Which; needed by encoders that have a code for each, such as NLLB.
+            batch_size: Inputs at once.
+            long: What is done with a text that is longer than the encoder takes: `window` cuts it into pieces, whose
+                vectors are averaged with their numbers of tokens as weights; `refuse` refuses it.
+            done: Called with the number of inputs just done.
+
+        Raises:
+            PolydistillError: The language is missing or has no code, or a text is too long and that is refused.
+        """
+        from polydistill.batching import run
+
+        if language is not None or self.reader.language is None:
+            self.reader.read_language(language)
+        inputs, owners = self.reader.windows(texts)
+        if (
+            long == "refuse"
+            and (many := next((i for i, n in enumerate(np.bincount(owners)) if n > 1), None)) is not None
+        ):
+            raise PolydistillError(
+                f"Text {many + 1} has {self.reader.length(texts[many]):,} tokens, and the stack takes "
+                f"{self.reader.max_length:,}.",
+                "Cut it, or take it in pieces: --long window.",
+            )
+        rows = run(self.network, self.reader, inputs, batch_size, lambda o: [o.vectors], positions=False, done=done)
+        found = np.zeros((len(texts), self.description.widths[2]), np.float32)
+        weights = np.zeros((len(texts), 1), np.float32)
+        for owner, item, (vector,) in zip(owners, inputs, rows, strict=True):
+            found[owner] += len(item["input_ids"]) * vector
+            weights[owner] += len(item["input_ids"])
+        return found / weights
+
+    def as_sentence_transformer(self, language: str | Language | None = None) -> Any:
+        """The same network as a `SentenceTransformer`, for everything that takes one.
+
+        It is made of modules of this package, so sentence-transformers cannot load it from a folder of its own.
+
+        Args:
+            language: Of the texts, where the encoder needs one.
+        """
+        from sentence_transformers import SentenceTransformer
+
+        from polydistill.stacks.sentences import StackModule
+
+        if language is not None:
+            self.reader.read_language(language)
+        return SentenceTransformer(modules=[StackModule(self.network, self.reader)])
+
+    def merged(self) -> LoadedStack:
+        """The same stack with LoRA added to the LLM's weights, which makes it as fast as the LLM alone."""
+        llm = self.network.llm
+        if self.description.lora is None:
+            return self
+        assert llm is not None
+        old = self.network
+        network = Stack(old.encoder, old.projection, llm.merge_and_unload(), old.head, old.pooling)
+        return replace(self, network=network, description=replace(self.description, lora=None))
+
+
+def build(
+    description: Description,
+    encoder: Path | None,
+    llm: Path | None,
+    max_length: int | None = None,
+    tokenizer: Path | None = None,
+) -> LoadedStack:
+    """The network of a description, with its trained parts still as they are made: noise, or nothing added.
+
+    Args:
+        description: What to build; its widths are set to those of the models.
+        encoder: Folder of the encoder.
+        llm: Folder of the LLM.
+        max_length: Most tokens of an input, if less than description and models allow.
+        tokenizer: Folder of the tokenizer; that of the model that reads, if not given.
+
+    Raises:
+        PolydistillError: A model cannot be used in its role.
+    """
+    left: Any = None
+    if encoder and description.encoder:
+        left = open_encoder(encoder, description.encoder.dtype, half=description.encoder.half)
+    right = open_llm(llm, description.llm.dtype) if llm and description.llm else None
+    longest = min(n for n in (description.max_length, max_length) if n)
+    first, place = (right, llm) if left is None else (left, encoder)
+    assert first is not None and place is not None
+    with quiet_transformers():  # which does not know the model_type of a stack's folder
+        reader = Reader.open(tokenizer or place, first.config, longest)
+    if right is not None:
+        reader.max_length = min(reader.max_length, positions_of(right.config))
+    if right is not None and description.lora:
+        right = add_lora(right, **_lora_options(description.lora))
+    projection, widths = None, description.widths
+    if left is not None:
+        inner = input_width(right) if right is not None else widths[1]
+        widths = (states_width(left), inner, states_width(right) if right is not None else inner)
+        projection = nn.Linear(widths[0], widths[1])
+    else:
+        widths = (0, 0, states_width(right))
+    head = nn.Linear(widths[2], len(description.labels), bias=False) if description.labels else None
+    if description.language:
+        reader.read_language(description.language)
+    made = replace(description, widths=widths, max_length=reader.max_length)
+    return LoadedStack(Stack(left, projection, right, head, made.pooling), reader, made)
+
+
+def load_stack(folder: Path | str, max_length: int | None = None, dtype: str | None = None) -> LoadedStack:
+    """Loads a stack, and the models that it stands on.
+
+    Args:
+        folder: What `polydistill stack` wrote.
+        max_length: Most tokens of an input, if less than the stack's own.
+        dtype: Of the models' weights, in place of the one that the stack was made with.
+
+    Raises:
+        PolydistillError: It is no stack, is broken, or a model that it stands on is missing or has changed.
+    """
+    folder = Path(folder).expanduser()
+    description = Description.read(folder)
+    places = {role: find_parent(folder, role, description) for role in description.parts}
+    if dtype is not None:
+        parts = {role: replace(part, dtype=dtype) for role, part in description.parts.items()}
+        description = replace(description, **parts)  # type: ignore[arg-type]
+    made = build(description, places.get(ENCODER), places.get(LLM), max_length, folder)
+    try:
+        state = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise PolydistillError(f"{folder / WEIGHTS} cannot be read ({error}).", "Make the stack again.") from error
+    wanted = trained_state(made.network)
+    for name, tensor in wanted.items():
+        if name not in state or state[name].shape != tensor.shape:
+            found = tuple(state[name].shape) if name in state else "missing"
+            raise PolydistillError(
+                f"{folder} does not fit the models that it stands on: {name} is {found}, and {tuple(tensor.shape)} is "
+                "needed.",
+                "Bring back the models that it was made with, or make the stack again.",
+            )
+    made.network.load_state_dict({name: state[name] for name in wanted}, strict=False)
+    made.network.eval()
+    return made
+
+
+def load_reader(folder: Path) -> Reader:
+    """The reader of a stack's folder, without its models."""
+    with quiet_transformers():
+        return Reader(load_tokenizer(folder), None, Description.read(folder).max_length)
+
+
+def save_stack(stack: LoadedStack, folder: Path, *, whole: bool = False) -> None:
+    """Writes a stack into an existing, empty folder.
+
+    Args:
+        stack: What to write.
+        folder: Where.
+        whole: Whether to write both models too: LoRA merged, and the LLM without its embedding matrix where vectors
+            go into it. `stack` is of no more use then.
+    """
+    description, network = stack.description, stack.network
+    if whole:
+        network = stack.merged().network
+        parts: dict[str, Parent] = {}
+        for role, module in ((ENCODER, network.encoder), (LLM, network.llm)):
+            if module is not None:
+                parts[role] = _write_part(module, folder / role, role, description)
+        description = replace(description, whole=True, lora=None, encoder=parts.get(ENCODER), llm=parts.get(LLM))
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in trained_state(network).items()}
+    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    stack.reader.save(folder)
+    description.write(folder)
+
+
+def trained_state(network: Stack) -> dict[str, torch.Tensor]:
+    """What a stack adds to its parents: projection, LoRA, head."""
+    found = {f"projection.{k}": v for k, v in (network.projection.state_dict() if network.projection else {}).items()}
+    if network.head is not None:
+        found["head.weight"] = network.head.weight
+    if network.llm is not None:
+        found |= {f"llm.{name}": tensor for name, tensor in network.llm.named_parameters() if ".lora_" in name}
+    return found
+
+
+def _write_part(module: Any, folder: Path, role: str, description: Description) -> Parent:
+    """Writes one of the models of a whole stack."""
+    from transformers import MODEL_MAPPING
+
+    if role == LLM and description.encoder is not None:
+        module = without_embeddings(module)
+    with quiet_transformers():
+        module.save_pretrained(folder)
+    checkpoint = Checkpoint.open(folder)
+    return replace(
+        description.parts[role], name=role, weights_hash=checkpoint.weights_hash, parameters=checkpoint.parameters,
+        bytes=checkpoint.nbytes, half=type(module) is not MODEL_MAPPING.get(type(module.config), None),
+    )  # fmt: skip
+
+
+def _lora_options(lora: Any) -> dict[str, Any]:
+    return {"rank": int(lora["r"]), "alpha": int(lora["alpha"]), "dropout": float(lora["dropout"])}

@@ -1,0 +1,204 @@
+"""The two models of a stack: an encoder that only reads, and an LLM that sees its whole input at once."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polydistill.errors import PolydistillError
+from polydistill.loading import loading_failed, quiet_transformers
+from polydistill.modelfolder import model_folder
+
+INT8 = "int8"  # matrices in 8 bits (Dettmers et al. 2022, arXiv 2208.07339); the rest in float32
+FROZEN = {"float32": torch.float32, "bfloat16": torch.bfloat16, INT8: torch.float32}
+SEES = 1e-6  # a change of the first position's state above this is no rounding
+
+
+def open_encoder(folder: Path, dtype: str = "float32", *, half: bool = False) -> Any:
+    """A multilingual encoder, frozen: a bidirectional model, or the encoder half of an encoder-decoder.
+
+    Args:
+        folder: A local snapshot.
+        dtype: Of its weights, a key of `FROZEN`.
+        half: Whether the folder holds that half alone.
+
+    Raises:
+        PolydistillError: It cannot be loaded, or reads from left to right.
+    """
+    network, config = _load(folder, dtype, _half_class(folder) if half else None)
+    if half:
+        pass
+    elif config.is_encoder_decoder:
+        network = network.get_encoder()
+    elif not _sees_ahead(network):
+        raise PolydistillError(
+            f"{folder} is a decoder: its states know nothing of what follows.",
+            "Give an encoder such as XLM-R, e5, NLLB or mT5 first, and the LLM second.",
+        )
+    return network.requires_grad_(False).eval()
+
+
+def open_llm(folder: Path, dtype: str = "float32") -> Any:
+    """An LLM, frozen, without head or pooler, in which each position sees all others.
+
+    Its own dropout is turned off: its vectors, which are to be learnt, have none. Decoder-only models are run so by the
+    `is_causal` of their configuration, which transformers reads when it makes masks; that it does is looked at here,
+    with a change of the last position that the first one has to notice.
+
+    Args:
+        folder: A local snapshot.
+        dtype: Of its weights, a key of `FROZEN`.
+
+    Raises:
+        PolydistillError: It cannot be loaded, is an encoder-decoder, takes no vectors, or does not see ahead.
+    """
+    network, config = _load(folder, dtype, config=_without_dropout(folder))
+    if config.is_encoder_decoder:
+        raise PolydistillError(
+            f"{folder} is an encoder-decoder, which is no LLM to stack on.",
+            "Give a decoder-only model (Llama, Qwen, Gemma, GPT-2) or an encoder of the BERT family.",
+        )
+    network = getattr(network, "language_model", network)  # beside a part that sees pictures
+    if "inputs_embeds" not in inspect.signature(network.forward).parameters:
+        raise PolydistillError(
+            f"{folder} takes token ids alone, not vectors (its model has no `inputs_embeds`).", "Give another LLM."
+        )
+    network.config.is_causal = False
+    if not _sees_ahead(network):
+        raise PolydistillError(
+            f"{folder} still reads from left to right alone.",
+            "The installed transformers does not run this architecture in both directions; give another LLM.",
+        )
+    return network.requires_grad_(False).eval()
+
+
+def input_width(llm: Any) -> int:
+    """Width of the vectors that an LLM takes; that of its embeddings, which can be less than its states'."""
+    return int(llm.get_input_embeddings().weight.shape[1])
+
+
+def states_width(network: Any) -> int:
+    """Width of the last hidden states."""
+    return int(network.config.get_text_config().hidden_size)
+
+
+def add_lora(llm: Any, rank: int, alpha: int, dropout: float) -> Any:
+    """Wraps an LLM so that only low-rank updates of its linear layers are trained (Hu et al. 2021, arXiv 2106.09685).
+
+    Args:
+        llm: From `open_llm`.
+        rank: Of the updates.
+        alpha: They count `alpha / rank` times.
+        dropout: On their input.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear")
+    with warnings.catch_warnings():  # peft asks transformers for what that calls by another name now
+        warnings.simplefilter("ignore", FutureWarning)
+        return get_peft_model(llm, config)
+
+
+def without_embeddings(llm: Any) -> Any:
+    """The LLM with one row in place of its embedding matrix, which vectors as input make useless.
+
+    Returns:
+        The same module, changed.
+    """
+    with quiet_transformers():
+        llm.resize_token_embeddings(1, mean_resizing=False)
+    for config in (llm.config, llm.config.get_text_config()):
+        config.vocab_size = 1
+        config.pad_token_id = config.bos_token_id = config.eos_token_id = None
+    return llm
+
+
+def _half_class(folder: Path) -> Any:
+    """The class of an encoder-decoder's encoder, which no Auto class knows."""
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
+    config.is_encoder_decoder = True
+    with torch.device("meta"), quiet_transformers():
+        return type(transformers.AutoModel.from_config(config).get_encoder())
+
+
+def _eight_bits() -> dict[str, Any]:
+    """What makes transformers load matrices in 8 bits.
+
+    Raises:
+        PolydistillError: bitsandbytes, which does it, is not installed.
+    """
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise PolydistillError(
+            "Weights in 8 bits need the package bitsandbytes.",
+            "Install it (pip install 'polydistill[int8]'), or use --frozen bfloat16.",
+        )
+    from transformers import BitsAndBytesConfig
+
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it speaks of every matrix
+    return {
+        "quantization_config": BitsAndBytesConfig(load_in_8bit=True),
+        "device_map": {"": 0 if torch.cuda.is_available() else "cpu"},
+    }
+
+
+def _without_dropout(folder: Path) -> Any:
+    """The configuration of a folder with every dropout at 0."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(str(model_folder(folder)), local_files_only=True, trust_remote_code=False)
+    except PolydistillError:
+        raise
+    except Exception as error:
+        raise loading_failed(f"transformers cannot load {folder}", error, "Choose another model.") from error
+    for name, value in vars(config).items():
+        if ("dropout" in name or name.endswith("pdrop")) and isinstance(value, float):
+            setattr(config, name, 0.0)
+    return config
+
+
+def _load(folder: Path, dtype: str, loader: Any = None, **options: Any) -> tuple[Any, Any]:
+    """(the bare model without a pooler, its configuration)."""
+    from transformers import AutoModel
+
+    if dtype == INT8:
+        options |= _eight_bits()
+    try:
+        with quiet_transformers():
+            network, info = (loader or AutoModel).from_pretrained(
+                str(model_folder(folder)), local_files_only=True, trust_remote_code=False, dtype=FROZEN[dtype],
+                output_loading_info=True, **options,
+            )  # fmt: skip
+    except PolydistillError:
+        raise
+    except Exception as error:
+        raise loading_failed(f"transformers cannot load {folder}", error, "Choose another model.") from error
+    if lost := sorted(name for name in info["missing_keys"] if "pooler" not in name):
+        raise PolydistillError(
+            f"{folder} does not have all weights of its model (it lacks {lost[0]}).",
+            "Fetch or save the model again: what it lacks would be noise.",
+        )
+    if getattr(network, "pooler", None) is not None:
+        network.pooler = None  # nothing here reads it
+    return network, network.config
+
+
+@torch.no_grad()
+def _sees_ahead(network: Any) -> bool:
+    """Whether the first position's state depends on the last one's input."""
+    network.eval()
+    width, first = input_width(network), next(network.parameters())
+    noise = torch.randn(2, 3, width, generator=torch.Generator().manual_seed(0)).to(first)
+    one, other = noise[:1], torch.cat([noise[:1, :2], noise[1:, 2:]], 1)
+    mask = torch.ones(1, 3, dtype=torch.int64, device=first.device)
+    states: list[Tensor] = [network(inputs_embeds=x, attention_mask=mask).last_hidden_state for x in (one, other)]
+    return bool((states[0][0, 0] - states[1][0, 0]).abs().max() > SEES)

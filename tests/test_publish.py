@@ -1,0 +1,562 @@
+"""publish: what is sent and what is not, one commit or none, and what goes wrong on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import tiny
+from hub_repos import Fault, Repo
+from hub_stub import HubStub, refusing, run
+from safetensors.numpy import load_file, save_file
+
+from polydistill.card import is_unedited
+from polydistill.errors import PolydistillError, UsageError
+from polydistill.evaluation.heads import new_head
+from polydistill.hub.publish import PublishConfig, publish
+from polydistill.methods.evaluate import EvaluateConfig, evaluate
+from polydistill.record import RunRecord
+
+TOKEN = "hf_" + "x9Yz" * 9
+NAME = "acme/tiny-nli"
+NLI = ("entailment", "neutral", "contradiction")
+SENT = {"README.md", "config.json", "model.safetensors", "polydistill.json", "tokenizer.json", "tokenizer_config.json"}
+
+
+class Said(NamedTuple):
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        assert self.code == 0, self.err
+        return json.loads(self.out)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tuned model with its record, and data to score it on."""
+    root = tmp_path_factory.mktemp("made")
+    folder = tiny.model_folder("bert", "base", root / "model", tokenizer="xlm-roberta", seed=1)
+    new_head(folder, "classification", NLI, seed=1).network.save_pretrained(folder)
+    source = {"name": "org/base", "source": "org/base@1", "weights_hash": "0" * 64, "licence": "mit"}
+    config = {"model": "org/base", "task": "nli", "lang": ["en"], "data_dir": str(root), "output": str(folder)}
+    result = {"task": "nli", "languages": ["en"], "output": str(folder), "notes": [f"read {root}/nli/en/test.jsonl"]}
+    RunRecord("finetune", config, source, [], result).save(folder)
+    for code in ("en", "sw"):
+        (root / "nli" / code).mkdir(parents=True)
+        texts = tiny.sentences(code, count=24)
+        rows = [{"premise": t, "hypothesis": texts[-i], "label": NLI[i % 3]} for i, t in enumerate(texts)]
+        (root / "nli" / code / "test.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return root
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made / "model", tmp_path / "model"))
+
+
+@pytest.fixture
+def hub() -> Iterator[HubStub]:
+    with HubStub() as stub:
+        stub.writable.allow(TOKEN, "ann", "acme")
+        yield stub
+
+
+def say(hub: HubStub, folder: Path, *args: str, token: str | None = TOKEN, verify: bool = False, **more: str) -> Said:
+    """Runs `polydistill publish` in a process of its own; the token is never in what it says."""
+    settings = {
+        "HF_ENDPOINT": hub.endpoint, "HF_HOME": str(folder.parent / "home"), "HF_HUB_DISABLE_XET": "1",
+        "no_proxy": "127.0.0.1", **({"HF_TOKEN": token} if token else {}), **more,
+    }  # fmt: skip
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
+    checks = [] if verify else ["--no-verify"]
+    done = subprocess.run(
+        [sys.executable, "-m", "polydistill", "publish", str(folder), *(args or (NAME, "--yes")), *checks],
+        env={**kept, **settings}, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    for secret in (TOKEN, "s3cr3t", "Traceback"):
+        assert secret not in done.stdout + done.stderr
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
+def there(hub: HubStub, name: str = NAME, branch: str = "main") -> dict[str, bytes]:
+    return hub.writable.repos[name].tree(branch)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def named(fault: Fault) -> str:
+    what = "lost" if fault.lost else fault.status or "cut"
+    return f"{fault.path.rpartition('/')[2]}-{what}".replace(" ", "-")
+
+
+def gathered(folder: Path, **options: Any) -> Any:
+    """A dry run in this process."""
+    return publish(PublishConfig(folder, NAME, dry_run=True, **options)).publication
+
+
+# --- the whole way
+
+
+def test_published_downloaded_and_scored_the_same(
+    made: Path, folder: Path, hub: HubStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path / "cache"))
+    languages = ("en", "sw")
+    scores = evaluate(EvaluateConfig(model=(str(folder),), task="nli", lang=languages, data_dir=made)).scores
+    before = tree(folder)
+    found = say(hub, folder, NAME, "--yes", "--json", verify=True).json
+    assert tree(folder) == before
+    assert set(found["sent"]) == set(there(hub)) and set(there(hub)) >= SENT
+    assert hub.writable.repos[NAME].messages == ["Publish with polydistill"]
+    assert found["commit"] == hub.writable.repos[NAME].oid(1)
+    card = there(hub)["README.md"].decode()
+    assert card == found["card"] and f'model="{NAME}"' in card and "license: mit" in card
+    code = f"""
+import json, pathlib, transformers
+from polydistill.methods.evaluate import EvaluateConfig, evaluate
+model = transformers.AutoModelForSequenceClassification.from_pretrained({NAME!r})
+tokenizer = transformers.AutoTokenizer.from_pretrained({NAME!r})
+config = EvaluateConfig(model=({NAME!r},), task="nli", lang=("en", "sw"), data_dir=pathlib.Path({str(made)!r}))
+logits = model(**tokenizer("Mwalimu mzee", "Dada yangu", return_tensors="pt")).logits.tolist()
+print(json.dumps([[(s.language, s.value) for s in evaluate(config).scores], logits]))
+"""
+    again, logits = run(code, endpoint=hub.endpoint, home=tmp_path / "fresh")
+    assert again == [[s.language, s.value] for s in scores] and len(logits[0]) == 3
+    assert "model.safetensors" in hub.fetched()
+
+
+def test_what_is_there_already_is_not_sent(folder: Path, hub: HubStub) -> None:
+    assert say(hub, folder).code == 0
+    first = hub.writable.repos[NAME]
+    commits, received = len(first.commits), list(hub.writable.received)
+    hub.requests.clear()
+    said = say(hub, folder)
+    assert said.code == 0 and "nothing was sent" in said.out
+    assert len(first.commits) == commits and hub.writable.received == received
+    assert not [path for path in hub.requests if "commit" in path or "preupload" in path or "lfs" in path]
+
+
+def test_only_what_changed_is_sent(folder: Path, hub: HubStub) -> None:
+    assert say(hub, folder).code == 0
+    (folder / "LICENSE").write_text("the licence")
+    found = say(hub, folder, NAME, "--yes", "--json").json
+    assert found["sent"] == ["LICENSE"] and len(hub.writable.received) == 1
+    assert set(there(hub)) == SENT | {"LICENSE"}
+
+
+def test_parts_of_an_older_model_go_in_the_same_commit(folder: Path, hub: HubStub) -> None:
+    old = {
+        "model-00001-of-00002.safetensors": b"a", "model.safetensors.index.json": b"{}", "merges.txt": b"b",
+        "onnx/model.onnx": b"c", "notes.md": b"mine", "picture.png": b"mine", ".gitattributes": b"x",
+        "1_Pooling/config.json": b"{}", "spiece.model": b"e",
+    }  # fmt: skip
+    hub.writable.repos[NAME] = Repo(commits=[old])
+    found = say(hub, folder, NAME, "--yes", "--json").json
+    gone = ["1_Pooling/config.json", "merges.txt", "model-00001-of-00002.safetensors", "model.safetensors.index.json",
+            "onnx/model.onnx", "spiece.model"]  # fmt: skip
+    assert found["removed"] == gone
+    assert set(there(hub)) == SENT | {"notes.md", "picture.png", ".gitattributes"}
+    assert len(hub.writable.repos[NAME].commits) == 2
+
+
+def test_a_branch_is_made_and_main_stays(folder: Path, hub: HubStub) -> None:
+    hub.writable.repos[NAME] = Repo(commits=[{"notes.md": b"mine"}])
+    assert say(hub, folder, NAME, "--yes", "--revision", "v2").code == 0
+    assert set(there(hub)) == {"notes.md"} and set(there(hub, branch="v2")) == SENT | {"notes.md"}
+    assert "nothing was sent" in say(hub, folder, NAME, "--yes", "--revision", "v2").out
+
+
+def test_private_is_private(folder: Path, hub: HubStub) -> None:
+    assert say(hub, folder, NAME, "--yes", "--private").code == 0
+    assert hub.writable.repos[NAME].private
+    hub.writable.repos["acme/open"] = Repo()
+    said = say(hub, folder, "acme/open", "--yes", "--private")
+    assert said.code == 1 and "there already, and public" in said.err and there(hub, "acme/open") == {}
+
+
+def test_sub_folders_go_along(folder: Path, hub: HubStub) -> None:
+    (folder / "onnx").mkdir()
+    (folder / "onnx" / "model.onnx").write_bytes(b"onnx" * 100)
+    assert say(hub, folder).code == 0
+    assert there(hub)["onnx/model.onnx"] == b"onnx" * 100
+
+
+def test_an_export_has_no_other_weights(folder: Path) -> None:
+    record = json.loads((folder / "polydistill.json").read_text())
+    record |= {"command": "export", "result": {"files": [{"path": "onnx/model.onnx"}], "languages": ["en"]}}
+    (folder / "polydistill.json").write_text(json.dumps(record))
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(PolydistillError, match=r"it lacks onnx/model\.onnx"):
+        gathered(folder)
+    (folder / "onnx").mkdir()
+    (folder / "onnx" / "model.onnx").write_bytes(b"onnx")
+    found = gathered(folder)
+    assert "onnx/model.onnx" in {item.path for item in found.files} and "InferenceSession" in found.card
+
+
+# --- dry run
+
+
+def test_a_dry_run_lists_and_needs_neither_hub_nor_token(folder: Path) -> None:
+    (folder / "stages" / "general").mkdir(parents=True)
+    (folder / "stages" / "general" / "model.safetensors").write_bytes(b"x")
+    before = tree(folder)
+    with HubStub() as stub:
+        said = say(stub, folder, NAME, "--dry-run", "--json", token=None)
+        assert stub.requests == []
+    found = said.json
+    assert (found["command"], found["repository"]) == ("publish", NAME)
+    assert {f["path"] for f in found["files"]} == SENT
+    sizes = {f["path"]: f["bytes"] for f in found["files"]}
+    assert sizes["model.safetensors"] == (folder / "model.safetensors").stat().st_size
+    assert sizes["README.md"] == len(found["card"].encode())
+    assert found["left_out"] == {"stages/": "stages of the run"}
+    assert tree(folder) == before
+
+
+def test_a_dry_run_reads_well_and_loads_no_torch(folder: Path, tmp_path: Path) -> None:
+    code = f"""
+import json, sys
+from polydistill.cli import main
+try: main(["publish", {str(folder)!r}, {NAME!r}, "--dry-run"])
+except SystemExit as stop: assert not stop.code, stop.code
+print(json.dumps(sorted({{"torch", "transformers", "datasets", "sentence_transformers"}} & set(sys.modules))))
+"""
+    assert run(code, endpoint=refusing(), home=tmp_path / "home") == []
+
+
+# --- faults
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (Fault("GET /api/whoami", 401), "does not accept the token (401); nothing was published."),
+        (Fault("POST /api/repos/create", 403), f"may not write to {NAME} (403)"),
+        (Fault("preupload", 404), f"no {NAME}, or hides it from this token (404)"),
+        (Fault("commit", 409), "changed by somebody else meanwhile (409)"),
+        (Fault("commit", 412), "changed by somebody else meanwhile (412)"),
+        (Fault("PUT /lfs", 507), "no room left for these files (507)"),
+        (Fault("commit", 507), "no room left for these files (507)"),
+        (Fault("commit", 429, 9, {"Retry-After": "9999"}), "wants fewer requests (429)"),
+        (Fault("validate-yaml", 400), "refused what was sent"),
+        (Fault("commit", 422, text=f"see https://u:{TOKEN}@hub/x?token={TOKEN}"), "refused what was sent"),
+    ],
+    ids=lambda value: named(value) if isinstance(value, Fault) else "",
+)  # fmt: skip
+def test_one_clear_sentence_and_nothing_half_published(folder: Path, hub: HubStub, fault: Fault, said: str) -> None:
+    hub.writable.faults.append(fault)
+    answer = say(hub, folder)
+    assert answer.code == 1 and said in answer.err and answer.out == ""
+    assert sum("Error:" in line for line in answer.err.splitlines()) == 1
+    repo = hub.writable.repos.get(NAME)
+    assert repo is None or repo.commits == [{}]
+    hub.writable.faults.clear()
+    assert say(hub, folder).code == 0 and set(there(hub)) == SENT
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("GET /api/whoami", 500, 2),
+        Fault("POST /api/repos/create", 500),
+        Fault("POST /api/repos/create", lost=True),
+        Fault("preupload", 500, 2),
+        Fault("objects/batch", 429, 1, {"Retry-After": "0"}),
+        Fault("PUT /lfs", 500, 2),
+        Fault("PUT /lfs"),
+        Fault("POST /lfs/verify", 503),
+        Fault("commit", 500, 2),
+        Fault("commit", 429, 1, {"Retry-After": "1"}),
+        Fault("commit"),
+        Fault("commit", lost=True),
+        Fault("tree", 500),
+    ],
+    ids=named,
+)
+def test_what_passes_is_tried_again_quietly(folder: Path, hub: HubStub, fault: Fault) -> None:
+    hub.writable.faults.append(fault)
+    if fault.path == "tree":
+        hub.writable.repos[NAME] = Repo()
+    answer = say(hub, folder, NAME, "--yes", "-q")
+    assert (answer.code, answer.err) == (0, "") and fault.times == 0
+    assert set(there(hub)) == SENT and len(hub.writable.repos[NAME].messages) == 1
+
+
+def test_a_connection_cut_in_a_large_file(folder: Path, hub: HubStub) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["more"] = tiny_noise(4_000_000)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    fault = Fault("PUT /lfs", times=2)
+    hub.writable.faults.append(fault)
+    assert say(hub, folder).code == 0 and fault.came > 1_000_000
+    assert there(hub)["model.safetensors"] == (folder / "model.safetensors").read_bytes()
+    assert len(hub.writable.received) == 1
+
+
+def tiny_noise(n: int) -> Any:
+    import numpy as np
+
+    return np.random.default_rng(0).normal(size=n // 4).astype(np.float32)
+
+
+def test_large_files_that_arrived_are_not_sent_again(folder: Path, hub: HubStub) -> None:
+    shutil.copy(folder / "model.safetensors", folder / "difference.safetensors")
+    weights = load_file(folder / "difference.safetensors")
+    save_file({"one": next(iter(weights.values()))}, folder / "difference.safetensors")
+    digest = hub_digest(folder / "difference.safetensors")
+    hub.writable.faults.append(Fault(f"PUT /lfs/{digest}", 507))
+    assert say(hub, folder).code == 1 and hub.writable.repos[NAME].commits == [{}]
+    assert len(hub.writable.received) == 1
+    assert say(hub, folder).code == 0
+    assert len(hub.writable.received) == 2 == len(set(hub.writable.received)) and "difference.safetensors" in there(hub)
+
+
+def hub_digest(path: Path) -> str:
+    from polydistill.checkpoint import file_sha256
+
+    return file_sha256(path)
+
+
+def test_no_connection_at_all(folder: Path, hub: HubStub) -> None:
+    said = say(hub, folder, HF_ENDPOINT=refusing())
+    assert said.code == 1 and "connection to the Hub broke; nothing was published" in said.err
+
+
+# --- who may
+
+
+def test_no_token(folder: Path, hub: HubStub) -> None:
+    said = say(hub, folder, token=None)
+    assert said.code == 1 and "There is no token" in said.err and hub.requests == []
+
+
+def test_a_token_that_may_only_read_and_one_of_somebody_else(folder: Path, hub: HubStub) -> None:
+    hub.writable.allow(TOKEN, "ann", "acme", role="read")
+    assert "may only read" in say(hub, folder).err
+    hub.writable.allow(TOKEN, "bob")
+    said = say(hub, folder)
+    assert said.code == 1 and "belongs to bob, who is no member of acme" in said.err
+    hub.writable.allow(TOKEN, "bob", role="fineGrained")
+    assert "may not write to" in say(hub, folder).err
+    assert hub.writable.repos == {}
+
+
+def test_it_asks_and_takes_no_for_an_answer(folder: Path, hub: HubStub, tmp_path: Path) -> None:
+    said = say(hub, folder, NAME)
+    assert said.code == 2 and "--yes" in said.err and hub.requests == []
+    code = f"""
+import json
+from pathlib import Path
+from polydistill.errors import PolydistillError
+from polydistill.hub.publish import PublishConfig, publish
+asked = []
+def no(plan):
+    asked.append([item.path for item in plan.send] + [plan.new])
+try: publish(PublishConfig(Path({str(folder)!r}), {NAME!r}, verify=False), confirm=no)
+except PolydistillError as error: print(json.dumps([asked, error.message]))
+"""
+    asked, message = run(code, endpoint=hub.endpoint, home=tmp_path / "home", HF_TOKEN=TOKEN)
+    assert message == "Nothing was sent." and asked == [[*sorted(SENT), True]] and hub.writable.repos == {}
+
+
+@pytest.mark.parametrize("name", ["tiny", "acme/", "acme/a b", "acme/a--b", "a/b/c", "../x", "acme/..", "acme/x.git"])
+def test_names_that_cannot_be(folder: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="cannot be one"):
+        publish(PublishConfig(folder, name, dry_run=True))
+
+
+@pytest.mark.parametrize("branch", ["", "a b", "refs/pr/1", "a..b", "-x", "a/"])
+def test_branches_that_cannot_be(folder: Path, branch: str) -> None:
+    with pytest.raises(UsageError, match="name of a branch"):
+        publish(PublishConfig(folder, NAME, revision=branch, dry_run=True))
+
+
+# --- the folder
+
+
+def test_a_folder_that_does_not_load_is_not_sent(folder: Path, hub: HubStub) -> None:
+    weights = load_file(folder / "model.safetensors")
+    del weights["classifier.bias"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    said = say(hub, folder, NAME, "--yes", verify=True)
+    assert said.code == 1 and "does not load" in said.err and "classifier.bias" in said.err
+    assert hub.writable.repos == {}
+
+
+def test_an_incomplete_folder(folder: Path, tmp_path: Path) -> None:
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-9])
+    with pytest.raises(PolydistillError, match=r"model\.safetensors"):
+        gathered(folder)
+    (folder / "model.safetensors").unlink()
+    index = {"weight_map": {"a": "model-00001-of-00001.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(PolydistillError, match="lacks model-00001"):
+        gathered(folder)
+    outside = tmp_path / "outside.safetensors"
+    save_file({"a": tiny_noise(40)}, outside)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../outside.safetensors"}}))
+    with pytest.raises(PolydistillError, match="not among the files"):
+        gathered(folder)
+
+
+def test_a_folder_without_a_record(folder: Path, tmp_path: Path) -> None:
+    (folder / "polydistill.json").unlink()
+    with pytest.raises(PolydistillError, match=r"no polydistill\.json"):
+        gathered(folder)
+    with pytest.raises(UsageError, match="There is no folder"):
+        gathered(tmp_path / "nowhere")
+
+
+def test_what_is_left_out(folder: Path) -> None:
+    names = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "training_args.bin", "old.ckpt",
+             "pytorch_model.bin", ".cache/x", ".git/config", "checkpoint-10/model.safetensors", "runs/events",
+             "stages/full/stage.json", "__pycache__/x.pyc")  # fmt: skip
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    os.mkfifo(folder / "pipe")
+    found = gathered(folder)
+    assert {item.path for item in found.files} == SENT
+    assert found.left_out == {
+        ".cache/": "hidden", ".git/": "hidden", "__pycache__/": "made by Python",
+        "checkpoint-10/": "a checkpoint of the training", "old.ckpt": "a pickle, which can run code when it is read",
+        "optimizer.pt": "state of the training", "pipe": "not a file",
+        "pytorch_model.bin": "a pickle, which can run code when it is read", "rng_state.pth": "state of the training",
+        "runs/": "logs of the training", "scheduler.pt": "state of the training", "stages/": "stages of the run",
+        "trainer_state.json": "state of the training", "training_args.bin": "state of the training",
+    }  # fmt: skip
+
+
+def test_links_are_not_followed_out_of_the_folder(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("secret")
+    (tmp_path / "more").mkdir()
+    (folder / "inside.txt").symlink_to("config.json")
+    assert "inside.txt" in {item.path for item in gathered(folder).files}
+    for target in (tmp_path / "secret.txt", tmp_path / "more", tmp_path / "nothing"):
+        (folder / "notes.txt").symlink_to(target)
+        with pytest.raises(PolydistillError, match="leads out of"):
+            gathered(folder)
+        (folder / "notes.txt").unlink()
+
+
+# --- what must not be told
+
+
+def test_paths_of_this_machine_are_not_sent(folder: Path, hub: HubStub) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "_name_or_path": str(folder)}))
+    assert str(folder.parent.parent.parent) in (folder / "polydistill.json").read_text()
+    before = tree(folder)
+    said = say(hub, folder)
+    assert said.code == 0 and "Sent without paths of this machine: config.json, polydistill.json" in said.err
+    root = folder.resolve().parts[1]
+    for path, content in there(hub).items():
+        assert f"/{root}/".encode() not in content, path
+    record = json.loads(there(hub)["polydistill.json"])
+    assert record["config"]["output"] == "model" and record["result"]["notes"] == ["read test.jsonl"]
+    assert json.loads(there(hub)["config.json"])["_name_or_path"] == "model"
+    assert tree(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("secret", "kind"),
+    [
+        ("hf_" + "A" * 34, "a Hugging Face token"),
+        ("AKIA" + "Z" * 16, "an AWS key"),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----", "a private key"),
+        ("ghp_" + "a" * 36, "a GitHub token"),
+    ],
+)
+@pytest.mark.parametrize("place", ["notes.txt", "polydistill.json", "weights"])
+def test_secrets_are_not_sent(folder: Path, secret: str, kind: str, place: str) -> None:
+    if place == "polydistill.json":
+        text = (folder / place).read_text().replace('"lang"', f'"key": "{secret}", "lang"')
+        (folder / place).write_text(text)
+    elif place == "weights":
+        weights = load_file(folder / "model.safetensors")
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt", "key": secret})
+    else:
+        (folder / place).write_text(f"the key is {secret}.")
+    with pytest.raises(PolydistillError, match=kind) as caught:
+        gathered(folder)
+    assert secret not in str(caught.value)
+
+
+def test_ones_own_token_is_not_sent_whatever_it_looks_like(folder: Path, hub: HubStub) -> None:
+    (folder / "notes.txt").write_text("password")
+    hub.writable.allow("password", "ann", "acme")
+    said = say(hub, folder, token="password")
+    assert said.code == 1 and "notes.txt seems to hold your own token" in said.err and hub.requests == []
+
+
+# --- licence and card
+
+
+def without_licence(folder: Path) -> None:
+    record = json.loads((folder / "polydistill.json").read_text())
+    record["source"]["licence"] = None
+    (folder / "polydistill.json").write_text(json.dumps(record))
+
+
+def test_a_licence_is_asked_for_and_never_guessed(folder: Path) -> None:
+    without_licence(folder)
+    with pytest.raises(PolydistillError, match="No licence is known") as caught:
+        gathered(folder)
+    assert "--license" in caught.value.hint
+    assert "license: cc-by-nc-4.0" in gathered(folder, license="cc-by-nc-4.0").card
+    assert "license: other\nlicense_name: my-own" in gathered(folder, license="my-own").card
+    for bad in ("", "a: b", "x\ny", "[mit]"):
+        with pytest.raises(UsageError, match="licence"):
+            gathered(folder, license=bad)
+
+
+def test_a_card_edited_in_the_folder_goes_as_it_is(folder: Path, hub: HubStub) -> None:
+    mine = "---\nlicense: mit\n---\n# Mine\n"
+    (folder / "README.md").write_text(mine)
+    said = say(hub, folder)
+    assert said.code == 0 and "edited by hand, and goes as it is" in said.err
+    assert there(hub)["README.md"].decode() == mine
+    assert is_unedited(gathered(folder, card="record").card)
+    with pytest.raises(UsageError, match="no place to go"):
+        gathered(folder, license="mit")
+    (folder / "README.md").write_text("# Mine\n")
+    with pytest.raises(PolydistillError, match="states no licence"):
+        gathered(folder)
+    with pytest.raises(UsageError, match="unknown"):
+        gathered(folder, card="new")
+
+
+def test_a_card_edited_on_the_hub_is_not_replaced_unasked(folder: Path, hub: HubStub) -> None:
+    theirs = b"---\nlicense: mit\n---\n# What users should know\n"
+    hub.writable.repos[NAME] = Repo(commits=[{"README.md": theirs}])
+    said = say(hub, folder)
+    assert said.code == 1 and "--card record" in said.err and there(hub) == {"README.md": theirs}
+    said = say(hub, folder, NAME, "--yes", "--card", "hub")
+    assert said.code == 0 and there(hub)["README.md"] == theirs and set(there(hub)) == SENT
+    assert say(hub, folder, NAME, "--yes", "--card", "record").code == 0
+    assert is_unedited(there(hub)["README.md"].decode())
+
+
+def test_a_card_that_nobody_edited_is_replaced(folder: Path, hub: HubStub) -> None:
+    hub.writable.repos[NAME] = Repo(commits=[{"README.md": b"---\nlicense: mit\n---\n"}])
+    assert say(hub, folder).code == 0 and is_unedited(there(hub)["README.md"].decode())
+    record = json.loads((folder / "polydistill.json").read_text())
+    record["result"]["languages"] = ["en", "sw"]
+    (folder / "polydistill.json").write_text(json.dumps(record))
+    found = say(hub, folder, NAME, "--yes", "--json").json
+    assert found["sent"] == ["README.md", "polydistill.json"]

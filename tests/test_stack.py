@@ -1,0 +1,373 @@
+"""stack and embed: stages, baseline, resuming, what is written, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from click.testing import CliRunner
+from safetensors.numpy import load_file
+
+import polydistill
+from polydistill.cli import cli, main
+from polydistill.errors import PolydistillError
+from polydistill.methods.stack import StackConfig, stack
+from polydistill.progress import Progress
+
+LABELS = ("entailment", "neutral", "contradiction")
+PAIRS = {"en": ("the red house", "a letter"), "sw": ("nyumba nyekundu", "barua")}
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "en.txt"
+    path.write_text("\n".join(tiny.sentences("en", count=60)) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pairs whose label is the hypothesis' first word."""
+    root = tmp_path_factory.mktemp("data")
+    for code, (premise, noun) in PAIRS.items():
+        for split, count in (("train", 48), ("dev", 18), ("test", 18)):
+            rows = [
+                {"premise": f"{premise} {i % 5}", "hypothesis": f"{('yes', 'no', 'maybe')[i % 3]} {noun} {i % 7}",
+                 "label": LABELS[i % 3]} for i in range(count)
+            ]  # fmt: skip
+            path = root / f"nli/{code}/{split}.jsonl"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    root = tmp_path_factory.mktemp("models")
+    return (
+        tiny.model_folder("xlm-roberta", "base", root / "encoder"),
+        tiny.model_folder("bert", "base", root / "llm"),
+    )
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path / "cache"))
+
+
+def config(models: tuple[Path, Path], output: Path, **options: Any) -> StackConfig:
+    values = {"preset": "smoke", "steps": 8, "batch_size": 8, "length": 32, "lr": 2e-3, "task_length": 48,
+              "teacher_epochs": 1, "task_epochs": 1, "task_batch": 8, "output": output}  # fmt: skip
+    return StackConfig(*map(str, models), **{**values, **options})
+
+
+@pytest.fixture(scope="module")
+def first(models: tuple[Path, Path], text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stack of stage 1."""
+    root = tmp_path_factory.mktemp("first")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLYDISTILL_CACHE", str(root / "cache"))
+        return stack(config(models, root / "s", text=(str(text),), steps=40)).output
+
+
+@pytest.fixture(scope="module")
+def second(models: tuple[Path, Path], first: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The result of stage 2 on top of it, with both languages scored."""
+    root = tmp_path_factory.mktemp("second")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLYDISTILL_CACHE", str(root / "cache"))
+        return stack(config(models, root / "s", stack=str(first), task="nli", data_dir=data, lang=("en", "sw"),
+                            teacher_epochs=15, teacher_lr=1e-2, task_epochs=25, task_lr=1e-2))  # fmt: skip
+
+
+class _Killer(Progress):
+    """Stops the run after so many dev scores, as a kill would."""
+
+    def __init__(self, checks: int = 1000) -> None:
+        self.left, self.said = checks, ""
+
+    def note(self, text: str) -> None:
+        self.left -= text.startswith("step")
+        if self.left < 0:
+            raise _Killed
+
+    def warn(self, text: str) -> None:
+        self.said += text
+
+
+class _Killed(Exception):
+    pass
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    return {name: tensor.tobytes() for name, tensor in load_file(folder / "model.safetensors").items()}
+
+
+def run(*args: object) -> tuple[int, str, str]:
+    """(exit code, stdout, stderr) of the command line."""
+    with pytest.MonkeyPatch.context() as patch:
+        out, err = io.StringIO(), io.StringIO()
+        patch.setattr(sys, "stdout", out)
+        patch.setattr(sys, "stderr", err)
+        try:
+            main([str(arg) for arg in args])
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+    return code, out.getvalue(), err.getvalue()
+
+
+# ---- stages
+
+
+def test_stage_1_learns_the_llms_vectors(first: Path) -> None:
+    record = json.loads((first / "polydistill.json").read_text())
+    result = record["result"]
+    assert [stage["name"] for stage in result["stages"]] == ["projection", "self"]
+    left = result["unexplained_variance"]
+    assert left["last"] < left["first"]
+    assert result["selection"]["languages"] == ["en"] and result["selection"]["split"] == "held-out text"
+    assert (first / "stages/self/config.json").is_file() and result["kind"] == "stack"
+    own = load_file(first / "model.safetensors")
+    assert result["parameters"]["trained"] == sum(tensor.size for tensor in own.values())
+    assert result["parameters"]["student"] > result["parameters"]["teacher"]
+    texts = [part for part in record["texts"] if part["split"] == "text"]
+    assert texts and texts[0]["language"] == "en"
+
+
+def test_a_tiny_stack_overfits_32_texts(models: tuple[Path, Path], tmp_path: Path) -> None:
+    lines = tiny.sentences("en", count=36)
+    path = tmp_path / "few.txt"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    result = stack(config(models, tmp_path / "s", text=(str(path),), steps=300, batch_size=32, lr=1e-2, lora_dropout=0,
+                          lora_r=32, lora_alpha=64))  # fmt: skip
+    terms = result.stages[-1]["loss"]
+    assert terms["first"]["vectors"] > 0.3 and terms["last"]["vectors"] < 0.02
+
+
+def test_stage_2_learns_a_task_and_is_scored_like_any_model(second: Any, data: Path) -> None:
+    assert [stage["name"] for stage in second.stages] == ["teacher", "task"]
+    scores = {(Path(score["model"]).name, score["language"]): score["value"] for score in second.scores}
+    assert set(scores) == {(name, code) for name in (second.output.name, "teacher") for code in ("en", "sw")}
+    assert scores["teacher", "en"] > 0.9  # the label is a word of the text
+    assert scores[second.output.name, "en"] > 0.6
+    again = polydistill.evaluate([second.output], task="nli", languages=["en", "sw"], data_dir=data)
+    assert [s.value for s in again.scores] == [scores[second.output.name, code] for code in ("en", "sw")]
+    assert again.models[0]["parameters"]["rest"] == second.parameters["student"]
+    record = json.loads((second.output / "polydistill.json").read_text())
+    assert record["parent"]["command"] == "stack" and {s["language"] for s in record["scores"]} == {"en", "sw"}
+    assert second.selection["split"] == "dev" and second.separator == "native"
+    head = load_file(second.output / "model.safetensors")["head.weight"]
+    assert np.array_equal(head, load_file(second.output / "stages/teacher/model.safetensors")["head.weight"])
+
+
+def test_both_stages_at_once_are_stage_1_and_then_2(
+    models: tuple[Path, Path], first: Path, text: Path, data: Path, tmp_path: Path
+) -> None:
+    options = {"task": "nli", "data_dir": data, "limit": 16, "steps": 40}
+    apart = stack(config(models, tmp_path / "apart", stack=str(first), **options)).output
+    together = stack(config(models, tmp_path / "together", text=(str(text),), **options)).output
+    names = [path.name for path in (together / "stages").iterdir()]
+    assert sorted(names) == ["projection", "self", "task", "teacher"]
+    assert weights(together) == weights(apart)
+    taught = stack(
+        config(models, tmp_path / "taught", stack=str(first), teacher=str(apart / "stages/teacher"), **options)
+    )
+    assert [stage["name"] for stage in taught.stages] == ["task"] and weights(taught.output) == weights(apart)
+
+
+@pytest.mark.parametrize("checks", [1, 3, 5])
+def test_a_killed_run_goes_on_to_the_same_weights(
+    models: tuple[Path, Path], text: Path, data: Path, tmp_path: Path, checks: int
+) -> None:
+    options = {"text": (str(text),), "task": "nli", "data_dir": data, "limit": 32, "lora_dropout": 0.1}
+    whole = stack(config(models, tmp_path / "whole", **options)).output
+    with pytest.raises(_Killed):
+        stack(config(models, tmp_path / "cut", **options), _Killer(checks))
+    with pytest.raises(PolydistillError, match="unfinished training"):
+        stack(config(models, tmp_path / "cut", **options))
+    resumed = stack(config(models, tmp_path / "cut", resume=True, **options)).output
+    assert weights(resumed) == weights(whole)
+    assert not list(tmp_path.glob(".cut*"))
+
+
+def test_the_baseline_is_the_best_linear_map(models: tuple[Path, Path], text: Path, data: Path, tmp_path: Path) -> None:
+    result = stack(config(models, tmp_path / "s", text=(str(text),), baseline="linear", steps=8))
+    assert result.kind == "linear" and result.unexplained_variance["last"] < 1.05
+    assert set(load_file(result.output / "model.safetensors")) == {"projection.weight", "projection.bias"}
+    task = stack(config(models, tmp_path / "t", baseline="linear", task="nli", data_dir=data, stage="2"))
+    assert [stage["name"] for stage in task.stages] == ["teacher", "task"] and task.stages[1]["steps"] == 0
+    assert {Path(score["model"]).name for score in task.scores} == {"t", "teacher"}
+
+
+def test_an_encoder_with_language_codes(text: Path, data: Path, tmp_path: Path) -> None:
+    encoder = tiny.model_folder("m2m_100", "seq2seq-lm", tmp_path / "nllb", tokenizer="nllb")
+    llm = tiny.model_folder("llama", "causal-lm", tmp_path / "llama")
+    languages = polydistill.load_stack(
+        stack(config((encoder, llm), tmp_path / "s", text=(str(text),), steps=2)).output
+    ).reader.codes
+    result = stack(config((encoder, llm), tmp_path / "t", stack=str(tmp_path / "s"), task="nli", data_dir=data))
+    assert result.separator == "</s>"
+    loaded = polydistill.load_stack(result.output)
+    assert loaded.reader.language is None  # nothing is taken for granted
+    names = [code for code in languages if code.startswith(("eng", "ron", "swh"))]
+    found = [loaded.encode(["42"], language=name) for name in names]
+    assert len(names) > 1 and not np.allclose(found[0], found[1], atol=1e-5)
+
+
+def test_eight_bits_need_their_package(
+    models: tuple[Path, Path], text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
+    with pytest.raises(PolydistillError, match="need the package bitsandbytes"):
+        stack(config(models, tmp_path / "s", text=(str(text),), frozen="int8"))
+
+
+WAYS: list[dict[str, Any]] = [
+    {"frozen": "bfloat16"}, {"frozen": "int8", "whole": True}, {"checkpointing": True}, {"pooling": "last"},
+    {"pooling": "first"}, {"init": "random"}, {"bf16": True},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", WAYS)
+def test_ways_of_training(models: tuple[Path, Path], text: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+    result = stack(config(models, tmp_path / "s", text=(str(text),), steps=40, **options))
+    assert result.stages[-1]["loss"]["last"]["vectors"] < result.stages[-1]["loss"]["first"]["vectors"]
+    loaded = polydistill.load_stack(result.output)
+    assert loaded.encode(["The red house."]).shape == (1, 32) and np.isfinite(loaded.encode(["x"])).all()
+    if options.get("frozen") == "bfloat16":
+        kinds = {str(p.dtype) for p in loaded.network.encoder.parameters()}
+        assert kinds == {"torch.bfloat16"} and loaded.network.projection.weight.dtype.is_floating_point
+
+
+def test_a_whole_stack(models: tuple[Path, Path], text: Path, tmp_path: Path) -> None:
+    copies = tuple(Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in models)
+    stack(config(copies, tmp_path / "whole", text=(str(text),), steps=2, whole=True))
+    referring = polydistill.load_stack(tmp_path / "whole/stages/self").encode(["The red house."])
+    for folder in copies:
+        shutil.rmtree(folder)
+    assert np.allclose(polydistill.load_stack(tmp_path / "whole").encode(["The red house."]), referring, atol=1e-5)
+
+
+def test_a_stack_teaches_a_student(
+    models: tuple[Path, Path], second: Any, text: Path, data: Path, tmp_path: Path
+) -> None:
+    swahili = tmp_path / "sw.txt"
+    swahili.write_text("\n".join(tiny.sentences("sw", count=60)) + "\n", encoding="utf-8")
+    options: dict[str, Any] = {
+        "model": models[0], "task": "nli", "teacher": second.output, "data_dir": data, "preset": "smoke", "phase": "2",
+        "text": [f"en={text}", f"sw={swahili}"], "task_epochs": 12, "task_sparse_epochs": 0, "task_lr": 5e-3,
+        "layers": 1, "min_share": 1e-9, "task_batch_size": 8,
+    }  # fmt: skip
+    student = polydistill.bistil("en", "sw", **options, objective=["2:logits=1"], output=tmp_path / "student")
+    scores = {(Path(s["model"]).name, s["language"]): s["value"] for s in student.scores}
+    assert scores["student", "en"] > 0.6 and (second.output.name, "en") in scores
+    terms = next(stage for stage in student.stages if stage["name"] == "full")["loss"]
+    assert set(terms["last"]) == {"logits"} and terms["last"]["logits"] < terms["first"]["logits"]
+    with pytest.raises(PolydistillError, match="only logits"):
+        polydistill.bistil("en", "sw", **options, objective=["2:hidden=1"], output=tmp_path / "other")
+
+
+# ---- embed
+
+
+def test_embed_writes_a_row_a_line(first: Path, tmp_path: Path) -> None:
+    lines = ["The red house.", "", "barua kutoka Nairobi"]
+    command = [sys.executable, "-m", "polydistill", "embed", str(first)]
+    done = subprocess.run(command, input="\n".join(lines).encode(), capture_output=True, check=True)
+    found = np.load(io.BytesIO(done.stdout), allow_pickle=False)
+    wanted = polydistill.load_stack(first).encode(lines)
+    assert found.dtype == np.float32 and np.allclose(found, wanted, atol=1e-5)
+    assert np.allclose(polydistill.embed(first, lines), wanted, atol=1e-5)
+    place = tmp_path / "v.npy"
+    asked = CliRunner().invoke(cli, ["embed", str(first), "-o", str(place), "--json", "-q"], input="x\n")
+    assert json.loads(asked.stdout) == {"command": "embed", "output": str(place), "texts": 1, "width": 32}
+    assert np.load(place).shape == (1, 32)
+    for more, content, said in (
+        (["-o", str(place)], b"x\n", "exists already"),
+        (["--json"], b"x\n", "--json is for standard output"),
+        (["--long", "no"], b"x\n", "unknown"),
+        ([], b"\xff\xfe\n", "not UTF-8"),
+        ([], b"", "There is no text"),
+    ):
+        asked = CliRunner().invoke(cli, ["embed", str(first), *more], input=content)
+        assert isinstance(asked.exception, PolydistillError) and said in str(asked.exception) and not asked.stdout
+
+
+# ---- bad input
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--task", "ner"], "one vector a text"),
+        (["--stage", "2"], "Stage 2 learns a task"),
+        (["--stage", "3"], "--stage 3 is unknown"),
+        (["--lora-r", "0"], "--lora-r 0 makes no sense"),
+        (["--stack", "nowhere", "--task", "nli"], "is not a stack"),
+        (["--text", "nowhere.txt"], "does not exist"),
+        (["--frozen", "int4"], "--frozen int4 is unknown"),
+        (["--stage", "1", "--teacher", "x"], "for stage 2"),
+    ],
+)
+def test_mistakes_on_the_command_line(
+    models: tuple[Path, Path], text: Path, data: Path, tmp_path: Path, options: list[str], said: str
+) -> None:
+    given = [] if "--text" in options else ["--text", text]
+    code, out, err = run("stack", *models, *given, "--data-dir", data, "-o", tmp_path / "s", *options)
+    assert code in (1, 2) and said in err and not out and "Traceback" not in err
+    assert not list(tmp_path.glob("*s*"))
+
+
+def test_models_that_do_not_fit(models: tuple[Path, Path], first: Path, text: Path, tmp_path: Path) -> None:
+    encoder, llm = models
+    seq2seq = tiny.model_folder("t5", "base", tmp_path / "t5")
+    for parts, said in (
+        ((encoder, seq2seq), "is an encoder-decoder"),
+        ((tiny.model_folder("llama", "base", tmp_path / "llama"), llm), "is a decoder"),
+        ((first, llm), "is a stack"),
+        ((encoder, tmp_path / "none"), "none"),
+    ):
+        code, _, err = run("stack", *parts, "--text", text, "--preset", "smoke", "-o", tmp_path / "s")
+        assert code in (1, 2) and said in err and "Traceback" not in err, err
+    other = tiny.model_folder("bert", "base", tmp_path / "other", seed=5)
+    code, _, err = run("stack", encoder, other, "--stack", first, "--task", "nli", "-o", tmp_path / "s")
+    assert code == 1 and "was made with another llm" in err
+    code, _, err = run("stack", encoder, llm, "--teacher", first, "--task", "nli", "-o", tmp_path / "s")
+    assert code == 2 and "is not an LLM alone" in err
+    few = tmp_path / "few.txt"
+    few.write_text("one line\n\none line\n")
+    code, _, err = run("stack", encoder, llm, "--text", few, "-o", tmp_path / "s")
+    assert code == 2 and "1 different lines" in err
+    code, _, err = run("trim", "--model", first, "--lang", "en", "-o", tmp_path / "s")
+    assert code == 1 and "is a stack of two models" in err
+
+
+def test_a_stack_has_no_tags(first: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(PolydistillError, match="without a head"):
+        polydistill.evaluate([first], task="nli", languages=["en"], data_dir=data)
+
+
+def test_idle_options_are_named(models: tuple[Path, Path], text: Path, tmp_path: Path) -> None:
+    listener = _Killer()
+    stack(config(models, tmp_path / "s", text=(str(text),), baseline="linear", lora_r=4, steps=8), listener)
+    assert "--lora-r" in listener.said and "neither LoRA nor steps" in listener.said
+
+
+def test_no_target_text_or_label_is_read(
+    models: tuple[Path, Path], first: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training and selection see English alone: without any other language's files the weights are the same."""
+    both = stack(config(models, tmp_path / "a", stack=str(first), task="nli", data_dir=data, lang=("en", "sw")))
+    alone = tmp_path / "english"
+    shutil.copytree(data / "nli/en", alone / "nli/en")
+    one = stack(config(models, tmp_path / "b", stack=str(first), task="nli", data_dir=alone))
+    assert weights(both.output) == weights(one.output)
