@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NAME = "polydistill.json"
 FORMAT = 1
-PACKAGES = ("polydistill", "numpy", "tokenizers", "sentencepiece", "torch", "transformers")
+PACKAGES = ("polydistill", "numpy", "tokenizers", "sentencepiece", "torch", "transformers", "peft")
 
 
 @dataclass(frozen=True)

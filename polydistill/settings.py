@@ -1,11 +1,30 @@
-"""Fields of a configuration dataclass that become options of the command line."""
+"""Fields of a configuration dataclass that become options of the command line; configurations and results as JSON."""
 
 from __future__ import annotations
 
 import types
-from dataclasses import field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
+
+
+@dataclass(frozen=True)
+class Options:
+    """What configurations have in common; their fields are made by `setting`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON."""
+        return {f.name: plain(getattr(self, f.name)) for f in fields(self)}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the results of commands have in common; each has a field `command`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object, the command's name first."""
+        values = {f.name: plain(getattr(self, f.name)) for f in fields(self)}
+        return {"command": values.pop("command"), **values}
 
 
 def setting(default: Any, help: str, section: str, *, metavar: str | None = None, flags: tuple[str, ...] = ()) -> Any:

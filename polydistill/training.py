@@ -51,6 +51,8 @@ class Schedule:
         accumulate: Parts into which a step's batch is split; their losses count alike.
         clip: Largest norm of the gradients.
         minutes: Training stops after so long, with what it has by then; None for never.
+        steps: In place of `epochs`, where it is given.
+        every: Steps between checks, in place of `checks`.
     """
 
     epochs: float
@@ -65,6 +67,8 @@ class Schedule:
     accumulate: int = 1
     clip: float = 1.0
     minutes: float | None = None
+    steps: int | None = None
+    every: int | None = None
 
 
 class StepLoss(Protocol):
@@ -294,11 +298,12 @@ def collator(tokenizer: Any, *, about: bool = False) -> Callable[[list[Feature]]
 
 def _arguments(schedule: Schedule, batches: int, work: Path) -> transformers.TrainingArguments:
     steps_an_epoch = -(-batches // schedule.accumulate)
-    between = max(1, steps_an_epoch // max(1, schedule.checks))
+    between = schedule.every or max(1, steps_an_epoch // max(1, schedule.checks))
+    total = schedule.steps or steps_an_epoch * schedule.epochs
     return transformers.TrainingArguments(
-        output_dir=str(work), num_train_epochs=schedule.epochs, learning_rate=schedule.lr,
-        per_device_train_batch_size=schedule.batch_size, weight_decay=schedule.weight_decay,
-        warmup_steps=round(schedule.warmup * steps_an_epoch * schedule.epochs), lr_scheduler_type="linear",
+        output_dir=str(work), num_train_epochs=schedule.epochs, max_steps=schedule.steps or -1,
+        learning_rate=schedule.lr, per_device_train_batch_size=schedule.batch_size, weight_decay=schedule.weight_decay,
+        warmup_steps=round(schedule.warmup * total), lr_scheduler_type="linear",
         eval_strategy="steps", eval_steps=between, save_strategy="steps", save_steps=between, save_total_limit=2,
         restore_callback_states_from_checkpoint=True,  # how many checks were in vain
         gradient_accumulation_steps=schedule.accumulate, max_grad_norm=schedule.clip,

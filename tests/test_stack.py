@@ -255,6 +255,10 @@ def test_a_whole_stack(models: tuple[Path, Path], text: Path, tmp_path: Path) ->
     for folder in copies:
         shutil.rmtree(folder)
     assert np.allclose(polydistill.load_stack(tmp_path / "whole").encode(["The red house."]), referring, atol=1e-5)
+    code, out, _ = run("publish", tmp_path / "whole", "org/name", "--dry-run", "--license", "mit", "--json")
+    sent = {file["path"] for file in json.loads(out)["files"]}
+    assert code == 0 and {"encoder/model.safetensors", "llm/model.safetensors", "model.safetensors"} <= sent
+    assert str(tmp_path) not in out
 
 
 def test_a_stack_teaches_a_student(
@@ -274,6 +278,11 @@ def test_a_stack_teaches_a_student(
     assert set(terms["last"]) == {"logits"} and terms["last"]["logits"] < terms["first"]["logits"]
     with pytest.raises(PolydistillError, match="only logits"):
         polydistill.bistil("en", "sw", **options, objective=["2:hidden=1"], output=tmp_path / "other")
+
+
+def test_a_stack_on_folders_of_this_machine_is_not_published(first: Path) -> None:
+    code, out, err = run("publish", first, "org/name", "--dry-run", "--license", "mit")
+    assert code == 1 and "--whole" in err and not out
 
 
 # ---- embed

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -261,24 +260,22 @@ def test_a_stack_is_loaded_as_it_was(model: Callable[..., Path], tmp_path: Path)
 @pytest.mark.parametrize(
     ("encoder", "llm"),
     [("m2m_100", "llama"), ("mt5", "bert"), ("t5", "gpt2"), ("marian", "gemma3_text"), ("mbart", "qwen3"),
-     ("xlm-roberta", "electra"), ("bert", "gemma3")],
+     ("xlm-roberta", "electra"), ("bert", "gemma3"), ("bert", "roberta"), ("bert", "xlm-roberta"), ("bert", "mpnet")],
 )  # fmt: skip
 def test_a_whole_stack_needs_neither_parent(model: Callable[..., Path], tmp_path: Path, encoder: str, llm: str) -> None:
     folders = [Path(shutil.copytree(model(name), tmp_path / name)) for name in (encoder, llm)]
     stack = a_stack(folders[0], folders[1])
-    if stack.reader.codes:
-        stack.reader.read_language("en")
-    stack = replace(stack, description=replace(stack.description, language=stack.reader.language))
-    before = stack.encode(TEXTS)
+    language = "en" if stack.reader.codes else None
+    before = stack.encode(TEXTS, language=language)
     (tmp_path / "whole").mkdir()
     save_stack(stack, tmp_path / "whole", whole=True)
     for folder in folders:
         shutil.rmtree(folder)
     loaded = load_stack(tmp_path / "whole")
-    assert np.allclose(loaded.encode(TEXTS), before, atol=1e-5)
+    assert np.allclose(loaded.encode(TEXTS, language=language), before, atol=1e-5)
     assert loaded.description.lora is None and loaded.description.whole
     assert not list((tmp_path / "whole").rglob("*.bin"))
-    assert loaded.network.llm.get_input_embeddings().weight.shape[0] == 1
+    assert loaded.network.llm.get_input_embeddings().weight.shape[0] <= 2
 
 
 def test_a_linear_map_and_an_llm_alone_are_stacks_too(model: Callable[..., Path], tmp_path: Path) -> None:

@@ -23,11 +23,12 @@ from polydistill.outputs import write_beside
 from polydistill.progress import Progress
 from polydistill.stacks.folder import LoadedStack
 from polydistill.stacks.network import Stack
+from polydistill.stacks.parts import on_device
 from polydistill.training import Curves, Schedule, collator, train
 
 FORMAT = 1  # to be raised whenever the same text gives another vector
-PENALTIES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the ridge, times the mean variance of an input
-BATCH = 32
+PENALTIES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # of the ridge, times the mean variance of an input
+BATCH, CHUNK = 32, 50_000
 
 
 # --- the teacher's vectors
@@ -68,11 +69,13 @@ def vectors(
         place = cache_root() / "vectors" / f"{name}.f32"
         if (found := _kept(place, len(features))) is not None:
             return found
+    made = np.zeros((len(features), stack.description.widths[2]), np.float32)
+    network = on_device(stack.network)
     with progress.bar(what, len(features), "text") as done:
-        rows = run(
-            stack.network, stack.reader, features, BATCH, lambda o: [o.vectors], positions=False, bf16=bf16, done=done
-        )
-    made = np.stack([row for (row,) in rows]).astype(np.float32)
+        for start in range(0, len(features), CHUNK):
+            part = features[start : start + CHUNK]
+            rows = run(network, stack.reader, part, BATCH, lambda o: [o.vectors], positions=False, bf16=bf16, done=done)
+            made[start : start + CHUNK] = [row for (row,) in rows]
     if place is not None:
         write_beside(place, made.tobytes(), option="POLYDISTILL_CACHE")
     return made

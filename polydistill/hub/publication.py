@@ -16,6 +16,7 @@ from polydistill.hub.leaks import secret_in, secret_in_text, settings_without_pa
 from polydistill.modelfolder import card_licence, check_folder, model_folder, read_json, tokenizer_files
 from polydistill.record import NAME as RECORD
 from polydistill.record import RunRecord
+from polydistill.stacks.description import Description, is_stack
 
 CARD = "README.md"
 FROM_RECORD, FROM_FOLDER, FROM_HUB = "record", "folder", "hub"
@@ -189,6 +190,27 @@ def _check_complete(folder: Path, found: Sequence[str]) -> None:
                 raise PolydistillError(f"{index} names {shard}, which is not among the files to publish.",
                                        "Save the model again.")  # fmt: skip
     Checkpoint.open(inner)
+    if is_stack(folder):
+        _check_parents(folder)
+
+
+def _check_parents(folder: Path) -> None:
+    """What a stack stands on goes with it, or is on the Hub.
+
+    Raises:
+        PolydistillError: It is a folder of this machine, or not whole.
+    """
+    from polydistill.checkpoint import Checkpoint
+
+    description = Description.read(folder)
+    for role, part in description.parts.items():
+        if description.whole:
+            Checkpoint.open(folder / role)
+        elif Path(part.name).is_absolute():
+            raise PolydistillError(
+                f"The stack {folder} stands on {part.name}, which nobody else has.",
+                "Make it with `polydistill stack --whole`, which puts both models into the folder.",
+            )
 
 
 def _check_exported(folder: Path, record: RunRecord, found: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,14 @@ from polydistill.processes import is_main
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, Score, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
-from polydistill.settings import plain, setting
+from polydistill.settings import Options, Outcome, setting
 from polydistill.stages import NAME as STAGE
 from polydistill.stages import Stage, Stages, work_folder
 from polydistill.trimming import Source
 
 
 @dataclass(frozen=True)
-class BistilConfig:
+class BistilConfig(Options):
     """The configuration of a bilingual distillation; each field is an argument or an option of the command line."""
 
     source: str
@@ -146,13 +146,9 @@ class BistilConfig:
         (), "Folder with your own languages/, tasks/ and arch/ TOML files.", "Model", metavar="DIR"
     )
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields as JSON."""
-        return {k: plain(v) for k, v in asdict(self).items()}
-
 
 @dataclass(frozen=True)
-class BistilResult:
+class BistilResult(Outcome):
     """What a bilingual distillation did; `to_json` is the object of `--json`."""
 
     model: str
@@ -171,11 +167,6 @@ class BistilResult:
     seconds: float
     peak_memory_bytes: int
     command: str = field(default="bistil", init=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """One JSON object."""
-        values = {f.name: plain(getattr(self, f.name)) for f in fields(self)}
-        return {"command": values.pop("command"), **values}
 
 
 def bistil(config: BistilConfig, progress: Progress = SILENT) -> BistilResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +22,7 @@ from polydistill.modelfolder import read_json
 from polydistill.outputs import new_folder
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, Score, peak_memory_bytes, source_facts, versions
-from polydistill.settings import plain
+from polydistill.settings import Outcome
 from polydistill.trimming import CONFIG, Source, copy_rest
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ LEAST_LENGTH = 8  # tokens of what the exporter follows
 
 
 @dataclass(frozen=True)
-class ExportResult:
+class ExportResult(Outcome):
     """What an export did; `to_json` is the object of `--json`.
 
     Args:
@@ -77,11 +77,6 @@ class ExportResult:
     seconds: float
     peak_memory_bytes: int
     command: str = field(default="export", init=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """One JSON object."""
-        values = {f.name: plain(getattr(self, f.name)) for f in fields(self)}
-        return {"command": values.pop("command"), **values}
 
 
 @dataclass

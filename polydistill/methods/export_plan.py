@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from polydistill.catalog import Language, resolve_languages
 from polydistill.errors import PolydistillError, UsageError
@@ -15,7 +15,7 @@ from polydistill.outputs import check_output
 from polydistill.progress import Progress
 from polydistill.record import RunRecord
 from polydistill.refs import ModelRef, resolve
-from polydistill.settings import plain, setting
+from polydistill.settings import Options, setting
 from polydistill.trimming import Source
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ OF_SCORES = ("lang", "data_dir", "data", "limit", "max_length", "prompt")
 
 
 @dataclass(frozen=True)
-class ExportConfig:
+class ExportConfig(Options):
     """The configuration of an export; each field but `model` is an option of the command line."""
 
     model: str
@@ -65,10 +65,6 @@ class ExportConfig:
     include_path: tuple[Path, ...] = setting(
         (), "Folder with your own languages/, tasks/ and arch/ TOML files.", "Files", metavar="DIR"
     )
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as JSON."""
-        return {k: plain(v) for k, v in asdict(self).items()}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from polydistill.processes import several
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL, ModelRef, ResolvedModel, resolve
-from polydistill.settings import plain, setting
+from polydistill.settings import Options, Outcome, setting
 from polydistill.stages import work_folder
 from polydistill.task import CLASSIFICATION, SPAN_EXTRACTION, TAGGING
 
@@ -40,7 +40,7 @@ DEFAULTS: dict[str, tuple[float, float, int, int]] = {
 
 
 @dataclass(frozen=True)
-class FinetuneConfig:
+class FinetuneConfig(Options):
     """The configuration of a fine-tuning; each field is an option of the command line."""
 
     model: str = setting(DEFAULT_MODEL, "Folder, org/name or org/name@revision.", "Model", metavar="M")
@@ -89,13 +89,9 @@ class FinetuneConfig:
         (), "Folder with your own languages/, tasks/ and arch/ TOML files.", "Model", metavar="DIR"
     )
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields as JSON."""
-        return {k: plain(v) for k, v in asdict(self).items()}
-
 
 @dataclass(frozen=True)
-class FinetuneResult:
+class FinetuneResult(Outcome):
     """What a fine-tuning did; `to_json` is the object of `--json`."""
 
     model: str
@@ -111,11 +107,6 @@ class FinetuneResult:
     seconds: float
     peak_memory_bytes: int
     command: str = field(default="finetune", init=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """One JSON object."""
-        values = {f.name: plain(getattr(self, f.name)) for f in fields(self)}
-        return {"command": values.pop("command"), **values}
 
 
 def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneResult:

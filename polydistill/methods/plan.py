@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from polydistill.methods.bistil_plan import WITH_HEAD, both_languages, task_of
 from polydistill.methods.presets import PRESETS, General, Preset, Tuning
 from polydistill.progress import SILENT, Progress
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
-from polydistill.settings import plain, setting
+from polydistill.settings import Outcome, setting
 from polydistill.surgery import renamed_bytes
 from polydistill.task import RETRIEVAL
 from polydistill.trimming import CONFIG, Source, TrimPlan, Wishes, new_config, tokenizer_bytes, write_vocabulary
@@ -92,7 +92,7 @@ class PlanConfig:
 
 
 @dataclass(frozen=True)
-class PlanResult:
+class PlanResult(Outcome):
     """What is to be expected; `to_json` is the object of `--json`.
 
     Attributes:
@@ -123,11 +123,6 @@ class PlanResult:
     notes: tuple[str, ...]
     seconds: float
     command: str = field(default="plan", init=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """One JSON object."""
-        values = {f.name: plain(getattr(self, f.name)) for f in fields(self)}
-        return {"command": values.pop("command"), **values}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from polydistill.processes import several
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, Score, peak_memory_bytes, source_facts
 from polydistill.refs import ModelRef, resolve
-from polydistill.settings import plain, setting
+from polydistill.settings import Options, Outcome, setting
 from polydistill.stages import NAME as STAGE
 from polydistill.stages import Stage, Stages, work_folder
 from polydistill.trimming import Source, copy_model
@@ -39,7 +39,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class ProkdConfig:
+class ProkdConfig(Options):
     """The configuration of a distillation without target labels; its fields are options of the command line."""
 
     source: str
@@ -147,13 +147,9 @@ class ProkdConfig:
     )  # fmt: skip
     overwrite: bool = setting(False, "Replace the output folder if it exists.", "Output")
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields as JSON."""
-        return {k: plain(v) for k, v in asdict(self).items()}
-
 
 @dataclass(frozen=True)
-class ProkdResult:
+class ProkdResult(Outcome):
     """What a distillation without target labels did; `to_json` is the object of `--json`."""
 
     model: str
@@ -178,11 +174,6 @@ class ProkdResult:
     seconds: float
     peak_memory_bytes: int
     command: str = field(default="prokd", init=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """One JSON object."""
-        values = {f.name: plain(getattr(self, f.name)) for f in fields(self)}
-        return {"command": values.pop("command"), **values}
 
 
 def prokd(config: ProkdConfig, progress: Progress = SILENT) -> ProkdResult:

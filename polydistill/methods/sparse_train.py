@@ -24,7 +24,7 @@ from polydistill.processes import several
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL
-from polydistill.settings import plain, setting
+from polydistill.settings import Options, setting
 from polydistill.sparse_files import NAME
 from polydistill.sparse_weights import Weights
 from polydistill.stages import Made, Stage, Stages, work_folder
@@ -41,7 +41,7 @@ CHECKS = 8  # validations and checkpoints of a stage
 
 
 @dataclass(frozen=True)
-class SparseTrainConfig:
+class SparseTrainConfig(Options):
     """The configuration of a sparse language fine-tuning; each field is an option of the command line."""
 
     model: str = setting(DEFAULT_MODEL, "Folder, org/name or org/name@revision.", "Model", metavar="M")
@@ -71,10 +71,6 @@ class SparseTrainConfig:
     include_path: tuple[Path, ...] = setting(
         (), "Folder with your own languages/, tasks/ and arch/ TOML files.", "Model", metavar="DIR"
     )
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as JSON."""
-        return {k: plain(v) for k, v in asdict(self).items()}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ languages is never trained away, so the stack has them too.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from polydistill.outputs import check_output, new_folder
 from polydistill.processes import several
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, Score, peak_memory_bytes, source_facts
-from polydistill.settings import plain, setting
+from polydistill.settings import Options, Outcome, setting
 from polydistill.stacks.description import Description, sizes
 from polydistill.stages import NAME as STAGE
 from polydistill.stages import Stage, Stages, work_folder
@@ -44,7 +44,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class StackConfig:
+class StackConfig(Options):
     """The configuration of a stacking; its fields are options of the command line."""
 
     encoder: str
@@ -132,13 +132,9 @@ class StackConfig:
     )  # fmt: skip
     overwrite: bool = setting(False, "Replace the output folder if it exists.", "Output")
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields as JSON."""
-        return {k: plain(v) for k, v in asdict(self).items()}
-
 
 @dataclass(frozen=True)
-class StackResult:
+class StackResult(Outcome):
     """What a stacking did; `to_json` is the object of `--json`."""
 
     model: str
@@ -158,11 +154,6 @@ class StackResult:
     seconds: float
     peak_memory_bytes: int
     command: str = field(default="stack", init=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """One JSON object."""
-        values = {f.name: plain(getattr(self, f.name)) for f in fields(self)}
-        return {"command": values.pop("command"), **values}
 
 
 def stack(config: StackConfig, progress: Progress = SILENT) -> StackResult:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polydistill.checkpoint import Checkpoint
+from polydistill.errors import UsageError
+from polydistill.loading import LONGEST
 from polydistill.methods.stack_plan import LEAST_SQUARES, LINEAR, Lines, Prepared, read_lines
 from polydistill.progress import Progress
-from polydistill.stacks.description import Description
+from polydistill.record import versions
+from polydistill.stacks.description import Description, Parent
 from polydistill.stages import Made
 
 if TYPE_CHECKING:
@@ -53,7 +56,7 @@ class Run:
         loaded = self.new_stack(self.todo.preset.length)
         facts: dict[str, Any] = {}
         if self.config.init == LEAST_SQUARES:
-            llm = self.alone(self.todo.preset.length)
+            llm = self.alone
             lines = (self.lines.training[: self.todo.preset.fit_lines], self.lines.dev)
             states = self.encoded(loaded, [text_features(loaded, part) for part in lines])
             wanted = [input_means(llm.network.llm, text_features(llm, part)) for part in lines]
@@ -78,16 +81,24 @@ class Run:
 
         loaded = self.open(begins, self.todo.preset.length)
         wanted, held = self.wanted(self.lines.training), self.wanted(self.lines.dev)
+        self.__dict__.pop("alone")  # one LLM in memory is enough
         seen = Unexplained(self, loaded, text_features(loaded, self.lines.dev), held)
         first = -seen(loaded.network)
         curves = train_stack(
             loaded, text_features(loaded, self.lines.training), VectorLoss(wanted), seen, self.text_schedule(),
             checkpoints, self.progress,
         )  # fmt: skip
-        unexplained = [(0, first), *((step, -score) for step, score in curves.dev)]
+        best, best_step = -curves.best, curves.best_step
+        if best > first:
+            self.progress.warn(
+                f"Stage 1 made it worse: {best:.3f} of the variance is unexplained, {first:.3f} was at first. The "
+                "beginning is kept; try a lower --lr or more --steps."
+            )
+            loaded, best, best_step = self.open(begins, self.todo.preset.length), first, 0
         facts = {
-            "unexplained": unexplained, "unexplained_at_best": -curves.best, "texts": len(self.lines.training),
-            "metric": UNEXPLAINED, "split": TEXT_SPLIT, "best": -curves.best, "best_step": curves.best_step,
+            "unexplained": [(0, first), *((step, -score) for step, score in curves.dev)], "unexplained_at_best": best,
+            "texts": len(self.lines.training), "metric": UNEXPLAINED, "split": TEXT_SPLIT, "best": best,
+            "best_step": best_step,
         }  # fmt: skip
         return self.made(loaded, facts, curves)
 
@@ -164,34 +175,50 @@ class Run:
         """The same, None if no stage has asked for it."""
         return self.__dict__.get("lines")
 
+    @cached_property
+    def parents(self) -> tuple[Parent, Parent]:
+        """Encoder and LLM, hashed once."""
+        return self.todo.parents(self.config)
+
+    @cached_property
+    def llm_facts(self) -> dict[str, Any]:
+        """What the LLM's vectors depend on."""
+        llm = self.parents[1]
+        return {"llm": llm.weights_hash, "config": llm.config_hash, "transformers": versions().get("transformers"),
+                "dtype": self.config.frozen, "pooling": self.config.pooling}  # fmt: skip
+
     @property
     def labels(self) -> tuple[str, ...]:
         """Those of the task."""
         assert self.todo.task is not None
         return tuple(self.todo.task.scored_labels)
 
+    @property
+    def lora(self) -> Mapping[str, float] | None:
+        """Of the stack that is gone on from, or of a new one; None for a linear map."""
+        if self.config.baseline == LINEAR:
+            return None
+        return Description.read(self.todo.begin).lora if self.todo.begin else self.description().lora
+
     def description(self) -> Description:
         """What a new stack of this run says of itself."""
-        encoder, llm = self.todo.parents(self.config)
+        encoder, llm = self.parents
         lora = {"r": self.config.lora_r, "alpha": self.config.lora_alpha, "dropout": self.config.lora_dropout}
-        longest = max(self.todo.preset.length, self.todo.preset.task_length if self.todo.task else 0)
         return Description(
-            encoder=encoder, llm=llm, widths=(0, 0, 0), lora=lora, max_length=longest, pooling=self.config.pooling
+            encoder=encoder, llm=llm, widths=(0, 0, 0), lora=lora, max_length=LONGEST, pooling=self.config.pooling
         )
 
     def new_stack(self, length: int) -> LoadedStack:
         """Encoder, projection and, but for a linear map, LLM."""
         from polydistill.stacks.folder import build
-        from polydistill.stacks.parts import open_llm, states_width
 
         about = self.description()
         llm: Path | None = self.todo.llm.folder
         if self.config.baseline == LINEAR:
-            width = states_width(open_llm(self.todo.llm.folder))
+            width = self.alone.description.widths[2]
             about, llm = replace(about, llm=None, lora=None, widths=(0, width, width)), None
         loaded = build(about, self.todo.encoder.folder, llm, length)
         loaded.reader.read_language(self.todo.english, self.config.include_path)
-        loaded = replace(loaded, description=replace(loaded.description, max_length=about.max_length))
         self.prepare_to_train(loaded)
         return loaded
 
@@ -199,21 +226,30 @@ class Run:
         """A stack that was made before, ready to be trained."""
         from polydistill.stacks.folder import load_stack
 
-        loaded = load_stack(folder, length)
+        places = {"encoder": self.todo.encoder.folder, "llm": self.todo.llm.folder}
+        loaded = load_stack(folder, length, self.config.frozen, **places)
         loaded.reader.read_language(self.todo.english, self.config.include_path)
         self.prepare_to_train(loaded)
         return loaded
 
     def prepare_to_train(self, loaded: LoadedStack) -> None:
         """Saves memory where that is asked for."""
-        if self.config.checkpointing and loaded.network.llm is not None:
+        if not self.config.checkpointing or loaded.network.llm is None:
+            return
+        try:
             loaded.network.llm.gradient_checkpointing_enable({"use_reentrant": False})
+        except ValueError as error:
+            raise UsageError(
+                f"{self.todo.llm.ref} cannot compute its activations again.", "Leave --checkpointing out."
+            ) from error
 
-    def alone(self, length: int) -> LoadedStack:
+    @cached_property
+    def alone(self) -> LoadedStack:
         """The LLM as it is, which is the teacher of stage 1."""
         from polydistill.stacks.folder import build
 
-        return build(replace(self.description(), encoder=None, lora=None), None, self.todo.llm.folder, length)
+        about = replace(self.description(), encoder=None, lora=None)
+        return build(about, None, self.todo.llm.folder, self.todo.preset.length)
 
     def encoder_alone(self, loaded: LoadedStack) -> LoadedStack:
         """The encoder of a stack, whose vectors are the means of its own states."""
@@ -224,7 +260,8 @@ class Run:
         width = loaded.description.widths[0]
         same = torch.nn.Linear(width, width, bias=False)
         torch.nn.init.eye_(same.weight)
-        return replace(loaded, network=Stack(loaded.network.encoder, same, None))
+        about = replace(loaded.description, widths=(width, width, width))
+        return replace(loaded, network=Stack(loaded.network.encoder, same, None), description=about)
 
     def encoded(self, loaded: LoadedStack, parts: Sequence[Sequence[Feature]]) -> list[np.ndarray]:
         """The encoder's vectors of some inputs."""
@@ -237,13 +274,11 @@ class Run:
 
     def with_head_of(self, loaded: LoadedStack, teacher: Path) -> LoadedStack:
         """A stack with the head that the tuned LLM has, which stays as it is."""
-        from polydistill.stacks.folder import load_stack
+        from polydistill.stacks.folder import load_head
 
-        tuned = load_stack(teacher)
-        assert tuned.network.head is not None
-        loaded.network.head = tuned.network.head.requires_grad_(False)
-        about = replace(loaded.description, labels=tuned.description.labels, task=tuned.description.task)
-        return replace(loaded, description=about)
+        loaded.network.head = load_head(teacher).requires_grad_(False)
+        tuned = Description.read(teacher)
+        return replace(loaded, description=replace(loaded.description, labels=tuned.labels, task=tuned.task))
 
     # --- teachers
 
@@ -251,21 +286,19 @@ class Run:
         """(n, H) the LLM's vectors of texts, from the cache if they are there."""
         from polydistill.distill.stacking import text_features, vectors
 
-        llm = self.alone(self.todo.preset.length)
-        facts = {"llm": self.todo.parents(self.config)[1].weights_hash, "dtype": self.config.frozen,
-                 "pooling": self.config.pooling}  # fmt: skip
         return vectors(
-            llm, text_features(llm, texts), bf16=self.config.bf16, facts=facts, progress=self.progress, what="teacher"
-        )
+            self.alone, text_features(self.alone, texts), bf16=self.config.bf16, facts=self.llm_facts,
+            progress=self.progress, what="teacher",
+        )  # fmt: skip
 
     def taught(self, teacher: Path) -> np.ndarray:
         """(n, H) the tuned LLM's vectors of the task's training examples, from the cache if they are there."""
         from polydistill.distill.stacking import vectors
         from polydistill.stacks.folder import load_stack
 
-        tuned = load_stack(teacher, self.todo.preset.task_length)
-        facts = {"llm": self.todo.parents(self.config)[1].weights_hash, "tuned": Checkpoint.open(teacher).weights_hash,
-                 "dtype": self.config.frozen, "pooling": self.config.pooling}  # fmt: skip
+        places = {"llm": self.todo.llm.folder}
+        tuned = load_stack(teacher, self.todo.preset.task_length, self.config.frozen, **places)
+        facts = {**self.llm_facts, "tuned": Checkpoint.open(teacher).weights_hash}
         features = self.pairs(self.task_model(tuned))
         return vectors(tuned, features, bf16=self.config.bf16, facts=facts, progress=self.progress, what="teacher")
 
@@ -300,11 +333,9 @@ class Run:
         from polydistill.training import Schedule
 
         preset = self.todo.preset
-        a_pass = -(-len(self.lines.training) // preset.batch_size)
-        epochs = preset.steps / a_pass
         return Schedule(
-            epochs=epochs, lr=preset.lr, batch_size=preset.batch_size, warmup=preset.warmup,
-            checks=max(1, round(preset.checks / epochs)), seed=self.config.seed, bf16=self.config.bf16,
+            epochs=1, steps=preset.steps, every=max(1, preset.steps // preset.checks), lr=preset.lr,
+            batch_size=preset.batch_size, warmup=preset.warmup, seed=self.config.seed, bf16=self.config.bf16,
             minutes=self.config.max_minutes,
         )  # fmt: skip
 
@@ -371,17 +402,18 @@ def settings(run: Run) -> dict[str, Any]:
     config = run.config
     return {
         "preset": config.preset, **asdict(run.todo.preset), "stages": list(run.todo.stages), "init": config.init,
-        "lora_r": config.lora_r, "lora_alpha": config.lora_alpha, "lora_dropout": config.lora_dropout,
-        "pooling": config.pooling, "frozen": config.frozen, "bf16": config.bf16, "seed": config.seed,
+        "lora": run.lora, "pooling": config.pooling, "frozen": config.frozen, "bf16": config.bf16, "seed": config.seed,
     }  # fmt: skip
 
 
 def identity(run: Run) -> dict[str, Any]:
     """What has to be the same for a run to go on: all but where it goes and how long it may take."""
     config, todo = run.config, run.todo
-    passing = ("output", "overwrite", "resume", "max_minutes", "data_dir", "checkpointing", "whole")
+    passing = ("output", "overwrite", "resume", "max_minutes", "data_dir", "checkpointing", "whole", "lang",
+               "test_split", "include_path", "text")  # fmt: skip
     options = {k: v for k, v in config.to_json().items() if k not in passing}
     data = [s.sha256 for s in (*todo.training, *([todo.dev] if todo.dev else []))]
     given = [Checkpoint.open(folder).weights_hash for folder in (todo.begin, todo.teacher) if folder]
-    models = [part.weights_hash for part in todo.parents(config)]
-    return {**options, "settings": settings(run), "models": models, "given": given, "data": data}
+    models = [[part.weights_hash, part.config_hash] for part in run.parents]
+    text = run.lines.sha256 if todo.texts else None
+    return {**options, "settings": settings(run), "models": models, "given": given, "data": data, "text": text}

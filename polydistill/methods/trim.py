@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -22,7 +22,7 @@ from polydistill.progress import SILENT, Progress
 from polydistill.record import NAME as RECORD
 from polydistill.record import RunRecord, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
-from polydistill.settings import plain, setting
+from polydistill.settings import Options, Outcome, setting
 from polydistill.trimming import Source, TrimPlan, Wishes, apply, plan, tokenizer_bytes, write_vocabulary
 from polydistill.vocab import collector_paused, open_vocabulary
 from polydistill.vocab.counts import LanguageCounts, TokenCounts
@@ -35,7 +35,7 @@ VERIFY_LINES = 500
 
 
 @dataclass(frozen=True)
-class TrimConfig:
+class TrimConfig(Options):
     """The configuration of a trim; each field is an option of the command line.
 
     `coverage`, `vocab_size`, `min_count` and `min_share` exclude each other; without any of them it is coverage 0.9999.
@@ -110,13 +110,9 @@ class TrimConfig:
             return KeepRule(coverage=DEFAULT_COVERAGE)
         return KeepRule(*given)
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields as JSON."""
-        return {k: plain(v) for k, v in asdict(self).items()}
-
 
 @dataclass(frozen=True)
-class TrimResult:
+class TrimResult(Outcome):
     """What a trim did; `to_json` is the object of `--json`."""
 
     model: str
@@ -134,11 +130,6 @@ class TrimResult:
     peak_memory_bytes: int
     notes: tuple[str, ...] = ()
     command: str = field(default="trim", init=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """One JSON object."""
-        values = {f.name: plain(getattr(self, f.name)) for f in fields(self)}
-        return {"command": values.pop("command"), **values}
 
 
 @collector_paused()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from polydistill.refs import ModelRef, ResolvedModel, resolve
 
 CONFIG, MODEL_TYPE, FORMAT = "config.json", "polydistill-stack", 1
 ENCODER, LLM = "encoder", "llm"
+SAYS_NOTHING = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Parent:
         name: What resolves to it: `org/name`, `org/name@commit`, or a folder; of a whole stack, the folder inside it.
         source: What records call it.
         weights_hash: Of its weights.
+        config_hash: Of its config.json, but for what says nothing of the network.
         parameters: Number of its stored values.
         bytes: Of its weights.
         dtype: In which it runs: `float32` or `bfloat16`.
@@ -34,6 +37,7 @@ class Parent:
     name: str
     source: str
     weights_hash: str
+    config_hash: str
     parameters: int
     bytes: int
     dtype: str = "float32"
@@ -42,10 +46,13 @@ class Parent:
     @classmethod
     def of(cls, resolved: ResolvedModel, dtype: str) -> Parent:
         """The parent that a model makes."""
-        checkpoint = Checkpoint.open(model_folder(resolved.folder))
-        ref = resolved.ref
+        folder, ref = model_folder(resolved.folder), resolved.ref
+        checkpoint = Checkpoint.open(folder)
         name = str(ref.path.resolve()) if ref.path else f"{ref.name}@{resolved.revision or ''}".rstrip("@")
-        return cls(name, resolved.source, checkpoint.weights_hash, checkpoint.parameters, checkpoint.nbytes, dtype)
+        return cls(
+            name, resolved.source, checkpoint.weights_hash, config_hash(folder), checkpoint.parameters,
+            checkpoint.nbytes, dtype,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,8 +66,7 @@ class Description:
         widths: Of the encoder's states, of the LLM's inputs, of the vectors.
         lora: `r`, `alpha`, `dropout`; None where nothing was added, or where it is merged.
         pooling: How states become a vector.
-        max_length: Most tokens of an input.
-        language: Code of the language that is read if none is named; None where the encoder needs none.
+        max_length: Most tokens of an input that both models take.
         labels: Of the head, in its order; empty without one.
         task: What the head was learnt for.
     """
@@ -72,7 +78,6 @@ class Description:
     max_length: int
     whole: bool = False
     pooling: str = "mean"
-    language: str | None = None
     labels: tuple[str, ...] = ()
     task: str | None = None
 
@@ -110,20 +115,23 @@ def is_stack(folder: Path) -> bool:
     return path.is_file() and read_json(path).get("model_type") == MODEL_TYPE
 
 
-def find_parent(folder: Path, role: str, description: Description) -> Path:
+def find_parent(folder: Path, role: str, description: Description, given: Path | None = None) -> Path:
     """The folder of a model that a stack stands on, after a look at its weights.
 
     Args:
         folder: The stack's.
         role: `encoder` or `llm`.
         description: The stack's.
+        given: Where it is, if not at its place.
 
     Raises:
         PolydistillError: It is not there, or has other weights.
     """
     part = description.parts[role]
     article = "encoder" if role == ENCODER else "LLM"
-    if description.whole:
+    if given is not None:
+        place = given
+    elif description.whole:
         place = folder / role
     else:
         try:
@@ -133,13 +141,31 @@ def find_parent(folder: Path, role: str, description: Description) -> Path:
                 f"The stack {folder} stands on the {article} {part.source}, which was not found: {error.message}",
                 "Bring it back to that place, or make the stack again with --whole, which needs neither parent.",
             ) from error
-    if Checkpoint.open(model_folder(place)).weights_hash != part.weights_hash:
-        raise PolydistillError(
-            f"The {article} in {place} has other weights than the one that the stack {folder} was made with "
-            f"({part.source}, sha256 {part.weights_hash[:12]}).",
-            "Bring that one back, or make the stack again.",
-        )
+    check_parent(place, part, f"The {article} in {place}", f"the one that the stack {folder} was made with")
     return place
+
+
+def check_parent(place: Path, part: Parent, what: str, other: str) -> None:
+    """Refuses a model that is not the one that a stack was made with.
+
+    Raises:
+        PolydistillError: Its weights or its configuration are others.
+    """
+    inner = model_folder(place)
+    differs = None
+    if Checkpoint.open(inner).weights_hash != part.weights_hash:
+        differs = f"other weights than {other} ({part.source}, sha256 {part.weights_hash[:12]})"
+    elif config_hash(inner) != part.config_hash:
+        differs = f"another config.json than {other} ({part.source})"
+    if differs:
+        raise PolydistillError(f"{what} has {differs}.", "Bring that one back, or make the stack again.")
+
+
+def config_hash(folder: Path) -> str:
+    """Hash of a model's config.json, but for what says nothing of the network."""
+    values = read_json(folder / CONFIG)
+    kept = {key: value for key, value in values.items() if key not in SAYS_NOTHING}
+    return hashlib.sha256(orjson.dumps(kept, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def sizes(folder: Path) -> tuple[int, int]:

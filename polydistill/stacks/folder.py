@@ -13,13 +13,23 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from polydistill.batching import run
 from polydistill.catalog import Language
 from polydistill.checkpoint import Checkpoint
 from polydistill.errors import PolydistillError
 from polydistill.loading import load_tokenizer, positions_of, quiet_transformers
-from polydistill.stacks.description import ENCODER, LLM, Description, Parent, find_parent
+from polydistill.stacks.description import ENCODER, LLM, Description, Parent, config_hash, find_parent
 from polydistill.stacks.network import Stack
-from polydistill.stacks.parts import add_lora, input_width, open_encoder, open_llm, states_width, without_embeddings
+from polydistill.stacks.parts import (
+    INT8,
+    add_lora,
+    input_width,
+    on_device,
+    open_encoder,
+    open_llm,
+    states_width,
+    without_embeddings,
+)
 from polydistill.stacks.reading import Reader
 
 WEIGHTS = "model.safetensors"
@@ -52,7 +62,7 @@ class LoadedStack:
 
         Args:
             texts: In one language.
-            language: Which; needed by encoders that have a code for each, such as NLLB.
+            language: Which; needed at each call by encoders that have a code for each, such as NLLB.
             batch_size: Inputs at once.
             long: What is done with a text that is longer than the encoder takes: `window` cuts it into pieces, whose
                 vectors are averaged with their numbers of tokens as weights; `refuse` refuses it.
@@ -61,21 +71,21 @@ class LoadedStack:
         Raises:
             PolydistillError: The language is missing or has no code, or a text is too long and that is refused.
         """
-        from polydistill.batching import run
-
-        if language is not None or self.reader.language is None:
+        if self.reader.codes:
             self.reader.read_language(language)
+        if not texts:
+            return np.zeros((0, self.description.widths[2]), np.float32)
         inputs, owners = self.reader.windows(texts)
-        if (
-            long == "refuse"
-            and (many := next((i for i, n in enumerate(np.bincount(owners)) if n > 1), None)) is not None
-        ):
+        pieces = np.bincount(owners)
+        if long == "refuse" and pieces.max() > 1:
+            first = int(np.argmax(pieces > 1))
             raise PolydistillError(
-                f"Text {many + 1} has {self.reader.length(texts[many]):,} tokens, and the stack takes "
+                f"Text {first + 1} has {self.reader.length(texts[first]):,} tokens, and the stack takes "
                 f"{self.reader.max_length:,}.",
                 "Cut it, or take it in pieces: --long window.",
             )
-        rows = run(self.network, self.reader, inputs, batch_size, lambda o: [o.vectors], positions=False, done=done)
+        network = on_device(self.network)
+        rows = run(network, self.reader, inputs, batch_size, lambda o: [o.vectors], positions=False, done=done)
         found = np.zeros((len(texts), self.description.widths[2]), np.float32)
         weights = np.zeros((len(texts), 1), np.float32)
         for owner, item, (vector,) in zip(owners, inputs, rows, strict=True):
@@ -86,7 +96,8 @@ class LoadedStack:
     def as_sentence_transformer(self, language: str | Language | None = None) -> Any:
         """The same network as a `SentenceTransformer`, for everything that takes one.
 
-        It is made of modules of this package, so sentence-transformers cannot load it from a folder of its own.
+        It is made of modules of this package, so sentence-transformers cannot load it from a folder of its own. Like
+        any other it cuts texts that are too long, where `encode` reads them in windows.
 
         Args:
             language: Of the texts, where the encoder needs one.
@@ -133,13 +144,14 @@ def build(
     if encoder and description.encoder:
         left = open_encoder(encoder, description.encoder.dtype, half=description.encoder.half)
     right = open_llm(llm, description.llm.dtype) if llm and description.llm else None
-    longest = min(n for n in (description.max_length, max_length) if n)
     first, place = (right, llm) if left is None else (left, encoder)
     assert first is not None and place is not None
     with quiet_transformers():  # which does not know the model_type of a stack's folder
-        reader = Reader.open(tokenizer or place, first.config, longest)
+        reader = Reader.open(tokenizer or place, first.config, description.max_length)
     if right is not None:
         reader.max_length = min(reader.max_length, positions_of(right.config))
+    made = replace(description, max_length=reader.max_length)
+    reader.max_length = min(reader.max_length, max_length or reader.max_length)
     if right is not None and description.lora:
         right = add_lora(right, **_lora_options(description.lora))
     projection, widths = None, description.widths
@@ -150,26 +162,27 @@ def build(
     else:
         widths = (0, 0, states_width(right))
     head = nn.Linear(widths[2], len(description.labels), bias=False) if description.labels else None
-    if description.language:
-        reader.read_language(description.language)
-    made = replace(description, widths=widths, max_length=reader.max_length)
-    return LoadedStack(Stack(left, projection, right, head, made.pooling), reader, made)
+    return LoadedStack(Stack(left, projection, right, head, made.pooling), reader, replace(made, widths=widths))
 
 
-def load_stack(folder: Path | str, max_length: int | None = None, dtype: str | None = None) -> LoadedStack:
+def load_stack(
+    folder: Path | str, max_length: int | None = None, dtype: str | None = None, **places: Path
+) -> LoadedStack:
     """Loads a stack, and the models that it stands on.
 
     Args:
         folder: What `polydistill stack` wrote.
         max_length: Most tokens of an input, if less than the stack's own.
         dtype: Of the models' weights, in place of the one that the stack was made with.
+        **places: `encoder` and `llm`, where they are no longer at their places.
 
     Raises:
         PolydistillError: It is no stack, is broken, or a model that it stands on is missing or has changed.
     """
     folder = Path(folder).expanduser()
     description = Description.read(folder)
-    places = {role: find_parent(folder, role, description) for role in description.parts}
+    for role in description.parts:
+        places[role] = find_parent(folder, role, description, places.get(role))
     if dtype is not None:
         parts = {role: replace(part, dtype=dtype) for role, part in description.parts.items()}
         description = replace(description, **parts)  # type: ignore[arg-type]
@@ -192,6 +205,15 @@ def load_stack(folder: Path | str, max_length: int | None = None, dtype: str | N
     return made
 
 
+def load_head(folder: Path) -> nn.Linear:
+    """The head of a stack's folder, without its models."""
+    weight = load_file(folder / WEIGHTS)["head.weight"]
+    head = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    with torch.no_grad():
+        head.weight.copy_(weight)
+    return head
+
+
 def load_reader(folder: Path) -> Reader:
     """The reader of a stack's folder, without its models."""
     with quiet_transformers():
@@ -207,7 +229,10 @@ def save_stack(stack: LoadedStack, folder: Path, *, whole: bool = False) -> None
         whole: Whether to write both models too: LoRA merged, and the LLM without its embedding matrix where vectors
             go into it. `stack` is of no more use then.
     """
-    description, network = stack.description, stack.network
+    network = stack.network
+    # Matrices in 8 bits save memory in training; who reads the stack need not have what makes them.
+    plain = {role: replace(p, dtype="float32") for role, p in stack.description.parts.items() if p.dtype == INT8}
+    description = replace(stack.description, **plain)  # type: ignore[arg-type]
     if whole:
         network = stack.merged().network
         parts: dict[str, Parent] = {}
@@ -241,8 +266,9 @@ def _write_part(module: Any, folder: Path, role: str, description: Description) 
         module.save_pretrained(folder)
     checkpoint = Checkpoint.open(folder)
     return replace(
-        description.parts[role], name=role, weights_hash=checkpoint.weights_hash, parameters=checkpoint.parameters,
-        bytes=checkpoint.nbytes, half=type(module) is not MODEL_MAPPING.get(type(module.config), None),
+        description.parts[role], name=role, weights_hash=checkpoint.weights_hash, config_hash=config_hash(folder),
+        parameters=checkpoint.parameters, bytes=checkpoint.nbytes,
+        half=type(module) is not MODEL_MAPPING.get(type(module.config), None),
     )  # fmt: skip
 
 

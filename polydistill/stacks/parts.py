@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from polydistill.errors import PolydistillError
-from polydistill.loading import loading_failed, quiet_transformers
+from polydistill.loading import POSITIONS_AFTER_PADDING, loading_failed, quiet_transformers
 from polydistill.modelfolder import model_folder
 
 INT8 = "int8"  # matrices in 8 bits (Dettmers et al. 2022, arXiv 2208.07339); the rest in float32
@@ -70,7 +70,7 @@ def open_llm(folder: Path, dtype: str = "float32") -> Any:
         raise PolydistillError(
             f"{folder} takes token ids alone, not vectors (its model has no `inputs_embeds`).", "Give another LLM."
         )
-    network.config.is_causal = False
+    network.config.is_causal, network.config.use_cache = False, False
     if not _sees_ahead(network):
         raise PolydistillError(
             f"{folder} still reads from left to right alone.",
@@ -98,6 +98,7 @@ def add_lora(llm: Any, rank: int, alpha: int, dropout: float) -> Any:
         alpha: They count `alpha / rank` times.
         dropout: On their input.
     """
+    _quiet_bitsandbytes()
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear")
@@ -107,17 +108,26 @@ def add_lora(llm: Any, rank: int, alpha: int, dropout: float) -> Any:
 
 
 def without_embeddings(llm: Any) -> Any:
-    """The LLM with one row in place of its embedding matrix, which vectors as input make useless.
+    """The LLM with hardly a row of its embedding matrix, which vectors as input make useless.
 
     Returns:
         The same module, changed.
     """
+    config = llm.config.get_text_config()
+    counts = any(name in config.model_type for name in POSITIONS_AFTER_PADDING)  # positions, from the padding id on
+    padding = config.pad_token_id if counts else None
+    rows = 1 if padding is None else padding + 1
     with quiet_transformers():
-        llm.resize_token_embeddings(1, mean_resizing=False)
-    for config in (llm.config, llm.config.get_text_config()):
-        config.vocab_size = 1
-        config.pad_token_id = config.bos_token_id = config.eos_token_id = None
+        llm.resize_token_embeddings(rows, mean_resizing=False)
+    for part in (llm.config, config):
+        part.vocab_size, part.pad_token_id = rows, padding
+        part.bos_token_id = part.eos_token_id = None
     return llm
+
+
+def on_device(network: nn.Module) -> nn.Module:
+    """The network on the GPU, if there is one."""
+    return network.to("cuda") if torch.cuda.is_available() else network
 
 
 def _half_class(folder: Path) -> Any:
@@ -141,13 +151,18 @@ def _eight_bits() -> dict[str, Any]:
             "Weights in 8 bits need the package bitsandbytes.",
             "Install it (pip install 'polydistill[int8]'), or use --frozen bfloat16.",
         )
+    _quiet_bitsandbytes()
     from transformers import BitsAndBytesConfig
 
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it speaks of every matrix
     return {
         "quantization_config": BitsAndBytesConfig(load_in_8bit=True),
         "device_map": {"": 0 if torch.cuda.is_available() else "cpu"},
     }
+
+
+def _quiet_bitsandbytes() -> None:
+    """Where it is installed, peft loads it, and it speaks of every matrix."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def _without_dropout(folder: Path) -> Any:
