@@ -166,18 +166,20 @@ def stack(encoder: str | Path, llm: str | Path, *, progress: Progress = SILENT, 
     return _stack(StackConfig(str(encoder), str(llm), **_fields(StackConfig, options)), progress)
 
 
-def load_stack(folder: str | Path) -> LoadedStack:
+def load_stack(folder: str | Path, *, encoder: str | Path | None = None, llm: str | Path | None = None) -> LoadedStack:
     """Loads what `stack` wrote: `.encode(texts)` and `.as_sentence_transformer()`.
 
     Args:
         folder: Its folder.
+        encoder: Folder of the encoder, if it is no longer at its place.
+        llm: Folder of the LLM, likewise.
 
     Raises:
         PolydistillError: It is no stack, or a model that it stands on is missing or has changed.
     """
     from polydistill.stacks.folder import load_stack as load
 
-    return load(folder)
+    return load(folder, encoder=Path(encoder) if encoder else None, llm=Path(llm) if llm else None)
 
 
 def embed(model: str | Path, texts: Sequence[str], *, progress: Progress = SILENT, **options: Any) -> np.ndarray:

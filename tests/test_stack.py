@@ -184,6 +184,66 @@ def test_both_stages_at_once_are_stage_1_and_then_2(
     assert [stage["name"] for stage in taught.stages] == ["task"] and weights(taught.output) == weights(apart)
 
 
+def test_stage_2_reads_as_much_of_a_pair_as_its_teacher(
+    models: tuple[Path, Path], first: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stack whose stage 1 read short texts reads long pairs in stage 2."""
+    long = tmp_path / "data"
+    for path in data.rglob("*.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        place = long / path.relative_to(data)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text("".join(json.dumps({**r, "premise": 20 * "the red house "}) + "\n" for r in rows))
+    seen: list[int] = []
+    from polydistill.distill import stacking
+
+    train = stacking.train_stack
+
+    def noting(stack: Any, features: Any, *rest: Any) -> Any:
+        seen.append(max(len(f["input_ids"]) for f in features))
+        return train(stack, features, *rest)
+
+    monkeypatch.setattr(stacking, "train_stack", noting)
+    made = stack(config(models, tmp_path / "s", stack=str(first), task="nli", data_dir=long, task_length=60, limit=8))
+    assert seen == [60, 60]  # the LLM alone and the stack; stage 1 had 32
+    assert polydistill.load_stack(made.output).reader.max_length > 60
+
+
+def test_what_was_learnt_for_something_else_is_no_teacher(
+    models: tuple[Path, Path], second: Any, data: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own/tasks"
+    own.mkdir(parents=True)
+    shipped = (Path(polydistill.__file__).parents[1] / "tasks/nli.toml").read_text(encoding="utf-8")
+    labels = 'labels = ["entailment", "neutral", "contradiction"]'
+    assert labels in shipped
+    turned = shipped.replace(labels, 'labels = ["contradiction", "neutral", "entailment"]')
+    (own / "nli.toml").write_text(turned, encoding="utf-8")
+    with pytest.raises(PolydistillError, match="has learnt nli"):
+        stack(config(models, tmp_path / "s", teacher=str(second.output / "stages/teacher"), task="nli", data_dir=data,
+                     stage="2", baseline="linear", include_path=(own.parent,)))  # fmt: skip
+
+
+def test_the_beginning_is_kept_where_training_makes_it_worse(
+    models: tuple[Path, Path], text: Path, tmp_path: Path
+) -> None:
+    listener = _Killer()
+    result = stack(config(models, tmp_path / "s", text=(str(text),), lr=5.0, steps=6), listener)
+    left = result.unexplained_variance
+    assert "made it worse" in listener.said and left is not None and left["last"] == left["first"]
+    assert weights(result.output) == weights(result.output / "stages/projection")
+
+
+def test_changed_text_is_noticed_when_a_run_goes_on(models: tuple[Path, Path], text: Path, tmp_path: Path) -> None:
+    own = tmp_path / "en.txt"
+    own.write_text(text.read_text(encoding="utf-8"), encoding="utf-8")
+    with pytest.raises(_Killed):
+        stack(config(models, tmp_path / "s", text=(str(own),)), _Killer(1))
+    own.write_text("\n".join(tiny.sentences("ro", count=60)), encoding="utf-8")
+    with pytest.raises(PolydistillError, match="had other options or data"):
+        stack(config(models, tmp_path / "s", text=(str(own),), resume=True))
+
+
 @pytest.mark.parametrize("checks", [1, 3, 5])
 def test_a_killed_run_goes_on_to_the_same_weights(
     models: tuple[Path, Path], text: Path, data: Path, tmp_path: Path, checks: int
@@ -221,6 +281,26 @@ def test_an_encoder_with_language_codes(text: Path, data: Path, tmp_path: Path) 
     names = [code for code in languages if code.startswith(("eng", "ron", "swh"))]
     found = [loaded.encode(["42"], language=name) for name in names]
     assert len(names) > 1 and not np.allclose(found[0], found[1], atol=1e-5)
+    more = Path(shutil.copytree(data, tmp_path / "more"))
+    shutil.copytree(data / "nli/sw", more / "nli/la")
+    with pytest.raises(PolydistillError, match="no code for Latin"):  # before anything is trained
+        stack(
+            config((encoder, llm), tmp_path / "u", stack=str(tmp_path / "s"), task="nli", data_dir=more, lang=("la",))
+        )
+    assert not list(tmp_path.glob(".u*"))
+    timed = polydistill.evaluate([result.output], task="nli", languages=["en"], data_dir=data, latency=True)
+    assert timed.latency is not None and timed.latency["models"][0]["peak_memory_bytes"] > 0
+    pairs = tmp_path / "pairs/parallel"
+    pairs.mkdir(parents=True)
+    (pairs / "en-ro.tsv").write_text("The red house.\tThe red house.\nBread\tBread\n")
+    asked: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        from polydistill.stacks.reading import Reader
+
+        read = Reader.__call__
+        patch.setattr(Reader, "__call__", lambda self, *a, **k: (asked.append(self.language), read(self, *a, **k))[1])
+        polydistill.evaluate([tmp_path / "s"], task="bitext", languages=["ro"], data_dir=pairs.parent)
+    assert {code[:3] for code in asked} == {"eng", "ron"}
 
 
 def test_eight_bits_need_their_package(
@@ -289,7 +369,7 @@ def test_a_stack_on_folders_of_this_machine_is_not_published(first: Path) -> Non
 
 
 def test_embed_writes_a_row_a_line(first: Path, tmp_path: Path) -> None:
-    lines = ["The red house.", "", "barua kutoka Nairobi"]
+    lines = ["The red house.", "", "barua kutoka\u2028Nairobi\x0c", "x"]
     command = [sys.executable, "-m", "polydistill", "embed", str(first)]
     done = subprocess.run(command, input="\n".join(lines).encode(), capture_output=True, check=True)
     found = np.load(io.BytesIO(done.stdout), allow_pickle=False)
@@ -336,7 +416,7 @@ def test_mistakes_on_the_command_line(
     assert not list(tmp_path.glob("*s*"))
 
 
-def test_models_that_do_not_fit(models: tuple[Path, Path], first: Path, text: Path, tmp_path: Path) -> None:
+def test_models_that_do_not_fit(models: tuple[Path, Path], first: Path, text: Path, data: Path, tmp_path: Path) -> None:
     encoder, llm = models
     seq2seq = tiny.model_folder("t5", "base", tmp_path / "t5")
     for parts, said in (
@@ -348,10 +428,18 @@ def test_models_that_do_not_fit(models: tuple[Path, Path], first: Path, text: Pa
         code, _, err = run("stack", *parts, "--text", text, "--preset", "smoke", "-o", tmp_path / "s")
         assert code in (1, 2) and said in err and "Traceback" not in err, err
     other = tiny.model_folder("bert", "base", tmp_path / "other", seed=5)
-    code, _, err = run("stack", encoder, other, "--stack", first, "--task", "nli", "-o", tmp_path / "s")
-    assert code == 1 and "was made with another llm" in err
-    code, _, err = run("stack", encoder, llm, "--teacher", first, "--task", "nli", "-o", tmp_path / "s")
+    task = ("--task", "nli", "--data-dir", data, "-o", tmp_path / "s")
+    code, _, err = run("stack", encoder, other, "--stack", first, *task)
+    assert code == 1 and "has other weights than the LLM that --stack" in err
+    code, _, err = run("stack", encoder, llm, "--teacher", first, *task)
     assert code == 2 and "is not an LLM alone" in err
+    code, _, err = run("stack", encoder, llm, "--stack", first, "--pooling", "last", *task)
+    assert code == 2 and "was made with --pooling mean" in err
+    changed = Path(shutil.copytree(llm, tmp_path / "changed"))
+    values = json.loads((changed / "config.json").read_text())
+    (changed / "config.json").write_text(json.dumps({**values, "layer_norm_eps": 0.1}))
+    code, _, err = run("stack", encoder, changed, "--stack", first, *task)
+    assert code == 1 and "has another config.json than the LLM that --stack" in err
     few = tmp_path / "few.txt"
     few.write_text("one line\n\none line\n")
     code, _, err = run("stack", encoder, llm, "--text", few, "-o", tmp_path / "s")

@@ -24,7 +24,7 @@ from polydistill.stacks.parts import add_lora, input_width, open_encoder, open_l
 from polydistill.stacks.reading import Reader, find_code
 
 ENCODERS = ("xlm-roberta", "bert", "m2m_100", "nllb", "mbart", "marian", "mt5", "t5", "deberta-v2")
-LLMS = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "gpt2", "bloom", "xglm", "bert", "roberta",
+LLMS = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "gpt2", "xglm", "bert", "roberta",
         "electra", "albert", "modernbert", "distilbert")  # fmt: skip
 TEXTS = ["The red house.", "Ndege mdogo anataka maembe 20!", "a letter from London, bread, milk and salt;"]
 

@@ -76,7 +76,7 @@ from huggingface_hub import snapshot_download
 
 name = {model}
 folder = name if Path(name).is_dir() else snapshot_download(name)
-print(polydistill.load_stack(folder).encode([{text}]).shape)"""
+print(polydistill.load_stack(folder).encode([{text}]{more}).shape)"""
 
 
 def snippet(facts: Facts, repository: str) -> str:
@@ -94,6 +94,8 @@ def snippet(facts: Facts, repository: str) -> str:
         template = _ONNX
     elif facts.newest.command == "stack":
         template = _STACK
+        if code := facts.newest.result.get("language_code"):
+            more = f", language={json.dumps(printable(code))}"
     elif facts.library == "sentence-transformers":
         template = _SENTENCES
     elif facts.head == "question-answering":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,8 @@ def command(
     """
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
     config = build_config(EmbedConfig, ctx, values, config_file)
+    if config.output is not None:
+        config = replace(config, output=config.output.expanduser())
     if config.output is None and (as_json or sys.stdout.isatty()):
         why = "--json is for standard output" if as_json else "A terminal cannot show vectors"
         raise UsageError(f"{why}.", "Write them to a file: -o vectors.npy")
@@ -55,11 +58,12 @@ def command(
 def _lines() -> list[str]:
     """The lines of standard input; an empty one is an empty text, so that rows and lines stay together."""
     try:
-        return sys.stdin.buffer.read().decode("utf-8").splitlines()
+        text = sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UsageError(
-            f"The text is not UTF-8 (byte {error.start:,}).", "Convert it first, for instance with iconv."
-        ) from error
+        hint = "Convert it first, for instance with iconv."
+        raise UsageError(f"The text is not UTF-8 (byte {error.start:,}).", hint) from error
+    lines = text.split("\n")  # and at no other character that some call the end of a line
+    return [line.removesuffix("\r") for line in (lines[:-1] if lines[-1] == "" else lines)]
 
 
 def _npy(vectors: np.ndarray) -> bytes:

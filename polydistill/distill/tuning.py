@@ -218,13 +218,13 @@ def task_job(
     """
     task = inputs.task
     assert task is not None
+    source = find_language(inputs.language, inputs.include)
     models = [
-        open_model(t.folder, task.kind, task.labels, not_scored=task.not_scored, max_length=inputs.length)
+        open_model(
+            t.folder, task.kind, task.labels, not_scored=task.not_scored, max_length=inputs.length, language=source
+        )
         for t in inputs.teachers
     ]
-    for model in models:
-        if model.read_language is not None:
-            model.read_language(find_language(inputs.language, inputs.include))
     eager = needs_attention(objectives.needs.student)
     student = task_student(inputs.student, task, models[0], seed=inputs.seed, length=inputs.length, eager=eager)
     features = labelled_features(student.model, task, training, inputs.language)

@@ -31,6 +31,7 @@ def measure_cost(
     *,
     max_length: int,
     prompt: str | None = None,
+    language: str | None = None,
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
@@ -42,6 +43,7 @@ def measure_cost(
         examples: 32 of them, spread over all, are the inputs.
         max_length: Most tokens of an input.
         prompt: As in `open_model`.
+        language: Code of the examples' language.
         seed: Of the bootstrap.
         progress: Where to report.
 
@@ -55,13 +57,19 @@ def measure_cost(
     chosen = [examples[i] for i in np.linspace(0, len(examples) - 1, min(INPUTS, len(examples))).astype(int)]
     models = {
         name: open_model(
-            folder, task.kind, task.labels, not_scored=task.not_scored, max_length=max_length, prompt=prompt
+            folder,
+            task.kind,
+            task.labels,
+            not_scored=task.not_scored,
+            max_length=max_length,
+            prompt=prompt,
+            language=language,
         )
         for name, folder in folders.items()
     }
     rounds = {name: partial(_round, model, task, chosen) for name, model in models.items()}
     rows = [
-        {**row, "peak_memory_bytes": _peak_memory(folders[row["model"]], task, chosen, max_length, prompt)}
+        {**row, "peak_memory_bytes": _peak_memory(folders[row["model"]], task, chosen, max_length, prompt, language)}
         for row in take_turns(rounds, len(chosen), seed=seed, progress=progress)
     ]
     return {"models": rows, "inputs": len(chosen), "rounds": ROUNDS, "threads": torch.get_num_threads(), "seed": seed}
@@ -138,7 +146,9 @@ def _ratio(own: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> dict
     return {"value": float(own.sum() / other.sum()), "interval": [float(low), float(high)]}
 
 
-def _peak_memory(folder: Path, task: Task, examples: Sequence[Any], max_length: int, prompt: str | None) -> int:
+def _peak_memory(
+    folder: Path, task: Task, examples: Sequence[Any], max_length: int, prompt: str | None, language: str | None
+) -> int:
     """Peak memory of a new process that loads a model and predicts one batch.
 
     Raises:
@@ -146,7 +156,7 @@ def _peak_memory(folder: Path, task: Task, examples: Sequence[Any], max_length: 
     """
     job = {
         "folder": str(folder), "kind": task.kind, "labels": task.labels, "not_scored": task.not_scored,
-        "max_length": max_length, "prompt": prompt, "type": type(examples[0]).__name__,
+        "max_length": max_length, "prompt": prompt, "language": language, "type": type(examples[0]).__name__,
         "examples": [asdict(e) for e in examples], "batch_size": BATCH,
     }  # fmt: skip
     command = [sys.executable, "-m", "polydistill.evaluation.footprint"]

@@ -40,7 +40,7 @@ class TaskModel:
     tokenizer: Any
     labels: tuple[str, ...]
     max_length: int
-    read_language: Callable[[Language], object] | None = None
+    read_language: Callable[[Language | str], object] | None = None
 
 
 def open_model(
@@ -51,6 +51,7 @@ def open_model(
     not_scored: Collection[str] = (),
     max_length: int | None = None,
     prompt: str | None = None,
+    language: Language | str | None = None,
 ) -> TaskModel:
     """Loads a model that was fine-tuned for a kind of task, in float32; for sentence vectors, any encoder.
 
@@ -61,12 +62,16 @@ def open_model(
         not_scored: Entity types that the task leaves out of the score; the model may know them.
         max_length: Most tokens of an input; the model's own limit if that is lower.
         prompt: What stands before every sentence whose vector is taken.
+        language: Of the text, for models that have to know it.
 
     Raises:
         PolydistillError: It lacks the head, its labels have no names, or they are not the task's.
     """
     if is_stack(folder):
-        return _stack_model(folder, kind, labels, max_length, prompt)
+        stack = _stack_model(folder, kind, labels, max_length, prompt)
+        if language is not None and stack.read_language is not None:
+            stack.read_language(language)
+        return stack
     if kind in VECTOR_KINDS:
         return _sentence_model(folder, max_length, prompt)
     folder = model_folder(folder)
@@ -150,6 +155,11 @@ def new_head(
     """
     import transformers
 
+    if is_stack(folder):
+        raise PolydistillError(
+            f"{folder} is a stack, which cannot be tuned like one model.",
+            "It learns a task by `polydistill stack ENCODER LLM --stack ... --task ...`.",
+        )
     transformers.set_seed(seed)
     named = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
     model, missing = _load(folder, kind, new=True, eager=eager, **(named if labels else {}))

@@ -14,6 +14,7 @@ from polydistill.metrics.loyalty import label_loyalty
 from polydistill.metrics.similarity import nearest, translations_found
 
 MAX_LENGTH = 512
+SOURCE = "en"  # the language of all sources
 
 
 def predict(
@@ -25,7 +26,13 @@ def predict(
     done: Callable[[int], object] = lambda n: None,
 ) -> list[dict[str, Any]]:
     """The row of the other side that is nearest to each sentence by cosine: `forth` of its source, and `back`."""
+    read = model.read_language
+    other = model.tokenizer.language if read is not None else ""
+    if read is not None:
+        read(SOURCE)
     source = vectors(model, [e.source for e in examples], batch_size, bf16)
+    if read is not None:
+        read(other)
     target = vectors(model, [e.target for e in examples], batch_size, bf16)
     done(len(examples))
     return [{"forth": int(i), "back": int(j)} for i, j in zip(*nearest(source, target), strict=True)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from polydistill.errors import UsageError
 from polydistill.outputs import check_file
@@ -71,9 +71,7 @@ def embed(config: EmbedConfig, texts: Sequence[str], progress: Progress = SILENT
     from polydistill.stacks.folder import load_stack
 
     stack = load_stack(folder)
-    language: Any = None
-    if stack.reader.codes and (config.lang or stack.reader.language is None):
-        language = stack.reader.read_language(config.lang, config.include_path)
+    language = stack.reader.read_language(config.lang, config.include_path)
     with progress.bar("vectors", None, "input") as done:
         return stack.encode(
             texts,

@@ -452,6 +452,7 @@ def _latency(subjects: Sequence[Subject], cells: Sequence[Cell], progress: Progr
         cells[0].split.examples,
         max_length=subjects[0].config.max_length or kind_of(subjects[0].wanted).MAX_LENGTH,
         prompt=subjects[0].config.prompt,
+        language=cells[0].language.code,
         seed=subjects[0].config.seed,
         progress=progress,
     )

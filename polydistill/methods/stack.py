@@ -25,7 +25,7 @@ from polydistill.methods.stack_plan import (
     idle_options,
     prepare,
 )
-from polydistill.methods.stack_stages import Run, identity, settings
+from polydistill.methods.stack_stages import Run, identity, peak_gpu_bytes, settings
 from polydistill.modelfolder import model_folder
 from polydistill.outputs import check_output, new_folder
 from polydistill.processes import several
@@ -90,7 +90,9 @@ class StackConfig(Options):
     lang: tuple[str, ...] = setting(
         (), "Language to score in. Repeat for several. [default: en]", "Data", metavar="LANG"
     )
-    limit: int | None = setting(None, "Use at most this many examples of each labelled split.", "Data", metavar="N")
+    limit: int | None = setting(
+        None, "Use at most this many English examples of each split to train on and to choose by.", "Data", metavar="N"
+    )
     preset: str = setting(
         "small", "smoke (a first try), small (for a CPU) or paper: the defaults of what follows.", "Training",
         metavar="NAME",
@@ -153,6 +155,8 @@ class StackResult(Outcome):
     scores: tuple[dict[str, Any], ...]
     seconds: float
     peak_memory_bytes: int
+    peak_gpu_bytes: int
+    language_code: str | None
     command: str = field(default="stack", init=False)
 
 
@@ -257,6 +261,8 @@ def _result(run: Run, done: list[Stage], out: Path, scores: list[Score]) -> Stac
         scores=tuple(map(plain_score, scores)),
         seconds=0.0,
         peak_memory_bytes=0,
+        peak_gpu_bytes=peak_gpu_bytes(),
+        language_code=run.language_code(out),
     )  # fmt: skip
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polydistill.catalog import Language, Task, arch, language, resolve_languages, task
-from polydistill.checkpoint import Checkpoint
 from polydistill.data import TextSource, read_texts, text_sources
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.labelled.examples import LabelledSplit
@@ -20,7 +19,8 @@ from polydistill.modelfolder import model_folder
 from polydistill.progress import Progress
 from polydistill.record import text_hash
 from polydistill.refs import ModelRef, ResolvedModel, resolve
-from polydistill.stacks.description import Description, Parent, is_stack
+from polydistill.stacks.description import Description, Parent, check_parent, is_stack
+from polydistill.stacks.reading import Reader, find_code
 from polydistill.task import CLASSIFICATION
 from polydistill.vocab.tokenizer_config import read_json
 
@@ -142,8 +142,11 @@ def prepare(config: StackConfig, progress: Progress) -> Prepared:
     encoder, llm = (resolve(ModelRef.parse(name), progress=progress.note) for name in (config.encoder, config.llm))
     for role, found in (("encoder", encoder), ("LLM", llm)):
         _check_part(role, found, config)
-    begin, teacher = _given(config, encoder, llm)
     wanted, training, dev, tests = _labelled(config, chosen, english, progress) if 2 in stages else (None, (), None, ())
+    begin, teacher = _given(config, encoder, llm, wanted)
+    codes = Reader.open(model_folder(encoder.folder), None).codes
+    for lang in (english, *tests) if codes else ():
+        find_code(codes, lang, config.include_path)
     needs_text = 1 in stages or (config.init == LEAST_SQUARES and begin is None and config.baseline != LINEAR)
     texts = tuple(text_sources(english, config.text, option="--text")) if needs_text else ()
     if any(text.kind == "wordlist" for text in texts):
@@ -184,13 +187,16 @@ def idle_options(config: StackConfig, todo: Prepared) -> list[str]:
     linear = config.baseline == LINEAR
     groups = {
         "nothing is trained in stage 1 here": ("steps batch_size lr" if 1 not in todo.stages and not linear else ""),
+        "no text is read here": ("" if todo.texts else "text length fit_lines"),
         "there is no stage 2 here": (
-            "" if 2 in todo.stages else "task_epochs task_batch task_length task_lr teacher_epochs teacher_lr"
+            ""
+            if 2 in todo.stages
+            else "task_epochs task_batch task_length task_lr teacher_epochs teacher_lr lang limit train_split"
         ),
         "the teacher is given": ("teacher_epochs teacher_lr" if todo.teacher else ""),
         "the stack has its own LoRA": ("lora_r lora_alpha lora_dropout init" if todo.begin else ""),
         "a linear map has neither LoRA nor steps": (
-            "lora_r lora_alpha lora_dropout init lr task_lr task_epochs" if linear else ""
+            "lora_r lora_alpha lora_dropout init lr task_lr task_epochs fit_lines" if linear else ""
         ),
     }
     usual = {f.name: f.default for f in fields(config)}
@@ -224,16 +230,14 @@ def _check_part(role: str, found: ResolvedModel, config: StackConfig) -> None:
         )
 
 
-def _given(config: StackConfig, encoder: ResolvedModel, llm: ResolvedModel) -> tuple[Path | None, Path | None]:
-    """(stack to go on from, tuned LLM), after a look at whether they are of these models.
+def _given(
+    config: StackConfig, encoder: ResolvedModel, llm: ResolvedModel, wanted: Task | None
+) -> tuple[Path | None, Path | None]:
+    """(stack to go on from, tuned LLM), after a look at whether they are of these models and this task.
 
     Raises:
-        PolydistillError: One is no stack, or stands on other models.
+        PolydistillError: One is no stack, stands on other models, or was made for something else.
     """
-    hashes = {
-        "encoder": Checkpoint.open(model_folder(encoder.folder)).weights_hash,
-        "llm": Checkpoint.open(model_folder(llm.folder)).weights_hash,
-    } if config.stack or config.teacher else {}  # fmt: skip
     found: list[Path | None] = []
     for option, roles in (("stack", {"encoder", "llm"}), ("teacher", {"llm"})):
         name = getattr(config, option)
@@ -247,16 +251,36 @@ def _given(config: StackConfig, encoder: ResolvedModel, llm: ResolvedModel) -> t
                 "an LLM alone that was tuned here" if option == "teacher" else "a stack with references to both models"
             )
             raise UsageError(f"--{option} {name} is not {what}.", "Give a folder below stages/ of an earlier run.")
-        for role in roles:
-            if description.parts[role].weights_hash != hashes[role]:
-                raise PolydistillError(
-                    f"--{option} {name} was made with another {role} ({description.parts[role].source}).",
-                    "Name the models that it was made with.",
-                )
-        if option == "teacher" and not description.labels:
-            raise UsageError(f"--teacher {name} has learnt no task.", "Leave it out: the LLM is tuned here.")
+        for role, model in (("encoder", encoder), ("llm", llm)):
+            if role in roles:
+                kind = "LLM" if role == "llm" else role
+                other = f"the {kind} that --{option} {name} was made with"
+                check_parent(model.folder, description.parts[role], f"The {kind} {model.ref}", other)
+        if description.pooling != config.pooling:
+            raise UsageError(
+                f"--{option} {name} was made with --pooling {description.pooling}.", "Say so too, or make another."
+            )
+        if option == "teacher":
+            _check_taught(name, description, wanted)
         found.append(place)
     return found[0], found[1]
+
+
+def _check_taught(name: str, description: Description, wanted: Task | None) -> None:
+    """Refuses an LLM that has learnt nothing, or another task.
+
+    Raises:
+        UsageError: It has.
+    """
+    assert wanted is not None
+    if not description.labels:
+        raise UsageError(f"--teacher {name} has learnt no task.", "Leave it out: the LLM is tuned here.")
+    if (description.task, description.labels) != (wanted.name, tuple(wanted.scored_labels)):
+        raise UsageError(
+            f"--teacher {name} has learnt {description.task} ({', '.join(description.labels)}), not {wanted.name} "
+            f"({', '.join(wanted.scored_labels)}).",
+            "Leave it out: the LLM is tuned here.",
+        )
 
 
 def _labelled(

@@ -152,10 +152,12 @@ class Run:
         self, loaded: LoadedStack, features: Sequence[Sequence[Feature]], wanted: Sequence[np.ndarray]
     ) -> dict[str, Any]:
         """Fits a stack's projection on the first of two parts, and looks at the second."""
-        from polydistill.distill.stacking import least_squares
+        from polydistill.distill.stacking import PENALTIES, least_squares
 
         fitted = least_squares(*(pair[i] for i in (0, 1) for pair in (self.encoded(loaded, features), wanted)))
         loaded.network.begin_with(fitted.weight, fitted.bias)
+        if fitted.penalty in (PENALTIES[0], PENALTIES[-1]):
+            self.progress.note(f"The best penalty, {fitted.penalty:g}, is the last one that was tried.")
         return {"unexplained": [(0, 1.0)], "unexplained_at_best": fitted.unexplained, "penalty": fitted.penalty,
                 "texts": len(features[0]), "best": fitted.unexplained, "best_step": 0}  # fmt: skip
 
@@ -226,8 +228,8 @@ class Run:
         """A stack that was made before, ready to be trained."""
         from polydistill.stacks.folder import load_stack
 
-        places = {"encoder": self.todo.encoder.folder, "llm": self.todo.llm.folder}
-        loaded = load_stack(folder, length, self.config.frozen, **places)
+        encoder, llm = self.todo.encoder.folder, None if self.config.baseline == LINEAR else self.todo.llm.folder
+        loaded = load_stack(folder, length, self.config.frozen, encoder=encoder, llm=llm)
         loaded.reader.read_language(self.todo.english, self.config.include_path)
         self.prepare_to_train(loaded)
         return loaded
@@ -296,8 +298,8 @@ class Run:
         from polydistill.distill.stacking import vectors
         from polydistill.stacks.folder import load_stack
 
-        places = {"llm": self.todo.llm.folder}
-        tuned = load_stack(teacher, self.todo.preset.task_length, self.config.frozen, **places)
+        llm = self.todo.llm.folder
+        tuned = load_stack(teacher, self.todo.preset.task_length, self.config.frozen, llm=llm)
         facts = {**self.llm_facts, "tuned": Checkpoint.open(teacher).weights_hash}
         features = self.pairs(self.task_model(tuned))
         return vectors(tuned, features, bf16=self.config.bf16, facts=facts, progress=self.progress, what="teacher")
@@ -371,6 +373,12 @@ class Run:
 
         return load_reader(folder).separator
 
+    def language_code(self, folder: Path) -> str | None:
+        """The code of English that the encoder has to be told; None where it needs none."""
+        from polydistill.stacks.folder import load_reader
+
+        return load_reader(folder).read_language(self.todo.english, self.config.include_path)
+
 
 class Unexplained:
     """Network -> minus the share of the teacher's variance that it leaves unexplained on held-out text.
@@ -395,6 +403,13 @@ class Unexplained:
             what="held-out text",
         )  # fmt: skip
         return -unexplained_variance(found, self._wanted)
+
+
+def peak_gpu_bytes() -> int:
+    """The most memory that tensors on the GPU have taken in this process; 0 without one."""
+    import torch
+
+    return int(torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else 0
 
 
 def settings(run: Run) -> dict[str, Any]:

@@ -166,7 +166,12 @@ def build(
 
 
 def load_stack(
-    folder: Path | str, max_length: int | None = None, dtype: str | None = None, **places: Path
+    folder: Path | str,
+    max_length: int | None = None,
+    dtype: str | None = None,
+    *,
+    encoder: Path | None = None,
+    llm: Path | None = None,
 ) -> LoadedStack:
     """Loads a stack, and the models that it stands on.
 
@@ -174,15 +179,16 @@ def load_stack(
         folder: What `polydistill stack` wrote.
         max_length: Most tokens of an input, if less than the stack's own.
         dtype: Of the models' weights, in place of the one that the stack was made with.
-        **places: `encoder` and `llm`, where they are no longer at their places.
+        encoder: Folder of the encoder, if it is no longer at its place.
+        llm: Folder of the LLM, likewise.
 
     Raises:
         PolydistillError: It is no stack, is broken, or a model that it stands on is missing or has changed.
     """
     folder = Path(folder).expanduser()
     description = Description.read(folder)
-    for role in description.parts:
-        places[role] = find_parent(folder, role, description, places.get(role))
+    given = {ENCODER: encoder, LLM: llm}
+    places = {role: find_parent(folder, role, description, given[role]) for role in description.parts}
     if dtype is not None:
         parts = {role: replace(part, dtype=dtype) for role, part in description.parts.items()}
         description = replace(description, **parts)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 from polydistill.catalog import Language, language
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.loading import load_tokenizer, longest_input
-from polydistill.tables import closest
 from polydistill.vocab.tokenizer_config import language_code
 
 NATIVE = "native"
+SCRIPT = re.compile(r"[_-]([A-Z][a-z]{3})$")
 Rows = dict[str, list[list[int]]]
 
 
@@ -75,6 +76,8 @@ class Reader:
             UsageError: The tokenizer has no code for it, or needs one and nothing was named.
         """
         if not self.codes:
+            if isinstance(name, str):
+                language(name, tuple(include))  # a slip of the pen is none the better for not being needed
             return None
         self._language = find_code(self.codes, name, include)
         self.tokenizer.src_lang = self._language
@@ -100,7 +103,11 @@ class Reader:
                 list(texts), None if pairs is None else list(pairs), truncation="longest_first", max_length=longest,
                 verbose=False,
             )  # fmt: skip
-            return {key: list(found[key]) for key in ("input_ids", "attention_mask", "token_type_ids") if key in found}
+            rows = {key: list(found[key]) for key in ("input_ids", "attention_mask", "token_type_ids") if key in found}
+            for i, ids in enumerate(rows["input_ids"]):
+                if not ids:  # an empty text, where nothing stands around texts
+                    rows["input_ids"][i], rows["attention_mask"][i] = [self.tokenizer.pad_token_id], [1]
+            return rows
         before, after = self._around()
         room = longest - len(before) - len(after) - 1
         between = [self.tokenizer.convert_tokens_to_ids(self.separator)]
@@ -118,10 +125,12 @@ class Reader:
         self._check_language()
         before, after = self._around()
         room = self.max_length - len(before) - len(after)
+        if room < 1:
+            raise UsageError(f"{self.max_length} tokens leave no room for text.", "Allow more.")
         found, owners = [], []
         for i, bare in enumerate(self._bare(texts)):
             for start in range(0, max(1, len(bare)), room):
-                ids = [*before, *bare[start : start + room], *after]
+                ids = [*before, *bare[start : start + room], *after] or [self.tokenizer.pad_token_id]
                 found.append({"input_ids": ids, "attention_mask": [1] * len(ids)})
                 owners.append(i)
         return found, owners
@@ -190,6 +199,11 @@ def _is_known(tokenizer: Any, token: str) -> bool:
 def find_code(codes: Sequence[str], name: str | Language | None, include: Sequence[Path] = ()) -> str:
     """The code of a language among those of a tokenizer.
 
+    Args:
+        codes: Those of the tokenizer.
+        name: One of them, or any name of a language; a script in it (`zh-Hant`) has to be the code's.
+        include: Folders with languages of the user's own.
+
     Raises:
         UsageError: There is none, or nothing was named.
     """
@@ -198,19 +212,37 @@ def find_code(codes: Sequence[str], name: str | Language | None, include: Sequen
         raise UsageError("The encoder has to be told the language of the text.", f"Add --lang, such as {some}.")
     if isinstance(name, str) and name in codes:
         return name
+    script = SCRIPT.search(name) if isinstance(name, str) else None
     found = name if isinstance(name, Language) else _language(name, codes, include)
+    known = codes_of(codes, found)
+    fitting = [code for code in known if script is None or code.endswith(script[1])]
+    if fitting:
+        return fitting[0]
+    hint = f"Did you mean {' or '.join(known)}?" if known else f"It knows {len(codes)} languages, such as {some}."
+    asked = name if isinstance(name, str) and known else found.name
+    raise UsageError(f"The encoder has no code for {asked}.", hint)
+
+
+def codes_of(codes: Sequence[str], language: Language) -> list[str]:
+    """The codes of a language, the commonest script first."""
     folded = {code.casefold(): code for code in codes}
-    for alias in (*found.flores, found.code, *found.aliases):
-        if alias.casefold() in folded:
-            return folded[alias.casefold()]
-    raise UsageError(f"The encoder has no code for {found.name}.", f"It knows {len(codes)} languages, such as {some}.")
+    aliases = (alias.casefold() for alias in (*language.flores, language.code, *language.aliases))
+    return list(dict.fromkeys(folded[alias] for alias in aliases if alias in folded))
 
 
 def _language(name: str, codes: Sequence[str], include: Sequence[Path]) -> Language:
+    """A language by any of its names, or by a name with a script or country behind it."""
     try:
         return language(name, tuple(include))
     except UsageError as error:
-        close = closest(name, codes)
+        part = re.split(r"[_-]", name)[0]
+        try:
+            found = language(part, tuple(include))
+        except UsageError:
+            raise error from None
+        if SCRIPT.search(name) and codes_of(codes, found) and "_" not in name:
+            return found
+        close = codes_of(codes, found)
         if not close:
-            raise
+            return found
         raise UsageError(f"The encoder has no language '{name}'.", f"Did you mean {' or '.join(close)}?") from error
