@@ -195,6 +195,19 @@ def test_sub_folders_go_along(folder: Path, hub: HubStub) -> None:
     assert there(hub)["onnx/model.onnx"] == b"onnx" * 100
 
 
+def test_onnx_files_go_with_the_weights(folder: Path, hub: HubStub) -> None:
+    said = say(hub, folder, NAME, "--yes", "--onnx", "--int8", "--json").json
+    assert set(there(hub)) == SENT | {"onnx/model.onnx", "onnx/model_quantized.onnx"}
+    assert {"onnx/model.onnx", "onnx/model_quantized.onnx"} <= set(said["sent"])
+    import onnx
+
+    graph = onnx.load_from_string(there(hub)["onnx/model.onnx"]).graph
+    assert [output.name for output in graph.output] == ["logits"]
+    assert not (folder / "onnx").exists()
+    refused = say(hub, folder, NAME, "--yes", "--int8")
+    assert refused.code == 2 and "Add --onnx" in refused.err
+
+
 def test_an_export_has_no_other_weights(folder: Path) -> None:
     record = json.loads((folder / "polydistill.json").read_text())
     record |= {"command": "export", "result": {"files": [{"path": "onnx/model.onnx"}], "languages": ["en"]}}

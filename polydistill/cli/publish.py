@@ -19,6 +19,7 @@ EPILOG = """\b
 Examples:
   polydistill publish polydistill-out/multilingual-e5-small-ro me/e5-small-ro --dry-run
   polydistill publish polydistill-out/multilingual-e5-small-ro me/e5-small-ro --private
+  polydistill publish my-tagger me/my-tagger --onnx --int8
 """
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,6 +27,7 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 # Files in which a path of this machine may stand, beside the record and the card.
 _SETTINGS = ("config.json", "tokenizer_config.json", "generation_config.json", "sentence_bert_config.json",
              "config_sentence_transformers.json")  # fmt: skip
+Content = Path | bytes
 _LICENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,59}")
 
 
@@ -37,15 +38,17 @@ class Item:
     Attributes:
         path: In the repository, with slashes.
         content: The local file, or the bytes where they differ from it.
+        bytes: Its size.
     """
 
     path: str
-    content: Path | bytes
+    content: Content
+    bytes: int
 
-    @property
-    def bytes(self) -> int:
-        """Its size."""
-        return len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
+    @classmethod
+    def of(cls, path: str, content: Content) -> Item:
+        """A file of that content."""
+        return cls(path, content, len(content) if isinstance(content, bytes) else content.stat().st_size)
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,13 @@ class Publication:
 
 
 def gather(
-    folder: Path, repository: str, *, licence: str | None = None, source: str | None = None, secrets: Sequence[str] = ()
+    folder: Path,
+    repository: str,
+    *,
+    licence: str | None = None,
+    source: str | None = None,
+    secrets: Sequence[str] = (),
+    beside: Mapping[str, Path] | None = None,
 ) -> Publication:
     """Chooses the files, makes the card, and checks all that can be checked here.
 
@@ -91,6 +100,7 @@ def gather(
         source: Where the card comes from: `record`, `folder`, or `hub` (then the one that is there stays); None for a
             new one, unless somebody has edited the folder's.
         secrets: Known secrets, such as the user's token, that must not stand in any file.
+        beside: Path in the repository -> a file that goes with those of the folder, in place of its own of that path.
 
     Raises:
         UsageError: `licence` or `source` cannot be one.
@@ -117,7 +127,8 @@ def gather(
     text, edited = _card(folder, record, repository, licence, source)
     own = {CARD: text_without_paths(text, places).encode()}
     own |= {name: cleaned for name in found if (cleaned := _cleaned(folder, name, places)) is not None}
-    items = [Item(name, own.get(name, folder / name)) for name in sorted({*found, CARD})]
+    contents: dict[str, Content] = {name: folder / name for name in found} | own | dict(beside or {})
+    items = [Item.of(name, contents[name]) for name in sorted(contents)]
     for item in items:
         _refuse_secrets(item, secrets)
     changed = [name for name in own if name != CARD or (edited and own[CARD] != text.encode())]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -48,11 +48,13 @@ class PublishConfig:
         "if that README.md was edited by hand; stops if the Hub's was]",
         "Card", metavar="SOURCE",
     )  # fmt: skip
+    onnx: bool = setting(False, "Make ONNX files of the model first and send them too.", "Repository")
+    int8: bool = setting(False, "With --onnx: one with weights of 8 bits as well.", "Repository")
     verify: bool = setting(
         True, "Load what would be sent and compute with it first.", "Checks", flags=("--verify/--no-verify",)
     )
     dry_run: bool = setting(
-        False, "List files, sizes and the card; send nothing, load nothing, need no token.", "Checks"
+        False, "List files, sizes and the card; send nothing, load nothing (but for --onnx), need no token.", "Checks"
     )
 
 
@@ -138,9 +140,38 @@ def publish(
     """
     _check_names(config)
     token = None if config.dry_run else _token()
+    with tempfile.TemporaryDirectory(prefix="polydistill-") as place:
+        return _published(config, token, _onnx_files(config, Path(place), progress), progress, confirm)
+
+
+def _onnx_files(config: PublishConfig, place: Path, progress: Progress) -> dict[str, Path]:
+    """Path in the repository -> ONNX file, made now and checked against torch; none if they are not asked for.
+
+    Raises:
+        PolydistillError: The model cannot be exported.
+    """
+    if not config.onnx:
+        if config.int8:
+            raise UsageError("--int8 is for ONNX files.", "Add --onnx.")
+        return {}
+    from polydistill.methods.export import export
+    from polydistill.methods.export_plan import ExportConfig
+
+    folder = config.folder.expanduser()
+    made = export(ExportConfig(str(folder), onnx=True, int8=config.int8, output=place / "onnx"), progress)
+    return {str(file["path"]): made.output / str(file["path"]) for file in made.files}
+
+
+def _published(
+    config: PublishConfig,
+    token: str | None,
+    beside: Mapping[str, Path],
+    progress: Progress,
+    confirm: Callable[[Plan], bool],
+) -> Published:
     publication = gather(
         config.folder.expanduser(), config.repository, licence=config.license, source=config.card,
-        secrets=[token] if token else [],
+        secrets=[token] if token else [], beside=beside,
     )  # fmt: skip
     notes = _notes(publication, progress)
     result = Published(config.repository, publication, config.revision, notes=notes)
