@@ -238,8 +238,10 @@ class Run:
         """Saves memory where that is asked for."""
         if not self.config.checkpointing or loaded.network.llm is None:
             return
+        llm = loaded.network.llm
+        enable = getattr(llm, "activation_checkpointing_enable", None) or llm.gradient_checkpointing_enable
         try:
-            loaded.network.llm.gradient_checkpointing_enable({"use_reentrant": False})
+            enable({"use_reentrant": False})
         except ValueError as error:
             raise UsageError(
                 f"{self.todo.llm.ref} cannot compute its activations again.", "Leave --checkpointing out."
