@@ -16,6 +16,7 @@ from polydistill.checkpoint import PICKLE_SUFFIXES, Checkpoint, copy_file
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.progress import SILENT, Progress
 from polydistill.refs import ResolvedModel, model_folder
+from polydistill.stacks.description import is_stack
 from polydistill.vocab import OWNED_NAMES, Vocabulary, open_vocabulary, sentencepiece_model
 from polydistill.vocab.counts import LanguageCounts, TokenCounts
 from polydistill.vocab.keep import Evidence, IdSpace, KeepRule, KeepSet, select
@@ -23,7 +24,7 @@ from polydistill.vocab.letters import required_letters
 from polydistill.vocab.smoothing import expected_counts, surfaces_of, unseen_share
 from polydistill.vocab.tokenizer_config import matching, read_json, write_json
 
-CONFIG, GENERATION, STACK = "config.json", "generation_config.json", "polydistill-stack"
+CONFIG, GENERATION = "config.json", "generation_config.json"
 # Other formats of the weights, which would keep the whole vocabulary, and what is written anew.
 LEFT_OUT_SUFFIXES = (*PICKLE_SUFFIXES, ".onnx", ".gguf", ".xml", ".tflite", ".ot", ".py", ".lock")
 LEFT_OUT_NAMES = ("README.md", "polydistill.json", "polydistill-source.json", "model.safetensors.index.json")
@@ -67,7 +68,7 @@ class Source:
             raise PolydistillError(
                 f"{model / CONFIG} does not say its model_type.", "Give the folder of a transformers model."
             )
-        if model_type == STACK:
+        if is_stack(model):
             raise PolydistillError(
                 f"{resolved.ref} is a stack of two models, not one.",
                 "A stack can be evaluated, embed text and teach; what it stands on can be trimmed before it is made.",

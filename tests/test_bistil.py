@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import tiny
+from kills import Killed, Listener
 from safetensors.numpy import load_file
 
 import polydistill
@@ -21,7 +22,6 @@ from polydistill.distill.matched import same_vocabulary
 from polydistill.errors import PolydistillError
 from polydistill.methods.bistil import BistilConfig, BistilResult, bistil
 from polydistill.methods.finetune import FinetuneConfig, finetune
-from polydistill.progress import Progress
 from polydistill.sparse_files import Difference
 from polydistill.training import DevTrainer
 
@@ -113,7 +113,7 @@ def test_phase_1_makes_a_plain_folder(base: Path, data: Path, tmp_path: Path) ->
 
 
 def test_masked_tokens_in_phase_1_leave_a_plain_encoder(base: Path, data: Path, tmp_path: Path) -> None:
-    listener = _KillAfter(1000)
+    listener = Listener(1000)
     # Hidden states, attention and projections are seen through the head as well.
     terms = ("1:mlm=0.5", "1:hidden=1", "1:attention=1", "1:relations=0.1")
     result = bistil(config(base, data, tmp_path / "out", objective=terms, steps=60, lr=3e-3, scale="none"), listener)
@@ -151,32 +151,12 @@ def test_phase_2_keeps_exactly_k_entries(base: Path, data: Path, tmp_path: Path)
         assert (there[indices] + values == out[f"bert.{name}"].reshape(-1)[indices]).all()
 
 
-class _Killed(Exception):
-    pass
-
-
-class _KillAfter(Progress):
-    """Stops the run in the middle, as a kill would: after the given number of dev scores."""
-
-    def __init__(self, checks: int) -> None:
-        self.left, self.said = checks, ""
-
-    def note(self, text: str) -> None:
-        if text.startswith("step"):
-            self.left -= 1
-        if self.left < 0:
-            raise _Killed
-
-    def warn(self, text: str) -> None:
-        self.said += text
-
-
 @pytest.fixture(scope="module")
 def whole(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, BistilResult, int]:
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POLYDISTILL_CACHE", str(folder / "cache"))
-        counting = _KillAfter(1000)
+        counting = Listener(1000)
         result = bistil(ner(base, data, folder / "out"), counting)
     return folder / "out", result, 1000 - counting.left
 
@@ -186,8 +166,8 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(
     share: float, whole: tuple[Path, BistilResult, int], base: Path, data: Path, tmp_path: Path
 ) -> None:
     folder, unbroken, checks = whole
-    progress = _KillAfter(int(share * checks))
-    with pytest.raises(_Killed):
+    progress = Listener(int(share * checks))
+    with pytest.raises(Killed):
         bistil(ner(base, data, tmp_path / "out"), progress)
     assert "--resume" in progress.said and not (tmp_path / "out").exists()
     with pytest.raises(PolydistillError, match="other options or data"):

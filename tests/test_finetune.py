@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import tiny
+from kills import Killed, Listener
 from safetensors.numpy import load_file, save_file
 
 import polydistill
@@ -17,7 +18,6 @@ from polydistill.cli import main
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.methods.evaluate import EvaluateConfig, evaluate
 from polydistill.methods.finetune import FinetuneConfig, finetune
-from polydistill.progress import Progress
 from polydistill.training import LengthGrouped, newest_checkpoint
 
 NAMES = {"PER": ["Ana", "Ion", "Maria"], "LOC": ["Cluj", "Paris", "Nairobi"], "ORG": ["Acme", "Dacia", "Safaricom"]}
@@ -86,31 +86,11 @@ def test_it_learns_and_the_folder_can_be_evaluated(task: str, base: Path, data: 
     assert "tuned for" in (tmp_path / "out" / "README.md").read_text()
 
 
-class _Killed(Exception):
-    pass
-
-
-class _KillAfter(Progress):
-    """Stops the run in the middle, as a kill would: after the given number of dev scores."""
-
-    def __init__(self, checks: int) -> None:
-        self.left, self.said = checks, ""
-
-    def note(self, text: str) -> None:
-        if text.startswith("step"):
-            self.left -= 1
-        if self.left < 0:
-            raise _Killed
-
-    def warn(self, text: str) -> None:
-        self.said += text
-
-
 def test_a_run_that_was_killed_goes_on_with_the_same_losses(base: Path, data: Path, tmp_path: Path) -> None:
     whole = finetune(config(base, data, tmp_path / "whole"))
     stopped = config(base, data, tmp_path / "stopped")
-    progress = _KillAfter(3)
-    with pytest.raises(_Killed):
+    progress = Listener(3)
+    with pytest.raises(Killed):
         finetune(stopped, progress)
     assert "--resume" in progress.said and not (tmp_path / "stopped").exists()
     assert newest_checkpoint(tmp_path / ".stopped.training")
@@ -127,8 +107,8 @@ def test_a_run_that_was_killed_goes_on_with_the_same_losses(base: Path, data: Pa
 def test_checks_in_vain_are_counted_across_a_kill(base: Path, data: Path, tmp_path: Path) -> None:
     options = {"lr": 1e-9, "epochs": 6, "patience": 3}  # nothing is learnt, so that the fourth check is the last
     whole = finetune(config(base, data, tmp_path / "whole", **options))
-    with pytest.raises(_Killed):
-        finetune(config(base, data, tmp_path / "stopped", **options), _KillAfter(3))
+    with pytest.raises(Killed):
+        finetune(config(base, data, tmp_path / "stopped", **options), Listener(3))
     resumed = finetune(config(base, data, tmp_path / "stopped", resume=True, **options))
     assert len(whole.curves["dev"]) == 4 and resumed.curves == whole.curves and resumed.steps == whole.steps
 
@@ -139,9 +119,9 @@ def test_a_run_that_was_killed_after_its_last_step_only_writes_its_output(
     whole = finetune(config(base, data, tmp_path / "whole"))
 
     def fails(*args: Any) -> None:
-        raise _Killed
+        raise Killed
 
-    with monkeypatch.context() as patch, pytest.raises(_Killed):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr("polydistill.methods.finetune.write_card", fails)
         finetune(config(base, data, tmp_path / "stopped"))
     assert not (tmp_path / "stopped").exists()
@@ -156,15 +136,15 @@ def test_a_run_that_replaces_an_output_goes_on_too_and_keeps_the_old_one_until_t
 ) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("x")
-    with pytest.raises(_Killed):
-        finetune(config(base, data, tmp_path / "out", overwrite=True), _KillAfter(3))
+    with pytest.raises(Killed):
+        finetune(config(base, data, tmp_path / "out", overwrite=True), Listener(3))
     assert (tmp_path / "out" / "mine").read_text() == "x"
-    progress = _KillAfter(99)
+    progress = Listener(99)
     result = finetune(config(base, data, tmp_path / "out", overwrite=True, resume=True), progress)
     assert 99 - progress.left == len(result.curves["dev"]) - 3 and not (tmp_path / "out" / "mine").exists()
-    with pytest.raises(_Killed):
-        finetune(config(base, data, tmp_path / "out", overwrite=True), _KillAfter(3))
-    progress = _KillAfter(99)
+    with pytest.raises(Killed):
+        finetune(config(base, data, tmp_path / "out", overwrite=True), Listener(3))
+    progress = Listener(99)
     finetune(config(base, data, tmp_path / "out", overwrite=True), progress)
     assert 99 - progress.left == len(result.curves["dev"])  # without --resume it begins anew
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import tiny
+from kills import Killed, Listener
 from safetensors.numpy import load_file
 
 import polydistill
@@ -19,7 +20,6 @@ from polydistill.errors import PolydistillError
 from polydistill.labelled.plain import words_of
 from polydistill.methods.finetune import FinetuneConfig, finetune
 from polydistill.methods.prokd import ProkdConfig, prokd
-from polydistill.progress import Progress
 
 NAMES = {"PER": ["Ana", "Ion", "Maria"], "LOC": ["Cluj", "Paris", "Nairobi"], "ORG": ["Acme", "Dacia", "Safaricom"]}
 PLAIN = {
@@ -96,25 +96,6 @@ def config(data: Path, output: Path, **options: Any) -> ProkdConfig:
     values = {"data_dir": data, "output": output, "length": 32, "batch_size": 8, "teacher_lr": 5e-3, "lr": 1e-3,
               "epochs": 1}  # fmt: skip
     return ProkdConfig("en", "sw", **{**values, **options})
-
-
-class _Listener(Progress):
-    """Keeps warnings; stops the run after so many dev scores, as a kill would."""
-
-    def __init__(self, checks: int = 1000) -> None:
-        self.left, self.said = checks, ""
-
-    def note(self, text: str) -> None:
-        self.left -= text.startswith("step")
-        if self.left < 0:
-            raise _Killed
-
-    def warn(self, text: str) -> None:
-        self.said += text
-
-
-class _Killed(Exception):
-    pass
 
 
 def weights(folder: Path) -> dict[str, bytes]:
@@ -277,8 +258,8 @@ def test_a_run_that_was_killed_goes_on_with_the_same_weights(
 ) -> None:
     options = {"model": str(base), "teacher_epochs": 2, "epochs": 2, "align_warmup": 0.0}
     whole = prokd(config(data, tmp_path / "whole", **options))
-    with pytest.raises(_Killed):
-        prokd(config(data, tmp_path / "out", **options), _Listener({"teacher": 2, "student": 6}[stage]))
+    with pytest.raises(Killed):
+        prokd(config(data, tmp_path / "out", **options), Listener({"teacher": 2, "student": 6}[stage]))
     with pytest.raises(PolydistillError, match="--resume"):
         prokd(config(data, tmp_path / "out", **options))
     resumed = prokd(config(data, tmp_path / "out", **options, resume=True))
@@ -346,14 +327,14 @@ def test_raw_text_in_words(tuned: Path, data: Path, tmp_path: Path) -> None:
 
 
 def test_a_class_that_the_teacher_never_finds_is_said(base: Path, data: Path, tmp_path: Path) -> None:
-    listener = _Listener()
+    listener = Listener()
     prokd(config(data, tmp_path / "out", model=str(base), teacher_epochs=1, teacher_lr=1e-9, limit=16), listener)
     assert "stands in" in listener.said
 
 
 @pytest.mark.parametrize("features", ["teacher", "student"])
 def test_a_class_that_never_occurs(features: str, base: Path, tmp_path: Path) -> None:
-    root, listener = write_data(tmp_path / "data"), _Listener()
+    root, listener = write_data(tmp_path / "data"), Listener()
     for code in ("en", "sw"):
         path = root / f"ner/{code}/train.conll"
         path.write_text(path.read_text().replace("B-ORG", "O"))
@@ -361,8 +342,8 @@ def test_a_class_that_never_occurs(features: str, base: Path, tmp_path: Path) ->
     assert "English labels have no ORG" in listener.said and result.prototypes[0]["counts"]["source"][2] == 0
     given = {"teacher": (str(tmp_path / "out/stages/teacher"),), "features": features, "epochs": 2}
     whole = prokd(config(root, tmp_path / "whole", **given))
-    with pytest.raises(_Killed):
-        prokd(config(root, tmp_path / "again", **given), _Listener(2))
+    with pytest.raises(Killed):
+        prokd(config(root, tmp_path / "again", **given), Listener(2))
     prokd(config(root, tmp_path / "again", **given, resume=True))
     assert weights(tmp_path / "again") == weights(whole.output)
     assert all(value == value for stage in result.stages for value in stage["loss"]["last"].values())
@@ -483,7 +464,7 @@ def test_what_is_no_teacher_is_refused(base: Path, tuned: Path, data: Path, tmp_
 
 
 def test_options_that_change_nothing_are_said(tuned: Path, data: Path, tmp_path: Path) -> None:
-    listener = _Listener()
+    listener = Listener()
     options = {"align_weight": 2.0, "weigh": "similarity", "limit": 16}
     prokd(config(data, tmp_path / "out", teacher=(str(tuned),), **options), listener)
     assert "--align-weight changes nothing: no teacher is aligned" in listener.said

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 import tiny
 from click.testing import CliRunner
+from kills import Killed, Listener
 from safetensors.numpy import load_file
 
 import polydistill
 from polydistill.cli import cli, main
 from polydistill.errors import PolydistillError
+from polydistill.hub.opening import open_model
 from polydistill.methods.stack import StackConfig, stack
-from polydistill.progress import Progress
 
 LABELS = ("entailment", "neutral", "contradiction")
 PAIRS = {"en": ("the red house", "a letter"), "sw": ("nyumba nyekundu", "barua")}
@@ -86,25 +87,6 @@ def second(models: tuple[Path, Path], first: Path, data: Path, tmp_path_factory:
         patch.setenv("POLYDISTILL_CACHE", str(root / "cache"))
         return stack(config(models, root / "s", stack=str(first), task="nli", data_dir=data, lang=("en", "sw"),
                             teacher_epochs=15, teacher_lr=1e-2, task_epochs=25, task_lr=1e-2))  # fmt: skip
-
-
-class _Killer(Progress):
-    """Stops the run after so many dev scores, as a kill would."""
-
-    def __init__(self, checks: int = 1000) -> None:
-        self.left, self.said = checks, ""
-
-    def note(self, text: str) -> None:
-        self.left -= text.startswith("step")
-        if self.left < 0:
-            raise _Killed
-
-    def warn(self, text: str) -> None:
-        self.said += text
-
-
-class _Killed(Exception):
-    pass
 
 
 def weights(folder: Path) -> dict[str, bytes]:
@@ -227,7 +209,7 @@ def test_what_was_learnt_for_something_else_is_no_teacher(
 def test_the_beginning_is_kept_where_training_makes_it_worse(
     models: tuple[Path, Path], text: Path, tmp_path: Path
 ) -> None:
-    listener = _Killer()
+    listener = Listener()
     result = stack(config(models, tmp_path / "s", text=(str(text),), lr=5.0, steps=6), listener)
     left = result.unexplained_variance
     assert "made it worse" in listener.said and left is not None and left["last"] == left["first"]
@@ -237,8 +219,8 @@ def test_the_beginning_is_kept_where_training_makes_it_worse(
 def test_changed_text_is_noticed_when_a_run_goes_on(models: tuple[Path, Path], text: Path, tmp_path: Path) -> None:
     own = tmp_path / "en.txt"
     own.write_text(text.read_text(encoding="utf-8"), encoding="utf-8")
-    with pytest.raises(_Killed):
-        stack(config(models, tmp_path / "s", text=(str(own),)), _Killer(1))
+    with pytest.raises(Killed):
+        stack(config(models, tmp_path / "s", text=(str(own),)), Listener(1))
     own.write_text("\n".join(tiny.sentences("ro", count=60)), encoding="utf-8")
     with pytest.raises(PolydistillError, match="had other options or data"):
         stack(config(models, tmp_path / "s", text=(str(own),), resume=True))
@@ -250,8 +232,8 @@ def test_a_killed_run_goes_on_to_the_same_weights(
 ) -> None:
     options = {"text": (str(text),), "task": "nli", "data_dir": data, "limit": 32, "lora_dropout": 0.1}
     whole = stack(config(models, tmp_path / "whole", **options)).output
-    with pytest.raises(_Killed):
-        stack(config(models, tmp_path / "cut", **options), _Killer(checks))
+    with pytest.raises(Killed):
+        stack(config(models, tmp_path / "cut", **options), Listener(checks))
     with pytest.raises(PolydistillError, match="unfinished training"):
         stack(config(models, tmp_path / "cut", **options))
     resumed = stack(config(models, tmp_path / "cut", resume=True, **options)).output
@@ -275,7 +257,8 @@ def test_an_encoder_with_language_codes(text: Path, data: Path, tmp_path: Path) 
         stack(config((encoder, llm), tmp_path / "s", text=(str(text),), steps=2)).output
     ).reader.codes
     result = stack(config((encoder, llm), tmp_path / "t", stack=str(tmp_path / "s"), task="nli", data_dir=data))
-    assert result.separator == "</s>"
+    assert result.separator == "</s>" and result.language_code == "eng_Latn"
+    assert open_model(result.output)["problem"] is None
     loaded = polydistill.load_stack(result.output)
     assert loaded.reader.language is None  # nothing is taken for granted
     names = [code for code in languages if code.startswith(("eng", "ron", "swh"))]
@@ -335,6 +318,7 @@ def test_a_whole_stack(models: tuple[Path, Path], text: Path, tmp_path: Path) ->
     for folder in copies:
         shutil.rmtree(folder)
     assert np.allclose(polydistill.load_stack(tmp_path / "whole").encode(["The red house."]), referring, atol=1e-5)
+    assert open_model(tmp_path / "whole") == {"class": "load_stack", "problem": None}  # what `publish` looks at
     code, out, _ = run("publish", tmp_path / "whole", "org/name", "--dry-run", "--license", "mit", "--json")
     sent = {file["path"] for file in json.loads(out)["files"]}
     assert code == 0 and {"encoder/model.safetensors", "llm/model.safetensors", "model.safetensors"} <= sent
@@ -454,7 +438,7 @@ def test_a_stack_has_no_tags(first: Path, data: Path, tmp_path: Path) -> None:
 
 
 def test_idle_options_are_named(models: tuple[Path, Path], text: Path, tmp_path: Path) -> None:
-    listener = _Killer()
+    listener = Listener()
     stack(config(models, tmp_path / "s", text=(str(text),), baseline="linear", lora_r=4, steps=8), listener)
     assert "--lora-r" in listener.said and "neither LoRA nor steps" in listener.said
 

@@ -57,7 +57,6 @@ def test_least_squares_finds_a_linear_map() -> None:
     with torch.no_grad():
         through = network.through(states, torch.ones(len(inputs), 1))[:, 0]
     assert np.allclose(through.numpy(), wanted, atol=1e-2)
-    assert np.allclose(found(inputs.astype(np.float32)), wanted, atol=1e-2)
 
 
 def test_the_penalty_is_chosen_on_held_out_rows() -> None:

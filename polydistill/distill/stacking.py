@@ -122,10 +122,6 @@ class LinearMap:
     penalty: float
     unexplained: float
 
-    def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        """(n, H) from (n, d)."""
-        return inputs @ self.weight + self.bias
-
 
 def least_squares(inputs: np.ndarray, wanted: np.ndarray, dev_inputs: np.ndarray, dev_wanted: np.ndarray) -> LinearMap:
     """The ridge regression whose penalty, out of `PENALTIES`, is the best on held-out rows.
@@ -155,7 +151,7 @@ def least_squares(inputs: np.ndarray, wanted: np.ndarray, dev_inputs: np.ndarray
 
 
 class VectorLoss:
-    """Squared error of a stack's vectors and its teacher's (equation 2 of the paper).
+    """Squared error of a stack's vectors and its teacher's, the loss of both stages.
 
     It is divided by the teacher's variance, a constant, so that it is the share that is unexplained.
 

@@ -18,6 +18,7 @@ from typing import Any
 from polydistill.errors import PolydistillError
 from polydistill.loading import quiet_transformers
 from polydistill.modelfolder import model_folder, read_json
+from polydistill.stacks.description import is_stack
 
 _AUTO = ("AutoModelForTokenClassification", "AutoModelForSequenceClassification", "AutoModelForQuestionAnswering",
          "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForCausalLM", "AutoModelForImageTextToText",
@@ -60,12 +61,13 @@ def open_model(folder: Path) -> dict[str, Any]:
     import transformers
 
     inner = model_folder(folder)
-    if read_json(inner / "config.json").get("model_type") == "polydistill-stack":
+    if is_stack(folder):
         import numpy as np
 
         from polydistill.stacks.folder import load_stack
 
-        finite = bool(np.isfinite(load_stack(folder).encode([_TEXT])).all())
+        stack = load_stack(folder)
+        finite = bool(np.isfinite(stack.encode([_TEXT], language=next(iter(stack.reader.codes), None))).all())
         return {"class": "load_stack", "problem": None if finite else "what it computes is not finite"}
     if not any(inner.glob("*.safetensors")):
         return _open_onnx(inner, sorted((inner / "onnx").glob("*.onnx")))

@@ -234,7 +234,9 @@ def _finish(run: Run, stages: Stages, final: Path, started: float) -> StackResul
 
 
 def _result(run: Run, done: list[Stage], out: Path, scores: list[Score]) -> StackResult:
-    todo, own = run.todo, Description.read(out)
+    from polydistill.stacks.folder import load_reader
+
+    todo, own, reader = run.todo, Description.read(out), load_reader(out)
     parameters, nbytes = sizes(out)
     by_name = {stage.name: stage for stage in done}
     chosen = by_name.get("task") or by_name.get("self")
@@ -252,7 +254,7 @@ def _result(run: Run, done: list[Stage], out: Path, scores: list[Score]) -> Stac
         unexplained_variance=None if first is None or last is None else {"first": first, "last": last},
         parameters={"teacher": llm.parameters, "student": parameters, "trained": Checkpoint.open(out).parameters},
         bytes={"teacher": llm.nbytes, "student": nbytes},
-        separator=run.separator(out),
+        separator=reader.separator,
         settings=settings(run),
         selection=None if chosen is None or "best" not in chosen.facts else {
             "languages": [todo.english.code], "split": chosen.facts["split"], "metric": chosen.facts["metric"],
@@ -262,7 +264,7 @@ def _result(run: Run, done: list[Stage], out: Path, scores: list[Score]) -> Stac
         seconds=0.0,
         peak_memory_bytes=0,
         peak_gpu_bytes=peak_gpu_bytes(),
-        language_code=run.language_code(out),
+        language_code=reader.read_language(todo.english, run.config.include_path),
     )  # fmt: skip
 
 
@@ -274,7 +276,8 @@ def _record(run: Run, result: StackResult) -> RunRecord:
         {"language": s.language, "where": s.where, "split": s.split, "examples": len(s.examples), "sha256": s.sha256}
         for s in labelled
     ]  # fmt: skip
-    if lines := run.lines_if_read:
+    if todo.texts:
+        lines = run.lines
         where, count = " and ".join(text.where for text in todo.texts), len(lines.training) + len(lines.dev)
         texts.append({"language": todo.english.code, "where": where, "split": "text", "examples": count,
                       "sha256": lines.sha256})  # fmt: skip

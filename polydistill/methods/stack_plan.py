@@ -79,7 +79,7 @@ class Preset:
 PRESETS = {
     "smoke": Preset(60, 16, 64, 2e-3, 0.03, 2, 200, 1_000, 1, 1, 16, 64, 5e-4, 1e-3, examples=640, dev_examples=200),
     "small": Preset(1_500, 32, 64, 2e-3, 0.03, 4, 1_000, 12_000, 2, 2, 16, 128, 5e-4, 1e-3, dev_examples=1_000),
-    # Schmidt et al. 2024, arXiv 2406.12739, section 4; the projection is not fitted there.
+    # Schmidt et al. 2024, arXiv 2406.12739; the projection is not fitted there.
     "paper": Preset(10_000, 256, 512, 2e-4, 0.01, 10, 2_000, 20_000, 3, 3, 32, 256, 1e-4, 2e-4),
 }
 PRESET_OPTIONS = ("steps", "batch_size", "length", "lr", "fit_lines", "teacher_epochs", "task_epochs", "task_batch",

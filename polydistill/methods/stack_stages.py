@@ -172,11 +172,6 @@ class Run:
             wanted = preset.fit_lines
         return read_lines(self.todo.texts, wanted, preset.dev_lines, self.config.seed)
 
-    @property
-    def lines_if_read(self) -> Lines | None:
-        """The same, None if no stage has asked for it."""
-        return self.__dict__.get("lines")
-
     @cached_property
     def parents(self) -> tuple[Parent, Parent]:
         """Encoder and LLM, hashed once."""
@@ -368,18 +363,6 @@ class Run:
             return facts
 
         return Made(write, curves.steps if curves else 0, curves.terms if curves else ())
-
-    def separator(self, folder: Path) -> str:
-        """What stands between the texts of a pair: `native`, or a token."""
-        from polydistill.stacks.folder import load_reader
-
-        return load_reader(folder).separator
-
-    def language_code(self, folder: Path) -> str | None:
-        """The code of English that the encoder has to be told; None where it needs none."""
-        from polydistill.stacks.folder import load_reader
-
-        return load_reader(folder).read_language(self.todo.english, self.config.include_path)
 
 
 class Unexplained:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import orjson
@@ -85,6 +85,10 @@ class Description:
     def parts(self) -> dict[str, Parent]:
         """Role -> the model in it."""
         return {role: part for role, part in ((ENCODER, self.encoder), (LLM, self.llm)) if part}
+
+    def with_parts(self, parts: Mapping[str, Parent]) -> Description:
+        """The same with other models in the roles that `parts` names."""
+        return replace(self, encoder=parts.get(ENCODER, self.encoder), llm=parts.get(LLM, self.llm))
 
     def write(self, folder: Path) -> None:
         """Writes the config.json of a folder."""

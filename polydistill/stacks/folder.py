@@ -190,8 +190,7 @@ def load_stack(
     given = {ENCODER: encoder, LLM: llm}
     places = {role: find_parent(folder, role, description, given[role]) for role in description.parts}
     if dtype is not None:
-        parts = {role: replace(part, dtype=dtype) for role, part in description.parts.items()}
-        description = replace(description, **parts)  # type: ignore[arg-type]
+        description = description.with_parts({r: replace(p, dtype=dtype) for r, p in description.parts.items()})
     made = build(description, places.get(ENCODER), places.get(LLM), max_length, folder)
     try:
         state = load_file(folder / WEIGHTS)
@@ -237,15 +236,17 @@ def save_stack(stack: LoadedStack, folder: Path, *, whole: bool = False) -> None
     """
     network = stack.network
     # Matrices in 8 bits save memory in training; who reads the stack need not have what makes them.
-    plain = {role: replace(p, dtype="float32") for role, p in stack.description.parts.items() if p.dtype == INT8}
-    description = replace(stack.description, **plain)  # type: ignore[arg-type]
+    parts = stack.description.parts
+    description = stack.description.with_parts(
+        {role: replace(part, dtype="float32") for role, part in parts.items() if part.dtype == INT8}
+    )
     if whole:
         network = stack.merged().network
-        parts: dict[str, Parent] = {}
+        written: dict[str, Parent] = {}
         for role, module in ((ENCODER, network.encoder), (LLM, network.llm)):
             if module is not None:
-                parts[role] = _write_part(module, folder / role, role, description)
-        description = replace(description, whole=True, lora=None, encoder=parts.get(ENCODER), llm=parts.get(LLM))
+                written[role] = _write_part(module, folder / role, role, description)
+        description = replace(description.with_parts(written), whole=True, lora=None)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in trained_state(network).items()}
     save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
     stack.reader.save(folder)

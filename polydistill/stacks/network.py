@@ -26,7 +26,7 @@ class StackOutput:
 
 
 class Stack(nn.Module):
-    """y = mean(LLM(W enc(x) + b)), MT-LLM (Schmidt et al. 2024, arXiv 2406.12739, section 3).
+    """y = mean(LLM(W enc(x) + b)), MT-LLM (Schmidt et al. 2024, arXiv 2406.12739).
 
     Without an LLM it is a linear map of the encoder's mean state, the plainest way from one space to the other; without
     an encoder it is the LLM alone, which is what a stack learns from.
