@@ -354,8 +354,10 @@ class _Reporter(transformers.TrainerCallback):
             control.should_evaluate = control.should_save = True
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
-        """A dev score."""
-        self._progress.note(f"step {state.global_step:,}: dev {metrics['eval_score']:.4f}")
+        """A dev score, or a loss where that is what dev data are scored by: turned round, it is below 0."""
+        score = metrics["eval_score"]
+        seen = f"dev loss {-score:.4f}" if score < 0 else f"dev {score:.4f}"
+        self._progress.note(f"step {state.global_step:,}: {seen}")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Closes the bar."""

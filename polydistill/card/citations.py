@@ -15,7 +15,7 @@ _TRIMMING = """\
 }
 
 @inproceedings{ushio-etal-2023-efficient,
-  title = {An Efficient Multilingual Language Model Compression through Vocabulary Trimming},
+  title = {Efficient Multilingual Language Model Compression through Vocabulary Trimming},
   author = {Ushio, Asahi and Zhou, Yi and Camacho-Collados, Jose},
   booktitle = {Findings of the Association for Computational Linguistics: EMNLP 2023},
   year = {2023},
