@@ -1,11 +1,12 @@
 """The whole journey on real weights: from a 100-language model to a small tagger for Swahili on the Hub, and back.
 
-  python benchmarks/journey.py --data DATA --models MODELS                  # what is there stays
-  python benchmarks/journey.py --data DATA --models MODELS --preset smoke   # in minutes, to try it out
+  python benchmarks/journey.py --data DATA --models MODELS                      # what is there stays
+  python benchmarks/journey.py --data DATA --models ELSEWHERE --preset smoke    # in minutes, to try it out
 
 trim en+sw -> finetune -> bistil -> prokd -> evaluate -> compare -> export -> publish -> load in a fresh process. DATA
 is laid out as data.md says; the Hub is a stand-in on this machine (tests/hub_stub.py). Labels are English alone,
-checkpoints are chosen on English dev data. It writes benchmarks/journey.md and benchmarks/journey.svg.
+checkpoints are chosen on English dev data. Phase 1 of bistil is the one of bistil.py, MODELS/general-sw-6, which cuts
+the vocabulary as trim does. It writes benchmarks/journey.md and benchmarks/journey.svg.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import measure
+from bistil import REFERENCE, STUDENTS, phase_1_command, texts
+from bistil_step import default_model
 from bistil_tables import metric, percent
 from commands import command_was, made, polydistill
 
@@ -49,25 +52,26 @@ SENTENCE = "Wangari Maathai alizaliwa Nyeri na kufanya kazi katika Chuo Kikuu ch
 
 def journey(args: argparse.Namespace) -> tuple[list[tuple[str, Path, float]], dict[str, Path]]:
     """(step, its folder, its seconds) of every step that makes a model, and the models to compare."""
-    text = [part for code in ("en", TARGET) for part in (f"{code}={args.data / 'text' / code}.txt",)]
     place = {name: args.models / f"journey-{name}" for name in ("trim", "finetune", "bistil", "prokd", "export")}
+    general = args.models / STUDENTS[REFERENCE].phase_1
     tests = [part for code, split in TESTS.items() for part in ("--test-split", f"{code}={split}")]
     data = ("--data-dir", str(args.data))
     commands = {
         "trim": ["trim", "--lang", "en", "--lang", TARGET, "--min-share", "1e-6",
-                 *(part for source in text for part in ("--corpus", source))],
+                 *texts(args, TARGET, "--corpus")],
         "finetune": ["finetune", "--model", str(place["trim"]), "--task", "ner", "--lang", "en", *data, *SPLITS,
                      "--freeze-embeddings", "--bf16", *FINETUNE[args.preset]],
-        "bistil": ["bistil", "en", TARGET, "--model", str(place["trim"]), "--layers", "6", "--preset", args.preset,
-                   *(part for source in text for part in ("--text", source)), "--task", "ner", "--teacher",
-                   str(place["finetune"]), *data, *SPLITS, *tests],
+        "bistil": ["bistil", "en", TARGET, "--model", str(general), "--preset", args.preset, "--task", "ner",
+                   "--teacher", str(place["finetune"]), *data, *SPLITS, *tests],
         "prokd": ["prokd", "en", TARGET, "--teacher", str(place["finetune"]), "--model", str(place["bistil"]),
                   "--preset", args.preset, "--freeze-embeddings", "--bf16", *data, *SPLITS, *tests],
         "export": ["export", str(place["prokd"]), "--onnx", "--int8", "--task", "ner", "--lang", TARGET, *data],
     }  # fmt: skip
+    lines = {name: [*command, "-o", str(place[name])] for name, command in commands.items()}
+    lines = {"phase 1 of bistil": phase_1_command(args, STUDENTS[REFERENCE]), **lines}
     steps = []
-    for name, command in commands.items():
-        folder, record = made(args, [*command, "-o", str(place[name])])
+    for name, line in lines.items():
+        folder, record = made(args, line)
         steps.append((name, folder, float(record["result"].get("seconds", 0.0))))
     return steps, {name: place[name] for name in ("finetune", "bistil", "prokd")}
 
@@ -135,7 +139,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, required=True, help="where models go")
     parser.add_argument("--preset", choices=list(FINETUNE), default="small")
     parser.add_argument("--output", type=Path, default=Path(__file__).resolve().parent / "journey.md")
-    args = parser.parse_args()
+    args = parser.parse_args(namespace=argparse.Namespace(model=default_model(), minutes=None, precision=None))
     started = time.perf_counter()
     steps, models = journey(args)
     runs, compared = scored(args, models)
