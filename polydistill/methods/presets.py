@@ -100,7 +100,7 @@ PRESETS: dict[str, Preset] = {
         density=0.08, scale="teacher", examples=640, dev_examples=200,
     ),
     "small": Preset(
-        General(1_500, 16, 96, 1e-3, 0.1, HIDDEN),
+        General(6_000, 4, 96, 7e-4, 0.1, HIDDEN),
         {
             TAGGING: Tuning(2, 4, 16, 128, 2e-4, 0.1, SOFT, teacher_epochs=2, teacher_lr=2e-4),
             CLASSIFICATION: Tuning(1, 1, 32, 128, 1e-4, 0.1, SOFT, teacher_epochs=2),
