@@ -89,6 +89,7 @@ class RunRecord:
         versions: Package -> version.
         result: What the command reports with --json.
         scores: Evaluation results, appended later.
+        costs: Time and memory beside another model, appended later.
         parent: The record of the source, where it has one.
     """
 
@@ -99,6 +100,7 @@ class RunRecord:
     result: dict[str, Any]
     versions: dict[str, str] = field(default_factory=lambda: versions())
     scores: list[Score] = field(default_factory=list)
+    costs: list[dict[str, Any]] = field(default_factory=list)
     parent: dict[str, Any] | None = None
 
     def save(self, folder: Path) -> None:

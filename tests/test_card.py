@@ -160,6 +160,8 @@ def test_costs_only_where_the_record_has_them() -> None:
     ratio = {"value": 0.4, "interval": [0.35, 0.45]}
     record.result["latency"] = {"models": [{"model": "out", "latency_ratio": ratio, "throughput_ratio": None}]}
     assert "| `out` | 0.40 (0.35 to 0.45) |  |" in section(card(record), "Cost")
+    record.costs.append({"beside": "/home/me/whole", "latency_ratio": ratio, "memory_ratio": {"value": 0.5}})
+    assert "| this model, beside `whole` | 0.40 (0.35 to 0.45) |  | 0.50 |" in section(card(record), "Cost")
 
 
 PAPERS = {

@@ -310,6 +310,18 @@ def test_latency_has_ratios_with_intervals(made: Path, here: Path, capsys: pytes
         assert 0.2 < ratio["value"] < 5 and ratio["interval"][0] <= ratio["value"] <= ratio["interval"][1]
 
 
+def test_the_record_keeps_one_cost_beside_each_model(made: Path, here: Path) -> None:
+    source = {"name": "x", "source": "x"}
+    RunRecord("trim", {}, source, [], {}).save(here / "b")
+    for _ in range(2):
+        run(made, "a", "b", lang=("en",), limit=6, latency=True)
+    record = RunRecord.load(here / "b")
+    assert record and not record.scores
+    (cost,) = record.costs
+    assert cost["beside"] == "a" and cost["task"] == "nli" and cost["language"] == "en" and cost["inputs"] == 6
+    assert cost["latency_ratio"]["value"] > 0 and cost["memory_ratio"]["value"] == pytest.approx(1, abs=0.2)
+
+
 def test_memory_is_that_of_a_process_of_its_own(made: Path) -> None:
     """A process that was started by a large one does not count as large."""
     ours = np.ones(600 << 17)  # 600 MiB

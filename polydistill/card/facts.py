@@ -49,6 +49,7 @@ class Step:
         texts: The data.
         versions: Package -> version.
         scores: Scores of what it made, with fractions from 0 to 1.
+        costs: Its time and memory as ratios to other models'.
     """
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
@@ -59,6 +60,7 @@ class Step:
         self.texts = objects(raw.get("texts"))
         self.versions = mapping(raw.get("versions"))
         self.scores = objects(raw.get("scores"))
+        self.costs = objects(raw.get("costs"))
 
     @property
     def languages(self) -> list[str]:
@@ -130,6 +132,7 @@ class Facts:
         raw: Any = {
             "command": record.command, "config": record.config, "source": record.source, "result": record.result,
             "texts": record.texts, "versions": record.versions, "scores": [asdict(score) for score in record.scores],
+            "costs": record.costs,
             "parent": record.parent,
         }  # fmt: skip
         steps: list[Step] = []

@@ -367,14 +367,17 @@ def _short(value: Any) -> str:
 def costs(facts: Facts) -> list[str]:
     """Time and memory beside another model, where the record has them."""
     rows = []
-    for row in objects(at(facts.newest.result, "latency", "models")):
+    for row in [*objects(at(facts.newest.result, "latency", "models")), *facts.newest.costs]:
         shown = []
-        for key in ("latency_ratio", "throughput_ratio"):
+        for key in ("latency_ratio", "throughput_ratio", "memory_ratio"):
             value, interval = number(at(row, key, "value")), bounds(at(row, key, "interval"))
             between = f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
             shown.append("" if value is None else f"{value:.2f}{between}")
         if any(shown):
-            rows.append([code(shared(str(row.get("model")))), *shown])
+            beside = f"this model, beside {code(shared(str(row['beside'])))}" if "beside" in row else ""
+            rows.append([beside or code(shared(str(row.get("model")))), *shown])
     if not rows:
         return []
-    return ["## Cost", table(["model", "time at batch 1, ratio", "inputs a second, ratio"], rows, right=(1, 2))]
+    head = ["model", "time at batch 1, ratio", "inputs a second, ratio", "memory, ratio"]
+    width = len(head) - (not any(row[-1] for row in rows))
+    return ["## Cost", table(head[:width], [row[:width] for row in rows], right=(1, 2, 3))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -226,7 +226,8 @@ class Subject:
 def evaluate(config: EvaluateConfig, progress: Progress = SILENT) -> Evaluation:
     """Scores models on a task; what was predicted before is read from the cache.
 
-    The scores are added to the record of each model that is a folder with one.
+    The scores, and what was measured of time and memory, are added to the record of each model that is a folder with
+    one.
 
     Args:
         config: What to score.
@@ -248,14 +249,14 @@ def evaluate(config: EvaluateConfig, progress: Progress = SILENT) -> Evaluation:
     for subject in subjects:
         own, found = score(subject, cells, progress)
         predictions.update({(subject.name, i): predicted for i, predicted in enumerate(found)})
-        _add_to_record(subject, own, progress)
+        _add_scores(subject, own, progress)
         scores += own
     result = Evaluation(
         tuple(scores),
         tuple(averages(scores)),
         tuple(subject.facts() for subject in subjects),
         tuple(_data_facts(cell) for cell in cells),
-        latency=_latency(subjects, cells, progress) if config.latency else None,
+        latency=_latency(subjects, cells[0], progress) if config.latency else None,
         loyalty=_loyalty(config, wanted, cells, predictions, scores) if config.teacher else None,
     )
     if config.output:
@@ -407,19 +408,34 @@ def _selection(record: RunRecord | None) -> tuple[str, ...]:
     return ()
 
 
-def _add_to_record(subject: Subject, scores: Sequence[Score], progress: Progress) -> None:
+def _add_scores(subject: Subject, scores: Sequence[Score], progress: Progress) -> None:
     """Writes scores of whole splits into the record of a model's folder, in place of older ones of the same thing."""
-    if subject.resolved.ref.path is None or subject.config.limit is not None:
-        return
-    record = RunRecord.load(subject.resolved.folder)  # again: another evaluation may have added scores since
+    if subject.config.limit is None:
+        new = {_identity(score) for score in scores}
+        _change_record(
+            subject, lambda was: replace(was, scores=[*(s for s in was.scores if _identity(s) not in new), *scores]),
+            progress,
+        )  # fmt: skip
+
+
+def _add_cost(subject: Subject, cost: dict[str, Any], progress: Progress) -> None:
+    """Writes time and memory into the record of a model's folder, in place of those beside the same model."""
+    same = [cost[key] for key in ("beside", "task")]
+    _change_record(
+        subject, lambda was: replace(was, costs=[*(c for c in was.costs if [c["beside"], c["task"]] != same), cost]),
+        progress,
+    )  # fmt: skip
+
+
+def _change_record(subject: Subject, change: Callable[[RunRecord], RunRecord], progress: Progress) -> None:
+    folder = subject.resolved.folder
+    record = RunRecord.load(folder) if subject.resolved.ref.path else None  # again: it may have changed since
     if record is None:
         return
-    new = {_identity(score) for score in scores}
-    old = [score for score in record.scores if _identity(score) not in new]
     try:
-        replace(record, scores=[*old, *scores]).save(subject.resolved.folder)
+        change(record).save(folder)
     except OSError as error:
-        progress.warn(f"The scores could not be added to {subject.resolved.folder / RECORD} ({error.strerror}).")
+        progress.warn(f"What was measured could not be added to {folder / RECORD} ({error.strerror}).")
 
 
 def _identity(score: Score) -> tuple[Any, ...]:
@@ -443,20 +459,27 @@ def _data_facts(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _latency(subjects: Sequence[Subject], cells: Sequence[Cell], progress: Progress) -> dict[str, Any]:
+def _latency(subjects: Sequence[Subject], cell: Cell, progress: Progress) -> dict[str, Any]:
+    """Time and memory on one language's data, which the records of all models but the first get as well."""
     from polydistill.evaluation.cost import measure_cost
 
+    wanted, config = subjects[0].wanted, subjects[0].config
     measured = measure_cost(
         {subject.name: subject.resolved.folder for subject in subjects},
-        subjects[0].wanted,
-        cells[0].split.examples,
-        max_length=subjects[0].config.max_length or kind_of(subjects[0].wanted).MAX_LENGTH,
-        prompt=subjects[0].config.prompt,
-        language=cells[0].language.code,
-        seed=subjects[0].config.seed,
+        wanted,
+        cell.split.examples,
+        max_length=config.max_length or kind_of(wanted).MAX_LENGTH,
+        prompt=config.prompt,
+        language=cell.language.code,
+        seed=config.seed,
         progress=progress,
     )
-    return {"language": cells[0].language.code, **measured}
+    how = {"language": cell.language.code, **{key: value for key, value in measured.items() if key != "models"}}
+    for subject, row in zip(subjects[1:], measured["models"][1:], strict=True):
+        own = {key: value for key, value in row.items() if key != "model"}
+        memory = {"memory_ratio": {"value": row["peak_memory_bytes"] / measured["models"][0]["peak_memory_bytes"]}}
+        _add_cost(subject, {"beside": subjects[0].name, "task": wanted.name, **own, **memory, **how}, progress)
+    return {**how, "models": measured["models"]}
 
 
 def _loyalty(
