@@ -90,7 +90,7 @@ VECTORS = {"hidden": 1.0, "pooled": 1.0}
 
 PRESETS: dict[str, Preset] = {
     "smoke": Preset(
-        General(60, 8, 64, 3e-4, 0.1, HIDDEN),
+        General(120, 4, 64, 1e-3, 0.1, HIDDEN),
         {
             TAGGING: Tuning(1, 1, 16, 128, 2e-4, 0.1, SOFT, teacher_lr=2e-4),
             CLASSIFICATION: Tuning(1, 1, 32, 128, 1e-4, 0.1, SOFT),
