@@ -88,12 +88,10 @@ STUDENTS = {
     "embedding-ro": Student("ro", 6, EMBEDDING, NO_ENGLISH, {"": "test"}),
 }
 REFERENCE = "ner-sw-6"
-# Same data, settings and phase 2 as the reference but for this; `long` gives phase 1's time to phase 2.
+# Same data, settings and time as the reference but for this.
 BASELINES = {
-    "no-phase-1": "no phase 1: the cut model goes straight to phase 2",
-    "no-phase-1-long": "no phase 1, and its time added to phase 2's first stage as epochs",
-    "plain": "no distillation: the cut model, a new head, `finetune` for as many epochs as phase 2 has in both stages",
-    "plain-long": "no distillation, and the time of phase 1 added as epochs",
+    "no-phase-1": "no phase 1: the cut model goes straight to phase 2, whose first stage gets its time as epochs",
+    "plain": "no distillation: the cut model, a new head, `finetune` for phase 2's epochs, with phase 1's time as more",
     "random": "a random encoder in place of the teacher's layers, then both phases",
     "relations": "MiniLMv2 relations of the last layer in phase 1",
     "trimmed": "the teacher with its vocabulary cut, and no student",
@@ -253,8 +251,8 @@ def baseline_command(args: argparse.Namespace, name: str) -> list[str]:
     phase = record["result"]["settings"]["phase_2"]
     stages = {stage["name"]: stage for result in (before, record) for stage in result["result"]["stages"]}
     an_epoch = stages["sparse"]["seconds"] / phase["sparse_epochs"]  # without the teacher, whose signals are kept
-    more = round(stages["general"]["seconds"] / an_epoch) if name.endswith("-long") else 0
-    if name.startswith("plain"):
+    more = round(stages["general"]["seconds"] / an_epoch)
+    if name == "plain":
         return [
             "finetune", "--model", str(general / "stages/vocabulary/student"), "--task", student.task, "--lang", "en",
             "--data-dir", str(args.data), *NER[:4], "--epochs", f"{phase['epochs'] + phase['sparse_epochs'] + more:g}",
@@ -264,8 +262,7 @@ def baseline_command(args: argparse.Namespace, name: str) -> list[str]:
             "-o", str(output),
         ]  # fmt: skip
     changed = {
-        "no-phase-1": ["--phase", "2"],
-        "no-phase-1-long": ["--phase", "2", "--task-epochs", f"{phase['epochs'] + more:g}"],
+        "no-phase-1": ["--phase", "2", "--task-epochs", f"{phase['epochs'] + more:g}"],
         "random": ["--init", "random"],
         "relations": ["--objective", "1:relations=1"],
     }[name]
