@@ -102,7 +102,7 @@ PRESETS: dict[str, Preset] = {
     "small": Preset(
         General(1_500, 16, 96, 1e-3, 0.1, HIDDEN),
         {
-            TAGGING: Tuning(3, 6, 16, 128, 2e-4, 0.1, SOFT, teacher_epochs=2, teacher_lr=2e-4),
+            TAGGING: Tuning(2, 4, 16, 128, 2e-4, 0.1, SOFT, teacher_epochs=2, teacher_lr=2e-4),
             CLASSIFICATION: Tuning(1, 1, 32, 128, 1e-4, 0.1, SOFT, teacher_epochs=2),
             SPAN_EXTRACTION: Tuning(1, 2, 8, 384, 1e-4, 0.1, SOFT, teacher_epochs=2, teacher_lr=1e-4),
             RETRIEVAL: Tuning(1, 0, 32, 96, 2e-4, 0.1, VECTORS),
