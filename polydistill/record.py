@@ -127,7 +127,8 @@ class RunRecord:
             data = orjson.loads(path.read_bytes())
             data.pop("polydistill")
             scores = [Score.from_json(score) for score in data.pop("scores")]
-            return cls(**data, scores=scores)
+            costs = [dict(cost) for cost in data.pop("costs", ())]
+            return cls(**data, scores=scores, costs=costs)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise PolydistillError(f"{path} is not a polydistill record.", "Remove it, or trim again.") from error
 

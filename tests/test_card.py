@@ -30,6 +30,7 @@ from polydistill.card.steps import command_line, shell
 from polydistill.card.text import plain, shared
 from polydistill.cli import main
 from polydistill.cli.options import build_config, config_options
+from polydistill.errors import PolydistillError
 from polydistill.evaluation.heads import new_head
 from polydistill.methods.bistil import BistilConfig
 from polydistill.methods.export_plan import ExportConfig
@@ -160,8 +161,20 @@ def test_costs_only_where_the_record_has_them() -> None:
     ratio = {"value": 0.4, "interval": [0.35, 0.45]}
     record.result["latency"] = {"models": [{"model": "out", "latency_ratio": ratio, "throughput_ratio": None}]}
     assert "| `out` | 0.40 (0.35 to 0.45) |  |" in section(card(record), "Cost")
-    record.costs.append({"beside": "/home/me/whole", "latency_ratio": ratio, "memory_ratio": {"value": 0.5}})
-    assert "| this model, beside `whole` | 0.40 (0.35 to 0.45) |  | 0.50 |" in section(card(record), "Cost")
+    record.costs.append({"beside": "/home/me/whole", "task": "ner", "language": "sw", "inputs": 32, "threads": 2,
+                         "latency_ratio": ratio, "memory_ratio": {"value": 0.5}})  # fmt: skip
+    where = "this model, beside `whole` (ner, sw, 32 inputs, 2 threads)"
+    assert f"| {where} | 0.40 (0.35 to 0.45) |  | 0.50 |" in section(card(record), "Cost")
+
+
+def test_broken_costs_make_no_traceback(tmp_path: Path) -> None:
+    record = RECORDS["unknown"]()
+    record.costs.append({"beside": ["x"], "latency_ratio": {"value": 2}, "inputs": "many", "task": 3})
+    assert "2.00" in section(card(record), "Cost")
+    broken = {"polydistill": 1, **dataclasses.asdict(record), "costs": [1]}
+    (tmp_path / "polydistill.json").write_text(json.dumps(broken))
+    with pytest.raises(PolydistillError, match="not a polydistill record"):
+        RunRecord.load(tmp_path)
 
 
 PAPERS = {

@@ -132,8 +132,7 @@ class Facts:
         raw: Any = {
             "command": record.command, "config": record.config, "source": record.source, "result": record.result,
             "texts": record.texts, "versions": record.versions, "scores": [asdict(score) for score in record.scores],
-            "costs": record.costs,
-            "parent": record.parent,
+            "costs": record.costs, "parent": record.parent,
         }  # fmt: skip
         steps: list[Step] = []
         while isinstance(raw, Mapping) and len(steps) < MOST_STEPS:

@@ -374,10 +374,16 @@ def costs(facts: Facts) -> list[str]:
             between = f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
             shown.append("" if value is None else f"{value:.2f}{between}")
         if any(shown):
-            beside = f"this model, beside {code(shared(str(row['beside'])))}" if "beside" in row else ""
-            rows.append([beside or code(shared(str(row.get("model")))), *shown])
+            rows.append([_beside(row) if "beside" in row else code(shared(str(row.get("model")))), *shown])
     if not rows:
         return []
     head = ["model", "time at batch 1, ratio", "inputs a second, ratio", "memory, ratio"]
     width = len(head) - (not any(row[-1] for row in rows))
     return ["## Cost", table(head[:width], [row[:width] for row in rows], right=(1, 2, 3))]
+
+
+def _beside(row: Mapping[str, Any]) -> str:
+    """What a row of `evaluate --latency` was measured beside, and on what."""
+    on = [plain(row.get("task") or "", 40), plain(row.get("language") or "", 20)]
+    on += [f"{n:.0f} {key}" for key in ("inputs", "threads") if (n := number(row.get(key))) is not None]
+    return f"this model, beside {code(shared(str(row['beside'])))} ({', '.join(filter(None, on))})"

@@ -420,9 +420,12 @@ def _add_scores(subject: Subject, scores: Sequence[Score], progress: Progress) -
 
 def _add_cost(subject: Subject, cost: dict[str, Any], progress: Progress) -> None:
     """Writes time and memory into the record of a model's folder, in place of those beside the same model."""
-    same = [cost[key] for key in ("beside", "task")]
+
+    def identity(of: dict[str, Any]) -> tuple[Any, Any]:
+        return of.get("beside"), of.get("task")
+
     _change_record(
-        subject, lambda was: replace(was, costs=[*(c for c in was.costs if [c["beside"], c["task"]] != same), cost]),
+        subject, lambda was: replace(was, costs=[*(c for c in was.costs if identity(c) != identity(cost)), cost]),
         progress,
     )  # fmt: skip
 
