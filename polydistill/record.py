@@ -65,9 +65,13 @@ class Score:
     seed: int = 0
     predictions: str | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Score:
-        """What `asdict` and JSON made of it.
+        """What `to_json` or `asdict`, and JSON, made of it.
 
         Raises:
             TypeError: A field is missing or unknown.

@@ -17,7 +17,7 @@ from polydistill.card import write_card
 from polydistill.checkpoint import copy_file
 from polydistill.methods import bistil_stages as made_of
 from polydistill.methods.bistil_plan import Prepared, prepare
-from polydistill.methods.evaluate import EvaluateConfig, evaluate, plain_score
+from polydistill.methods.evaluate import EvaluateConfig, evaluate
 from polydistill.outputs import check_output, new_folder
 from polydistill.processes import is_main
 from polydistill.progress import SILENT, Progress
@@ -230,7 +230,7 @@ def _finish(
         own: list[Score] = []
         if todo.labelled and todo.labelled.tests:
             scores, loyalty = _scores(config, todo, out, teachers, progress)
-            result = replace(result, scores=tuple(map(plain_score, scores)), loyalty=loyalty)
+            result = replace(result, scores=tuple(score.to_json() for score in scores), loyalty=loyalty)
             own = [score for score in scores if score.model == str(todo.output)]
         seconds = round(time.perf_counter() - started, 1)
         result = replace(result, seconds=seconds, peak_memory_bytes=peak_memory_bytes())

@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from polydistill.catalog import Language, Task, resolve_languages, task
-from polydistill.checkpoint import Checkpoint, file_sha256
 from polydistill.errors import UsageError
-from polydistill.evaluation import cache
-from polydistill.evaluation.heads import VECTOR_KINDS, TaskModel, open_model
-from polydistill.evaluation.kinds import Kind, kind_of
+from polydistill.evaluation.keeping import add_cost, add_scores
+from polydistill.evaluation.kinds import kind_of
+from polydistill.evaluation.scoring import Cell, score
+from polydistill.evaluation.subjects import Settings, Subject
 from polydistill.evaluation.summaries import averages, loyalty_rows, retention_rows
-from polydistill.inspection import lineage_line
-from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.sources import load_split
-from polydistill.metrics.items import Measured
-from polydistill.metrics.paired import interval
-from polydistill.modelfolder import tokenizer_files
 from polydistill.outputs import check_file, write_beside
 from polydistill.progress import SILENT, Progress
-from polydistill.record import NAME as RECORD
-from polydistill.record import RunRecord, Score
-from polydistill.refs import ModelRef, ResolvedModel, resolve
-from polydistill.settings import plain, setting
-from polydistill.stacks.description import Description, is_stack, sizes
-from polydistill.surgery import embedding_parameters
+from polydistill.record import Score
+from polydistill.refs import ModelRef, resolve
+from polydistill.settings import setting
 from polydistill.task import SPAN_EXTRACTION
-from polydistill.trimming import Source
 
 
 @dataclass(frozen=True)
@@ -104,122 +93,12 @@ class Evaluation:
         """One JSON object."""
         return {
             "command": self.command,
-            "scores": [plain_score(score) for score in self.scores],
+            "scores": [score.to_json() for score in self.scores],
             "averages": list(self.averages),
             "latency": self.latency,
             "loyalty": self.loyalty,
             "models": list(self.models),
             "data": list(self.data),
-        }
-
-
-def plain_score(score: Score) -> dict[str, Any]:
-    """A score as JSON has it."""
-    return {name: plain(value) for name, value in asdict(score).items()}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A language to score: the data, and what it is called.
-
-    Args:
-        split: The data.
-        language: Its language; of a question about a paragraph, the paragraph's.
-        question_language: The question's, where it is another one.
-    """
-
-    split: LabelledSplit
-    language: Language
-    question_language: Language | None
-
-
-@dataclass
-class Subject:
-    """A model to score, loaded when it is first needed.
-
-    Args:
-        name: What its scores call it.
-        resolved: Where it is.
-        wanted: The task.
-        config: How to score it.
-    """
-
-    name: str
-    resolved: ResolvedModel
-    wanted: Task
-    config: EvaluateConfig
-
-    @cached_property
-    def is_stack(self) -> bool:
-        """Whether it is an encoder on a language model, and no model of transformers."""
-        return is_stack(self.resolved.folder)
-
-    def check(self) -> None:
-        """Looks at the folder without loading weights.
-
-        Raises:
-            PolydistillError: Something in it is missing, broken, or of an unknown kind.
-        """
-        if self.is_stack:
-            Description.read(self.resolved.folder)
-        else:
-            _ = self.source
-
-    @cached_property
-    def source(self) -> Source:
-        """The folder, without its weights."""
-        return Source.open(self.resolved, self.config.include_path)
-
-    @cached_property
-    def weights_hash(self) -> str:
-        """Hash of its weights; of a stack, of what it added and of the models that it stands on."""
-        if not self.is_stack:
-            return self.source.checkpoint.weights_hash
-        parts = (part.weights_hash for part in Description.read(self.resolved.folder).parts.values())
-        own = Checkpoint.open(self.resolved.folder).weights_hash
-        return hashlib.sha256("".join([own, *parts]).encode()).hexdigest()
-
-    @cached_property
-    def files_hash(self) -> str:
-        """Hash of all files that decide the predictions, but for the weights."""
-        folder = self.resolved.folder if self.is_stack else self.source.model
-        files = [folder / "config.json", *tokenizer_files(folder)]
-        if self.wanted.kind in VECTOR_KINDS:
-            # What a sentence-transformers folder has beside the encoder: pooling, prompts, layers with weights.
-            beside = (f for end in ("json", "safetensors") for f in self.resolved.folder.glob(f"**/*.{end}"))
-            files += sorted(f for f in beside if f.name != RECORD and (f.parent != folder or f.suffix == ".json"))
-        return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
-
-    @cached_property
-    def record(self) -> RunRecord | None:
-        """The record of its folder."""
-        return RunRecord.load(self.resolved.folder)
-
-    @cached_property
-    def loaded(self) -> TaskModel:
-        """The model with the head of the task's kind."""
-        kind = kind_of(self.wanted)
-        return open_model(
-            self.resolved.folder, self.wanted.kind, self.wanted.labels, not_scored=self.wanted.not_scored,
-            max_length=self.config.max_length or kind.MAX_LENGTH, prompt=self.config.prompt,
-        )  # fmt: skip
-
-    def facts(self) -> dict[str, Any]:
-        """What a run's file says of the model."""
-        if self.is_stack:
-            embedding = 0  # not told apart
-            parameters, nbytes = sizes(self.resolved.folder)
-        else:
-            embedding = embedding_parameters(self.source.checkpoint, self.source.arch)
-            parameters, nbytes = self.source.checkpoint.parameters, self.source.nbytes
-        return {
-            "model": self.name,
-            "source": self.resolved.source,
-            "weights_hash": self.weights_hash,
-            "parameters": {"embedding": embedding, "rest": parameters - embedding},
-            "bytes": nbytes,
-            "lineage": [lineage_line(step) for step in self.record.lineage()] if self.record else [],
-            "languages": list(self.record.result.get("languages", ())) if self.record else [],
         }
 
 
@@ -238,8 +117,9 @@ def evaluate(config: EvaluateConfig, progress: Progress = SILENT) -> Evaluation:
     """
     wanted = check_options(config)
     cells = read_cells(config, wanted, progress)
+    settings = settings_of(config)
     subjects = [
-        Subject(name, resolve(ModelRef.parse(name), progress=progress.note), wanted, config)
+        Subject(name, resolve(ModelRef.parse(name), progress=progress.note), wanted, settings)
         for name in dict.fromkeys([*([config.teacher] if config.teacher else []), *config.model])
     ]
     for subject in subjects:
@@ -249,7 +129,7 @@ def evaluate(config: EvaluateConfig, progress: Progress = SILENT) -> Evaluation:
     for subject in subjects:
         own, found = score(subject, cells, progress)
         predictions.update({(subject.name, i): predicted for i, predicted in enumerate(found)})
-        _add_scores(subject, own, progress)
+        add_scores(subject, own, progress)
         scores += own
     result = Evaluation(
         tuple(scores),
@@ -263,6 +143,14 @@ def evaluate(config: EvaluateConfig, progress: Progress = SILENT) -> Evaluation:
         content = orjson.dumps(result.to_json(), option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n"
         write_beside(config.output.expanduser(), content)
     return result
+
+
+def settings_of(config: EvaluateConfig) -> Settings:
+    """The part of a configuration that scoring one model needs."""
+    return Settings(
+        batch_size=config.batch_size, max_length=config.max_length, bf16=config.bf16, prompt=config.prompt,
+        seed=config.seed, whole=config.limit is None, fresh=config.fresh, include_path=config.include_path,
+    )  # fmt: skip
 
 
 def check_options(config: EvaluateConfig) -> Task:
@@ -313,141 +201,6 @@ def read_cells(config: EvaluateConfig, wanted: Task, progress: Progress) -> list
     return found
 
 
-def score(
-    subject: Subject, cells: Sequence[Cell], progress: Progress = SILENT
-) -> tuple[list[Score], list[list[dict[str, Any]]]]:
-    """Scores a model; what was predicted before is read from the cache.
-
-    Args:
-        subject: The model.
-        cells: The languages to score.
-        progress: Where to report.
-
-    Returns:
-        The scores, and the predictions of each language.
-    """
-    scores: list[Score] = []
-    predictions = []
-    for cell in cells:
-        key, found, measured = _predictions(subject, cell, kind_of(subject.wanted), progress)
-        predictions.append(found)
-        scores += _scores(subject, cell, measured, key)
-    return scores, predictions
-
-
-def _predictions(
-    subject: Subject, cell: Cell, kind: Kind, progress: Progress
-) -> tuple[str, list[dict[str, Any]], list[Measured]]:
-    """(key, predictions, metrics); the predictions are from the cache if they are there."""
-    config, split = subject.config, cell.split
-    settings = {
-        "max_length": config.max_length or kind.MAX_LENGTH, "bf16": config.bf16, "prompt": config.prompt,
-    }  # fmt: skip
-    facts = {
-        "task": split.task, "task_version": task_version(subject.wanted), "language": cell.language.code,
-        "question_language": cell.question_language.code if cell.question_language else None, "split": split.split,
-        "data_hash": split.sha256, "weights_hash": subject.weights_hash, "settings": settings,
-        "files_hash": subject.files_hash,
-    }  # fmt: skip
-    key = cache.key_of(facts)
-    stored = None if config.fresh else cache.load(key)
-    if stored is not None and len(stored["predictions"]) == len(split.examples):
-        known = stored["predictions"]
-        return key, known, kind.measure(split.examples, known, cell.language.code)
-    what = f"{Path(subject.name).name} {_name(cell)}"
-    if subject.loaded.read_language is not None:
-        subject.loaded.read_language(cell.language)
-    with progress.bar(what, len(split.examples), "input") as done:
-        found = kind.predict(subject.loaded, split.examples, batch_size=config.batch_size, bf16=config.bf16, done=done)
-    measured = kind.measure(split.examples, found, cell.language.code)
-    cache.save(key, {**facts, "n": len(found)}, found, measured)
-    return key, found, measured
-
-
-def _name(cell: Cell) -> str:
-    asked = f", asked in {cell.question_language.code}" if cell.question_language else ""
-    return f"{cell.language.code}{asked}"
-
-
-def task_version(wanted: Task) -> str:
-    """Hash of what decides a task's predictions and scores: its kind, labels and what is not scored."""
-    decides = [wanted.name, wanted.kind, list(wanted.labels), sorted(wanted.not_scored)]
-    return hashlib.sha256(orjson.dumps(decides)).hexdigest()[:16]
-
-
-def _scores(subject: Subject, cell: Cell, measured: Sequence[Measured], key: str) -> list[Score]:
-    chosen = _selection(subject.record)
-    return [
-        Score(
-            model=subject.name,
-            task=cell.split.task,
-            language=cell.language.code,
-            split=cell.split.split,
-            metric=m.metric,
-            value=m.value,
-            interval=interval(m, seed=subject.config.seed),
-            n=len(m.items),
-            normalisation=m.normalisation,
-            data_hash=cell.split.sha256,
-            weights_hash=subject.weights_hash,
-            task_version=task_version(subject.wanted),
-            question_language=cell.question_language.code if cell.question_language else None,
-            selection=chosen,
-            seed=subject.config.seed,
-            predictions=key,
-        )
-        for m in measured
-    ]
-
-
-def _selection(record: RunRecord | None) -> tuple[str, ...]:
-    """Languages whose dev data chose a checkpoint, in the newest run that chose one."""
-    for step in record.lineage() if record else ():
-        if chosen := step["result"].get("selection"):
-            return tuple(chosen["languages"])
-    return ()
-
-
-def _add_scores(subject: Subject, scores: Sequence[Score], progress: Progress) -> None:
-    """Writes scores of whole splits into the record of a model's folder, in place of older ones of the same thing."""
-    if subject.config.limit is None:
-        new = {_identity(score) for score in scores}
-        _change_record(
-            subject, lambda was: replace(was, scores=[*(s for s in was.scores if _identity(s) not in new), *scores]),
-            progress,
-        )  # fmt: skip
-
-
-def _add_cost(subject: Subject, cost: dict[str, Any], progress: Progress) -> None:
-    """Writes time and memory into the record of a model's folder, in place of those beside the same model."""
-
-    def identity(of: dict[str, Any]) -> tuple[Any, Any]:
-        return of.get("beside"), of.get("task")
-
-    _change_record(
-        subject, lambda was: replace(was, costs=[*(c for c in was.costs if identity(c) != identity(cost)), cost]),
-        progress,
-    )  # fmt: skip
-
-
-def _change_record(subject: Subject, change: Callable[[RunRecord], RunRecord], progress: Progress) -> None:
-    folder = subject.resolved.folder
-    record = RunRecord.load(folder) if subject.resolved.ref.path else None  # again: it may have changed since
-    if record is None:
-        return
-    try:
-        change(record).save(folder)
-    except OSError as error:
-        progress.warn(f"What was measured could not be added to {folder / RECORD} ({error.strerror}).")
-
-
-def _identity(score: Score) -> tuple[Any, ...]:
-    return (
-        score.task, score.language, score.question_language, score.split, score.data_hash, score.metric,
-        score.normalisation,
-    )  # fmt: skip
-
-
 def _data_facts(cell: Cell) -> dict[str, Any]:
     split = cell.split
     return {
@@ -466,22 +219,22 @@ def _latency(subjects: Sequence[Subject], cell: Cell, progress: Progress) -> dic
     """Time and memory on one language's data, which the records of all models but the first get as well."""
     from polydistill.evaluation.cost import measure_cost
 
-    wanted, config = subjects[0].wanted, subjects[0].config
+    wanted, settings = subjects[0].wanted, subjects[0].settings
     measured = measure_cost(
         {subject.name: subject.resolved.folder for subject in subjects},
         wanted,
         cell.split.examples,
-        max_length=config.max_length or kind_of(wanted).MAX_LENGTH,
-        prompt=config.prompt,
+        max_length=settings.max_length or kind_of(wanted).MAX_LENGTH,
+        prompt=settings.prompt,
         language=cell.language.code,
-        seed=config.seed,
+        seed=settings.seed,
         progress=progress,
     )
     how = {"language": cell.language.code, **{key: value for key, value in measured.items() if key != "models"}}
     for subject, row in zip(subjects[1:], measured["models"][1:], strict=True):
         own = {key: value for key, value in row.items() if key != "model"}
         memory = {"memory_ratio": {"value": row["peak_memory_bytes"] / measured["models"][0]["peak_memory_bytes"]}}
-        _add_cost(subject, {"beside": subjects[0].name, "task": wanted.name, **own, **memory, **how}, progress)
+        add_cost(subject, {"beside": subjects[0].name, "task": wanted.name, **own, **memory, **how}, progress)
     return {**how, "models": measured["models"]}
 
 

@@ -15,8 +15,9 @@ from polydistill.checkpoint import copy_file, file_sha256
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.heads import TaskModel
 from polydistill.evaluation.kinds import kind_of
+from polydistill.evaluation.scoring import score
+from polydistill.evaluation.subjects import Subject
 from polydistill.evaluation.summaries import loyalty_rows
-from polydistill.methods.evaluate import Subject, plain_score, score
 from polydistill.methods.export_plan import PACKAGES, ExportConfig, Job, prepare
 from polydistill.modelfolder import read_json
 from polydistill.outputs import new_folder
@@ -181,7 +182,7 @@ def _write(
         difference=difference,
         agreement={name: beside.agreement(ordinary["torch"], ordinary[name], head) for name in files},
         latency=beside.latency(networks, tokenizer, features, head, seed=config.seed, progress=progress),
-        scores=tuple(map(plain_score, scores)),
+        scores=tuple(one.to_json() for one in scores),
         loyalty=tuple(loyalty),
         seconds=0.0,
         peak_memory_bytes=0,
@@ -248,13 +249,13 @@ def _scores(
     inner = job.source.model.relative_to(job.source.folder)
     for name, path in files.items():
         called = str(job.output / inner / FOLDER / path.name)
-        subject = _FileSubject(called, torch.resolved, torch.wanted, torch.config, path, networks[name], torch)
+        subject = _FileSubject(called, torch.resolved, torch.wanted, torch.settings, path, networks[name], torch)
         own, predictions = score(subject, cells, progress)
         scores += own
         for cell, before, after in zip(cells, reference, predictions, strict=True):
             code = cell.language.code
             measured = kind_of(torch.wanted).loyalty(before, after, code)
-            rows += loyalty_rows(called, code, None, measured, job.task.config.seed)
+            rows += loyalty_rows(called, code, None, measured, torch.settings.seed)
     return scores, rows
 
 

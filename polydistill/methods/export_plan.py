@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from polydistill.catalog import Language, resolve_languages
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.methods.evaluate import Cell, EvaluateConfig, Subject, check_options, read_cells
+from polydistill.evaluation.scoring import Cell
+from polydistill.evaluation.subjects import Subject
+from polydistill.methods.evaluate import EvaluateConfig, check_options, read_cells, settings_of
 from polydistill.outputs import check_output
 from polydistill.progress import Progress
 from polydistill.record import RunRecord
@@ -69,9 +71,8 @@ class ExportConfig(Options):
 
 @dataclass(frozen=True)
 class ScoredTask:
-    """What is to be scored: the configuration of an evaluation, the model as torch has it, the data."""
+    """What is to be scored: the model as torch has it, and the data."""
 
-    config: EvaluateConfig
     subject: Subject
     cells: tuple[Cell, ...]
 
@@ -157,7 +158,7 @@ def _task(config: ExportConfig, head: Head, source: Source, progress: Progress) 
             "Leave --task out, choose a task that fits, or tune the model first: `polydistill finetune`.",
         )
     cells = tuple(read_cells(asked, wanted, progress))
-    return ScoredTask(asked, Subject(config.model, source.resolved, wanted, asked), cells)
+    return ScoredTask(Subject(config.model, source.resolved, wanted, settings_of(asked)), cells)
 
 
 def _made_for(source: Source, include: Sequence[Path]) -> tuple[Language, ...]:

@@ -18,7 +18,7 @@ import orjson
 
 from polydistill.card import write_card
 from polydistill.errors import UsageError
-from polydistill.methods.evaluate import EvaluateConfig, evaluate, plain_score
+from polydistill.methods.evaluate import EvaluateConfig, evaluate
 from polydistill.methods.prokd_plan import METHODS, PRESETS, PROKD, TRANSFER, idle_options, prepare
 from polydistill.methods.prokd_stages import PICTURE, Run, identity, settings
 from polydistill.outputs import check_output, new_folder
@@ -237,7 +237,7 @@ def _finish(run: Run, stages: Stages, final: Path, teachers: Sequence[Path], sta
         copy_model(run.open(final), out)
         (out / STAGE).unlink(missing_ok=True)
         scores, loyalty = _scores(run, out, teachers[0])
-        result = replace(result, scores=tuple(map(plain_score, scores)), loyalty=loyalty)
+        result = replace(result, scores=tuple(score.to_json() for score in scores), loyalty=loyalty)
         seconds = round(time.perf_counter() - started, 1)
         result = replace(result, seconds=seconds, peak_memory_bytes=peak_memory_bytes())
         record = replace(_record(run, result), scores=[score for score in scores if score.model == str(todo.output)])

@@ -16,7 +16,7 @@ from typing import Any
 from polydistill.card import write_card
 from polydistill.checkpoint import Checkpoint, copy_file
 from polydistill.errors import UsageError
-from polydistill.methods.evaluate import EvaluateConfig, evaluate, plain_score
+from polydistill.methods.evaluate import EvaluateConfig, evaluate
 from polydistill.methods.stack_plan import (
     LEAST_SQUARES,
     LINEAR,
@@ -260,7 +260,7 @@ def _result(run: Run, done: list[Stage], out: Path, scores: list[Score]) -> Stac
             "languages": [todo.english.code], "split": chosen.facts["split"], "metric": chosen.facts["metric"],
             "value": chosen.facts["best"], "step": chosen.facts["best_step"],
         },
-        scores=tuple(map(plain_score, scores)),
+        scores=tuple(score.to_json() for score in scores),
         seconds=0.0,
         peak_memory_bytes=0,
         peak_gpu_bytes=peak_gpu_bytes(),
