@@ -301,12 +301,12 @@ def _phase_2(folder: Path, data: Path, checkpoint: float) -> list[list[str]]:
     from polydistill.evaluation.heads import open_model
     from polydistill.evaluation.kinds import dev_score
     from polydistill.labelled.sources import load_split
-    from polydistill.methods.presets import preset
+    from polydistill.methods.presets import PRESETS
 
     record = json.loads((folder / "polydistill.json").read_text(encoding="utf-8"))
     config, result = record["config"], record["result"]
     wanted = task(config["task"])
-    limit = config["limit"] or preset(config["preset"]).dev_examples
+    limit = config["limit"] or PRESETS[config["preset"]].dev_examples
     dev = load_split(wanted, language(config["source"]), config["dev_split"], data_dir=data, limit=limit)
     model = open_model(
         folder, wanted.kind, wanted.labels, not_scored=wanted.not_scored,

@@ -45,7 +45,7 @@ def count(
         PolydistillError: A text is missing, empty, binary or in an unknown encoding.
         UsageError: `limit` or `seed` makes no sense.
     """
-    check_sampling(limit, seed)
+    _check_sampling(limit, seed)
     assigned = assign_corpora(languages, corpora, option)
     sources = {
         lang.code: text_sources(lang, assigned[lang.code], progress=progress.warn, option=option) for lang in languages
@@ -84,7 +84,7 @@ def count_word_lists(
     return counted
 
 
-def check_sampling(limit: int | None, seed: int) -> None:
+def _check_sampling(limit: int | None, seed: int) -> None:
     """Refuses numbers that mean nothing.
 
     Raises:

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import math
 import types
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
+
+from polydistill.errors import UsageError
+
+MOST_SEED = 2**32 - 1  # what NumPy's generators take
 
 
 @dataclass(frozen=True)
 class Options:
     """What configurations have in common; their fields are made by `setting`."""
+
+    def check(self) -> None:
+        """Refuses numbers out of their range, and choices that do not exist.
+
+        Raises:
+            UsageError: There is one.
+        """
+        for f in fields(self):
+            value, choices = getattr(self, f.name), f.metadata.get("choices", ())
+            if choices and value is not None and value not in choices:
+                raise UsageError(f"{option_of(f)} {value} is unknown.", f"Choose {', '.join(choices)}.")
+            if (said := f.metadata.get("range")) and value is not None and not said.holds(value):
+                raise UsageError(
+                    f"{option_of(f)} must be {said}, not {_digits(value)}.", "Leave it out for the default."
+                )
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON."""
@@ -27,7 +47,39 @@ class Outcome:
         return {"command": values.pop("command"), **values}
 
 
-def setting(default: Any, help: str, section: str, *, metavar: str | None = None, flags: tuple[str, ...] = ()) -> Any:
+@dataclass(frozen=True)
+class Range:
+    """The numbers that an option takes, all of them finite."""
+
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+    below: float | None = None
+
+    def holds(self, value: float) -> bool:
+        """Whether a number is in it."""
+        return (
+            math.isfinite(value)
+            and (self.least is None or value >= self.least)
+            and (self.above is None or value > self.above)
+            and (self.most is None or value <= self.most)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        ends = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
+        said = [f"{end} {_digits(value)}" for end, value in ends.items() if value is not None]
+        return " and ".join(said)
+
+
+def _digits(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def setting(
+    default: Any, help: str, section: str, *, metavar: str | None = None, flags: tuple[str, ...] = (),
+    choices: tuple[str, ...] = (), **bounds: float,
+) -> Any:  # fmt: skip
     """A dataclass field with what the command line says of it.
 
     Args:
@@ -36,8 +88,16 @@ def setting(default: Any, help: str, section: str, *, metavar: str | None = None
         section: The heading under which `--help` lists it.
         metavar: What stands for the value in `--help`.
         flags: The option's names, where `--field-name` is not right.
+        choices: What it can be, where not every text will do.
+        **bounds: Those of its `Range`: `least`, `above`, `most`, `below`.
     """
-    return field(default=default, metadata={"help": help, "section": section, "metavar": metavar, "flags": flags})
+    metadata = {"help": help, "section": section, "metavar": metavar, "flags": flags, "choices": choices}
+    return field(default=default, metadata={**metadata, "range": Range(**bounds) if bounds else None})
+
+
+def option_of(of: Field[Any]) -> str:
+    """The option's long name."""
+    return next((flag for flag in of.metadata["flags"] if flag.startswith("--")), f"--{of.name.replace('_', '-')}")
 
 
 def plain(value: Any) -> Any:

@@ -285,7 +285,7 @@ def test_sizes_that_cannot_be(refuse: Refuse) -> None:
     assert "--limit must be at least 1" in refuse("count", *TRIM[1:-1], "-o", "c.json", "--limit", "0", code=2)
     assert "--seed must be at least 0" in refuse(*TRIM, "--seed", "-1", code=2)
     assert "--pad-to-multiple must be at least 1" in refuse(*TRIM, "--pad-to-multiple", "0", code=2)
-    assert "--dtype 'float64' is unknown. Choose keep," in refuse(*TRIM, "--dtype", "float64", code=2)
+    assert "--dtype float64 is unknown. Choose keep," in refuse(*TRIM, "--dtype", "float64", code=2)
     for weight in ("2", "ro=0", "ro=many", "ro=inf", "ro=nan"):
         assert "Write --weight ro=2" in refuse(*TRIM, "--weight", weight, code=2)
 

@@ -384,7 +384,7 @@ def test_embed_writes_a_row_a_line(first: Path, tmp_path: Path) -> None:
         (["--task", "ner"], "one vector a text"),
         (["--stage", "2"], "Stage 2 learns a task"),
         (["--stage", "3"], "--stage 3 is unknown"),
-        (["--lora-r", "0"], "--lora-r 0 makes no sense"),
+        (["--lora-r", "0"], "--lora-r must be at least 1 and at most 4,096, not 0"),
         (["--stack", "nowhere", "--task", "nli"], "is not a stack"),
         (["--text", "nowhere.txt"], "does not exist"),
         (["--frozen", "int4"], "--frozen int4 is unknown"),

@@ -15,15 +15,17 @@ from typing import Any
 
 from polydistill.card import write_card
 from polydistill.checkpoint import copy_file
+from polydistill.distill.listing import SCALES
 from polydistill.methods import bistil_stages as made_of
 from polydistill.methods.bistil_plan import Prepared, prepare
 from polydistill.methods.evaluate import EvaluateConfig, evaluate
+from polydistill.methods.presets import PRESETS
 from polydistill.outputs import check_output, new_folder
 from polydistill.processes import is_main
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, Score, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
-from polydistill.settings import Options, Outcome, setting
+from polydistill.settings import MOST_SEED, Options, Outcome, setting
 from polydistill.stages import NAME as STAGE
 from polydistill.stages import Stage, Stages, work_folder
 from polydistill.trimming import Source
@@ -47,10 +49,10 @@ class BistilConfig(Options):
     )  # fmt: skip
     vocab_size: int | None = setting(
         None, "Keep exactly this many tokens. [default: those with a share of at least --min-share]", "Model",
-        metavar="N",
+        metavar="N", least=1,
     )  # fmt: skip
     min_share: float = setting(
-        1e-6, "Keep a token that makes up at least this share of either language's text.", "Model", metavar="X"
+        1e-6, "Keep a token that makes up at least this share of either language's text.", "Model", metavar="X", least=0
     )
     allow_unknown: bool = setting(
         False, "Go on with a language that the tokenizer cannot write well.", "Model", flags=("--allow-unknown",)
@@ -82,60 +84,70 @@ class BistilConfig(Options):
     test_split: tuple[str, ...] = setting(
         (), "Split to score in a language, LANG=NAME; `none` for no score. [default: test]", "Data", metavar="LANG=NAME"
     )
-    limit: int | None = setting(None, "Use at most this many labelled examples.", "Data", metavar="N")
+    limit: int | None = setting(None, "Use at most this many labelled examples.", "Data", metavar="N", least=1)
     preset: str = setting(
         "small", "smoke (minutes), small (one to two hours) or paper: the defaults of all that follows.", "Training",
-        metavar="NAME",
+        metavar="NAME", choices=tuple(PRESETS),
     )  # fmt: skip
-    phase: str = setting("all", "1, 2 or all.", "Training", metavar="WHICH")
+    phase: str = setting("all", "1, 2 or all.", "Training", metavar="WHICH", choices=("1", "2", "all"))
     objective: tuple[str, ...] = setting(
         (), "Weight of an objective, NAME=WEIGHT, or PHASE:NAME=WEIGHT for one phase; `ls objectives` lists "
         "them. What is given replaces the preset's.", "Training", metavar="NAME=W",
     )  # fmt: skip
     scale: str | None = setting(
         None, "What makes terms compare: none, first (each divided by its first value) or teacher (each layer's error "
-        "divided by the teacher's mean square).", "Training", metavar="HOW",
+        "divided by the teacher's mean square).", "Training", metavar="HOW", choices=SCALES,
     )  # fmt: skip
-    temperature: float = setting(2.0, "T of the logits.", "Training", metavar="T")
+    temperature: float = setting(2.0, "T of the logits.", "Training", metavar="T", above=0)
     squared_temperature: bool = setting(
         True, "Whether the term of the logits is multiplied with T^2.", "Training",
         flags=("--squared-temperature/--plain-temperature",),
     )  # fmt: skip
     logit_form: str = setting(
-        "cross-entropy", "cross-entropy or kl: the same gradients, another value.", "Training", metavar="FORM"
-    )
-    relation_heads: int | None = setting(None, "Heads of `relations`.", "Training", metavar="N")
+        "cross-entropy", "cross-entropy or kl: the same gradients, another value.", "Training", metavar="FORM",
+        choices=("cross-entropy", "kl"),
+    )  # fmt: skip
+    relation_heads: int | None = setting(None, "Heads of `relations`.", "Training", metavar="N", least=1)
     relation_layers: str | None = setting(
         None, "Student's and teacher's layer of `relations`, counted from 0. [default: the last ones]", "Training",
         metavar="S,T",
     )  # fmt: skip
-    steps: int | None = setting(None, "Steps of phase 1.", "Training", metavar="N")
-    batch_size: int | None = setting(None, "Blocks a step of phase 1.", "Training", metavar="N")
-    length: int | None = setting(None, "Tokens of a block of phase 1.", "Training", metavar="N")
-    lr: float | None = setting(None, "Highest learning rate of phase 1.", "Training", metavar="X")
-    task_epochs: float | None = setting(None, "Epochs in which everything is trained.", "Training", metavar="N")
+    steps: int | None = setting(None, "Steps of phase 1.", "Training", metavar="N", least=1)
+    batch_size: int | None = setting(None, "Blocks a step of phase 1.", "Training", metavar="N", least=1)
+    length: int | None = setting(None, "Tokens of a block of phase 1.", "Training", metavar="N", least=8)
+    lr: float | None = setting(None, "Highest learning rate of phase 1.", "Training", metavar="X", above=0)
+    task_epochs: float | None = setting(
+        None, "Epochs in which everything is trained.", "Training", metavar="N", above=0
+    )
     task_sparse_epochs: float | None = setting(
-        None, "Epochs in which the chosen entries are trained; 0 leaves this stage out.", "Training", metavar="N"
-    )
-    task_batch_size: int | None = setting(None, "Examples a step of phase 2.", "Training", metavar="N")
-    task_length: int | None = setting(None, "Most tokens of an input of phase 2.", "Training", metavar="N")
-    task_lr: float | None = setting(None, "Highest learning rate of phase 2.", "Training", metavar="X")
+        None, "Epochs in which the chosen entries are trained; 0 leaves this stage out.", "Training", metavar="N",
+        least=0,
+    )  # fmt: skip
+    task_batch_size: int | None = setting(None, "Examples a step of phase 2.", "Training", metavar="N", least=1)
+    task_length: int | None = setting(None, "Most tokens of an input of phase 2.", "Training", metavar="N", least=16)
+    task_lr: float | None = setting(None, "Highest learning rate of phase 2.", "Training", metavar="X", above=0)
     density: float | None = setting(
-        None, "Share of the base model's parameters that the sparse stage trains.", "Training", metavar="SHARE"
+        None, "Share of the base model's parameters that the sparse stage trains.", "Training", metavar="SHARE",
+        above=0, most=1,
+    )  # fmt: skip
+    accumulate: int = setting(
+        1, "Split each step's batch into this many parts: less memory.", "Training", metavar="N", least=1
     )
-    accumulate: int = setting(1, "Split each step's batch into this many parts: less memory.", "Training", metavar="N")
     precision: str = setting(
-        "auto", "float32, bfloat16, or auto: what is faster here, measured in a few steps.", "Training", metavar="TYPE"
-    )
+        "auto", "float32, bfloat16, or auto: what is faster here, measured in a few steps.", "Training", metavar="TYPE",
+        choices=("auto", "float32", "bfloat16"),
+    )  # fmt: skip
     max_minutes: float | None = setting(
         None, "Stop training after so long, shared between the stages, and finish with what was learnt.", "Training",
-        metavar="N",
+        metavar="N", above=0,
     )  # fmt: skip
     cache_gb: float = setting(
         4.0, "Keep the teacher's signals of labelled data on disk if they take at most this much; 0 keeps none.",
-        "Training", metavar="GB",
+        "Training", metavar="GB", least=0,
     )  # fmt: skip
-    seed: int = setting(0, "Of order, masks, dropout and the new head.", "Training", metavar="N")
+    seed: int = setting(
+        0, "Of order, masks, dropout and the new head.", "Training", metavar="N", least=0, most=MOST_SEED
+    )
     resume: bool = setting(False, "Go on with a run that was stopped.", "Output")
     output: Path | None = setting(
         None, "Folder to write. [default: polydistill-out/<model>-<source>-<target>[-<task>]]", "Output",

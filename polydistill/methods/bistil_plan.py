@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from polydistill.catalog import Language, Task, language, task
 from polydistill.checkpoint import Checkpoint
 from polydistill.data import TextSource, assign_corpora, text_sources
-from polydistill.distill.listing import SCALES, parse_weights
+from polydistill.distill.listing import parse_weights
 from polydistill.distill.matched import plan_like, same_vocabulary
 from polydistill.distill.student import chosen_layers, layer_count
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.sources import load_split
-from polydistill.methods.presets import General, Preset, Tuning, preset
+from polydistill.methods.presets import PRESETS, General, Preset, Tuning
 from polydistill.processes import several
 from polydistill.progress import Progress
 from polydistill.record import RunRecord
@@ -37,9 +37,6 @@ NO_SCORE = "none"
 OUTPUTS = Path("polydistill-out")
 LINES = 20_000
 LOGIT_OBJECTIVES = {"logits", "labels"}  # what a teacher with another vocabulary can be asked for, or none
-PHASES = ("1", "2", "all")
-PRECISIONS = ("auto", "float32", "bfloat16")
-FORMS = ("cross-entropy", "kl")
 
 
 @dataclass(frozen=True)
@@ -135,8 +132,8 @@ def prepare(config: BistilConfig, progress: Progress) -> Prepared:
         PolydistillError: Something is missing or does not fit.
     """
     languages = both_languages(config.source, config.target, config.include_path)
-    _check_numbers(config)
-    defaults = preset(config.preset)
+    config.check()
+    defaults = PRESETS[config.preset]
     wanted = _task(config)
     source = Source.open(resolve(ModelRef.parse(config.model), progress=progress.note), config.include_path)
     given = _is_student(source)
@@ -182,27 +179,6 @@ def both_languages(source: str, target: str, include: Sequence[Path]) -> tuple[L
             f"Name two languages, or trim the model to one: `polydistill trim --lang {found[0].code}`.",
         )
     return found
-
-
-def _check_numbers(config: BistilConfig) -> None:
-    least = {
-        "min_share": 0, "steps": 1, "batch_size": 1, "length": 8, "lr": 1e-12, "task_epochs": 1e-9,
-        "task_sparse_epochs": 0, "task_batch_size": 1, "task_length": 16, "task_lr": 1e-12, "accumulate": 1,
-        "temperature": 1e-6, "cache_gb": 0, "seed": 0, "limit": 1, "max_minutes": 1e-9, "relation_heads": 1,
-        "vocab_size": 1,
-    }  # fmt: skip
-    for name, lowest in least.items():
-        value = getattr(config, name)
-        if value is not None and not lowest <= value < math.inf:
-            raise UsageError(f"--{name.replace('_', '-')} {value:g} makes no sense.", "See --help for what it takes.")
-    if config.scale not in (None, *SCALES):
-        raise UsageError(f"--scale {config.scale} is unknown.", f"Choose {', '.join(SCALES)}.")
-    if config.density is not None and not 0 < config.density <= 1:
-        raise UsageError(f"--density {config.density:g} is no share.", "Give a number above 0 and at most 1.")
-    for name, allowed in (("phase", PHASES), ("precision", PRECISIONS), ("logit_form", FORMS)):
-        if getattr(config, name) not in allowed:
-            option = name.replace("_", "-")
-            raise UsageError(f"--{option} {getattr(config, name)} is unknown.", f"Choose {', '.join(allowed)}.")
 
 
 def _task(config: BistilConfig) -> Task | None:

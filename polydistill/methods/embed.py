@@ -11,7 +11,7 @@ from polydistill.errors import UsageError
 from polydistill.outputs import check_file
 from polydistill.progress import SILENT, Progress
 from polydistill.refs import ModelRef, resolve
-from polydistill.settings import setting
+from polydistill.settings import Options, setting
 from polydistill.stacks.description import is_stack
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ LONG = ("window", "refuse")
 
 
 @dataclass(frozen=True)
-class EmbedConfig:
+class EmbedConfig(Options):
     """The configuration of an embedding; its fields are options of the command line."""
 
     model: str
@@ -31,9 +31,9 @@ class EmbedConfig:
     )  # fmt: skip
     long: str = setting(
         "window", "A text longer than the stack takes: window (the mean of its pieces) or refuse.", "Text",
-        metavar="HOW",
+        metavar="HOW", choices=LONG,
     )  # fmt: skip
-    batch_size: int = setting(32, "Inputs at once.", "Speed", metavar="N")
+    batch_size: int = setting(32, "Inputs at once.", "Speed", metavar="N", least=1)
     include_path: tuple[Path, ...] = setting((), "Folder with your own languages/ TOML files.", "Text", metavar="DIR")
     output: Path | None = setting(
         None, "Write the vectors here. [default: standard output]", "Output", metavar="FILE.npy",
@@ -56,10 +56,7 @@ def embed(config: EmbedConfig, texts: Sequence[str], progress: Progress = SILENT
     Raises:
         PolydistillError: The stack cannot be loaded, the language is missing, or a text is too long.
     """
-    if config.long not in LONG:
-        raise UsageError(f"--long {config.long} is unknown.", f"Choose {' or '.join(LONG)}.")
-    if config.batch_size < 1:
-        raise UsageError(f"--batch-size {config.batch_size} makes no sense.", "Give 1 or more.")
+    config.check()
     if config.output:
         check_file(config.output, overwrite=config.overwrite)
     if not texts:

@@ -21,12 +21,12 @@ from polydistill.outputs import check_file, write_beside
 from polydistill.progress import SILENT, Progress
 from polydistill.record import Score
 from polydistill.refs import ModelRef, resolve
-from polydistill.settings import setting
+from polydistill.settings import MOST_SEED, Options, setting
 from polydistill.task import SPAN_EXTRACTION
 
 
 @dataclass(frozen=True)
-class EvaluateConfig:
+class EvaluateConfig(Options):
     """The configuration of an evaluation; each field is an option of the command line."""
 
     model: tuple[str, ...] = setting(
@@ -46,16 +46,16 @@ class EvaluateConfig:
     data: Path | None = setting(None, "A file of your own in the format of the task's kind.", "Data", metavar="FILE")
     limit: int | None = setting(
         None, "Score only the first examples of each language; such scores do not go into records.", "Data",
-        metavar="N",
+        metavar="N", least=1,
     )  # fmt: skip
     g_xlt: bool = setting(
         False, "Ask each language's questions about every language's paragraphs (questions and answers).", "Data",
         flags=("--g-xlt",),
     )  # fmt: skip
-    batch_size: int = setting(32, "Inputs at once; the scores do not depend on it.", "Speed", metavar="N")
+    batch_size: int = setting(32, "Inputs at once; the scores do not depend on it.", "Speed", metavar="N", least=1)
     max_length: int | None = setting(
         None, "Most tokens of an input; longer sentences and paragraphs are windowed. "
-        "[default: 512, for questions 384, or the model's own limit]", "Speed", metavar="N",
+        "[default: 512, for questions 384, or the model's own limit]", "Speed", metavar="N", least=16,
     )  # fmt: skip
     bf16: bool = setting(False, "Multiply in bfloat16. Faster on some machines, slower on others.", "Speed")
     latency: bool = setting(
@@ -65,7 +65,7 @@ class EvaluateConfig:
         None, "Text put before every sentence (retrieval and similarity), e.g. 'query: '. [default: the model's own]",
         "Model", metavar="TEXT",
     )  # fmt: skip
-    seed: int = setting(0, "Of the bootstrap intervals.", "Output", metavar="N")
+    seed: int = setting(0, "Of the bootstrap intervals.", "Output", metavar="N", least=0, most=MOST_SEED)
     fresh: bool = setting(False, "Predict again what was predicted before.", "Output")
     output: Path | None = setting(
         None, "Write the scores to this file too, for `polydistill compare`.", "Output", metavar="RUN.json",
@@ -163,11 +163,7 @@ def check_options(config: EvaluateConfig) -> Task:
         raise UsageError("No model was given.", "Add --model, for instance --model polydistill-out/my-model.")
     if not config.task:
         raise UsageError("No task was given.", "Add --task, for instance --task ner.")
-    for name, value in (("batch-size", config.batch_size), ("max-length", config.max_length), ("limit", config.limit)):
-        if value is not None and value < (16 if name == "max-length" else 1):
-            raise UsageError(f"--{name} {value} makes no sense.", "See --help for what it takes.")
-    if config.seed < 0:
-        raise UsageError(f"--seed must be at least 0, not {config.seed}.", "Try 0.")
+    config.check()
     wanted = task(config.task, config.include_path)
     kind_of(wanted)
     if config.data is not None and len(config.lang) > 1:

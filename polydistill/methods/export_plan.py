@@ -17,7 +17,7 @@ from polydistill.outputs import check_output
 from polydistill.progress import Progress
 from polydistill.record import RunRecord
 from polydistill.refs import ModelRef, resolve
-from polydistill.settings import Options, setting
+from polydistill.settings import MOST_SEED, Options, setting
 from polydistill.trimming import Source
 
 if TYPE_CHECKING:
@@ -54,16 +54,16 @@ class ExportConfig(Options):
     data: Path | None = setting(None, "A file of your own in the format of the task's kind.", "Scores", metavar="FILE")
     limit: int | None = setting(
         None, "Score only the first examples of each language; such scores are not among the record's.", "Scores",
-        metavar="N",
+        metavar="N", least=1,
     )  # fmt: skip
     max_length: int | None = setting(
-        None, "Most tokens of an input that is scored. [default: as `evaluate` has it]", "Scores", metavar="N"
+        None, "Most tokens of an input that is scored. [default: as `evaluate` has it]", "Scores", metavar="N", least=16
     )
     prompt: str | None = setting(
         None, "Text put before every sentence (retrieval and similarity). [default: the model's own]", "Scores",
         metavar="TEXT",
     )  # fmt: skip
-    seed: int = setting(0, "Of the bootstrap intervals.", "Checks", metavar="N")
+    seed: int = setting(0, "Of the bootstrap intervals.", "Checks", metavar="N", least=0, most=MOST_SEED)
     include_path: tuple[Path, ...] = setting(
         (), "Folder with your own languages/, tasks/ and arch/ TOML files.", "Files", metavar="DIR"
     )
@@ -101,8 +101,7 @@ def prepare(config: ExportConfig, progress: Progress) -> Job:
     """
     if not config.onnx:
         raise UsageError("No format was given.", "Add --onnx.")
-    if config.seed < 0:
-        raise UsageError(f"--seed must be at least 0, not {config.seed}.", "Try 0.")
+    config.check()
     if given := [name for name in OF_SCORES if not config.task and getattr(config, name)]:
         option = f"--{given[0].replace('_', '-')}"
         raise UsageError(f"{option} belongs to scores, and no task was given.", f"Add --task, or leave {option} out.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from polydistill.processes import several
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL, ModelRef, ResolvedModel, resolve
-from polydistill.settings import Options, Outcome, setting
+from polydistill.settings import MOST_SEED, Options, Outcome, setting
 from polydistill.stages import work_folder
 from polydistill.task import CLASSIFICATION, SPAN_EXTRACTION, TAGGING
 
@@ -47,7 +46,7 @@ class FinetuneConfig(Options):
     freeze_embeddings: bool = setting(False, "Do not train the word embeddings: faster, in far less memory.", "Model")
     freeze_layers: int = setting(
         0, "Do not train the lowest N layers, nor word embeddings; other languages often keep more of it.", "Model",
-        metavar="N",
+        metavar="N", least=0,
     )  # fmt: skip
     task: str = setting("", "What to tune for; `polydistill ls tasks` lists them.", "Data", metavar="TASK")
     lang: tuple[str, ...] = setting(
@@ -61,24 +60,31 @@ class FinetuneConfig(Options):
         (), "Split to train on. Repeat to join several. [default: train]", "Data", metavar="NAME"
     )
     dev_split: str = setting("dev", "Split that chooses the best checkpoint.", "Data", metavar="NAME")
-    limit: int | None = setting(None, "Use at most this many examples of each split.", "Data", metavar="N")
-    epochs: float | None = setting(None, "Passes over the training data. [default: 3]", "Training", metavar="N")
-    lr: float | None = setting(None, "Highest learning rate. [default: 5e-5]", "Training", metavar="X")
+    limit: int | None = setting(None, "Use at most this many examples of each split.", "Data", metavar="N", least=1)
+    epochs: float | None = setting(
+        None, "Passes over the training data. [default: 3]", "Training", metavar="N", above=0
+    )
+    lr: float | None = setting(None, "Highest learning rate. [default: 5e-5]", "Training", metavar="X", above=0)
     batch_size: int | None = setting(
-        None, "Examples a step. [default: 32 for pairs of texts, else 16]", "Training", metavar="N"
+        None, "Examples a step. [default: 32 for pairs of texts, else 16]", "Training", metavar="N", least=1
     )
     max_length: int | None = setting(
         None, "Most tokens of an input; longer ones are windowed, pairs of texts cut. "
-        "[default: 128 for pairs of texts, 256 for tagging, 384 for questions]", "Training", metavar="N",
+        "[default: 128 for pairs of texts, 256 for tagging, 384 for questions]", "Training", metavar="N", least=16,
     )  # fmt: skip
-    warmup: float = setting(0.06, "Share of the steps in which the learning rate rises.", "Training", metavar="SHARE")
-    weight_decay: float = setting(0.01, "Of AdamW.", "Training", metavar="X")
-    checks: int = setting(2, "Dev scores and checkpoints an epoch.", "Training", metavar="N")
-    patience: int = setting(
-        4, "Stop after so many checks without a better dev score; 0 never stops early.", "Training", metavar="N"
+    warmup: float = setting(
+        0.06, "Share of the steps in which the learning rate rises.", "Training", metavar="SHARE", least=0, most=1
     )
+    weight_decay: float = setting(0.01, "Of AdamW.", "Training", metavar="X", least=0)
+    checks: int = setting(2, "Dev scores and checkpoints an epoch.", "Training", metavar="N", least=1)
+    patience: int = setting(
+        4, "Stop after so many checks without a better dev score; 0 never stops early.", "Training", metavar="N",
+        least=0,
+    )  # fmt: skip
     bf16: bool = setting(False, "Multiply in bfloat16. Faster on some machines, slower on others.", "Training")
-    seed: int = setting(0, "Of the new head, the order of the data and dropout.", "Training", metavar="N")
+    seed: int = setting(
+        0, "Of the new head, the order of the data and dropout.", "Training", metavar="N", least=0, most=MOST_SEED
+    )
     resume: bool = setting(False, "Go on with a training that was stopped.", "Output")
     output: Path | None = setting(
         None, "Folder to write. [default: polydistill-out/<model>-<task>-<langs>]", "Output", metavar="DIR",
@@ -189,6 +195,7 @@ def _schedule(config: FinetuneConfig, wanted: Task) -> tuple[Schedule, int]:
     """
     from polydistill.training import Schedule
 
+    config.check()
     trainable_kind_of(wanted)
     epochs, lr, batch_size, max_length = DEFAULTS[wanted.kind]
     schedule = Schedule(
@@ -198,15 +205,6 @@ def _schedule(config: FinetuneConfig, wanted: Task) -> tuple[Schedule, int]:
         config.warmup, config.weight_decay, config.checks, config.patience, config.seed, config.bf16,
     )  # fmt: skip
     longest = config.max_length if config.max_length is not None else max_length
-    limits: dict[str, tuple[float, float]] = {
-        "epochs": (schedule.epochs, 1e-9), "lr": (schedule.lr, 1e-12), "batch-size": (schedule.batch_size, 1),
-        "max-length": (longest, 16), "checks": (schedule.checks, 1), "patience": (schedule.patience, 0),
-        "seed": (schedule.seed, 0), "warmup": (schedule.warmup, 0), "weight-decay": (schedule.weight_decay, 0),
-        "limit": (1 if config.limit is None else config.limit, 1), "freeze-layers": (config.freeze_layers, 0),
-    }  # fmt: skip
-    for name, (value, least) in limits.items():
-        if not least <= value < math.inf or (name == "warmup" and value > 1):
-            raise UsageError(f"--{name} {value:g} makes no sense.", "See --help for what it takes.")
     return schedule, longest
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polydistill.catalog import Language, Task
-from polydistill.counting import check_sampling, count
+from polydistill.counting import count
 from polydistill.distill.matched import MIN_SHARE, check_writable, plan_together
 from polydistill.distill.student import (
     ALTERNATE,
@@ -28,7 +28,7 @@ from polydistill.methods.bistil_plan import WITH_HEAD, both_languages, task_of
 from polydistill.methods.presets import PRESETS, General, Preset, Tuning
 from polydistill.progress import SILENT, Progress
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
-from polydistill.settings import Outcome, setting
+from polydistill.settings import Options, Outcome, setting
 from polydistill.surgery import renamed_bytes
 from polydistill.task import RETRIEVAL
 from polydistill.trimming import CONFIG, Source, TrimPlan, Wishes, new_config, tokenizer_bytes, write_vocabulary
@@ -44,7 +44,7 @@ FLOAT32 = 4  # bytes
 
 
 @dataclass(frozen=True)
-class PlanConfig:
+class PlanConfig(Options):
     """The configuration of a plan; each field is an argument or an option of the command line."""
 
     source: str
@@ -60,17 +60,18 @@ class PlanConfig:
     )  # fmt: skip
     vocab_size: int | None = setting(
         None, "Keep exactly this many tokens. [default: those with a share of at least --min-share]", "Model",
-        metavar="N",
+        metavar="N", least=1,
     )  # fmt: skip
     min_share: float = setting(
-        MIN_SHARE, "Keep a token that makes up at least this share of either language's text.", "Model", metavar="X"
-    )
+        MIN_SHARE, "Keep a token that makes up at least this share of either language's text.", "Model", metavar="X",
+        least=0,
+    )  # fmt: skip
     allow_unknown: bool = setting(False, "Go on with a language that the tokenizer cannot write well.", "Model")
     text: tuple[str, ...] = setting(
         (), "Text of a language, LANG=PATH: as --corpus of `trim`. [default: the language's corpus on the Hub, else "
         "its word list]", "Data", metavar="LANG=PATH",
     )  # fmt: skip
-    limit: int | None = setting(None, "Read at most this many lines of each text.", "Data", metavar="N")
+    limit: int | None = setting(None, "Read at most this many lines of each text.", "Data", metavar="N", least=1)
     task: str = setting(
         "", "Plan this task too: ner, nli, qa, ... (see `polydistill ls tasks`), or `embedding`. "
         "[default: phase 1 alone]", "Data", metavar="TASK",
@@ -173,7 +174,7 @@ def plan(config: PlanConfig, progress: Progress = SILENT) -> PlanResult:
     languages = both_languages(config.source, config.target, config.include_path)
     wanted = task_of(config.task, config.include_path) if config.task else None
     rule = _rule(config)
-    check_sampling(config.limit, 0)
+    config.check()
     source = Source.open(resolve(ModelRef.parse(config.model), progress=progress.note), config.include_path)
     layers = chosen_layers(layer_count(source), layers=config.layers, reduction=config.reduction, init=config.init)
     counts = count(source.vocabulary, languages, config.text, limit=config.limit, progress=progress, option="--text")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from polydistill.errors import UsageError
 from polydistill.task import CLASSIFICATION, RETRIEVAL, SPAN_EXTRACTION, TAGGING
 
 
@@ -121,14 +120,3 @@ PRESETS: dict[str, Preset] = {
         density=0.08, scale="none",
     ),
 }  # fmt: skip
-
-
-def preset(name: str) -> Preset:
-    """The preset of a name.
-
-    Raises:
-        UsageError: There is none.
-    """
-    if name not in PRESETS:
-        raise UsageError(f"There is no preset {name!r}.", f"Choose {', '.join(PRESETS)}.")
-    return PRESETS[name]

@@ -26,16 +26,10 @@ from polydistill.processes import several
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, Score, peak_memory_bytes, source_facts
 from polydistill.refs import ModelRef, resolve
-from polydistill.settings import Options, Outcome, setting
+from polydistill.settings import MOST_SEED, Options, Outcome, setting
 from polydistill.stages import NAME as STAGE
 from polydistill.stages import Stage, Stages, work_folder
 from polydistill.trimming import Source, copy_model
-
-CHOICES: dict[str, tuple[str, ...]] = {
-    "method": METHODS, "preset": tuple(PRESETS), "classes": ("type", "tag"), "tokens": ("first", "all"),
-    "loss": ("mse", "kl"), "pseudo_labels": ("soft", "hard"), "distance": ("euclidean", "unit"),
-    "features": ("teacher", "student"), "weigh": ("equal", "similarity"),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,8 +48,9 @@ class ProkdConfig(Options):
     )  # fmt: skip
     freeze_embeddings: bool = setting(False, "Do not train word embeddings: faster, in far less memory.", "Model")
     freeze_layers: int | None = setting(
-        None, "Do not train the lowest N layers, nor word embeddings. [default: 0; paper 3]", "Model", metavar="N"
-    )
+        None, "Do not train the lowest N layers, nor word embeddings. [default: 0; paper 3]", "Model", metavar="N",
+        least=0,
+    )  # fmt: skip
     include_path: tuple[Path, ...] = setting(
         (), "Folder with your own languages/, tasks/ and arch/ TOML files.", "Model", metavar="DIR"
     )
@@ -80,66 +75,87 @@ class ProkdConfig(Options):
         (), "Split to score in a language, LANG=NAME; `none` for no score. [default: test]", "Data",
         metavar="LANG=NAME",
     )  # fmt: skip
-    limit: int | None = setting(None, "Use at most this many sentences of each split.", "Data", metavar="N")
+    limit: int | None = setting(None, "Use at most this many sentences of each split.", "Data", metavar="N", least=1)
     method: str = setting(
         PROKD, "prokd; tsl (the student learns the teacher's probabilities alone), selftrain (and its labels, without "
-        "prototypes), or transfer (the teacher as it is).", "Method", metavar="METHOD",
+        "prototypes), or transfer (the teacher as it is).", "Method", metavar="METHOD", choices=METHODS,
     )  # fmt: skip
-    align_weight: float = setting(1.0, "Weight of the alignment of prototypes; 0 for none.", "Method", metavar="X")
+    align_weight: float = setting(
+        1.0, "Weight of the alignment of prototypes; 0 for none.", "Method", metavar="X", least=0
+    )
     align_temperature: float = setting(
-        0.1, "Temperature of the alignment, and of weights by similarity.", "Method", metavar="T"
+        0.1, "Temperature of the alignment, and of weights by similarity.", "Method", metavar="T", above=0
     )
     align_symmetric: bool = setting(False, "Let prototypes of both languages be anchors.", "Method")
     align_confidence: float = setting(
-        0.0, "A target token counts if the teacher's tag has at least this probability.", "Method", metavar="P"
-    )
+        0.0, "A target token counts if the teacher's tag has at least this probability.", "Method", metavar="P",
+        least=0, most=1,
+    )  # fmt: skip
     align_warmup: float = setting(
-        0.1, "Share of the teacher's steps before target tokens count.", "Method", metavar="SHARE"
+        0.1, "Share of the teacher's steps before target tokens count.", "Method", metavar="SHARE", least=0, most=1
     )
-    momentum: float = setting(0.9, "Of the moving averages that prototypes are.", "Method", metavar="M")
-    classes: str = setting("type", "A prototype for each entity type, or for each BIO tag.", "Method", metavar="KIND")
+    momentum: float = setting(
+        0.9, "Of the moving averages that prototypes are.", "Method", metavar="M", least=0, below=1
+    )
+    classes: str = setting(
+        "type", "A prototype for each entity type, or for each BIO tag.", "Method", metavar="KIND",
+        choices=("type", "tag"),
+    )  # fmt: skip
     layer: int | None = setting(
-        None, "Whose hidden states are features, counted from 1. [default: the last]", "Method", metavar="N"
+        None, "Whose hidden states are features, counted from 1. [default: the last]", "Method", metavar="N", least=1
     )
     tokens: str = setting(
-        "first", "Tokens of a word that make the teacher's prototypes: first or all.", "Method", metavar="WHICH"
+        "first", "Tokens of a word that make the teacher's prototypes: first or all.", "Method", metavar="WHICH",
+        choices=("first", "all"),
+    )  # fmt: skip
+    loss: str = setting(
+        "mse", "Of the student: mse of probabilities (TSL), or kl.", "Method", metavar="LOSS", choices=("mse", "kl")
     )
-    loss: str = setting("mse", "Of the student: mse of probabilities (TSL), or kl.", "Method", metavar="LOSS")
-    temperature: float = setting(1.0, "Temperature of that loss.", "Method", metavar="T")
-    self_weight: float = setting(1.0, "Weight of the pseudo-labels beside it.", "Method", metavar="X")
+    temperature: float = setting(1.0, "Temperature of that loss.", "Method", metavar="T", above=0)
+    self_weight: float = setting(1.0, "Weight of the pseudo-labels beside it.", "Method", metavar="X", least=0)
     self_ramp: float = setting(
-        0.5, "Share of the student's steps in which that weight grows from 0.", "Method", metavar="SHARE"
-    )
-    pseudo_labels: str = setting("soft", "soft or hard.", "Method", metavar="FORM")
+        0.5, "Share of the student's steps in which that weight grows from 0.", "Method", metavar="SHARE", least=0,
+        most=1,
+    )  # fmt: skip
+    pseudo_labels: str = setting("soft", "soft or hard.", "Method", metavar="FORM", choices=("soft", "hard"))
     rectify: bool = setting(
         True, "Whether prototypes rectify them.", "Method", flags=("--rectify/--no-rectify",)
     )  # fmt: skip
-    rectify_temperature: float = setting(1.0, "Temperature of the rectification.", "Method", metavar="T")
+    rectify_temperature: float = setting(1.0, "Temperature of the rectification.", "Method", metavar="T", above=0)
     distance: str = setting(
-        "unit", "Distance to a prototype: euclidean, or unit for vectors scaled to length 1.", "Method", metavar="KIND"
-    )
-    features: str = setting("teacher", "Whose features are compared: teacher or student.", "Method", metavar="WHOSE")
+        "unit", "Distance to a prototype: euclidean, or unit for vectors scaled to length 1.", "Method", metavar="KIND",
+        choices=("euclidean", "unit"),
+    )  # fmt: skip
+    features: str = setting(
+        "teacher", "Whose features are compared: teacher or student.", "Method", metavar="WHOSE",
+        choices=("teacher", "student"),
+    )  # fmt: skip
     weigh: str = setting(
-        "equal", "Weights of several teachers: equal, or similarity of their prototypes.", "Method", metavar="HOW"
-    )
+        "equal", "Weights of several teachers: equal, or similarity of their prototypes.", "Method", metavar="HOW",
+        choices=("equal", "similarity"),
+    )  # fmt: skip
     preset: str = setting(
         "small", "smoke (a first try), small (for a CPU) or paper (as TSL): the defaults of what follows.",
-        "Training", metavar="NAME",
+        "Training", metavar="NAME", choices=tuple(PRESETS),
     )  # fmt: skip
-    teacher_epochs: float | None = setting(None, "Passes over the sources' sentences.", "Training", metavar="N")
-    epochs: float | None = setting(None, "Passes over the target's sentences.", "Training", metavar="N")
-    batch_size: int | None = setting(
-        None, "Sentences a step; of each language where prototypes are aligned.", "Training", metavar="N"
+    teacher_epochs: float | None = setting(
+        None, "Passes over the sources' sentences.", "Training", metavar="N", least=0
     )
-    length: int | None = setting(None, "Most tokens of an input.", "Training", metavar="N")
-    teacher_lr: float | None = setting(None, "Highest learning rate of the teacher.", "Training", metavar="X")
-    lr: float | None = setting(None, "Highest learning rate of the student.", "Training", metavar="X")
+    epochs: float | None = setting(None, "Passes over the target's sentences.", "Training", metavar="N", above=0)
+    batch_size: int | None = setting(
+        None, "Sentences a step; of each language where prototypes are aligned.", "Training", metavar="N", least=1
+    )
+    length: int | None = setting(None, "Most tokens of an input.", "Training", metavar="N", least=16)
+    teacher_lr: float | None = setting(None, "Highest learning rate of the teacher.", "Training", metavar="X", above=0)
+    lr: float | None = setting(None, "Highest learning rate of the student.", "Training", metavar="X", above=0)
     bf16: bool = setting(False, "Multiply in bfloat16. Faster on some machines, slower on others.", "Training")
     cache_gb: float = setting(
         4.0, "Keep what the teacher says of the target's sentences on disk if it takes at most this much.", "Training",
-        metavar="GB",
+        metavar="GB", least=0,
     )  # fmt: skip
-    seed: int = setting(0, "Of the new head, the order of the data and dropout.", "Training", metavar="N")
+    seed: int = setting(
+        0, "Of the new head, the order of the data and dropout.", "Training", metavar="N", least=0, most=MOST_SEED
+    )
     resume: bool = setting(False, "Go on with a run that was stopped.", "Output")
     output: Path | None = setting(
         None, "Folder to write. [default: polydistill-out/<model>-<source>-<target>-<task>-<method>]", "Output",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -177,24 +176,7 @@ def prepare(config: ProkdConfig, progress: Progress) -> Prepared:
 
 
 def _check(config: ProkdConfig) -> None:
-    from polydistill.methods.prokd import CHOICES
-
-    for name, allowed in CHOICES.items():
-        if getattr(config, name) not in allowed:
-            option = name.replace("_", "-")
-            raise UsageError(f"--{option} {getattr(config, name)} is unknown.", f"Choose {', '.join(allowed)}.")
-    least: dict[str, tuple[float, float]] = {
-        "align_weight": (0, math.inf), "align_temperature": (1e-6, math.inf), "momentum": (0, 0.9999999),
-        "align_confidence": (0, 1), "align_warmup": (0, 1), "self_weight": (0, math.inf), "self_ramp": (0, 1),
-        "rectify_temperature": (1e-6, math.inf), "temperature": (1e-6, math.inf), "layer": (1, math.inf),
-        "teacher_epochs": (0, math.inf), "epochs": (1e-9, math.inf), "batch_size": (1, math.inf),
-        "length": (16, math.inf), "lr": (1e-12, math.inf), "teacher_lr": (1e-12, math.inf),
-        "limit": (1, math.inf), "freeze_layers": (0, math.inf), "cache_gb": (0, math.inf), "seed": (0, 2**32 - 1),
-    }  # fmt: skip
-    for name, (lowest, highest) in least.items():
-        value = getattr(config, name)
-        if value is not None and not (lowest <= value <= highest and value < math.inf):
-            raise UsageError(f"--{name.replace('_', '-')} {value:g} makes no sense.", "See --help for what it takes.")
+    config.check()
     if config.method == TRANSFER and config.sources:
         raise UsageError("Direct transfer has one teacher.", "Leave --sources out.")
     if config.teacher_epochs == 0 and not config.teacher:

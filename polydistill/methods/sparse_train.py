@@ -24,7 +24,7 @@ from polydistill.processes import several
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL
-from polydistill.settings import Options, setting
+from polydistill.settings import MOST_SEED, Options, setting
 from polydistill.sparse_files import NAME
 from polydistill.sparse_weights import Weights
 from polydistill.stages import Made, Stage, Stages, work_folder
@@ -45,23 +45,31 @@ class SparseTrainConfig(Options):
     """The configuration of a sparse language fine-tuning; each field is an option of the command line."""
 
     model: str = setting(DEFAULT_MODEL, "Folder, org/name or org/name@revision.", "Model", metavar="M")
-    density: float = setting(0.043, "Share of the model's parameters that gets entries.", "Model", metavar="SHARE")
+    density: float = setting(
+        0.043, "Share of the model's parameters that gets entries.", "Model", metavar="SHARE", above=0, most=1
+    )
     lang: str = setting("", "The language.", "Data", metavar="LANG")
     text: tuple[str, ...] = setting(
         (), "Text of it: as --corpus of `trim`. Repeat for several. [default: the language's corpus on the Hub]",
         "Data", metavar="PATH",
     )  # fmt: skip
-    steps: int | None = setting(None, "Steps of each of the two stages. [default: 1500]", "Training", metavar="N")
-    epochs: float | None = setting(
-        None, "Passes over the text in each stage, in place of --steps.", "Training", metavar="N"
+    steps: int | None = setting(
+        None, "Steps of each of the two stages. [default: 1500]", "Training", metavar="N", least=1
     )
-    lr: float = setting(5e-5, "Highest learning rate.", "Training", metavar="X")
-    batch_size: int = setting(8, "Blocks a step.", "Training", metavar="N")
-    length: int = setting(256, "Tokens of a block.", "Training", metavar="N")
-    warmup: float = setting(0.06, "Share of the steps in which the learning rate rises.", "Training", metavar="SHARE")
-    accumulate: int = setting(1, "Split each step's batch into this many parts: less memory.", "Training", metavar="N")
+    epochs: float | None = setting(
+        None, "Passes over the text in each stage, in place of --steps.", "Training", metavar="N", above=0
+    )
+    lr: float = setting(5e-5, "Highest learning rate.", "Training", metavar="X", above=0)
+    batch_size: int = setting(8, "Blocks a step.", "Training", metavar="N", least=1)
+    length: int = setting(256, "Tokens of a block.", "Training", metavar="N", least=8)
+    warmup: float = setting(
+        0.06, "Share of the steps in which the learning rate rises.", "Training", metavar="SHARE", least=0, most=1
+    )
+    accumulate: int = setting(
+        1, "Split each step's batch into this many parts: less memory.", "Training", metavar="N", least=1
+    )
     bf16: bool = setting(False, "Multiply in bfloat16. Faster on some machines, slower on others.", "Training")
-    seed: int = setting(0, "Of a new head, order, masks and dropout.", "Training", metavar="N")
+    seed: int = setting(0, "Of a new head, order, masks and dropout.", "Training", metavar="N", least=0, most=MOST_SEED)
     resume: bool = setting(False, "Go on with a run that was stopped.", "Output")
     output: Path | None = setting(
         None, "Folder to write. [default: polydistill-out/<model>-<lang>-sft]", "Output", metavar="DIR",
@@ -132,18 +140,11 @@ def sparse_train(config: SparseTrainConfig, progress: Progress = SILENT) -> Spar
 
 
 def _check(config: SparseTrainConfig) -> None:
+    config.check()
     if not config.lang:
         raise UsageError("No language was given.", "Add --lang, for instance --lang sw.")
     if config.steps is not None and config.epochs is not None:
         raise UsageError("--steps and --epochs both say how long.", "Give one of them.")
-    if not 0 < config.density <= 1:
-        raise UsageError(f"--density {config.density:g} is no share.", "Give a number above 0 and at most 1.")
-    least = {"steps": 1, "epochs": 1e-9, "lr": 1e-12, "batch_size": 1, "length": 8, "warmup": 0, "accumulate": 1,
-             "seed": 0}  # fmt: skip
-    for name, lowest in least.items():
-        value = getattr(config, name)
-        if (value is not None and not lowest <= value < math.inf) or (name == "warmup" and value > 1):
-            raise UsageError(f"--{name.replace('_', '-')} {value:g} makes no sense.", "See --help for what it takes.")
     if config.batch_size % config.accumulate:
         raise UsageError(
             f"A batch of {config.batch_size} cannot be split into {config.accumulate} equal parts.",

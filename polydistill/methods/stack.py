@@ -31,16 +31,10 @@ from polydistill.outputs import check_output, new_folder
 from polydistill.processes import several
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, Score, peak_memory_bytes, source_facts
-from polydistill.settings import Options, Outcome, setting
+from polydistill.settings import MOST_SEED, Options, Outcome, setting
 from polydistill.stacks.description import Description, sizes
 from polydistill.stages import NAME as STAGE
 from polydistill.stages import Stage, Stages, work_folder
-
-CHOICES: dict[str, tuple[str, ...]] = {
-    "stage": ("1", "2", "all"), "init": (LEAST_SQUARES, RANDOM), "pooling": ("mean", "first", "last"),
-    "baseline": (LINEAR,),
-    "preset": tuple(PRESETS), "frozen": ("float32", "bfloat16", "int8"),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,21 +44,23 @@ class StackConfig(Options):
     encoder: str
     llm: str
     stage: str = setting(
-        "all", "1 (plain text), 2 (a task) or all; without --task the first alone.", "Method", metavar="1|2|all"
-    )
+        "all", "1 (plain text), 2 (a task) or all; without --task the first alone.", "Method", metavar="1|2|all",
+        choices=("1", "2", "all"),
+    )  # fmt: skip
     init: str = setting(
         LEAST_SQUARES, "What the projection begins as: least-squares, from the encoder's mean states to the LLM's mean "
-        "input embeddings, or random.", "Method", metavar="HOW",
+        "input embeddings, or random.", "Method", metavar="HOW", choices=(LEAST_SQUARES, RANDOM),
     )  # fmt: skip
-    lora_r: int = setting(16, "Rank of the LLM's low-rank updates.", "Method", metavar="N")
-    lora_alpha: int = setting(32, "They count alpha / r times.", "Method", metavar="N")
-    lora_dropout: float = setting(0.05, "Dropout before them.", "Method", metavar="SHARE")
+    lora_r: int = setting(16, "Rank of the LLM's low-rank updates.", "Method", metavar="N", least=1, most=4096)
+    lora_alpha: int = setting(32, "They count alpha / r times.", "Method", metavar="N", least=1)
+    lora_dropout: float = setting(0.05, "Dropout before them.", "Method", metavar="SHARE", least=0, below=1)
     pooling: str = setting(
-        "mean", "How the LLM's states become a vector: mean, first or last.", "Method", metavar="HOW"
-    )
+        "mean", "How the LLM's states become a vector: mean, first or last.", "Method", metavar="HOW",
+        choices=("mean", "first", "last"),
+    )  # fmt: skip
     baseline: str | None = setting(
         None, "linear: no stack but the best linear map from the encoder's vectors to the LLM's, to compare with.",
-        "Method", metavar="KIND",
+        "Method", metavar="KIND", choices=(LINEAR,),
     )  # fmt: skip
     stack: str | None = setting(
         None, "Go on from this stack of stage 1, with the same two models.", "Method", metavar="DIR"
@@ -91,35 +87,41 @@ class StackConfig(Options):
         (), "Language to score in. Repeat for several. [default: en]", "Data", metavar="LANG"
     )
     limit: int | None = setting(
-        None, "Use at most this many English examples of each split to train on and to choose by.", "Data", metavar="N"
-    )
+        None, "Use at most this many English examples of each split to train on and to choose by.", "Data", metavar="N",
+        least=1,
+    )  # fmt: skip
     preset: str = setting(
         "small", "smoke (a first try), small (for a CPU) or paper: the defaults of what follows.", "Training",
-        metavar="NAME",
+        metavar="NAME", choices=tuple(PRESETS),
     )  # fmt: skip
-    steps: int | None = setting(None, "Steps of stage 1.", "Training", metavar="N")
-    batch_size: int | None = setting(None, "Texts a step of stage 1.", "Training", metavar="N")
-    length: int | None = setting(None, "Most tokens of a text in stage 1.", "Training", metavar="N")
-    lr: float | None = setting(None, "Highest learning rate of stage 1.", "Training", metavar="X")
-    fit_lines: int | None = setting(None, "Texts that the projection is fitted on.", "Training", metavar="N")
-    teacher_epochs: float | None = setting(None, "Passes in which the LLM learns the task.", "Training", metavar="N")
-    teacher_lr: float | None = setting(None, "Its highest learning rate.", "Training", metavar="X")
-    task_epochs: float | None = setting(None, "Passes of stage 2.", "Training", metavar="N")
-    task_lr: float | None = setting(None, "Its highest learning rate.", "Training", metavar="X")
-    task_batch: int | None = setting(None, "Examples a step of both.", "Training", metavar="N")
-    task_length: int | None = setting(None, "Most tokens of a pair of texts.", "Training", metavar="N")
+    steps: int | None = setting(None, "Steps of stage 1.", "Training", metavar="N", least=1)
+    batch_size: int | None = setting(None, "Texts a step of stage 1.", "Training", metavar="N", least=1)
+    length: int | None = setting(None, "Most tokens of a text in stage 1.", "Training", metavar="N", least=8)
+    lr: float | None = setting(None, "Highest learning rate of stage 1.", "Training", metavar="X", above=0)
+    fit_lines: int | None = setting(None, "Texts that the projection is fitted on.", "Training", metavar="N", least=2)
+    teacher_epochs: float | None = setting(
+        None, "Passes in which the LLM learns the task.", "Training", metavar="N", above=0
+    )
+    teacher_lr: float | None = setting(None, "Its highest learning rate.", "Training", metavar="X", above=0)
+    task_epochs: float | None = setting(None, "Passes of stage 2.", "Training", metavar="N", above=0)
+    task_lr: float | None = setting(None, "Its highest learning rate.", "Training", metavar="X", above=0)
+    task_batch: int | None = setting(None, "Examples a step of both.", "Training", metavar="N", least=1)
+    task_length: int | None = setting(None, "Most tokens of a pair of texts.", "Training", metavar="N", least=16)
     frozen: str = setting(
         "float32", "Precision of the weights that are not trained: float32, bfloat16 or int8 (needs "
-        "polydistill[int8]).", "Training", metavar="TYPE",
+        "polydistill[int8]).", "Training", metavar="TYPE", choices=("float32", "bfloat16", "int8"),
     )  # fmt: skip
     checkpointing: bool = setting(
         False, "Compute the LLM's activations again in the backward pass: less memory, more time.", "Training"
     )
     bf16: bool = setting(False, "Multiply in bfloat16. Faster on some machines, slower on others.", "Training")
     max_minutes: float | None = setting(
-        None, "Stop each training after so long, with what was learnt by then.", "Training", metavar="N"
+        None, "Stop each training after so long, with what was learnt by then.", "Training", metavar="N", above=0
     )
-    seed: int = setting(0, "Of the order of the text, dropout and what is random at first.", "Training", metavar="N")
+    seed: int = setting(
+        0, "Of the order of the text, dropout and what is random at first.", "Training", metavar="N", least=0,
+        most=MOST_SEED,
+    )  # fmt: skip
     include_path: tuple[Path, ...] = setting(
         (), "Folder with your own languages/, tasks/ and arch/ TOML files.", "Data", metavar="DIR"
     )

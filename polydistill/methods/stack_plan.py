@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -158,22 +157,7 @@ def prepare(config: StackConfig, progress: Progress) -> Prepared:
 
 
 def _check(config: StackConfig) -> None:
-    from polydistill.methods.stack import CHOICES
-
-    for name, allowed in CHOICES.items():
-        if (value := getattr(config, name)) is not None and value not in allowed:
-            option = name.replace("_", "-")
-            raise UsageError(f"--{option} {value} is unknown.", f"Choose {', '.join(allowed)}.")
-    least: dict[str, tuple[float, float]] = {
-        **dict.fromkeys(PRESET_OPTIONS, (1e-12, math.inf)), "steps": (1, math.inf), "batch_size": (1, math.inf),
-        "task_batch": (1, math.inf), "length": (8, math.inf), "task_length": (16, math.inf), "fit_lines": (2, math.inf),
-        "lora_r": (1, 4096), "lora_alpha": (1, math.inf), "lora_dropout": (0, 0.99), "limit": (1, math.inf),
-        "seed": (0, 2**32 - 1), "max_minutes": (1e-6, math.inf),
-    }  # fmt: skip
-    for name, (lowest, highest) in least.items():
-        value = getattr(config, name)
-        if value is not None and not (lowest <= value <= highest and value < math.inf):
-            raise UsageError(f"--{name.replace('_', '-')} {value:g} makes no sense.", "See --help for what it takes.")
+    config.check()
     if config.stage != "1" and not config.task and (config.stage == "2" or config.stack or config.teacher):
         raise UsageError("Stage 2 learns a task.", "Add --task, such as --task nli.")
     if config.stage == "1" and (config.stack or config.teacher):

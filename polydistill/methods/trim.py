@@ -14,7 +14,7 @@ from polydistill import surgery
 from polydistill.card import write_card
 from polydistill.catalog import Language, language, resolve_languages
 from polydistill.catalog import languages as every_language
-from polydistill.counting import check_sampling, count, count_word_lists, load_counts, save_counts
+from polydistill.counting import count, count_word_lists, load_counts, save_counts
 from polydistill.data import TextSource, parse_corpus, read_texts
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.outputs import check_file, check_output, new_folder
@@ -22,7 +22,7 @@ from polydistill.progress import SILENT, Progress
 from polydistill.record import NAME as RECORD
 from polydistill.record import RunRecord, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
-from polydistill.settings import Options, Outcome, setting
+from polydistill.settings import MOST_SEED, Options, Outcome, setting
 from polydistill.trimming import Source, TrimPlan, Wishes, apply, plan, tokenizer_bytes, write_vocabulary
 from polydistill.vocab import collector_paused, open_vocabulary
 from polydistill.vocab.counts import LanguageCounts, TokenCounts
@@ -52,7 +52,7 @@ class TrimConfig(Options):
         "Text",
         metavar="PATH_OR_HUB_ID",
     )
-    limit: int | None = setting(None, "Read at most this many lines of each text.", "Text", metavar="N")
+    limit: int | None = setting(None, "Read at most this many lines of each text.", "Text", metavar="N", least=1)
     weight: tuple[str, ...] = setting(
         (), "How much a language counts with --vocab-size, e.g. ro=2.", "Text", metavar="LANG=X"
     )
@@ -74,8 +74,12 @@ class TrimConfig(Options):
     min_share: float | None = setting(
         None, "Keep every token that makes up at least this share of a language's text.", "Size", metavar="SHARE"
     )
-    pad_to_multiple: int = setting(1, "Round the number of embedding rows up to a multiple.", "Size", metavar="N")
-    dtype: str = setting("keep", "keep, float32, bfloat16 or float16.", "Size", metavar="TYPE")
+    pad_to_multiple: int = setting(
+        1, "Round the number of embedding rows up to a multiple.", "Size", metavar="N", least=1
+    )
+    dtype: str = setting(
+        "keep", "keep, float32, bfloat16 or float16.", "Size", metavar="TYPE", choices=("keep", *surgery.DTYPES)
+    )
     keep_token: tuple[str, ...] = setting((), "A token that stays in any case.", "Tokens", metavar="T")
     keep_file: Path | None = setting(None, "File with one such token a line.", "Tokens", metavar="FILE")
     drop_added: tuple[str, ...] = setting(
@@ -98,7 +102,7 @@ class TrimConfig(Options):
         flags=("-o", "--output"),
     )
     overwrite: bool = setting(False, "Replace the output folder if it exists.", "Output")
-    seed: int = setting(0, "Of sampling and of the lines held out.", "Output", metavar="N")
+    seed: int = setting(0, "Of sampling and of the lines held out.", "Output", metavar="N", least=0, most=MOST_SEED)
     include_path: tuple[Path, ...] = setting(
         (), "Folder with your own languages/, tasks/ and arch/ TOML files.", "Model", metavar="DIR"
     )
@@ -246,13 +250,9 @@ def parse_weights(weights: Sequence[str], languages: Sequence[Language], include
 
 
 def _wishes(config: TrimConfig, languages: tuple[Language, ...]) -> Wishes:
-    check_sampling(config.limit, config.seed)
+    config.check()
     if config.save_counts is not None:
         _check_save_counts(config.save_counts, config)
-    if config.pad_to_multiple < 1:
-        raise UsageError("--pad-to-multiple must be at least 1.", "Try 64.")
-    if config.dtype != "keep" and config.dtype not in surgery.DTYPES:
-        raise UsageError(f"--dtype {config.dtype!r} is unknown.", f"Choose keep, {', '.join(surgery.DTYPES)}.")
     tokens = config.keep_token
     if config.keep_file is not None:
         try:

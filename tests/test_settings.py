@@ -1,0 +1,78 @@
+"""Ranges and choices of options."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, get_type_hints
+
+import pytest
+
+from polydistill.errors import UsageError
+from polydistill.methods.bistil import BistilConfig
+from polydistill.methods.embed import EmbedConfig
+from polydistill.methods.evaluate import EvaluateConfig
+from polydistill.methods.export_plan import ExportConfig
+from polydistill.methods.finetune import FinetuneConfig
+from polydistill.methods.plan import PlanConfig
+from polydistill.methods.prokd import ProkdConfig
+from polydistill.methods.sparse_train import SparseTrainConfig
+from polydistill.methods.stack import StackConfig
+from polydistill.methods.trim import TrimConfig
+from polydistill.settings import Options, Range, setting, value_type
+
+CONFIGS: list[Options] = [
+    BistilConfig("en", "sw"), EmbedConfig("m"), EvaluateConfig(), ExportConfig("m"), FinetuneConfig(),
+    PlanConfig("en", "sw"), ProkdConfig("en", "sw"), SparseTrainConfig(), StackConfig("m", "n"), TrimConfig(),
+]  # fmt: skip
+# Looked at where they are used, as what they may be depends on the model or on other options.
+ELSEWHERE = {"layers", "reduction", "coverage", "vocab_size", "min_count", "min_share"}
+
+
+@dataclass(frozen=True)
+class Toy(Options):
+    share: float | None = setting(None, "A share.", "Toy", above=0, most=1)
+    n: int = setting(1, "A number.", "Toy", flags=("-n", "--how-many"), least=1, below=2000)
+    kind: str | None = setting("a", "A kind.", "Toy", choices=("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("bounds", "inside", "outside"),
+    [
+        ({"least": 0}, (0, 1, 1e300), (-1e-9, -1)),
+        ({"above": 0}, (1e-300, 1), (0, -1)),
+        ({"least": 1, "most": 3}, (1, 2, 3), (0.999, 3.001)),
+        ({"least": 0, "below": 1}, (0, 0.999), (1, -0.001)),
+    ],
+)
+def test_a_range_holds_its_numbers(bounds: dict[str, float], inside: Any, outside: Any) -> None:
+    found = Range(**bounds)
+    assert all(map(found.holds, inside))
+    assert not any(map(found.holds, (*outside, math.nan, math.inf, -math.inf)))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"share": 0.0}, "--share must be above 0 and at most 1, not 0."),
+        ({"share": math.nan}, "--share must be above 0 and at most 1, not nan."),
+        ({"n": 2000}, "--how-many must be at least 1 and below 2,000, not 2,000."),
+        ({"kind": "c"}, "--kind c is unknown. Choose a, b."),
+    ],
+)
+def test_what_is_refused_is_named_with_what_would_do(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        Toy(**values).check()
+    assert said in f"{refused.value} {refused.value.hint}"
+
+
+def test_what_is_left_out_is_not_looked_at() -> None:
+    Toy(share=None, n=1999, kind=None).check()
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: type(config).__name__)
+def test_every_default_is_allowed_and_every_number_has_a_range(config: Options) -> None:
+    config.check()
+    hints = get_type_hints(type(config))
+    numbers = {f.name: f for f in fields(config) if value_type(hints[f.name])[0] in (int, float)}
+    assert {name for name, f in numbers.items() if f.metadata["range"] is None} <= ELSEWHERE
