@@ -95,6 +95,27 @@ def setting(
     return field(default=default, metadata={**metadata, "range": Range(**bounds) if bounds else None})
 
 
+def include_setting(section: str) -> Any:
+    """Where more languages, tasks and architectures are."""
+    return setting((), "Folder with your own languages/, tasks/ and arch/ TOML files.", section, metavar="DIR")
+
+
+def data_dir_setting(section: str) -> Any:
+    """Where labelled data is."""
+    said = "Folder of local data, laid out as the task says. [default: $POLYDISTILL_DATA, else the Hub]"
+    return setting(None, said, section, metavar="DIR")
+
+
+def output_setting(default: str, section: str) -> Any:
+    """The folder to write; `default` says which it is otherwise."""
+    return setting(None, f"Folder to write. [default: {default}]", section, metavar="DIR", flags=("-o", "--output"))
+
+
+def seed_setting(what: str, section: str) -> Any:
+    """The seed of what is random."""
+    return setting(0, what, section, metavar="N", least=0, most=MOST_SEED)
+
+
 def option_of(of: Field[Any]) -> str:
     """The option's long name."""
     return next((flag for flag in of.metadata["flags"] if flag.startswith("--")), f"--{of.name.replace('_', '-')}")

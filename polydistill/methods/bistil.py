@@ -25,7 +25,15 @@ from polydistill.processes import is_main
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, Score, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
-from polydistill.settings import MOST_SEED, Options, Outcome, setting
+from polydistill.settings import (
+    Options,
+    Outcome,
+    data_dir_setting,
+    include_setting,
+    output_setting,
+    seed_setting,
+    setting,
+)
 from polydistill.stages import NAME as STAGE
 from polydistill.stages import Stage, Stages, work_folder
 from polydistill.trimming import Source
@@ -73,10 +81,7 @@ class BistilConfig(Options):
         (), "Model tuned for the task, FOLDER or FOLDER=WEIGHT; repeat for several, whose logits are averaged. "
         "[default: made by `finetune`]", "Data", metavar="DIR",
     )  # fmt: skip
-    data_dir: Path | None = setting(
-        None, "Folder of local data, laid out as the task says. [default: $POLYDISTILL_DATA, else the Hub]", "Data",
-        metavar="DIR",
-    )  # fmt: skip
+    data_dir: Path | None = data_dir_setting("Data")
     train_split: tuple[str, ...] = setting(
         (), "Split to train on. Repeat to join several. [default: train]", "Data", metavar="NAME"
     )
@@ -145,18 +150,11 @@ class BistilConfig(Options):
         4.0, "Keep the teacher's signals of labelled data on disk if they take at most this much; 0 keeps none.",
         "Training", metavar="GB", least=0,
     )  # fmt: skip
-    seed: int = setting(
-        0, "Of order, masks, dropout and the new head.", "Training", metavar="N", least=0, most=MOST_SEED
-    )
+    seed: int = seed_setting("Of order, masks, dropout and the new head.", "Training")
     resume: bool = setting(False, "Go on with a run that was stopped.", "Output")
-    output: Path | None = setting(
-        None, "Folder to write. [default: polydistill-out/<model>-<source>-<target>[-<task>]]", "Output",
-        metavar="DIR", flags=("-o", "--output"),
-    )  # fmt: skip
+    output: Path | None = output_setting("polydistill-out/<model>-<source>-<target>[-<task>]", "Output")
     overwrite: bool = setting(False, "Replace the output folder if it exists.", "Output")
-    include_path: tuple[Path, ...] = setting(
-        (), "Folder with your own languages/, tasks/ and arch/ TOML files.", "Model", metavar="DIR"
-    )
+    include_path: tuple[Path, ...] = include_setting("Model")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from polydistill.outputs import check_file, write_beside
 from polydistill.progress import SILENT, Progress
 from polydistill.record import Score
 from polydistill.refs import ModelRef, resolve
-from polydistill.settings import MOST_SEED, Options, setting
+from polydistill.settings import Options, data_dir_setting, include_setting, seed_setting, setting
 from polydistill.task import SPAN_EXTRACTION
 
 
@@ -39,10 +39,7 @@ class EvaluateConfig(Options):
     task: str = setting("", "What to score; `polydistill ls tasks` lists them.", "Data", metavar="TASK")
     lang: tuple[str, ...] = setting((), "Language of the data. Repeat for several.", "Data", metavar="LANG")
     split: str = setting("test", "Which part of the data.", "Data", metavar="NAME")
-    data_dir: Path | None = setting(
-        None, "Folder of local data, laid out as the task says. [default: $POLYDISTILL_DATA, else the Hub]", "Data",
-        metavar="DIR",
-    )  # fmt: skip
+    data_dir: Path | None = data_dir_setting("Data")
     data: Path | None = setting(None, "A file of your own in the format of the task's kind.", "Data", metavar="FILE")
     limit: int | None = setting(
         None, "Score only the first examples of each language; such scores do not go into records.", "Data",
@@ -65,16 +62,14 @@ class EvaluateConfig(Options):
         None, "Text put before every sentence (retrieval and similarity), e.g. 'query: '. [default: the model's own]",
         "Model", metavar="TEXT",
     )  # fmt: skip
-    seed: int = setting(0, "Of the bootstrap intervals.", "Output", metavar="N", least=0, most=MOST_SEED)
+    seed: int = seed_setting("Of the bootstrap intervals.", "Output")
     fresh: bool = setting(False, "Predict again what was predicted before.", "Output")
     output: Path | None = setting(
         None, "Write the scores to this file too, for `polydistill compare`.", "Output", metavar="RUN.json",
         flags=("-o", "--output"),
     )  # fmt: skip
     overwrite: bool = setting(False, "Replace that file if it exists.", "Output")
-    include_path: tuple[Path, ...] = setting(
-        (), "Folder with your own languages/, tasks/ and arch/ TOML files.", "Model", metavar="DIR"
-    )
+    include_path: tuple[Path, ...] = include_setting("Model")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from polydistill.outputs import check_output
 from polydistill.progress import Progress
 from polydistill.record import RunRecord
 from polydistill.refs import ModelRef, resolve
-from polydistill.settings import MOST_SEED, Options, setting
+from polydistill.settings import Options, data_dir_setting, include_setting, output_setting, seed_setting, setting
 from polydistill.trimming import Source
 
 if TYPE_CHECKING:
@@ -36,9 +36,7 @@ class ExportConfig(Options):
     model: str
     onnx: bool = setting(False, "Write ONNX, the one format there is.", "Files")
     int8: bool = setting(False, "Write a second file with weights of 8 bits.", "Files")
-    output: Path | None = setting(
-        None, "Folder to write. [default: polydistill-out/NAME-onnx]", "Files", metavar="DIR", flags=("-o", "--output")
-    )
+    output: Path | None = output_setting("polydistill-out/NAME-onnx", "Files")
     overwrite: bool = setting(False, "Replace that folder if it exists.", "Files")
     text: tuple[str, ...] = setting(
         (), "Text to compare the files with torch on. Repeat for several. [default: the task's data, else sentences of "
@@ -47,10 +45,7 @@ class ExportConfig(Options):
     task: str = setting("", "Score torch and the files on a task.", "Scores", metavar="TASK")
     lang: tuple[str, ...] = setting((), "Language of the task's data. Repeat for several.", "Scores", metavar="LANG")
     split: str = setting("test", "Which part of the data.", "Scores", metavar="NAME")
-    data_dir: Path | None = setting(
-        None, "Folder of local data, laid out as the task says. [default: $POLYDISTILL_DATA, else the Hub]", "Scores",
-        metavar="DIR",
-    )  # fmt: skip
+    data_dir: Path | None = data_dir_setting("Scores")
     data: Path | None = setting(None, "A file of your own in the format of the task's kind.", "Scores", metavar="FILE")
     limit: int | None = setting(
         None, "Score only the first examples of each language; such scores are not among the record's.", "Scores",
@@ -63,10 +58,8 @@ class ExportConfig(Options):
         None, "Text put before every sentence (retrieval and similarity). [default: the model's own]", "Scores",
         metavar="TEXT",
     )  # fmt: skip
-    seed: int = setting(0, "Of the bootstrap intervals.", "Checks", metavar="N", least=0, most=MOST_SEED)
-    include_path: tuple[Path, ...] = setting(
-        (), "Folder with your own languages/, tasks/ and arch/ TOML files.", "Files", metavar="DIR"
-    )
+    seed: int = seed_setting("Of the bootstrap intervals.", "Checks")
+    include_path: tuple[Path, ...] = include_setting("Files")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,15 @@ from polydistill.processes import several
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL, ModelRef, ResolvedModel, resolve
-from polydistill.settings import MOST_SEED, Options, Outcome, setting
+from polydistill.settings import (
+    Options,
+    Outcome,
+    data_dir_setting,
+    include_setting,
+    output_setting,
+    seed_setting,
+    setting,
+)
 from polydistill.stages import work_folder
 from polydistill.task import CLASSIFICATION, SPAN_EXTRACTION, TAGGING
 
@@ -52,10 +60,7 @@ class FinetuneConfig(Options):
     lang: tuple[str, ...] = setting(
         (), "Language of the training and dev data. Repeat for several.", "Data", metavar="LANG"
     )
-    data_dir: Path | None = setting(
-        None, "Folder of local data, laid out as the task says. [default: $POLYDISTILL_DATA, else the Hub]", "Data",
-        metavar="DIR",
-    )  # fmt: skip
+    data_dir: Path | None = data_dir_setting("Data")
     train_split: tuple[str, ...] = setting(
         (), "Split to train on. Repeat to join several. [default: train]", "Data", metavar="NAME"
     )
@@ -82,18 +87,11 @@ class FinetuneConfig(Options):
         least=0,
     )  # fmt: skip
     bf16: bool = setting(False, "Multiply in bfloat16. Faster on some machines, slower on others.", "Training")
-    seed: int = setting(
-        0, "Of the new head, the order of the data and dropout.", "Training", metavar="N", least=0, most=MOST_SEED
-    )
+    seed: int = seed_setting("Of the new head, the order of the data and dropout.", "Training")
     resume: bool = setting(False, "Go on with a training that was stopped.", "Output")
-    output: Path | None = setting(
-        None, "Folder to write. [default: polydistill-out/<model>-<task>-<langs>]", "Output", metavar="DIR",
-        flags=("-o", "--output"),
-    )  # fmt: skip
+    output: Path | None = output_setting("polydistill-out/<model>-<task>-<langs>", "Output")
     overwrite: bool = setting(False, "Replace the output folder if it exists.", "Output")
-    include_path: tuple[Path, ...] = setting(
-        (), "Folder with your own languages/, tasks/ and arch/ TOML files.", "Model", metavar="DIR"
-    )
+    include_path: tuple[Path, ...] = include_setting("Model")
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from polydistill.methods.bistil_plan import WITH_HEAD, both_languages, task_of
 from polydistill.methods.presets import PRESETS, General, Preset, Tuning
 from polydistill.progress import SILENT, Progress
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
-from polydistill.settings import Options, Outcome, setting
+from polydistill.settings import Options, Outcome, data_dir_setting, include_setting, setting
 from polydistill.surgery import renamed_bytes
 from polydistill.task import RETRIEVAL
 from polydistill.trimming import CONFIG, Source, TrimPlan, Wishes, new_config, tokenizer_bytes, write_vocabulary
@@ -76,10 +76,7 @@ class PlanConfig(Options):
         "", "Plan this task too: ner, nli, qa, ... (see `polydistill ls tasks`), or `embedding`. "
         "[default: phase 1 alone]", "Data", metavar="TASK",
     )  # fmt: skip
-    data_dir: Path | None = setting(
-        None, "Folder of local data, laid out as the task says. [default: $POLYDISTILL_DATA, else the Hub]", "Data",
-        metavar="DIR",
-    )  # fmt: skip
+    data_dir: Path | None = data_dir_setting("Data")
     train_split: tuple[str, ...] = setting(
         (), "Split to train on. Repeat to join several. [default: train]", "Data", metavar="NAME"
     )
@@ -87,9 +84,7 @@ class PlanConfig(Options):
         True, "Measure speed on this machine; without it only sizes are given.", "Speed",
         flags=("--measure/--no-measure",),
     )  # fmt: skip
-    include_path: tuple[Path, ...] = setting(
-        (), "Folder with your own languages/, tasks/ and arch/ TOML files.", "Model", metavar="DIR"
-    )
+    include_path: tuple[Path, ...] = include_setting("Model")
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,15 @@ from polydistill.processes import several
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, Score, peak_memory_bytes, source_facts
 from polydistill.refs import ModelRef, resolve
-from polydistill.settings import MOST_SEED, Options, Outcome, setting
+from polydistill.settings import (
+    Options,
+    Outcome,
+    data_dir_setting,
+    include_setting,
+    output_setting,
+    seed_setting,
+    setting,
+)
 from polydistill.stages import NAME as STAGE
 from polydistill.stages import Stage, Stages, work_folder
 from polydistill.trimming import Source, copy_model
@@ -51,15 +59,10 @@ class ProkdConfig(Options):
         None, "Do not train the lowest N layers, nor word embeddings. [default: 0; paper 3]", "Model", metavar="N",
         least=0,
     )  # fmt: skip
-    include_path: tuple[Path, ...] = setting(
-        (), "Folder with your own languages/, tasks/ and arch/ TOML files.", "Model", metavar="DIR"
-    )
+    include_path: tuple[Path, ...] = include_setting("Model")
     task: str = setting("ner", "A task with tags; see `polydistill ls tasks`.", "Data", metavar="TASK")
     sources: tuple[str, ...] = setting((), "Another language with labels. Repeat for several.", "Data", metavar="LANG")
-    data_dir: Path | None = setting(
-        None, "Folder of local data, laid out as the task says. [default: $POLYDISTILL_DATA, else the Hub]", "Data",
-        metavar="DIR",
-    )  # fmt: skip
+    data_dir: Path | None = data_dir_setting("Data")
     text: tuple[str, ...] = setting(
         (), "Text of the target language, one sentence a line, in place of its training split.", "Data", metavar="PATH"
     )
@@ -153,14 +156,9 @@ class ProkdConfig(Options):
         4.0, "Keep what the teacher says of the target's sentences on disk if it takes at most this much.", "Training",
         metavar="GB", least=0,
     )  # fmt: skip
-    seed: int = setting(
-        0, "Of the new head, the order of the data and dropout.", "Training", metavar="N", least=0, most=MOST_SEED
-    )
+    seed: int = seed_setting("Of the new head, the order of the data and dropout.", "Training")
     resume: bool = setting(False, "Go on with a run that was stopped.", "Output")
-    output: Path | None = setting(
-        None, "Folder to write. [default: polydistill-out/<model>-<source>-<target>-<task>-<method>]", "Output",
-        metavar="DIR", flags=("-o", "--output"),
-    )  # fmt: skip
+    output: Path | None = output_setting("polydistill-out/<model>-<source>-<target>-<task>-<method>", "Output")
     overwrite: bool = setting(False, "Replace the output folder if it exists.", "Output")
 
 

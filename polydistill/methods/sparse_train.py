@@ -24,7 +24,7 @@ from polydistill.processes import several
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL
-from polydistill.settings import MOST_SEED, Options, setting
+from polydistill.settings import Options, include_setting, output_setting, seed_setting, setting
 from polydistill.sparse_files import NAME
 from polydistill.sparse_weights import Weights
 from polydistill.stages import Made, Stage, Stages, work_folder
@@ -69,16 +69,11 @@ class SparseTrainConfig(Options):
         1, "Split each step's batch into this many parts: less memory.", "Training", metavar="N", least=1
     )
     bf16: bool = setting(False, "Multiply in bfloat16. Faster on some machines, slower on others.", "Training")
-    seed: int = setting(0, "Of a new head, order, masks and dropout.", "Training", metavar="N", least=0, most=MOST_SEED)
+    seed: int = seed_setting("Of a new head, order, masks and dropout.", "Training")
     resume: bool = setting(False, "Go on with a run that was stopped.", "Output")
-    output: Path | None = setting(
-        None, "Folder to write. [default: polydistill-out/<model>-<lang>-sft]", "Output", metavar="DIR",
-        flags=("-o", "--output"),
-    )  # fmt: skip
+    output: Path | None = output_setting("polydistill-out/<model>-<lang>-sft", "Output")
     overwrite: bool = setting(False, "Replace the output folder if it exists.", "Output")
-    include_path: tuple[Path, ...] = setting(
-        (), "Folder with your own languages/, tasks/ and arch/ TOML files.", "Model", metavar="DIR"
-    )
+    include_path: tuple[Path, ...] = include_setting("Model")
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,15 @@ from polydistill.outputs import check_output, new_folder
 from polydistill.processes import several
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, Score, peak_memory_bytes, source_facts
-from polydistill.settings import MOST_SEED, Options, Outcome, setting
+from polydistill.settings import (
+    Options,
+    Outcome,
+    data_dir_setting,
+    include_setting,
+    output_setting,
+    seed_setting,
+    setting,
+)
 from polydistill.stacks.description import Description, sizes
 from polydistill.stages import NAME as STAGE
 from polydistill.stages import Stage, Stages, work_folder
@@ -74,10 +82,7 @@ class StackConfig(Options):
         None, "The LLM that has learnt the task: stages/teacher of an earlier run. [default: made here]", "Data",
         metavar="DIR",
     )  # fmt: skip
-    data_dir: Path | None = setting(
-        None, "Folder of local data, laid out as the task says. [default: $POLYDISTILL_DATA, else the Hub]", "Data",
-        metavar="DIR",
-    )  # fmt: skip
+    data_dir: Path | None = data_dir_setting("Data")
     train_split: tuple[str, ...] = setting(
         (), "English split to train on. Repeat to join several. [default: train]", "Data", metavar="NAME"
     )
@@ -118,22 +123,14 @@ class StackConfig(Options):
     max_minutes: float | None = setting(
         None, "Stop each training after so long, with what was learnt by then.", "Training", metavar="N", above=0
     )
-    seed: int = setting(
-        0, "Of the order of the text, dropout and what is random at first.", "Training", metavar="N", least=0,
-        most=MOST_SEED,
-    )  # fmt: skip
-    include_path: tuple[Path, ...] = setting(
-        (), "Folder with your own languages/, tasks/ and arch/ TOML files.", "Data", metavar="DIR"
-    )
+    seed: int = seed_setting("Of the order of the text, dropout and what is random at first.", "Training")
+    include_path: tuple[Path, ...] = include_setting("Data")
     whole: bool = setting(
         False, "Write both models into the folder, LoRA merged and the LLM without its embedding matrix; otherwise the "
         "folder refers to them.", "Output",
     )  # fmt: skip
     resume: bool = setting(False, "Go on with a run that was stopped.", "Output")
-    output: Path | None = setting(
-        None, "Folder to write. [default: polydistill-out/<encoder>-<llm>[-<task>]]", "Output", metavar="DIR",
-        flags=("-o", "--output"),
-    )  # fmt: skip
+    output: Path | None = output_setting("polydistill-out/<encoder>-<llm>[-<task>]", "Output")
     overwrite: bool = setting(False, "Replace the output folder if it exists.", "Output")
 
 

@@ -22,7 +22,7 @@ from polydistill.progress import SILENT, Progress
 from polydistill.record import NAME as RECORD
 from polydistill.record import RunRecord, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
-from polydistill.settings import MOST_SEED, Options, Outcome, setting
+from polydistill.settings import Options, Outcome, include_setting, output_setting, seed_setting, setting
 from polydistill.trimming import Source, TrimPlan, Wishes, apply, plan, tokenizer_bytes, write_vocabulary
 from polydistill.vocab import collector_paused, open_vocabulary
 from polydistill.vocab.counts import LanguageCounts, TokenCounts
@@ -94,18 +94,10 @@ class TrimConfig(Options):
     )
     verify: bool = setting(True, "Compare with the original model.", "Verification", flags=("--verify/--no-verify",))
     dry_run: bool = setting(False, "Print sizes and write nothing.", "Output")
-    output: Path | None = setting(
-        None,
-        "Folder to write. [default: polydistill-out/<model>-<langs>]",
-        "Output",
-        metavar="DIR",
-        flags=("-o", "--output"),
-    )
+    output: Path | None = output_setting("polydistill-out/<model>-<langs>", "Output")
     overwrite: bool = setting(False, "Replace the output folder if it exists.", "Output")
-    seed: int = setting(0, "Of sampling and of the lines held out.", "Output", metavar="N", least=0, most=MOST_SEED)
-    include_path: tuple[Path, ...] = setting(
-        (), "Folder with your own languages/, tasks/ and arch/ TOML files.", "Model", metavar="DIR"
-    )
+    seed: int = seed_setting("Of sampling and of the lines held out.", "Output")
+    include_path: tuple[Path, ...] = include_setting("Model")
 
     def rule(self) -> KeepRule:
         """How many tokens the text may add."""
