@@ -144,6 +144,16 @@ class RunRecord:
         return chain
 
 
+def parent_of(folder: Path) -> dict[str, Any] | None:
+    """The record of a folder as its descendants' records hold it.
+
+    Raises:
+        PolydistillError: The file is not a record.
+    """
+    record = RunRecord.load(folder)
+    return None if record is None else asdict(record)
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide results, as far as they are installed."""
     found = {"python": platform.python_version()}

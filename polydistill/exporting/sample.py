@@ -72,11 +72,7 @@ def sample_of(
     """
     if splits and not paths:
         texts = [text for split in splits for text in _spread([_text(e, pairs) for e in split.examples])]
-        data = [
-            {"language": s.language, "where": s.where, "split": s.split, "examples": len(s.examples),
-             "sha256": s.sha256}
-            for s in splits
-        ]  # fmt: skip
+        data = [split.facts() for split in splits]
         return Sample(_spread(texts), data)
     groups = [("und", path, read_lines(path)) for path in paths]
     if not groups:

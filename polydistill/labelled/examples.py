@@ -92,3 +92,10 @@ class LabelledSplit:
     sha256: str
     ignored: Mapping[str, int] = field(default_factory=dict, hash=False)
     skipped: Mapping[str, int] = field(default_factory=dict, hash=False)
+
+    def facts(self) -> dict[str, Any]:
+        """What records say of it."""
+        return {
+            "language": self.language, "where": self.where, "split": self.split, "examples": len(self.examples),
+            "sha256": self.sha256, "ignored": dict(self.ignored), "skipped": dict(self.skipped),
+        }  # fmt: skip

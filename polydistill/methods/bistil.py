@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from polydistill.methods.presets import PRESETS
 from polydistill.outputs import check_output, new_folder
 from polydistill.processes import is_main
 from polydistill.progress import SILENT, Progress
-from polydistill.record import RunRecord, Score, peak_memory_bytes, source_facts
+from polydistill.record import RunRecord, Score, parent_of, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
 from polydistill.settings import (
     Options,
@@ -287,20 +287,16 @@ def _selection(config: BistilConfig, todo: Prepared, last: Stage | None) -> dict
 
 
 def _record(config: BistilConfig, todo: Prepared, done: Sequence[Stage], result: BistilResult) -> RunRecord:
-    parent = RunRecord.load(todo.source.folder)
     read: list[dict[str, Any]] = next((s.facts["texts"] for s in done if "texts" in s.facts), [])
     labelled = todo.labelled.training + todo.labelled.dev if todo.labelled else ()
-    data = [
-        {"language": s.language, "where": s.where, "split": s.split, "examples": len(s.examples), "sha256": s.sha256}
-        for s in labelled
-    ]  # fmt: skip
+    data = [split.facts() for split in labelled]
     return RunRecord(
         command="bistil",
         config=config.to_json(),
         source=source_facts(todo.source.resolved, todo.source.checkpoint),
         texts=[*read, *data],
         result=result.to_json(),
-        parent=None if parent is None else asdict(parent),
+        parent=parent_of(todo.source.folder),
     )
 
 

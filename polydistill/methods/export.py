@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +22,7 @@ from polydistill.methods.export_plan import PACKAGES, ExportConfig, Job, prepare
 from polydistill.modelfolder import read_json
 from polydistill.outputs import new_folder
 from polydistill.progress import SILENT, Progress
-from polydistill.record import RunRecord, Score, peak_memory_bytes, source_facts, versions
+from polydistill.record import RunRecord, Score, parent_of, peak_memory_bytes, source_facts, versions
 from polydistill.settings import Outcome
 from polydistill.trimming import CONFIG, Source, copy_rest
 
@@ -277,7 +277,6 @@ def _pooling(source: Source, head: Head) -> tuple[str, ...]:
 
 
 def _record(config: ExportConfig, job: Job, result: ExportResult, scores: Sequence[Score]) -> RunRecord:
-    parent = RunRecord.load(job.source.folder)
     return RunRecord(
         command="export",
         config=config.to_json(),
@@ -286,5 +285,5 @@ def _record(config: ExportConfig, job: Job, result: ExportResult, scores: Sequen
         result=result.to_json(),
         versions=versions() | {name: metadata.version(name) for name in PACKAGES},
         scores=list(scores),
-        parent=None if parent is None else asdict(parent),
+        parent=parent_of(job.source.folder),
     )

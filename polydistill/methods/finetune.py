@@ -20,7 +20,7 @@ from polydistill.modelfolder import model_folder, tokenizer_files
 from polydistill.outputs import check_output, new_folder
 from polydistill.processes import several
 from polydistill.progress import SILENT, Progress
-from polydistill.record import RunRecord, peak_memory_bytes, source_facts
+from polydistill.record import RunRecord, parent_of, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL, ModelRef, ResolvedModel, resolve
 from polydistill.settings import (
     Options,
@@ -234,18 +234,13 @@ def _parameters(network: Any) -> dict[str, int]:
 def _record(
     config: FinetuneConfig, resolved: ResolvedModel, splits: Sequence[LabelledSplit], result: FinetuneResult
 ) -> RunRecord:
-    parent = RunRecord.load(resolved.folder)
     checkpoint = Checkpoint.open(model_folder(resolved.folder))
-    texts = [
-        {"language": s.language, "where": s.where, "split": s.split, "examples": len(s.examples), "sha256": s.sha256,
-         "ignored": dict(s.ignored), "skipped": dict(s.skipped)}
-        for s in splits
-    ]  # fmt: skip
+    texts = [split.facts() for split in splits]
     return RunRecord(
         command="finetune",
         config=config.to_json(),
         source=source_facts(resolved, checkpoint),
         texts=texts,
         result=result.to_json(),
-        parent=None if parent is None else asdict(parent),
+        parent=parent_of(resolved.folder),
     )

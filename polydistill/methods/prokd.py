@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from polydistill.methods.prokd_stages import PICTURE, Run, identity, settings
 from polydistill.outputs import check_output, new_folder
 from polydistill.processes import several
 from polydistill.progress import SILENT, Progress
-from polydistill.record import RunRecord, Score, peak_memory_bytes, source_facts
+from polydistill.record import RunRecord, Score, parent_of, peak_memory_bytes, source_facts
 from polydistill.refs import ModelRef, resolve
 from polydistill.settings import (
     Options,
@@ -302,12 +302,8 @@ def _result(run: Run, done: Sequence[Stage], final: Path) -> ProkdResult:
 def _record(run: Run, result: ProkdResult) -> RunRecord:
     todo = run.todo
     origin = todo.model or todo.begins  # what the student began with
-    parent = RunRecord.load(origin.folder)
     labelled = [split for splits in (*todo.training.values(), todo.dev) for split in splits]
-    texts = [
-        {"language": s.language, "where": s.where, "split": s.split, "examples": len(s.examples), "sha256": s.sha256}
-        for s in labelled
-    ]  # fmt: skip
+    texts = [split.facts() for split in labelled]
     if words := todo.plain:
         texts.append({"language": words.language, "where": words.where, "split": "words alone, tags not read",
                       "examples": len(words.sentences), "sha256": words.sha256})  # fmt: skip
@@ -317,7 +313,7 @@ def _record(run: Run, result: ProkdResult) -> RunRecord:
         source=source_facts(origin.resolved, origin.checkpoint),
         texts=texts,
         result=result.to_json(),
-        parent=None if parent is None else asdict(parent),
+        parent=parent_of(origin.folder),
     )
 
 

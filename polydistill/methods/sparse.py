@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from polydistill.errors import PolydistillError, UsageError
 from polydistill.modelfolder import model_folder
 from polydistill.outputs import check_file, check_output, new_folder
 from polydistill.progress import SILENT, Progress
-from polydistill.record import RunRecord, source_facts
+from polydistill.record import RunRecord, parent_of, source_facts
 from polydistill.refs import ModelRef, resolve
 from polydistill.settings import plain
 from polydistill.sparse_files import NAME, Applied, Difference, Entries, Undo, common_base, component_name
@@ -320,14 +320,13 @@ def _result(
 
 def _document(source: Source, config: Mapping[str, Any], result: SparseResult, folder: Path) -> None:
     """The record and the card."""
-    parent = RunRecord.load(source.resolved.folder)
     record = RunRecord(
         command=result.command,
         config={"model": source.resolved.ref.name, **config},
         source=source_facts(source.resolved, source.checkpoint),
         texts=[],
         result=result.to_json(),
-        parent=None if parent is None else asdict(parent),
+        parent=parent_of(source.resolved.folder),
     )
     record.save(folder)
     write_card(record, folder)

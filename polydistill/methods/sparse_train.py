@@ -22,7 +22,7 @@ from polydistill.methods.sparse import Given, SparseResult, compose, new_model, 
 from polydistill.outputs import check_output
 from polydistill.processes import several
 from polydistill.progress import SILENT, Progress
-from polydistill.record import RunRecord, peak_memory_bytes, source_facts
+from polydistill.record import RunRecord, parent_of, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL
 from polydistill.settings import Options, include_setting, output_setting, seed_setting, setting
 from polydistill.sparse_files import NAME
@@ -234,14 +234,13 @@ def _document(
     config: SparseTrainConfig, source: Source, texts: list[dict[str, Any]], result: SparseTrainResult, folder: Path
 ) -> None:
     """The record and the card."""
-    parent = RunRecord.load(source.resolved.folder)
     record = RunRecord(
         command="sparse train",
         config=config.to_json(),
         source=source_facts(source.resolved, source.checkpoint),
         texts=texts,
         result=result.to_json(),
-        parent=None if parent is None else asdict(parent),
+        parent=parent_of(source.resolved.folder),
     )
     record.save(folder)
     write_card(record, folder)

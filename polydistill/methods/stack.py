@@ -8,7 +8,7 @@ languages is never trained away, so the stack has them too.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from polydistill.modelfolder import model_folder
 from polydistill.outputs import check_output, new_folder
 from polydistill.processes import several
 from polydistill.progress import SILENT, Progress
-from polydistill.record import RunRecord, Score, peak_memory_bytes, source_facts
+from polydistill.record import RunRecord, Score, parent_of, peak_memory_bytes, source_facts
 from polydistill.settings import (
     Options,
     Outcome,
@@ -269,12 +269,8 @@ def _result(run: Run, done: list[Stage], out: Path, scores: list[Score]) -> Stac
 
 def _record(run: Run, result: StackResult) -> RunRecord:
     todo = run.todo
-    parent = RunRecord.load(todo.begin) if todo.begin else RunRecord.load(todo.encoder.folder)
     labelled = [*todo.training, *([todo.dev] if todo.dev else [])]
-    texts = [
-        {"language": s.language, "where": s.where, "split": s.split, "examples": len(s.examples), "sha256": s.sha256}
-        for s in labelled
-    ]  # fmt: skip
+    texts = [split.facts() for split in labelled]
     if todo.texts:
         lines = run.lines
         where, count = " and ".join(text.where for text in todo.texts), len(lines.training) + len(lines.dev)
@@ -286,7 +282,7 @@ def _record(run: Run, result: StackResult) -> RunRecord:
         source=source_facts(todo.encoder, Checkpoint.open(model_folder(todo.encoder.folder))),
         texts=texts,
         result=result.to_json(),
-        parent=None if parent is None else asdict(parent),
+        parent=parent_of(todo.begin or todo.encoder.folder),
     )
 
 

@@ -20,7 +20,7 @@ from polydistill.errors import PolydistillError, UsageError
 from polydistill.outputs import check_file, check_output, new_folder
 from polydistill.progress import SILENT, Progress
 from polydistill.record import NAME as RECORD
-from polydistill.record import RunRecord, peak_memory_bytes, source_facts
+from polydistill.record import RunRecord, parent_of, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
 from polydistill.settings import Options, Outcome, include_setting, output_setting, seed_setting, setting
 from polydistill.trimming import Source, TrimPlan, Wishes, apply, plan, tokenizer_bytes, write_vocabulary
@@ -370,7 +370,6 @@ def _record(
     languages: Sequence[Language],
     result: TrimResult,
 ) -> RunRecord:
-    parent = RunRecord.load(source.resolved.folder)
     read = [
         (lang.code, found[lang.code])
         for lang in languages
@@ -384,7 +383,7 @@ def _record(
         source=source_facts(source.resolved, source.checkpoint),
         texts=texts,
         result=result.to_json(),
-        parent=None if parent is None else asdict(parent),
+        parent=parent_of(source.resolved.folder),
     )
 
 
