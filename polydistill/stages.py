@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from polydistill.refs import ModelRef, resolve
 from polydistill.trimming import Source, TrimPlan, apply, copy_rest
 
 NAME = "stage.json"
+LOCK = "lock"
 ENDS = 20  # steps at either end of a stage whose losses are averaged for the report
 
 
@@ -118,9 +120,36 @@ def work_folder(
 
     Raises:
         PolydistillError: An unfinished run is there and neither `resume` nor `overwrite` was asked for, or it was
-            made with another configuration.
+            made with another configuration; or a run that makes the same output has not ended.
     """
     work = output.with_name(f".{output.name}.training")
+    with (
+        _alone(work, output) if is_main() else nullcontext(),
+        _begun(work, output, config, resume=resume, overwrite=overwrite, progress=progress),
+    ):
+        yield work
+
+
+@contextmanager
+def _alone(work: Path, output: Path) -> Iterator[None]:
+    """Keeps out a second run of the same output for as long as the block, or the process, lives."""
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise PolydistillError(
+                f"Another run is making {output} right now.", "Wait for its end, or name another folder with -o."
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        yield
+
+
+@contextmanager
+def _begun(
+    work: Path, output: Path, config: dict[str, Any], *, resume: bool, overwrite: bool, progress: Progress
+) -> Iterator[None]:
     settings = work / "config.json"
     written = orjson.dumps(config, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
     if unfinished(work) and (resume or not overwrite):
@@ -134,12 +163,15 @@ def work_folder(
                 f"Give the options that stand in {settings}, or begin anew with --overwrite instead of --resume.",
             )
     elif is_main():
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
+        for path in work.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != LOCK:
+                path.unlink()
         settings.write_bytes(written)
     wait()
     try:
-        yield work
+        yield
     except BaseException:
         if unfinished(work):
             progress.warn(f"What was done stays in {work}: the same command with --resume goes on from there.")

@@ -1,0 +1,85 @@
+"""The folder of an unfinished run: one run at a time, and nothing lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polydistill.errors import PolydistillError
+from polydistill.progress import SILENT
+from polydistill.stages import Made, Stages, work_folder
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from polydistill.progress import SILENT
+from polydistill.stages import work_folder
+with work_folder(Path(sys.argv[1]), {}, resume=False, overwrite=False, progress=SILENT):
+    print("here", flush=True)
+    time.sleep(60)
+"""
+
+
+def folder(output: Path, *, resume: bool = False, overwrite: bool = False, **config: Any) -> Any:
+    return work_folder(output, config, resume=resume, overwrite=overwrite, progress=SILENT)
+
+
+def stage(work: Path, name: str = "one") -> None:
+    Stages(work, SILENT).run(name, lambda checkpoints: Made(lambda out: {"checkpoints": str(checkpoints)}))
+
+
+@pytest.mark.parametrize("again", [{}, {"resume": True}, {"overwrite": True}])
+def test_a_second_run_of_the_same_output_is_kept_out(again: dict[str, bool], tmp_path: Path) -> None:
+    with folder(tmp_path / "out") as work:
+        stage(work)
+        with (
+            pytest.raises(PolydistillError, match=r"Another run is making .*out right now"),
+            folder(tmp_path / "out", **again),
+        ):
+            pass
+        assert (work / "one/stage.json").is_file()
+        with folder(tmp_path / "other") as beside:
+            assert beside != work
+    assert not list(tmp_path.iterdir())
+    with folder(tmp_path / "out"):
+        pass
+
+
+def test_a_killed_run_keeps_nobody_out(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout and running.stdout.readline() == "here\n"
+        with pytest.raises(PolydistillError, match="right now"), folder(tmp_path / "out"):
+            pass
+        os.kill(running.pid, signal.SIGKILL)
+        running.wait()
+        with folder(tmp_path / "out") as work:
+            assert work.is_dir()
+
+
+def test_what_an_unfinished_run_did_stays_until_it_is_overwritten(tmp_path: Path) -> None:
+    def stops(**options: Any) -> None:
+        with folder(tmp_path / "out", **options) as work:
+            if not (work / "one").is_dir():
+                stage(work)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stops()
+    kept = tmp_path / ".out.training/one/stage.json"
+    with pytest.raises(PolydistillError, match=r"unfinished training of .*out is there"):
+        stops()
+    with pytest.raises(PolydistillError, match="had other options or data"):
+        stops(resume=True, seed=1)
+    was = kept.stat().st_mtime_ns
+    with pytest.raises(KeyboardInterrupt):
+        stops(resume=True)
+    assert kept.stat().st_mtime_ns == was
+    with folder(tmp_path / "out", overwrite=True, seed=1) as work:
+        assert not list(work.glob("*/stage.json"))
