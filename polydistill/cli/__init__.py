@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -74,6 +75,7 @@ def cli() -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Runs the command line: one clear sentence for a mistake, and the exit code that says whose it was."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft loads it where it is, and it talks
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what a scheduler sends: unfinished folders are removed
     try:
         cli.main(args, prog_name="polydistill", standalone_mode=False)

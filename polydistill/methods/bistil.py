@@ -60,8 +60,9 @@ class BistilConfig(Options):
         metavar="N", least=1,
     )  # fmt: skip
     min_share: float = setting(
-        1e-6, "Keep a token that makes up at least this share of either language's text.", "Model", metavar="X", least=0
-    )
+        1e-6, "Keep a token that makes up at least this share of either language's text.", "Model", metavar="X",
+        above=0, most=1,
+    )  # fmt: skip
     allow_unknown: bool = setting(
         False, "Go on with a language that the tokenizer cannot write well.", "Model", flags=("--allow-unknown",)
     )

@@ -129,6 +129,7 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
     started = time.perf_counter()
     if several():
         raise UsageError("`finetune` runs in one process.", "Start it without `accelerate launch`.")
+    config.check()
     if not config.task:
         raise UsageError("No task was given.", "Add --task, for instance --task ner.")
     wanted, languages = task(config.task, config.include_path), resolve_languages(config.lang, config.include_path)
@@ -186,14 +187,9 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
 
 
 def _schedule(config: FinetuneConfig, wanted: Task) -> tuple[Schedule, int]:
-    """The schedule and the most tokens of an input, with the kind's defaults.
-
-    Raises:
-        UsageError: A number makes no sense.
-    """
+    """The schedule and the most tokens of an input, with the kind's defaults."""
     from polydistill.training import Schedule
 
-    config.check()
     trainable_kind_of(wanted)
     epochs, lr, batch_size, max_length = DEFAULTS[wanted.kind]
     schedule = Schedule(

@@ -64,7 +64,7 @@ class PlanConfig(Options):
     )  # fmt: skip
     min_share: float = setting(
         MIN_SHARE, "Keep a token that makes up at least this share of either language's text.", "Model", metavar="X",
-        least=0,
+        above=0, most=1,
     )  # fmt: skip
     allow_unknown: bool = setting(False, "Go on with a language that the tokenizer cannot write well.", "Model")
     text: tuple[str, ...] = setting(
