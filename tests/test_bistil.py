@@ -257,6 +257,8 @@ def test_vectors_of_sentences(base: Path, data: Path, tmp_path: Path) -> None:
         ({"layers": 9}, "--layers 9 is impossible"),
         ({"preset": "huge"}, "--preset .* is unknown"),
         ({"phase": "2"}, "needs a task"),
+        ({"phase": "3"}, "--phase 3 is unknown"),
+        ({"min_share": 0.0}, "--min-share must be above 0 and at most 1, not 0"),
         ({"objective": ("hiden=1",)}, "Unknown objective"),
         ({"density": 0.0, "task": "ner"}, "--density must be above 0 and at most 1, not 0"),
         ({"length": 5000}, "too few for one block"),

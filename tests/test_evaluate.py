@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from polydistill.cli import main
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation import cache, classification, retrieval
 from polydistill.evaluation.heads import new_head
-from polydistill.methods.evaluate import EvaluateConfig, Evaluation, averages, evaluate
+from polydistill.evaluation.subjects import Settings
+from polydistill.methods.evaluate import EvaluateConfig, Evaluation, averages, evaluate, settings_of
 from polydistill.record import RunRecord, Score
 
 NLI = ("entailment", "neutral", "contradiction")
@@ -188,6 +190,16 @@ def test_a_damaged_or_unwritable_cache(made: Path, here: Path, predicted: list[i
 
 
 # ---- scores ----
+
+
+def test_every_option_of_scoring_one_model_reaches_it() -> None:
+    config = EvaluateConfig(
+        batch_size=3, max_length=77, bf16=True, prompt="query: ", seed=5, limit=9, fresh=True, include_path=(Path("x"),)
+    )
+    found, usual = settings_of(config), Settings()
+    for f in fields(Settings):
+        assert getattr(found, f.name) != getattr(usual, f.name)
+        assert f.name == "whole" or getattr(found, f.name) == getattr(config, f.name)
 
 
 def test_a_score_names_everything_it_depends_on(made: Path, here: Path) -> None:

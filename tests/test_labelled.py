@@ -133,6 +133,7 @@ def test_sentences_are_read_whole_in_iob2(tmp_path: Path) -> None:
     assert [example.tokens for example in split.examples] == [("Nairobi", ","), ("Mwai", "Kibaki", "na", "2007")]
     assert split.examples[1].tags == ("B-PER", "I-PER", "O", "O")
     assert split.ignored == {"DATE": 1}
+    assert split.facts()["ignored"] == {"DATE": 1} and split.facts()["examples"] == len(split.examples)
 
 
 def test_columns_between_the_word_and_its_tag_and_document_marks_are_left_out(tmp_path: Path) -> None:

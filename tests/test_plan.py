@@ -238,6 +238,8 @@ def test_what_cannot_be_is_refused(home: Path, tmp_path: Path) -> None:
         plan(config(home, vocab_size=3))
     with pytest.raises(UsageError, match="--limit must be at least 1"):
         plan(config(home, limit=0))
+    with pytest.raises(UsageError, match="--min-share must be above 0 and at most 1, not 0"):
+        plan(config(home, min_share=0.0))
     (tmp_path / "zh.txt").write_text("𖫐𖫑𖫒 𖫓𖫔𖫕 𖫖𖫗𖫘\n" * 20, encoding="utf-8")
     texts = {"text": (f"en={tmp_path / 'zh.txt'}", f"sw={home / 'sw.txt'}")}
     with pytest.raises(PolydistillError, match="cannot write English"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -49,6 +51,26 @@ def test_a_second_run_of_the_same_output_is_kept_out(again: dict[str, bool], tmp
     assert not list(tmp_path.iterdir())
     with folder(tmp_path / "out"):
         pass
+
+
+def test_other_processes_of_a_run_share_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with folder(tmp_path / "out") as work:
+        stage(work)
+        monkeypatch.setenv("RANK", "1")
+        with folder(tmp_path / "out", overwrite=True) as shared:
+            assert shared == work
+        assert (work / "one/stage.json").is_file()
+        monkeypatch.delenv("RANK")
+
+
+def test_a_file_system_without_locks_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with folder(tmp_path / "out") as work:
+        stage(work)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_killed_run_keeps_nobody_out(tmp_path: Path) -> None:

@@ -166,10 +166,10 @@ def plan(config: PlanConfig, progress: Progress = SILENT) -> PlanResult:
         PolydistillError: The model or a text cannot be read, or the wishes cannot be fulfilled.
     """
     started = time.perf_counter()
+    config.check()
     languages = both_languages(config.source, config.target, config.include_path)
     wanted = task_of(config.task, config.include_path) if config.task else None
     rule = _rule(config)
-    config.check()
     source = Source.open(resolve(ModelRef.parse(config.model), progress=progress.note), config.include_path)
     layers = chosen_layers(layer_count(source), layers=config.layers, reduction=config.reduction, init=config.init)
     counts = count(source.vocabulary, languages, config.text, limit=config.limit, progress=progress, option="--text")
