@@ -78,7 +78,8 @@ def stage_table(stages: list[dict[str, Any]]) -> str:
         if facts.get("validation"):
             seen = f"validation loss {facts['validation'][0][1]:.4g} to {min(v for _, v in facts['validation']):.4g}"
         elif "best" in facts:
-            seen = f"dev {facts['best']:.4f} at step {facts['best_step']:,}"
+            best = facts["best"]  # a loss is kept with its sign turned
+            seen = f"dev {'loss ' if best < 0 else ''}{abs(best):.4f} at step {facts['best_step']:,}"
         elif "vocabulary" in facts:
             seen = f"{facts['vocabulary']['before']:,} to {facts['vocabulary']['after']:,} tokens"
         precision = {True: "bfloat16", False: "float32"}.get(facts.get("bf16"), "")

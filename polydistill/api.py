@@ -331,6 +331,7 @@ def count(
     from polydistill.refs import ModelRef, model_folder, resolve
     from polydistill.vocab import open_vocabulary
 
+    TrimConfig(limit=limit, seed=seed).check()
     found = resolve_languages(languages, tuple(include_path))
     resolved = resolve(ModelRef.parse(str(model)), progress=progress.note)
     vocabulary = open_vocabulary(model_folder(resolved.folder))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from polydistill.catalog import Language
 from polydistill.data import TextReader, TextSource, assign_corpora, read_words, text_sources
-from polydistill.errors import PolydistillError, UsageError
+from polydistill.errors import PolydistillError
 from polydistill.outputs import write_beside
 from polydistill.progress import SILENT, Progress
 from polydistill.vocab import Vocabulary, collector_paused
@@ -43,9 +43,7 @@ def count(
 
     Raises:
         PolydistillError: A text is missing, empty, binary or in an unknown encoding.
-        UsageError: `limit` or `seed` makes no sense.
     """
-    _check_sampling(limit, seed)
     assigned = assign_corpora(languages, corpora, option)
     sources = {
         lang.code: text_sources(lang, assigned[lang.code], progress=progress.warn, option=option) for lang in languages
@@ -82,18 +80,6 @@ def count_word_lists(
         text = Text(words.source, len(words.forms), words.bytes, words.sha256)
         counted[language.code] = counter.result([text], wordlist=True)
     return counted
-
-
-def _check_sampling(limit: int | None, seed: int) -> None:
-    """Refuses numbers that mean nothing.
-
-    Raises:
-        UsageError: The seed is negative, or the limit is not positive.
-    """
-    if seed < 0:
-        raise UsageError(f"--seed must be at least 0, not {seed}.", "Try 0.")
-    if limit is not None and limit < 1:
-        raise UsageError(f"--limit must be at least 1, not {limit}.", "Leave it out to read everything.")
 
 
 def _count_language(

@@ -25,11 +25,13 @@ class Options:
         """
         for f in fields(self):
             value, choices = getattr(self, f.name), f.metadata.get("choices", ())
-            if choices and value is not None and value not in choices:
-                raise UsageError(f"{option_of(f)} {value} is unknown.", f"Choose {', '.join(choices)}.")
-            if (said := f.metadata.get("range")) and value is not None and not said.holds(value):
+            if value is None and f.default is None:
+                continue
+            if choices and value not in choices:
+                raise UsageError(f"{_option_of(f)} {value} is unknown.", f"Choose {', '.join(choices)}.")
+            if (said := f.metadata.get("range")) and not said.holds(value):
                 raise UsageError(
-                    f"{option_of(f)} must be {said}, not {_digits(value)}.", "Leave it out for the default."
+                    f"{_option_of(f)} must be {said}, not {_digits(value)}.", "Leave it out for the default."
                 )
 
     def to_json(self) -> dict[str, Any]:
@@ -54,26 +56,25 @@ class Range:
     least: float | None = None
     above: float | None = None
     most: float | None = None
-    below: float | None = None
 
-    def holds(self, value: float) -> bool:
-        """Whether a number is in it."""
+    def holds(self, value: object) -> bool:
+        """Whether something is a number in it."""
         return (
-            math.isfinite(value)
+            isinstance(value, (int, float))
+            and (isinstance(value, int) or math.isfinite(value))
             and (self.least is None or value >= self.least)
             and (self.above is None or value > self.above)
             and (self.most is None or value <= self.most)
-            and (self.below is None or value < self.below)
         )
 
     def __str__(self) -> str:
-        ends = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
+        ends = {"at least": self.least, "above": self.above, "at most": self.most}
         said = [f"{end} {_digits(value)}" for end, value in ends.items() if value is not None]
         return " and ".join(said)
 
 
-def _digits(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+def _digits(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else repr(value)
 
 
 def setting(
@@ -89,7 +90,7 @@ def setting(
         metavar: What stands for the value in `--help`.
         flags: The option's names, where `--field-name` is not right.
         choices: What it can be, where not every text will do.
-        **bounds: Those of its `Range`: `least`, `above`, `most`, `below`.
+        **bounds: Those of its `Range`: `least`, `above`, `most`.
     """
     metadata = {"help": help, "section": section, "metavar": metavar, "flags": flags, "choices": choices}
     return field(default=default, metadata={**metadata, "range": Range(**bounds) if bounds else None})
@@ -116,7 +117,7 @@ def seed_setting(what: str, section: str) -> Any:
     return setting(0, what, section, metavar="N", least=0, most=MOST_SEED)
 
 
-def option_of(of: Field[Any]) -> str:
+def _option_of(of: Field[Any]) -> str:
     """The option's long name."""
     return next((flag for flag in of.metadata["flags"] if flag.startswith("--")), f"--{of.name.replace('_', '-')}")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import orjson
 
@@ -132,24 +133,69 @@ def work_folder(
 
 @contextmanager
 def _alone(work: Path, output: Path) -> Iterator[None]:
-    """Keeps out a second run of the same output for as long as the block, or the process, lives."""
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / LOCK).open("a") as file:
+    """Keeps out a second run of the same output until the block has ended and what is left over is gone."""
+    file = _locked(work, output)
+    try:
+        yield
+    finally:
+        with suppress(OSError, PolydistillError):
+            if not unfinished(work):
+                _clear(work)
+                (work / LOCK).unlink()
+        file.close()
+        with suppress(OSError):  # the next run may be there already
+            work.rmdir()
+
+
+def _locked(work: Path, output: Path) -> IO[str]:
+    """The folder's lock, held; a folder that another run is just taking away is made anew.
+
+    Raises:
+        PolydistillError: Another run holds it.
+    """
+    while True:
+        work.mkdir(parents=True, exist_ok=True)
+        try:
+            file = (work / LOCK).open("a")
+        except FileNotFoundError:
+            continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file.fileno()).st_ino == (work / LOCK).stat().st_ino:
+                return file
         except BlockingIOError as error:
+            file.close()
             raise PolydistillError(
                 f"Another run is making {output} right now.", "Wait for its end, or name another folder with -o."
             ) from error
-        except OSError:  # a file system without locks
+        except FileNotFoundError:
             pass
-        yield
+        except OSError:  # a file system without locks
+            return file
+        file.close()
+
+
+def _clear(work: Path) -> None:
+    """Removes everything but the lock.
+
+    Raises:
+        PolydistillError: Something cannot be removed.
+    """
+    for path in work.iterdir():
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
+        except OSError as error:
+            raise PolydistillError(f"{path} cannot be removed ({error.strerror}).", "Remove it by hand.") from error
 
 
 @contextmanager
 def _begun(
     work: Path, output: Path, config: dict[str, Any], *, resume: bool, overwrite: bool, progress: Progress
 ) -> Iterator[None]:
+    wait()  # for the lock
     settings = work / "config.json"
     written = orjson.dumps(config, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
     if unfinished(work) and (resume or not overwrite):
@@ -163,11 +209,7 @@ def _begun(
                 f"Give the options that stand in {settings}, or begin anew with --overwrite instead of --resume.",
             )
     elif is_main():
-        for path in work.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            elif path.name != LOCK:
-                path.unlink()
+        _clear(work)
         settings.write_bytes(written)
     wait()
     try:
@@ -175,12 +217,11 @@ def _begun(
     except BaseException:
         if unfinished(work):
             progress.warn(f"What was done stays in {work}: the same command with --resume goes on from there.")
-        elif is_main():
-            shutil.rmtree(work, ignore_errors=True)
         raise
     wait()
     if is_main():
-        shutil.rmtree(work, ignore_errors=True)
+        with suppress(PolydistillError):
+            _clear(work)
 
 
 def save_network(network: Any, like: Path, out: Path, include: Sequence[Path] = ()) -> None:

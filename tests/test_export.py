@@ -337,7 +337,7 @@ def test_a_full_disk(where: str, made: Made, quick: Path, monkeypatch: pytest.Mo
         ({"seed": -1}, UsageError, "--seed"),
         ({"task": "ner"}, UsageError, "No language"),
         ({"task": "nre", "languages": ["sw"]}, UsageError, "Unknown task 'nre'"),
-        ({"task": "ner", "languages": ["sw"], "limit": 0}, UsageError, "--limit 0"),
+        ({"task": "ner", "languages": ["sw"], "limit": 0}, UsageError, "--limit must be at least 1"),
         ({"task": "nli", "languages": ["sw"]}, PolydistillError, "no head for nli: it is a model for token-class"),
         ({"text": "nowhere.txt"}, PolydistillError, "nowhere.txt does not exist"),
         ({"text": "empty.txt"}, PolydistillError, "holds no text"),

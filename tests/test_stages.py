@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,6 +72,65 @@ def test_a_file_system_without_locks_will_do(tmp_path: Path, monkeypatch: pytest
     with folder(tmp_path / "out") as work:
         stage(work)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_begins_while_another_one_ends_has_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, times = fcntl.flock, []
+
+    def after_the_end(*given: Any) -> None:
+        times.append(len(list(tmp_path.iterdir())))
+        if len(times) < 3:  # the other one takes its folder away between our `open` and our lock
+            shutil.rmtree(tmp_path / ".out.training")
+        lock(*given)
+
+    monkeypatch.setattr(fcntl, "flock", after_the_end)
+    with folder(tmp_path / "out") as work:
+        monkeypatch.undo()
+        assert times == [1, 1, 1] and work.is_dir()
+        with pytest.raises(PolydistillError, match="right now"), folder(tmp_path / "out"):
+            pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_lock_is_held_until_the_folder_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove, refused = shutil.rmtree, []
+
+    def slowly(path: Path) -> None:
+        with pytest.raises(PolydistillError, match="right now"), folder(tmp_path / "out", resume=True):
+            pass
+        refused.append(path.name)
+        remove(path)
+
+    with folder(tmp_path / "out") as work:
+        stage(work, "one")
+        stage(work, "two")
+        monkeypatch.setattr(shutil, "rmtree", slowly)
+    assert sorted(refused) == ["one", "two"] and not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_removed_is_not_taken_for_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with pytest.raises(KeyboardInterrupt), folder(tmp_path / "out") as work:
+        stage(work)
+        raise KeyboardInterrupt
+    monkeypatch.setattr(shutil, "rmtree", never)
+    with (
+        pytest.raises(PolydistillError, match=r"one cannot be removed \(Permission denied\)"),
+        folder(tmp_path / "out", overwrite=True),
+    ):
+        pass
+
+
+def test_a_run_that_fails_before_its_first_stage_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(TypeError), folder(tmp_path / "sub/out", config=object()):
+        pass
+    with pytest.raises(KeyboardInterrupt), folder(tmp_path / "sub/out"):
+        raise KeyboardInterrupt
+    assert not list((tmp_path / "sub").iterdir())
 
 
 def test_a_killed_run_keeps_nobody_out(tmp_path: Path) -> None:

@@ -385,5 +385,7 @@ def costs(facts: Facts) -> list[str]:
 def _beside(row: Mapping[str, Any]) -> str:
     """What a row of `evaluate --latency` was measured beside, and on what."""
     on = [plain(row.get("task") or "", 40), plain(row.get("language") or "", 20)]
-    on += [f"{n:.0f} {key}" for key in ("inputs", "threads") if (n := number(row.get(key))) is not None]
-    return f"this model, beside {code(shared(str(row['beside'])))} ({', '.join(filter(None, on))})"
+    counted = ((key, number(row.get(f"{key}s"))) for key in ("input", "thread"))
+    on += [f"{n:.0f} {key}{'' if n == 1 else 's'}" for key, n in counted if n is not None]
+    where = ", ".join(filter(None, on))
+    return f"this model, beside {code(shared(str(row['beside'])))}" + (f" ({where})" if where else "")

@@ -104,7 +104,7 @@ class BistilConfig(Options):
         None, "What makes terms compare: none, first (each divided by its first value) or teacher (each layer's error "
         "divided by the teacher's mean square).", "Training", metavar="HOW", choices=SCALES,
     )  # fmt: skip
-    temperature: float = setting(2.0, "T of the logits.", "Training", metavar="T", above=0)
+    temperature: float = setting(2.0, "T of the logits.", "Training", metavar="T", least=1e-6)
     squared_temperature: bool = setting(
         True, "Whether the term of the logits is multiplied with T^2.", "Training",
         flags=("--squared-temperature/--plain-temperature",),

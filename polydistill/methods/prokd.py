@@ -87,7 +87,7 @@ class ProkdConfig(Options):
         1.0, "Weight of the alignment of prototypes; 0 for none.", "Method", metavar="X", least=0
     )
     align_temperature: float = setting(
-        0.1, "Temperature of the alignment, and of weights by similarity.", "Method", metavar="T", above=0
+        0.1, "Temperature of the alignment, and of weights by similarity.", "Method", metavar="T", least=1e-6
     )
     align_symmetric: bool = setting(False, "Let prototypes of both languages be anchors.", "Method")
     align_confidence: float = setting(
@@ -98,7 +98,7 @@ class ProkdConfig(Options):
         0.1, "Share of the teacher's steps before target tokens count.", "Method", metavar="SHARE", least=0, most=1
     )
     momentum: float = setting(
-        0.9, "Of the moving averages that prototypes are.", "Method", metavar="M", least=0, below=1
+        0.9, "Of the moving averages that prototypes are.", "Method", metavar="M", least=0, most=0.9999999
     )
     classes: str = setting(
         "type", "A prototype for each entity type, or for each BIO tag.", "Method", metavar="KIND",
@@ -114,7 +114,7 @@ class ProkdConfig(Options):
     loss: str = setting(
         "mse", "Of the student: mse of probabilities (TSL), or kl.", "Method", metavar="LOSS", choices=("mse", "kl")
     )
-    temperature: float = setting(1.0, "Temperature of that loss.", "Method", metavar="T", above=0)
+    temperature: float = setting(1.0, "Temperature of that loss.", "Method", metavar="T", least=1e-6)
     self_weight: float = setting(1.0, "Weight of the pseudo-labels beside it.", "Method", metavar="X", least=0)
     self_ramp: float = setting(
         0.5, "Share of the student's steps in which that weight grows from 0.", "Method", metavar="SHARE", least=0,
@@ -124,7 +124,7 @@ class ProkdConfig(Options):
     rectify: bool = setting(
         True, "Whether prototypes rectify them.", "Method", flags=("--rectify/--no-rectify",)
     )  # fmt: skip
-    rectify_temperature: float = setting(1.0, "Temperature of the rectification.", "Method", metavar="T", above=0)
+    rectify_temperature: float = setting(1.0, "Temperature of the rectification.", "Method", metavar="T", least=1e-6)
     distance: str = setting(
         "unit", "Distance to a prototype: euclidean, or unit for vectors scaled to length 1.", "Method", metavar="KIND",
         choices=("euclidean", "unit"),

@@ -61,7 +61,7 @@ class StackConfig(Options):
     )  # fmt: skip
     lora_r: int = setting(16, "Rank of the LLM's low-rank updates.", "Method", metavar="N", least=1, most=4096)
     lora_alpha: int = setting(32, "They count alpha / r times.", "Method", metavar="N", least=1)
-    lora_dropout: float = setting(0.05, "Dropout before them.", "Method", metavar="SHARE", least=0, below=1)
+    lora_dropout: float = setting(0.05, "Dropout before them.", "Method", metavar="SHARE", least=0, most=0.99)
     pooling: str = setting(
         "mean", "How the LLM's states become a vector: mean, first or last.", "Method", metavar="HOW",
         choices=("mean", "first", "last"),
