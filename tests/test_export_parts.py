@@ -153,7 +153,10 @@ def test_texts_of_a_task(example: Any, single: tuple[str, str | None], paired: t
     assert sample.sample_of([], [split], [], pairs=False).texts == [single]
     found = sample.sample_of([], [split], [], pairs=True)
     assert found.texts == [paired]
-    assert found.facts == [{"language": "en", "where": "test.txt", "split": "test", "examples": 1, "sha256": "0" * 64}]
+    assert found.facts == [
+        {"language": "en", "where": "test.txt", "split": "test", "examples": 1, "sha256": "0" * 64, "ignored": {},
+         "skipped": {}}
+    ]  # fmt: skip
 
 
 def test_without_text_the_sentences_of_the_models_languages() -> None:
