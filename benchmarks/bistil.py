@@ -42,7 +42,6 @@ from commands import command_was, made, polydistill
 LEFT_OUT = "xnli-test"  # origin of rows of parallel text that are left out, as XNLI's test set is reported here too
 EMBEDDING = "embedding"
 NER = ("--train-split", "train_wikineural", "--dev-split", "dev_wikineural", "--test-split", "en=test_wikineural")
-LONG_STEPS = 3000  # of phase 1; with the epochs below at most two hours on two cores
 LONG = ("--task-epochs", "3", "--task-sparse-epochs", "6")
 NO_ENGLISH = ("--test-split", "en=none")
 NER_TESTS = {"en": "test_wikineural", "": "test"}
@@ -83,13 +82,10 @@ class Student:
 
 STUDENTS = {
     "ner-sw-6": Student("sw", 6, "ner", NER, NER_TESTS, 0.18, 0.99),
-    "ner-sw-6-long": Student("sw", 6, "ner", (*NER, *LONG), NER_TESTS, 0.18, 0.99, steps=LONG_STEPS),
+    "ner-sw-6-long": Student("sw", 6, "ner", (*NER, *LONG), NER_TESTS, 0.18, 0.99, steps=3000),
     "ner-sw-3": Student("sw", 3, "ner", NER, NER_TESTS, 0.14, 0.93),
-    "ner-sw-3-long": Student("sw", 3, "ner", (*NER, *LONG), NER_TESTS, 0.14, 0.93, steps=LONG_STEPS),
     "ner-ro-6": Student("ro", 6, "ner", NER, NER_TESTS, 0.20, 0.99),
-    "ner-ro-6-long": Student("ro", 6, "ner", (*NER, *LONG), NER_TESTS, 0.20, 0.99, steps=LONG_STEPS),
     "ner-ro-3": Student("ro", 3, "ner", NER, NER_TESTS, 0.16, 0.93),
-    "ner-ro-3-long": Student("ro", 3, "ner", (*NER, *LONG), NER_TESTS, 0.16, 0.93, steps=LONG_STEPS),
     "nli-sw-6": Student("sw", 6, "nli"),
     "qa-ro-6": Student("ro", 6, "qa", preset="smoke"),
     "embedding-sw": Student("sw", 6, EMBEDDING, NO_ENGLISH, {"": "test"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,6 +113,11 @@ def loading_failed(sentence: str, error: Exception, hint: str) -> PolydistillErr
     """A sentence with what a library said, on one line."""
     said = " ".join(str(error).split())[:300]
     return PolydistillError(f"{sentence} ({type(error).__name__}: {said}).", hint)
+
+
+def quiet_bitsandbytes() -> None:
+    """Where it is installed, peft loads it, and it speaks of kernels and of every matrix."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 @contextmanager

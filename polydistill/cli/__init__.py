@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -11,6 +10,7 @@ from importlib import import_module
 import click
 
 from polydistill.errors import PolydistillError
+from polydistill.loading import quiet_bitsandbytes
 
 COMMANDS = {
     "trim": "Cut a model's vocabulary down to some languages, verified.",
@@ -75,7 +75,7 @@ def cli() -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Runs the command line: one clear sentence for a mistake, and the exit code that says whose it was."""
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft loads it where it is, and it talks
+    quiet_bitsandbytes()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what a scheduler sends: unfinished folders are removed
     try:
         cli.main(args, prog_name="polydistill", standalone_mode=False)

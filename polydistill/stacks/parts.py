@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from polydistill.errors import PolydistillError
-from polydistill.loading import POSITIONS_AFTER_PADDING, loading_failed, quiet_transformers
+from polydistill.loading import POSITIONS_AFTER_PADDING, loading_failed, quiet_bitsandbytes, quiet_transformers
 from polydistill.modelfolder import model_folder
 
 INT8 = "int8"  # matrices in 8 bits (Dettmers et al. 2022, arXiv 2208.07339); the rest in float32
@@ -98,7 +97,7 @@ def add_lora(llm: Any, rank: int, alpha: int, dropout: float) -> Any:
         alpha: They count `alpha / rank` times.
         dropout: On their input.
     """
-    _quiet_bitsandbytes()
+    quiet_bitsandbytes()
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear")
@@ -151,18 +150,13 @@ def _eight_bits() -> dict[str, Any]:
             "Weights in 8 bits need the package bitsandbytes.",
             "Install it (pip install 'polydistill[int8]'), or use --frozen bfloat16.",
         )
-    _quiet_bitsandbytes()
+    quiet_bitsandbytes()
     from transformers import BitsAndBytesConfig
 
     return {
         "quantization_config": BitsAndBytesConfig(load_in_8bit=True),
         "device_map": {"": 0 if torch.cuda.is_available() else "cpu"},
     }
-
-
-def _quiet_bitsandbytes() -> None:
-    """Where it is installed, peft loads it, and it speaks of every matrix."""
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def _without_dropout(folder: Path) -> Any:
