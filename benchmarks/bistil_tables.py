@@ -79,7 +79,8 @@ def stage_table(stages: list[dict[str, Any]]) -> str:
             seen = f"validation loss {facts['validation'][0][1]:.4g} to {min(v for _, v in facts['validation']):.4g}"
         elif "best" in facts:
             best = facts["best"]  # a loss is kept with its sign turned
-            seen = f"dev {'loss ' if best < 0 else ''}{abs(best):.4f} at step {facts['best_step']:,}"
+            what = facts.get("metric", "loss" if best < 0 else "score").replace("_", " ")
+            seen = f"dev {what} {abs(best):.4f} at step {facts['best_step']:,}"
         elif "vocabulary" in facts:
             seen = f"{facts['vocabulary']['before']:,} to {facts['vocabulary']['after']:,} tokens"
         precision = {True: "bfloat16", False: "float32"}.get(facts.get("bf16"), "")

@@ -21,6 +21,7 @@ from polydistill.cli import main
 from polydistill.distill.matched import same_vocabulary
 from polydistill.errors import PolydistillError
 from polydistill.methods.bistil import BistilConfig, BistilResult, bistil
+from polydistill.methods.evaluate import EvaluateConfig, evaluate
 from polydistill.methods.finetune import FinetuneConfig, finetune
 from polydistill.sparse_files import Difference
 from polydistill.training import DevTrainer
@@ -228,10 +229,37 @@ def test_teachers_with_the_whole_vocabulary_and_with_another_one(base: Path, dat
     assert set(words.stages[-1]["loss"]["first"]) == {"logits"}
 
 
+@pytest.mark.parametrize(
+    ("options", "metric"),
+    [
+        ({}, "probability_loyalty"),
+        ({"select": "score"}, "f1"),
+        ({"objective": ("2:labels=1",)}, "f1"),
+        ({"objective": ("2:labels=1",), "select": "loyalty"}, "probability_loyalty"),
+    ],
+)
+def test_the_checkpoint_is_the_best_by_what_was_asked(
+    options: dict[str, Any], metric: str, base: Path, data: Path, tmp_path: Path
+) -> None:
+    result = bistil(ner(base, data, tmp_path / "out", test_split=("sw=none", "en=none"), task_lr=1e-3, **options))
+    chosen, teacher = result.selection, tmp_path / "out/stages/teacher/tuned-0"
+    assert chosen is not None and chosen["metric"] == metric
+    assert chosen["value"] == max(value for _, value in result.stages[-1]["facts"]["dev"])
+    found = evaluate(
+        EvaluateConfig(model=(str(tmp_path / "out"),), teacher=str(teacher), task="ner", lang=("en",), split="dev",
+                       data_dir=data, batch_size=32)
+    )  # fmt: skip
+    loyalty = found.loyalty["scores"] if found.loyalty else []
+    own = [score.value for score in found.scores if score.model == str(tmp_path / "out") and score.metric == metric]
+    own += [row["value"] for row in loyalty if row["metric"] == metric]
+    assert chosen["value"] == pytest.approx(own[0], abs=1e-6)
+
+
 @pytest.mark.parametrize("task", ["nli", "qa"])
 def test_other_kinds_of_task(task: str, base: Path, data: Path, tmp_path: Path) -> None:
     result = bistil(ner(base, data, tmp_path / "out", task=task, task_batch_size=8, test_split=("sw=none",)))
     assert result.scores and result.stages[-1]["facts"]["entries"] > 0
+    assert result.stages[-1]["facts"]["metric"] == ("label_loyalty" if task == "qa" else "probability_loyalty")
 
 
 def test_vectors_of_sentences(base: Path, data: Path, tmp_path: Path) -> None:
@@ -265,6 +293,10 @@ def test_vectors_of_sentences(base: Path, data: Path, tmp_path: Path) -> None:
         ({"task": "bitext"}, "no labels to distil"),
         ({"batch_size": 3, "accumulate": 2}, "equal parts"),
         ({"test_split": ("test",), "task": "ner"}, "names no language"),
+        ({"select": "dev", "task": "ner"}, "--select dev is unknown"),
+        ({"select": "score"}, "--select is about the dev data"),
+        ({"select": "score", "task": "ner", "phase": "1"}, "--select is about the dev data"),
+        ({"select": "score", "task": "embedding"}, "--select is about the dev data"),
     ],
 )
 def test_bad_input(options: dict[str, Any], sentence: str, base: Path, data: Path, tmp_path: Path) -> None:

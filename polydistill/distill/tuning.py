@@ -34,7 +34,7 @@ from polydistill.distill.teachers import (
     rows_of,
 )
 from polydistill.evaluation.heads import TaskModel, new_head, open_model
-from polydistill.evaluation.kinds import dev_score, trainable_kind_of
+from polydistill.evaluation.kinds import dev_predictions, dev_score, nearness, trainable_kind_of
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.loading import load_encoder, load_tokenizer, longest_input
 from polydistill.processes import is_main, wait
@@ -131,7 +131,8 @@ class Job:
         teacher: Gives what the objectives need.
         objectives: What is asked.
         arch: The student's architecture.
-        dev_score: Network -> score on source-language dev data.
+        metric: What chooses the checkpoint.
+        dev_score: Network -> that, on source-language dev data.
     """
 
     student: TaskStudent
@@ -139,6 +140,7 @@ class Job:
     teacher: Teacher | None
     objectives: Weighted
     arch: Arch
+    metric: str
     dev_score: Callable[[Any], float]
 
     def tune(
@@ -189,6 +191,7 @@ class TaskInputs:
         language: Code of the source language.
         length: Most tokens of an input.
         seed: Of a new head.
+        by_loyalty: Whether loyalty to the first teacher chooses the checkpoint, in place of the task's own metric.
         bf16: Whether the teachers multiply in bfloat16.
         cache_bytes: Most that their signals may take on disk.
         progress: Where to report.
@@ -202,6 +205,7 @@ class TaskInputs:
     language: str
     length: int
     seed: int
+    by_loyalty: bool
     bf16: bool
     cache_bytes: int
     progress: Progress
@@ -229,11 +233,15 @@ def task_job(
     student = task_student(inputs.student, task, models[0], seed=inputs.seed, length=inputs.length, eager=eager)
     features = labelled_features(student.model, task, training, inputs.language)
     teacher = _task_teacher(inputs, models, objectives.needs.teacher, student, training, features)
+    wanted = dev_predictions(task, models[0], dev) if inputs.by_loyalty else None
 
     def score(network: Any) -> float:
-        return dev_score(task, student.model, dev)
+        if wanted is None:
+            return dev_score(task, student.model, dev)
+        return nearness(task, wanted, dev_predictions(task, student.model, dev), dev)[1]
 
-    return Job(student, features, teacher, objectives, inputs.arch, score)
+    metric = task.metric if wanted is None else nearness(task, wanted, wanted, dev)[0]
+    return Job(student, features, teacher, objectives, inputs.arch, metric, score)
 
 
 def _task_teacher(
@@ -303,7 +311,7 @@ def vector_job(inputs: TaskInputs, lines: Mapping[str, Sequence[str]], objective
         return -loss.mean(net, (collate(held[i : i + HELD_BATCH]) for i in range(0, len(held), HELD_BATCH)))
 
     training = [f for i, f in enumerate(features) if i % HELD_OUT]
-    return Job(student, training, teacher, objectives, inputs.arch, score)
+    return Job(student, training, teacher, objectives, inputs.arch, "loss", score)
 
 
 def kept_on_disk(

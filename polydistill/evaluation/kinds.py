@@ -96,8 +96,35 @@ def trainable_kind_of(task: Task) -> Trainable:
 def dev_score(task: Task, model: TaskModel, splits: Sequence[LabelledSplit]) -> float:
     """The task's first metric on labelled splits, averaged over them."""
     kind, scores = trainable_kind_of(task), []
-    for split in splits:
-        predictions = kind.predict(model, split.examples, batch_size=DEV_BATCH)
+    for split, predictions in zip(splits, dev_predictions(task, model, splits), strict=True):
         measured = kind.measure(split.examples, predictions, split.language)
         scores.append(next(m for m in measured if m.metric == task.metric).value)
     return sum(scores) / len(scores)
+
+
+def dev_predictions(task: Task, model: TaskModel, splits: Sequence[LabelledSplit]) -> list[list[dict[str, Any]]]:
+    """What a model predicts for the examples of each split."""
+    kind = trainable_kind_of(task)
+    return [kind.predict(model, split.examples, batch_size=DEV_BATCH) for split in splits]
+
+
+def nearness(
+    task: Task, teacher: Sequence[list[dict[str, Any]]], student: Sequence[list[dict[str, Any]]],
+    splits: Sequence[LabelledSplit],
+) -> tuple[str, float]:  # fmt: skip
+    """The finest loyalty of the kind, averaged over splits: of probabilities where it has them, of labels elsewhere.
+
+    Args:
+        task: The task.
+        teacher: Its predictions for each split, as `dev_predictions` gives them.
+        student: The student's.
+        splits: The splits.
+
+    Returns:
+        The metric's name, and its value.
+    """
+    kind, sums = trainable_kind_of(task), 0.0
+    for split, wanted, found in zip(splits, teacher, student, strict=True):
+        measured = kind.loyalty(wanted, found, split.language)[-1]
+        sums += measured.value
+    return measured.metric, sums / len(splits)

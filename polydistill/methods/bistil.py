@@ -17,7 +17,7 @@ from polydistill.card import write_card
 from polydistill.checkpoint import copy_file
 from polydistill.distill.listing import SCALES
 from polydistill.methods import bistil_stages as made_of
-from polydistill.methods.bistil_plan import Prepared, prepare
+from polydistill.methods.bistil_plan import SELECT, Prepared, prepare
 from polydistill.methods.evaluate import EvaluateConfig, evaluate
 from polydistill.methods.presets import PRESETS
 from polydistill.outputs import check_output, new_folder
@@ -87,6 +87,11 @@ class BistilConfig(Options):
         (), "Split to train on. Repeat to join several. [default: train]", "Data", metavar="NAME"
     )
     dev_split: str = setting("dev", "Split that chooses the best checkpoint.", "Data", metavar="NAME")
+    select: str | None = setting(
+        None, "What it chooses by: score, the task's own metric, or loyalty, how near predictions are the first "
+        "teacher's, which tells neighbours apart on fewer examples. [default: loyalty where the teacher's logits are "
+        "an objective, else score]", "Data", metavar="HOW", choices=SELECT,
+    )  # fmt: skip
     test_split: tuple[str, ...] = setting(
         (), "Split to score in a language, LANG=NAME; `none` for no score. [default: test]", "Data", metavar="LANG=NAME"
     )
@@ -283,7 +288,7 @@ def _selection(config: BistilConfig, todo: Prepared, last: Stage | None) -> dict
     """What chose the checkpoint of phase 2: source-language dev data alone."""
     if last is None or todo.task is None or todo.vectors:
         return None
-    return {"languages": [todo.codes[0]], "split": config.dev_split, "metric": todo.task.metric,
+    return {"languages": [todo.codes[0]], "split": config.dev_split, "metric": last.facts["metric"],
             "value": last.facts["best"], "step": last.facts["best_step"]}  # fmt: skip
 
 

@@ -36,6 +36,7 @@ EMBEDDING, BITEXT = "embedding", "bitext"
 NO_SCORE = "none"
 OUTPUTS = Path("polydistill-out")
 LINES = 20_000
+SELECT = LOYALTY, SCORE = "loyalty", "score"  # what can choose a checkpoint of phase 2
 LOGIT_OBJECTIVES = {"logits", "labels"}  # what a teacher with another vocabulary can be asked for, or none
 
 
@@ -86,6 +87,7 @@ class Prepared:
         density: Share of the base model that the sparse stage trains.
         scale: See `distill.objectives.build.Options`.
         relation_layers: (student's, teacher's) layer of `relations`, None for the last ones.
+        by_loyalty: Whether loyalty to the first teacher chooses phase 2's checkpoints, in place of the task's metric.
         task: What phase 2 is about; for vectors of sentences, the retrieval that scores them.
         teachers: Tuned models; empty to make one.
         texts: Language -> its text; empty where no phase reads any.
@@ -105,6 +107,7 @@ class Prepared:
     density: float
     scale: str
     relation_layers: tuple[int, int] | None
+    by_loyalty: bool
     task: Task | None
     teachers: tuple[GivenTeacher, ...]
     texts: Mapping[str, Sequence[TextSource]]
@@ -155,6 +158,7 @@ def prepare(config: BistilConfig, progress: Progress) -> Prepared:
         density=config.density if config.density is not None else defaults.density,
         scale=config.scale or defaults.scale,
         relation_layers=_relation_layers(config, len(layers), max(layers) + 1 if given else layer_count(source)),
+        by_loyalty=_by_loyalty(config, wanted, tuning),
         task=wanted if tuning else None,
         teachers=teachers,
         texts=_texts(config, languages, general, tuning, wanted, given, progress),
@@ -236,6 +240,14 @@ def _phases(
                 f"Change --accumulate, the number of processes or {option}.",
             )
     return general, tuning
+
+
+def _by_loyalty(config: BistilConfig, wanted: Task | None, tuning: Tuning | None) -> bool:
+    if tuning and wanted and wanted.kind != RETRIEVAL:
+        return config.select == LOYALTY if config.select else "logits" in tuning.objectives
+    if config.select:
+        raise UsageError("--select is about the dev data of phase 2, and there is none here.", "Leave it out.")
+    return False
 
 
 def _given(phase: Any, weights: Mapping[str, float], values: Mapping[str, float | None]) -> Any:

@@ -253,7 +253,9 @@ class Phase2:
         curves = job.tune(self._schedule(stage, epochs, bf), checkpoints, self.progress, entries)
 
         def write(out: Path) -> dict[str, Any]:
-            facts = {"dev": curves.dev, "best": curves.best, "best_step": curves.best_step, "bf16": bf}
+            facts = {
+                "metric": job.metric, "dev": curves.dev, "best": curves.best, "best_step": curves.best_step, "bf16": bf
+            }  # fmt: skip
             if entries is None or before is None:
                 save_network(network, self.student, out, self.config.include_path)
                 return facts
@@ -286,8 +288,8 @@ class Phase2:
         teachers = tuple(TeacherFolder(f, *about) for f, about in zip(self.teachers, given, strict=True))
         return TaskInputs(
             self.student, teachers, self.todo.source.arch, None if self.todo.vectors else self.todo.task,
-            self.todo.codes[0], self.tuning.length, self.config.seed, bf, int(1e9 * self.config.cache_gb),
-            self.progress, self.config.include_path,
+            self.todo.codes[0], self.tuning.length, self.config.seed, self.todo.by_loyalty, bf,
+            int(1e9 * self.config.cache_gb), self.progress, self.config.include_path,
         )  # fmt: skip
 
     def _lines(self) -> Mapping[str, list[str]]:
@@ -315,7 +317,8 @@ def settings(config: BistilConfig, todo: Prepared) -> dict[str, Any]:
         "temperature": config.temperature, "squared_temperature": config.squared_temperature,
         "logit_form": config.logit_form, "relation_heads": config.relation_heads,
         "relation_layers": todo.relation_layers, "layers": list(todo.layers), "examples": todo.limit,
-        "seed": config.seed, "accumulate": config.accumulate, "precision": config.precision,
+        "by_loyalty": todo.by_loyalty, "seed": config.seed, "accumulate": config.accumulate,
+        "precision": config.precision,
     }  # fmt: skip
 
 
