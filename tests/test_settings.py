@@ -31,7 +31,8 @@ ELSEWHERE: dict[type[Options], set[str]] = {
     PlanConfig: {"layers", "reduction"},
 }  # fmt: skip
 CHOSEN: dict[type[Options], set[str]] = {
-    TrimConfig: {"dtype"}, EmbedConfig: {"long"}, BistilConfig: {"select", "preset", "phase", "scale", "logit_form", "precision"},
+    TrimConfig: {"dtype"}, EmbedConfig: {"long"},
+    BistilConfig: {"select", "preset", "phase", "scale", "logit_form", "precision"},
     ProkdConfig: {"method", "classes", "tokens", "loss", "pseudo_labels", "distance", "features", "weigh", "preset"},
     StackConfig: {"stage", "init", "pooling", "baseline", "preset", "frozen"},
 }  # fmt: skip
