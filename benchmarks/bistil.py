@@ -59,6 +59,7 @@ class Student:
         settings: Options of the command beside the preset.
         preset: Of phase 2; that of phase 1 is `small`, as several share it.
         steps: Of phase 1, in place of the preset's.
+        tuned: Whether phase 1 is about the task's teacher too, in place of the model that all tasks share.
         tests: Language -> split to score; "" stands for the target.
         most: Bar: the share of the teacher's parameters that it may have.
         least: Bar: the share of the teacher's score that it should keep.
@@ -73,16 +74,19 @@ class Student:
     least: float | None = None
     preset: str = "small"
     steps: int | None = None
+    tuned: bool = False
 
     @property
     def phase_1(self) -> str:
         """The run of phase 1 that it goes on from."""
-        return f"general-{self.target}-{self.layers}" + (f"-{self.steps}" if self.steps else "")
+        what = f"{self.task}-" if self.tuned else ""
+        return f"general-{what}{self.target}-{self.layers}" + (f"-{self.steps}" if self.steps else "")
 
 
 STUDENTS = {
     "ner-sw-6": Student("sw", 6, "ner", NER, NER_TESTS, 0.18, 0.99),
     "ner-sw-6-long": Student("sw", 6, "ner", (*NER, *LONG), NER_TESTS, 0.18, 0.99, steps=3000),
+    "ner-sw-6-tuned": Student("sw", 6, "ner", NER, NER_TESTS, 0.18, 0.99, tuned=True),
     "ner-sw-3": Student("sw", 3, "ner", NER, NER_TESTS, 0.14, 0.93),
     "ner-ro-6": Student("ro", 6, "ner", NER, NER_TESTS, 0.20, 0.99),
     "ner-ro-3": Student("ro", 3, "ner", NER, NER_TESTS, 0.16, 0.93),
@@ -137,8 +141,9 @@ def teacher_of(args: argparse.Namespace, task: str) -> str:
 
 def phase_1_command(args: argparse.Namespace, student: Student) -> list[str]:
     """The command line of the phase 1 that a student goes on from."""
+    model = ["--model", teacher_of(args, student.task)] if student.tuned else model_of(args)
     return [
-        "bistil", "en", student.target, *model_of(args), *texts(args, student.target), "--layers", str(student.layers),
+        "bistil", "en", student.target, *model, *texts(args, student.target), "--layers", str(student.layers),
         *chosen(args, "small"), *(["--steps", str(student.steps)] if student.steps else []), "-o",
         str(args.models / student.phase_1),
     ]  # fmt: skip

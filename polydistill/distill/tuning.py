@@ -34,7 +34,7 @@ from polydistill.distill.teachers import (
     rows_of,
 )
 from polydistill.evaluation.heads import TaskModel, new_head, open_model
-from polydistill.evaluation.kinds import dev_predictions, dev_score, nearness, trainable_kind_of
+from polydistill.evaluation.kinds import dev_predictions, dev_score, finest_loyalty, trainable_kind_of
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.loading import load_encoder, load_tokenizer, longest_input
 from polydistill.processes import is_main, wait
@@ -238,9 +238,9 @@ def task_job(
     def score(network: Any) -> float:
         if wanted is None:
             return dev_score(task, student.model, dev)
-        return nearness(task, wanted, dev_predictions(task, student.model, dev), dev)[1]
+        return finest_loyalty(task, wanted, dev_predictions(task, student.model, dev), dev)[1]
 
-    metric = task.metric if wanted is None else nearness(task, wanted, wanted, dev)[0]
+    metric = task.metric if wanted is None else finest_loyalty(task, wanted, wanted, dev)[0]
     return Job(student, features, teacher, objectives, inputs.arch, metric, score)
 
 

@@ -108,7 +108,7 @@ def dev_predictions(task: Task, model: TaskModel, splits: Sequence[LabelledSplit
     return [kind.predict(model, split.examples, batch_size=DEV_BATCH) for split in splits]
 
 
-def nearness(
+def finest_loyalty(
     task: Task, teacher: Sequence[list[dict[str, Any]]], student: Sequence[list[dict[str, Any]]],
     splits: Sequence[LabelledSplit],
 ) -> tuple[str, float]:  # fmt: skip
