@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from polydistill.card import folder_card
 from polydistill.catalog import resolve_languages
+from polydistill.errors import UsageError
 from polydistill.hub.publish import PublishConfig, Published
 from polydistill.hub.publish import publish as _publish
 from polydistill.inspection import DiffReport, InfoReport
@@ -194,6 +195,8 @@ def embed(model: str | Path, texts: Sequence[str], *, progress: Progress = SILEN
     Raises:
         PolydistillError: The message says what is wrong and the way out.
     """
+    if isinstance(texts, str):
+        raise UsageError("A single text was given in place of several.", "Put it into a list.")
     return _embed(EmbedConfig(str(model), **_fields(EmbedConfig, options)), texts, progress)
 
 

@@ -6,11 +6,12 @@ import errno
 import glob
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, UsageError
+from polydistill.record import NAME as RECORD
 
 
 def _alive(pid: str) -> bool:
@@ -57,11 +58,16 @@ def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
                 parent.rmdir()
 
 
-def check_output(path: Path, *, overwrite: bool) -> None:
-    """Refuses an output that exists, unless it may be overwritten and is a folder.
+def check_output(path: Path, *, overwrite: bool, reads: Iterable[Path | str | None] = ()) -> None:
+    """Refuses an output that exists, unless it may be overwritten, which costs nothing but an earlier output.
+
+    Args:
+        path: The folder to make.
+        overwrite: Whether one that is there may be replaced.
+        reads: Files and folders that the run reads; what is no place on this machine is not looked at.
 
     Raises:
-        PolydistillError: It exists.
+        PolydistillError: It exists, or other things than an earlier output would go with it.
     """
     found = next((p for p in (path, *path.parents) if os.path.lexists(p)), path)
     if os.path.lexists(found) and not found.is_dir():
@@ -69,6 +75,30 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     if found == path and os.path.lexists(path) and any(path.iterdir()) and not overwrite:
         raise PolydistillError(
             f"{path} exists already and was left as it is.", "Choose another place with -o, or add --overwrite."
+        )
+    if found == path and os.path.lexists(path):
+        _check_replaceable(path, reads)
+
+
+def _check_replaceable(path: Path, reads: Iterable[Path | str | None]) -> None:
+    """Refuses to replace a folder that this process stands in, that the run reads from, or that others have made.
+
+    Raises:
+        UsageError: It is one of these.
+    """
+    place, elsewhere = path.resolve(), "Choose another place with -o."
+    for read in reads:
+        if not read:
+            continue
+        source = Path(read).expanduser().resolve()
+        if source.exists() and (place == source or place in source.parents):
+            raise UsageError(f"{path} holds {read}, which is read here, and --overwrite would delete it.", elsewhere)
+    if place == Path.cwd() or place in Path.cwd().parents:
+        raise UsageError(f"{place} is the folder that you are in, and cannot be replaced.", elsewhere)
+    if any(path.iterdir()) and not (path / RECORD).is_file():
+        raise UsageError(
+            f"{path} was not written by polydistill, so --overwrite does not delete it.",
+            "Choose another place with -o, or delete it yourself.",
         )
 
 

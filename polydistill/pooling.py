@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-POOLINGS = ("mean", "first", "last")
-
 
 def mean_pooled(hidden: Tensor, mask: Tensor) -> Tensor:
     """(B, H) the mean over a text's positions of hidden states (B, N, H); `mask` (B, N) is 0 at padding."""
@@ -20,7 +18,7 @@ def pooled(hidden: Tensor, mask: Tensor, how: str) -> Tensor:
     Args:
         hidden: (B, N, H) hidden states.
         mask: (B, N), 0 at padding, which follows the text.
-        how: One of `POOLINGS`.
+        how: `mean`, `first` or `last`.
     """
     if how == "mean":
         return mean_pooled(hidden, mask)

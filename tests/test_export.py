@@ -308,6 +308,7 @@ def test_an_output_that_exists_is_left_as_it_is(made: Made, quick: Path) -> None
     (quick / "out" / "mine.txt").write_text("mine")
     refused(quick / "out", "exists already", model=made.model)
     assert [p.name for p in quick.rglob("*")] == ["out", "mine.txt"]
+    (quick / "out" / "polydistill.json").write_text("{}")
     polydistill.export(made.model, output=quick / "out", overwrite=True)
     assert (quick / "out" / FILES[0]).is_file() and not (quick / "out" / "mine.txt").exists()
 

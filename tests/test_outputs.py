@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from polydistill.errors import PolydistillError
-from polydistill.outputs import check_file, new_folder, write_beside
+from polydistill.errors import PolydistillError, UsageError
+from polydistill.outputs import check_file, check_output, new_folder, write_beside
 
 
 def names(folder: Path) -> list[str]:
@@ -32,15 +32,32 @@ def test_an_existing_folder_is_replaced_only_when_asked_to(tmp_path: Path) -> No
     out = tmp_path / "out"
     out.mkdir()
     with new_folder(out, overwrite=False) as partial:  # an empty one is no loss
-        (partial / "old").write_text("old")
+        (partial / "polydistill.json").write_text("old")
     with pytest.raises(PolydistillError, match="exists already"), new_folder(out, overwrite=False):
         raise AssertionError("the block must not run")
-    assert names(out) == ["old"]
+    assert names(out) == ["polydistill.json"]
     with new_folder(out, overwrite=True) as partial:
-        assert names(out) == ["old"]
+        assert names(out) == ["polydistill.json"]
         (partial / "new").write_text("new")
     assert names(out) == ["new"]
     assert names(tmp_path) == ["out"]
+
+
+def test_what_else_would_go_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (out := tmp_path / "out").mkdir()
+    (out / "thesis.txt").write_text("years of work")
+    with pytest.raises(UsageError, match="was not written by polydistill"):
+        check_output(out, overwrite=True)
+    (out / "polydistill.json").write_text("{}")
+    check_output(out, overwrite=True, reads=[None, "", tmp_path, "org/name", tmp_path / "outer"])
+    for read in (out, str(out), out / "thesis.txt", out / "below"):
+        (out / "below").mkdir(exist_ok=True)
+        with pytest.raises(UsageError, match="is read here"):
+            check_output(out, overwrite=True, reads=[read])
+    monkeypatch.chdir(out / "below")
+    for place in (Path(), Path(".."), out):
+        with pytest.raises(UsageError, match="the folder that you are in"):
+            check_output(place, overwrite=True)
 
 
 def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
@@ -76,13 +93,13 @@ def test_a_failure_leaves_nothing_and_harms_nothing(
     out = tmp_path / "out"
     if existing:
         out.mkdir()
-        (out / "old").write_text("old")
+        (out / "polydistill.json").write_text("old")
     expected = PolydistillError if said else type(failure)
     with pytest.raises(expected, match=said), new_folder(out, overwrite=existing) as partial:
         (partial / "half").write_text("half")
         raise failure
     assert names(tmp_path) == (["out"] if existing else [])
-    assert not existing or (out / "old").read_text() == "old"
+    assert not existing or (out / "polydistill.json").read_text() == "old"
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
@@ -116,7 +133,7 @@ def test_a_failing_rename_puts_the_old_folder_back(
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    (out / "old").write_text("old")
+    (out / "polydistill.json").write_text("old")
     real = Path.rename
 
     def rename(self: Path, target: Path) -> Path:
@@ -128,7 +145,7 @@ def test_a_failing_rename_puts_the_old_folder_back(
     with pytest.raises((PolydistillError, KeyboardInterrupt)), new_folder(out, overwrite=True) as partial:
         (partial / "new").write_text("new")
     assert names(tmp_path) == ["out"]
-    assert names(out) == ["old"]
+    assert names(out) == ["polydistill.json"]
 
 
 def test_what_dead_processes_left_is_cleaned_up(tmp_path: Path) -> None:

@@ -7,17 +7,22 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tiny
+import torch
 from click.testing import CliRunner
 from kills import Killed, Listener
 from safetensors.numpy import load_file
+from transformers import AutoConfig
+from transformers.models.bert.modeling_bert import BertSelfAttention
 
 import polydistill
+from polydistill.checkpoint import Checkpoint
 from polydistill.cli import cli, main
 from polydistill.errors import PolydistillError
 from polydistill.hub.opening import open_model
@@ -151,6 +156,22 @@ def test_stage_2_learns_a_task_and_is_scored_like_any_model(second: Any, data: P
     assert np.array_equal(head, load_file(second.output / "stages/teacher/model.safetensors")["head.weight"])
 
 
+def test_the_projection_is_trained_in_both_stages(first: Path, second: Any) -> None:
+    places = [first / "stages/projection", first / "stages/self", second.output / "stages/task"]
+    begin, one, two = (load_file(place / "model.safetensors")["projection.weight"] for place in places)
+    assert np.abs(one - begin).max() > 1e-4 and np.abs(two - one).max() > 1e-4
+
+
+def test_a_trimmed_encoder_is_an_encoder(models: tuple[Path, Path], text: Path, tmp_path: Path) -> None:
+    trimmed = polydistill.trim(
+        models[0], languages=["en"], corpus=[text], vocab_size=80, output=tmp_path / "small"
+    ).output
+    result = stack(config((trimmed, models[1]), tmp_path / "s", text=(str(text),), steps=20))
+    small, whole, llm, own = (Checkpoint.open(place).parameters for place in (trimmed, *models, result.output))
+    assert small < whole and result.parameters["student"] == small + llm + own
+    assert result.unexplained_variance["last"] < result.unexplained_variance["first"]
+
+
 def test_both_stages_at_once_are_stage_1_and_then_2(
     models: tuple[Path, Path], first: Path, text: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -245,8 +266,10 @@ def test_the_baseline_is_the_best_linear_map(models: tuple[Path, Path], text: Pa
     result = stack(config(models, tmp_path / "s", text=(str(text),), baseline="linear", steps=8))
     assert result.kind == "linear" and result.unexplained_variance["last"] < 1.05
     assert set(load_file(result.output / "model.safetensors")) == {"projection.weight", "projection.bias"}
-    task = stack(config(models, tmp_path / "t", baseline="linear", task="nli", data_dir=data, stage="2"))
+    task = stack(config(models, tmp_path / "t", baseline="linear", task="nli", data_dir=data, text=(str(text),)))
     assert [stage["name"] for stage in task.stages] == ["teacher", "task"] and task.stages[1]["steps"] == 0
+    assert task.unexplained_variance is None  # that of plain text was not looked at
+    assert task.settings["lora"] is None and task.settings["teacher_lora"]["r"] == 16
     assert {Path(score["model"]).name for score in task.scores} == {"t", "teacher"}
 
 
@@ -302,13 +325,26 @@ WAYS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("options", WAYS)
 def test_ways_of_training(models: tuple[Path, Path], text: Path, tmp_path: Path, options: dict[str, Any]) -> None:
-    result = stack(config(models, tmp_path / "s", text=(str(text),), steps=40, **options))
+    forwards, trained = [0], BertSelfAttention.forward
+    kinds: set[str] = set()
+
+    def counted(self: Any, *args: Any, **given: Any) -> Any:
+        forwards[0] += torch.is_grad_enabled()
+        kinds.add(type(self.query.base_layer if hasattr(self.query, "base_layer") else self.query).__name__)
+        return trained(self, *args, **given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BertSelfAttention, "forward", counted)
+        result = stack(config(models, tmp_path / "s", text=(str(text),), steps=40, **options))
+    layers = 40 * AutoConfig.from_pretrained(models[1]).num_hidden_layers
+    assert forwards[0] == layers * (2 if options.get("checkpointing") else 1)  # activations are computed again
+    assert ("Linear8bitLt" in kinds) == (options.get("frozen") == "int8")
     assert result.stages[-1]["loss"]["last"]["vectors"] < result.stages[-1]["loss"]["first"]["vectors"]
     loaded = polydistill.load_stack(result.output)
     assert loaded.encode(["The red house."]).shape == (1, 32) and np.isfinite(loaded.encode(["x"])).all()
     if options.get("frozen") == "bfloat16":
-        kinds = {str(p.dtype) for p in loaded.network.encoder.parameters()}
-        assert kinds == {"torch.bfloat16"} and loaded.network.projection.weight.dtype.is_floating_point
+        dtypes = {str(p.dtype) for p in loaded.network.encoder.parameters()}
+        assert dtypes == {"torch.bfloat16"} and loaded.network.projection.weight.dtype.is_floating_point
 
 
 def test_a_whole_stack(models: tuple[Path, Path], text: Path, tmp_path: Path) -> None:
@@ -389,6 +425,10 @@ def test_embed_writes_a_row_a_line(first: Path, tmp_path: Path) -> None:
         (["--text", "nowhere.txt"], "does not exist"),
         (["--frozen", "int4"], "--frozen int4 is unknown"),
         (["--stage", "1", "--teacher", "x"], "for stage 2"),
+        (["--stage", "1", "--task", "nli"], "Stage 1 learns no task"),
+        (["--task", "nli", "--baseline", "linear", "--limit", "19"], "19 labelled examples are too few"),
+        (["-o", ".", "--overwrite"], "is the folder that you are in"),
+        (["--include-path", "nowhere"], "does not exist"),
     ],
 )
 def test_mistakes_on_the_command_line(
@@ -441,6 +481,46 @@ def test_idle_options_are_named(models: tuple[Path, Path], text: Path, tmp_path:
     listener = Listener()
     stack(config(models, tmp_path / "s", text=(str(text),), baseline="linear", lora_r=4, steps=8), listener)
     assert "--lora-r" in listener.said and "neither LoRA nor steps" in listener.said
+    listener = Listener()
+    stack(config(models, tmp_path / "r", text=(str(text),), init="random", fit_lines=5, dev_split="other"), listener)
+    assert "--fit-lines changes nothing: a random" in listener.said and "--dev-split change nothing" in listener.said
+
+
+def test_lora_options_are_the_teachers_where_the_stack_has_its_own(
+    models: tuple[Path, Path], first: Path, data: Path, tmp_path: Path
+) -> None:
+    listener = Listener()
+    result = stack(config(models, tmp_path / "s", stack=str(first), task="nli", data_dir=data, lora_r=4), listener)
+    assert "--lora-r" not in listener.said
+    teacher = load_file(result.output / "stages/teacher/model.safetensors")
+    assert {tensor.shape[0] for name, tensor in teacher.items() if "lora_A" in name} == {4}
+    assert result.settings["lora"]["r"] == 16 and result.settings["teacher_lora"]["r"] == 4
+    listener = Listener()
+    again = config(models, tmp_path / "t", stack=str(first), task="nli", data_dir=data, lora_r=4)
+    stack(replace(again, teacher=str(result.output / "stages/teacher")), listener)
+    assert "--lora-r changes nothing" in listener.said
+
+
+def test_a_stack_is_not_replaced_by_what_is_made_of_it(
+    models: tuple[Path, Path], text: Path, data: Path, tmp_path: Path
+) -> None:
+    made = stack(config(models, tmp_path / "s", text=(str(text),), steps=2)).output
+    for begin in (made, made / "stages/self"):
+        given = config(models, made, stack=str(begin), task="nli", data_dir=data, overwrite=True)
+        with pytest.raises(PolydistillError, match="which is read here"):
+            stack(given)
+    with pytest.raises(PolydistillError, match="lies in the stack's folder"):
+        polydistill.embed(made, ["a"], output=made / "config.json", overwrite=True)
+    with pytest.raises(PolydistillError, match="Put it into a list"):
+        polydistill.embed(made, "a")
+    assert len(polydistill.embed(made, ["a"])) == 1
+
+
+def test_text_whose_vectors_are_all_the_same_teaches_nothing(models: tuple[Path, Path], tmp_path: Path) -> None:
+    same = tmp_path / "same.txt"
+    same.write_text("".join(f"{'a ' * 40} {i}\n" for i in range(60)))
+    with pytest.raises(PolydistillError, match="vectors of all held-out texts are the same"):
+        stack(config(models, tmp_path / "s", text=(str(same),), length=8))
 
 
 def test_no_target_text_or_label_is_read(

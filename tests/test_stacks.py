@@ -13,6 +13,7 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSeq2SeqLM
 
 import polydistill
 from polydistill.errors import PolydistillError, UsageError
@@ -64,6 +65,25 @@ def a_stack(encoder: Path | None, llm: Path | None, **about: Any) -> LoadedStack
 
 
 # ---- models
+
+
+def test_marian_as_its_translator_is_saved(tmp_path: Path) -> None:
+    folder = tiny.model_folder("marian", "seq2seq-lm", tmp_path / "marian")
+    encoder = open_encoder(folder)
+    whole = AutoModelForSeq2SeqLM.from_pretrained(folder)
+    table = whole.get_encoder().embed_positions.weight
+    assert "model.encoder.embed_positions.weight" not in load_file(folder / "model.safetensors")  # it is computed
+    assert (encoder.embed_positions.weight == table).all() and table.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", ["encoder.layer.0.output.dense.weight", "encoder.layer.1.output.LayerNorm.weight"])
+def test_weights_that_were_lost_are_missed(name: str, model: Callable[..., Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(model("xlm-roberta"), tmp_path / "m"))
+    state = load_file(folder / "model.safetensors")
+    del state[name]
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(PolydistillError, match=f"it lacks {name}"):
+        open_encoder(folder)
 
 
 @pytest.mark.parametrize("name", LLMS)
@@ -233,6 +253,38 @@ def test_long_texts_are_read_in_windows_or_refused(model: Callable[..., Path]) -
 
 
 # ---- the folder
+
+
+def test_sentence_transformers_of_one_stack_read_languages_of_their_own(model: Callable[..., Path]) -> None:
+    stack = a_stack(model("nllb"), model("llama"))
+    english, swahili = (stack.as_sentence_transformer(code) for code in ("eng_Latn", "swh_Latn"))
+    first, second = (one.encode(TEXTS) for one in (english, swahili))
+    assert np.allclose(first, stack.encode(TEXTS, language="eng_Latn"), atol=1e-5)
+    assert np.allclose(second, stack.encode(TEXTS, language="swh_Latn"), atol=1e-5)
+    assert np.array_equal(english.encode(TEXTS), first) and not np.allclose(first, second)
+    english.max_seq_length = 4
+    assert stack.reader.max_length == swahili.max_seq_length == 64
+    english.max_seq_length = 900
+    assert english.max_seq_length == 64
+
+
+def test_a_broken_description_is_said_to_be(model: Callable[..., Path], tmp_path: Path) -> None:
+    save_stack(a_stack(model("xlm-roberta"), model("llama")), tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+    for change in (
+        {"lora": {"r": "x", "alpha": 2, "dropout": 0}},
+        {"lora": {"r": 2}},
+        {"pooling": "median"},
+        {"widths": "x"},
+    ):
+        (tmp_path / "config.json").write_text(json.dumps({**values, **change}))
+        with pytest.raises(PolydistillError, match="is broken"):
+            load_stack(tmp_path)
+
+
+def test_no_warning_reaches_the_user(model: Callable[..., Path], recwarn: pytest.WarningsRecorder) -> None:
+    a_stack(model("xlm-roberta"), model("gpt2"))
+    assert not [str(w.message) for w in recwarn if "fan_in_fan_out" in str(w.message)]
 
 
 def test_a_stack_is_loaded_as_it_was(model: Callable[..., Path], tmp_path: Path) -> None:

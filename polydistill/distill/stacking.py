@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from polydistill.batching import Feature, run
+from polydistill.errors import PolydistillError
 from polydistill.offline import cache_root
 from polydistill.outputs import write_beside
 from polydistill.progress import Progress
@@ -29,6 +30,7 @@ from polydistill.training import Curves, Schedule, collator, train
 FORMAT = 1  # to be raised whenever the same text gives another vector
 PENALTIES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # of the ridge, times the mean variance of an input
 BATCH, CHUNK = 32, 50_000
+SAME = 1e-10  # share of squared length that is rounding
 
 
 # --- the teacher's vectors
@@ -59,7 +61,7 @@ def vectors(
         progress: Where to report.
         what: Name of the bar.
     """
-    place = None
+    place, shape = None, (len(features), stack.description.widths[2])
     if facts is not None:
         ids = hashlib.sha256()
         for feature in features:
@@ -67,9 +69,9 @@ def vectors(
         key = {"format": FORMAT, **facts, "bf16": bf16, "inputs": ids.hexdigest()}
         name = hashlib.sha256(orjson.dumps(key, option=orjson.OPT_SORT_KEYS)).hexdigest()
         place = cache_root() / "vectors" / f"{name}.f32"
-        if (found := _kept(place, len(features))) is not None:
+        if (found := _kept(place, shape)) is not None:
             return found
-    made = np.zeros((len(features), stack.description.widths[2]), np.float32)
+    made = np.zeros(shape, np.float32)
     network = on_device(stack.network)
     with progress.bar(what, len(features), "text") as done:
         for start in range(0, len(features), CHUNK):
@@ -81,12 +83,12 @@ def vectors(
     return made
 
 
-def _kept(place: Path, count: int) -> np.ndarray | None:
+def _kept(place: Path, shape: tuple[int, int]) -> np.ndarray | None:
     try:
         values = np.fromfile(place, np.float32)
     except OSError:
         return None
-    return values.reshape(count, -1) if len(values) and len(values) % count == 0 else None
+    return values.reshape(shape) if len(values) == shape[0] * shape[1] else None
 
 
 def input_means(llm: Any, features: Sequence[Feature]) -> np.ndarray:
@@ -99,8 +101,18 @@ def input_means(llm: Any, features: Sequence[Feature]) -> np.ndarray:
 
 
 def unexplained_variance(found: np.ndarray, wanted: np.ndarray) -> float:
-    """Squared error of vectors (n, H) as a share of the teacher's variance: 0 is perfect, 1 is as good as its mean."""
-    return float(((found - wanted) ** 2).sum() / ((wanted - wanted.mean(0)) ** 2).sum())
+    """Squared error of vectors (n, H) as a share of the teacher's variance: 0 is perfect, 1 is as good as its mean.
+
+    Raises:
+        PolydistillError: The teacher's vectors are all the same.
+    """
+    variance = ((wanted - wanted.mean(0)) ** 2).sum()
+    if variance <= SAME * (wanted**2).sum():
+        raise PolydistillError(
+            "The LLM's vectors of all held-out texts are the same, so that nothing can be learnt from them.",
+            "Give texts that differ in their first tokens (--length), in a script that the LLM's tokenizer knows.",
+        )
+    return float(((found - wanted) ** 2).sum() / variance)
 
 
 # --- least squares

@@ -98,20 +98,22 @@ def _stack_model(
     from polydistill.stacks.folder import load_stack
 
     stack = load_stack(folder, max_length)
-    reader = stack.reader
-    language = reader.read_language if reader.codes else None
     if kind in VECTOR_KINDS:
         network = stack.as_sentence_transformer().eval()
         if prompt is not None:
             network.prompts, network.default_prompt_name = {"given": prompt}, "given"
-        return TaskModel(network, reader, (), reader.max_length, language)
+        return _stack_reading(network, network[0].reader, ())
     if kind != CLASSIFICATION or not stack.description.labels:
         raise PolydistillError(
             f"{folder} is a stack without a head for {kind}.",
             "Stacks give vectors, and classes of pairs of texts: `polydistill stack ... --task nli`.",
         )
     found = output_labels(stack.description.labels, kind, labels, (), folder)
-    return TaskModel(stack.network, reader, found, reader.max_length, language)
+    return _stack_reading(stack.network, stack.reader, found)
+
+
+def _stack_reading(network: Any, reader: Any, labels: tuple[str, ...]) -> TaskModel:
+    return TaskModel(network, reader, labels, reader.max_length, reader.read_language if reader.codes else None)
 
 
 def _sentence_model(folder: Path, max_length: int | None, prompt: str | None) -> TaskModel:

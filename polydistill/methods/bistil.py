@@ -200,7 +200,7 @@ def bistil(config: BistilConfig, progress: Progress = SILENT) -> BistilResult:
     """
     started = time.perf_counter()
     todo = prepare(config, progress)
-    check_output(todo.output, overwrite=config.overwrite)
+    check_output(todo.output, overwrite=config.overwrite, reads=todo.reads(config))
     with work_folder(
         todo.output, made_of.identity(config, todo), resume=config.resume, overwrite=config.overwrite, progress=progress
     ) as work:

@@ -65,6 +65,9 @@ def embed(config: EmbedConfig, texts: Sequence[str], progress: Progress = SILENT
     if not is_stack(folder):
         raise UsageError(f"{config.model} is not a stack.", "Other models are read by sentence-transformers.")
 
+    if config.output and folder.resolve() in config.output.resolve().parents:
+        raise UsageError(f"{config.output} lies in the stack's folder.", "Choose another place with -o.")
+
     from polydistill.stacks.folder import load_stack
 
     stack = load_stack(folder)

@@ -208,7 +208,7 @@ def prokd(config: ProkdConfig, progress: Progress = SILENT) -> ProkdResult:
     if several():
         raise UsageError("`prokd` runs in one process.", "Start it without `accelerate launch`.")
     todo = prepare(config, progress)
-    check_output(todo.output, overwrite=config.overwrite)
+    check_output(todo.output, overwrite=config.overwrite, reads=todo.reads(config))
     for note in idle_options(config, todo):
         progress.warn(note)
     with work_folder(

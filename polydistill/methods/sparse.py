@@ -94,7 +94,7 @@ def apply(
         PolydistillError: Something is missing or broken, or does not fit.
     """
     started = time.perf_counter()
-    check_output(output, overwrite=overwrite)
+    check_output(output, overwrite=overwrite, reads=[model, *differences])
     given = [Given.load(path) for path in differences]
     source = open_source(model, output, progress)
     weights = Weights.open(source.checkpoint, common_base([g.difference for g in given]))
@@ -132,7 +132,7 @@ def remove(
         PolydistillError: Something is missing or broken, or what was overwritten is not known.
     """
     started = time.perf_counter()
-    check_output(output, overwrite=overwrite)
+    check_output(output, overwrite=overwrite, reads=[model, difference])
     source = open_source(model, output, progress)
     given = None if difference is None else Given.load(difference)
     weights = Weights.open(source.checkpoint, given.difference.base if given else _base_of(source.model))
@@ -205,12 +205,11 @@ def open_source(model: str, output: Path, progress: Progress, include: Sequence[
     """The model to change.
 
     Raises:
-        PolydistillError: It is missing or broken, or lies where the output goes.
+        PolydistillError: It is missing or broken, or the output lies in it.
     """
     source = Source.open(resolve(ModelRef.parse(model), progress=progress.note), include)
-    place, folder = output.resolve(), source.folder.resolve()
-    if place == folder or place in folder.parents or folder in place.parents:
-        raise UsageError(f"{output} and the model's own folder lie in one another.", "Choose another place with -o.")
+    if source.folder.resolve() in output.resolve().parents:
+        raise UsageError(f"{output} lies in the model's own folder.", "Choose another place with -o.")
     return source
 
 

@@ -40,7 +40,7 @@ from polydistill.settings import (
     seed_setting,
     setting,
 )
-from polydistill.stacks.description import Description, sizes
+from polydistill.stacks.description import POOLINGS, Description, sizes
 from polydistill.stages import NAME as STAGE
 from polydistill.stages import Stage, Stages, work_folder
 
@@ -64,7 +64,7 @@ class StackConfig(Options):
     lora_dropout: float = setting(0.05, "Dropout before them.", "Method", metavar="SHARE", least=0, most=0.99)
     pooling: str = setting(
         "mean", "How the LLM's states become a vector: mean, first or last.", "Method", metavar="HOW",
-        choices=("mean", "first", "last"),
+        choices=POOLINGS,
     )  # fmt: skip
     baseline: str | None = setting(
         None, "linear: no stack but the best linear map from the encoder's vectors to the LLM's, to compare with.",
@@ -177,7 +177,7 @@ def stack(config: StackConfig, progress: Progress = SILENT) -> StackResult:
     if several():
         raise UsageError("`stack` runs in one process.", "Start it without `accelerate launch`.")
     todo = prepare(config, progress)
-    check_output(todo.output, overwrite=config.overwrite)
+    check_output(todo.output, overwrite=config.overwrite, reads=todo.reads(config))
     for note in idle_options(config, todo):
         progress.warn(note)
     run = Run(config, todo, progress)

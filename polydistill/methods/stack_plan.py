@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 ENGLISH = "en"
 LEAST_SQUARES, RANDOM, LINEAR = "least-squares", "random", "linear"
 OUTPUTS = Path("polydistill-out")
+FEWEST = 20  # examples that a linear map is fitted on; some are held out
 MOST_LINES = 5_000_000  # of a text that are looked at
 
 
@@ -119,6 +120,11 @@ class Prepared:
     preset: Preset
     output: Path
 
+    def reads(self, config: StackConfig) -> list[Path | None]:
+        """Files and folders that the run reads."""
+        folders = [self.encoder.folder, self.llm.folder, self.begin, self.teacher]
+        return [config.data_dir, *folders, *(file for text in self.texts for file in text.files)]
+
     def parents(self, config: StackConfig) -> tuple[Parent, Parent]:
         """Encoder and LLM as a stack's folder names them."""
         return Parent.of(self.encoder, config.frozen), Parent.of(self.llm, config.frozen)
@@ -135,13 +141,17 @@ def prepare(config: StackConfig, progress: Progress) -> Prepared:
     stages = {"1": (1,), "2": (2,), "all": (1, 2)}[config.stage]
     if not config.task and config.stage == "all":
         stages = (1,)
-    if config.stack:
+    if config.stack or (config.baseline == LINEAR and config.task):  # one map, to the vectors that are asked for
         stages = (2,)
     english = language(ENGLISH, config.include_path)
     encoder, llm = (resolve(ModelRef.parse(name), progress=progress.note) for name in (config.encoder, config.llm))
     for role, found in (("encoder", encoder), ("LLM", llm)):
         _check_part(role, found, config)
     wanted, training, dev, tests = _labelled(config, chosen, english, progress) if 2 in stages else (None, (), None, ())
+    if wanted and config.baseline == LINEAR and (count := sum(len(s.examples) for s in training)) < FEWEST:
+        raise UsageError(
+            f"{count} labelled examples are too few to fit a map on.", f"Give {FEWEST} or more with --limit."
+        )
     begin, teacher = _given(config, encoder, llm, wanted)
     codes = Reader.open(model_folder(encoder.folder), None).codes
     for lang in (english, *tests) if codes else ():
@@ -162,6 +172,8 @@ def _check(config: StackConfig) -> None:
         raise UsageError("Stage 2 learns a task.", "Add --task, such as --task nli.")
     if config.stage == "1" and (config.stack or config.teacher):
         raise UsageError("--stack and --teacher are for stage 2.", "Leave them out, or --stage 1.")
+    if config.stage == "1" and config.task:
+        raise UsageError("Stage 1 learns no task.", "Leave --task out, or --stage 1.")
     if config.baseline == LINEAR and config.stack:
         raise UsageError("A linear map has no stage 1 to go on from.", "Leave --stack out.")
 
@@ -169,19 +181,22 @@ def _check(config: StackConfig) -> None:
 def idle_options(config: StackConfig, todo: Prepared) -> list[str]:
     """One sentence for each group of options that were given and change nothing in this run."""
     linear = config.baseline == LINEAR
+    lora = "lora_r lora_alpha lora_dropout" if todo.teacher or 2 not in todo.stages else ""  # else the teacher's
     groups = {
         "nothing is trained in stage 1 here": ("steps batch_size lr" if 1 not in todo.stages and not linear else ""),
         "no text is read here": ("" if todo.texts else "text length fit_lines"),
         "there is no stage 2 here": (
             ""
             if 2 in todo.stages
-            else "task_epochs task_batch task_length task_lr teacher_epochs teacher_lr lang limit train_split"
+            else "task_epochs task_batch task_length task_lr teacher_epochs teacher_lr lang limit train_split "
+            "dev_split test_split data_dir"
         ),
         "the teacher is given": ("teacher_epochs teacher_lr" if todo.teacher else ""),
-        "the stack has its own LoRA": ("lora_r lora_alpha lora_dropout init" if todo.begin else ""),
+        "the stack has a projection and LoRA of its own": (f"init {lora}" if todo.begin else ""),
         "a linear map has neither LoRA nor steps": (
-            "lora_r lora_alpha lora_dropout init lr task_lr task_epochs fit_lines" if linear else ""
+            f"init lr task_lr task_epochs fit_lines checkpointing {lora}" if linear else ""
         ),
+        "a random projection is not fitted": ("fit_lines" if config.init == RANDOM and todo.texts else ""),
     }
     usual = {f.name: f.default for f in fields(config)}
     found = []

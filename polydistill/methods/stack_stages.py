@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from polydistill.batching import Feature
+    from polydistill.distill.stacking import LinearMap
     from polydistill.evaluation.heads import TaskModel
     from polydistill.methods.stack import StackConfig
     from polydistill.stacks.folder import LoadedStack
@@ -72,8 +73,12 @@ class Run:
         loaded = self.new_stack(self.todo.preset.length)
         features = [text_features(loaded, part) for part in (self.lines.training, self.lines.dev)]
         wanted = [self.wanted(part) for part in (self.lines.training, self.lines.dev)]
-        facts = self._fit(loaded, features, wanted)
-        return self.made(loaded, {**facts, "metric": UNEXPLAINED, "split": TEXT_SPLIT})
+        fitted = self._fit(loaded, features, wanted)
+        return self.made(loaded, {
+            "penalty": fitted.penalty, "unexplained": [(0, 1.0)], "unexplained_at_best": fitted.unexplained,
+            "texts": len(features[0]), "metric": UNEXPLAINED, "split": TEXT_SPLIT, "best": fitted.unexplained,
+            "best_step": 0,
+        })  # fmt: skip
 
     def self_distilled(self, begins: Path, checkpoints: Path) -> Made:
         """Stage 1: the stack's vectors of plain English text become the LLM's."""
@@ -141,25 +146,25 @@ class Run:
         model = self.task_model(loaded)
         features, wanted = self.pairs(model), self.taught(teacher)
         held = max(2, len(features) // 20)  # of the training examples: the penalty is no matter of the dev split
-        facts = self._fit(loaded, (features[held:], features[:held]), (wanted[held:], wanted[:held]))
+        fitted = self._fit(loaded, (features[held:], features[:held]), (wanted[held:], wanted[:held]))
         assert self.todo.task is not None
-        best = self.accuracy(model)(loaded.network)
-        return self.made(
-            loaded, {**facts, "metric": self.todo.task.metric, "split": self.config.dev_split, "best": best}
-        )
+        return self.made(loaded, {
+            "penalty": fitted.penalty, "unexplained_examples": fitted.unexplained, "texts": len(features) - held,
+            "metric": self.todo.task.metric, "split": self.config.dev_split,
+            "best": self.accuracy(model)(loaded.network), "best_step": 0,
+        })  # fmt: skip
 
     def _fit(
         self, loaded: LoadedStack, features: Sequence[Sequence[Feature]], wanted: Sequence[np.ndarray]
-    ) -> dict[str, Any]:
-        """Fits a stack's projection on the first of two parts, and looks at the second."""
+    ) -> LinearMap:
+        """Fits a stack's projection on the first of two parts; the second chooses the penalty."""
         from polydistill.distill.stacking import PENALTIES, least_squares
 
         fitted = least_squares(*(pair[i] for i in (0, 1) for pair in (self.encoded(loaded, features), wanted)))
         loaded.network.begin_with(fitted.weight, fitted.bias)
         if fitted.penalty in (PENALTIES[0], PENALTIES[-1]):
             self.progress.note(f"The best penalty, {fitted.penalty:g}, is the last one that was tried.")
-        return {"unexplained": [(0, 1.0)], "unexplained_at_best": fitted.unexplained, "penalty": fitted.penalty,
-                "texts": len(features[0]), "best": fitted.unexplained, "best_step": 0}  # fmt: skip
+        return fitted
 
     # --- parts
 
@@ -402,7 +407,8 @@ def settings(run: Run) -> dict[str, Any]:
     config = run.config
     return {
         "preset": config.preset, **asdict(run.todo.preset), "stages": list(run.todo.stages), "init": config.init,
-        "lora": run.lora, "pooling": config.pooling, "frozen": config.frozen, "bf16": config.bf16, "seed": config.seed,
+        "lora": run.lora, "teacher_lora": None if run.todo.teacher or not run.todo.task else run.description().lora,
+        "pooling": config.pooling, "frozen": config.frozen, "bf16": config.bf16, "seed": config.seed,
     }  # fmt: skip
 
 

@@ -15,11 +15,10 @@ from polydistill.card import write_card
 from polydistill.catalog import Language, language, resolve_languages
 from polydistill.catalog import languages as every_language
 from polydistill.counting import count, count_word_lists, load_counts, save_counts
-from polydistill.data import TextSource, parse_corpus, read_texts
+from polydistill.data import TextSource, parse_corpus, place_of, read_texts
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.outputs import check_file, check_output, new_folder
 from polydistill.progress import SILENT, Progress
-from polydistill.record import NAME as RECORD
 from polydistill.record import RunRecord, parent_of, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
 from polydistill.settings import Options, Outcome, include_setting, output_setting, seed_setting, setting
@@ -147,7 +146,7 @@ def trim(config: TrimConfig, progress: Progress = SILENT) -> TrimResult:
     wishes = _wishes(config, languages)
     output = (config.output or default_output(config.model, languages)).expanduser()
     if not config.dry_run:
-        check_output(output, overwrite=config.overwrite)
+        check_output(output, overwrite=config.overwrite, reads=[config.model, *map(place_of, config.corpus)])
     source = Source.open(resolve(ModelRef.parse(config.model), progress=progress.note), config.include_path)
     _check_place(config, output, source.folder)
     verify_text = parse_corpus(languages[0], config.verify_text) if config.verify_text else None
@@ -178,32 +177,18 @@ def trim(config: TrimConfig, progress: Progress = SILENT) -> TrimResult:
 
 
 def _check_place(config: TrimConfig, output: Path, model: Path) -> None:
-    """Refuses an output whose replacement would cost the user something else than an earlier output.
+    """Refuses an output that lies in the model, or that holds the counts.
 
     Raises:
-        UsageError: The output is, holds or lies in the model, or `--overwrite` would delete other things.
+        UsageError: It does.
     """
-    place, source = output.resolve(), model.resolve()
-    elsewhere = "Choose another place with -o."
+    place = output.resolve()
     if config.save_counts is not None and place in config.save_counts.resolve().parents:
         raise UsageError(
             f"--save-counts {config.save_counts} lies in the output folder.", "Save it beside that folder."
         )
-    if config.dry_run:
-        return
-    if place == source or place in source.parents:
-        raise UsageError(f"{output} holds the model that is trimmed, and would replace it.", elsewhere)
-    if source in place.parents:
-        raise UsageError(f"{output} lies in the folder of the model that is trimmed.", elsewhere)
-    if not output.is_dir():
-        return
-    if place == Path.cwd() or place in Path.cwd().parents:
-        raise UsageError(f"{place} is the folder that you are in, and cannot be replaced.", elsewhere)
-    if any(output.iterdir()) and not (output / RECORD).is_file():
-        raise UsageError(
-            f"{output} was not written by polydistill, so --overwrite does not delete it.",
-            "Choose another place with -o, or delete it yourself.",
-        )
+    if not config.dry_run and model.resolve() in place.parents:
+        raise UsageError(f"{output} lies in the folder of the model that is trimmed.", "Choose another place with -o.")
 
 
 def _hash_beside(source: Source) -> Thread:

@@ -16,6 +16,7 @@ from polydistill.refs import ModelRef, ResolvedModel, resolve
 
 CONFIG, MODEL_TYPE, FORMAT = "config.json", "polydistill-stack", 1
 ENCODER, LLM = "encoder", "llm"
+POOLINGS = ("mean", "first", "last")
 SAYS_NOTHING = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
 
 
@@ -108,8 +109,12 @@ class Description:
         try:
             for role in (ENCODER, LLM):
                 values[role] = Parent(**values[role]) if values[role] else None
-            return cls(**{**values, "widths": tuple(values["widths"]), "labels": tuple(values["labels"])})
-        except (KeyError, TypeError) as error:
+            if values["lora"]:
+                values["lora"] = {name: float(values["lora"][name]) for name in ("r", "alpha", "dropout")}
+            if values["pooling"] not in POOLINGS:
+                raise ValueError(f"pooling {values['pooling']}")
+            return cls(**{**values, "widths": tuple(map(int, values["widths"])), "labels": tuple(values["labels"])})
+        except (KeyError, TypeError, ValueError) as error:
             raise PolydistillError(f"{folder / CONFIG} is broken ({error}).", "Make the stack again.") from error
 
 

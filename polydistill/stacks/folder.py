@@ -106,9 +106,10 @@ class LoadedStack:
 
         from polydistill.stacks.sentences import StackModule
 
+        reader = self.reader.copy()
         if language is not None:
-            self.reader.read_language(language)
-        return SentenceTransformer(modules=[StackModule(self.network, self.reader)])
+            reader.read_language(language)
+        return SentenceTransformer(modules=[StackModule(self.network, reader)])
 
     def merged(self) -> LoadedStack:
         """The same stack with LoRA added to the LLM's weights, which makes it as fast as the LLM alone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +100,12 @@ def add_lora(llm: Any, rank: int, alpha: int, dropout: float) -> Any:
     """
     quiet_bitsandbytes()
     from peft import LoraConfig, get_peft_model
+    from transformers.pytorch_utils import Conv1D
 
-    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear")
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear",
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in llm.modules()),
+    )  # fmt: skip
     with warnings.catch_warnings():  # peft asks transformers for what that calls by another name now
         warnings.simplefilter("ignore", FutureWarning)
         return get_peft_model(llm, config)
@@ -181,17 +186,25 @@ def _load(folder: Path, dtype: str, loader: Any = None, **options: Any) -> tuple
 
     if dtype == INT8:
         options |= _eight_bits()
-    try:
-        with quiet_transformers():
+
+    def load(seed: int) -> tuple[Any, list[str]]:
+        with quiet_transformers(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
             network, info = (loader or AutoModel).from_pretrained(
                 str(model_folder(folder)), local_files_only=True, trust_remote_code=False, dtype=FROZEN[dtype],
                 output_loading_info=True, **options,
             )  # fmt: skip
+        return network, sorted(name for name in info["missing_keys"] if "pooler" not in name)
+
+    try:
+        network, lost = load(0)
+        if lost:  # what is computed, such as Marian's sinusoids, is the same in every load; the rest is noise
+            lost = _not_computed(lost, network, load(1)[0])
     except PolydistillError:
         raise
     except Exception as error:
         raise loading_failed(f"transformers cannot load {folder}", error, "Choose another model.") from error
-    if lost := sorted(name for name in info["missing_keys"] if "pooler" not in name):
+    if lost:
         raise PolydistillError(
             f"{folder} does not have all weights of its model (it lacks {lost[0]}).",
             "Fetch or save the model again: what it lacks would be noise.",
@@ -199,6 +212,17 @@ def _load(folder: Path, dtype: str, loader: Any = None, **options: Any) -> tuple
     if getattr(network, "pooler", None) is not None:
         network.pooler = None  # nothing here reads it
     return network, network.config
+
+
+def _not_computed(names: Sequence[str], network: Any, again: Any) -> list[str]:
+    """Those parameters that no computation gives: they differ between two loads, or are one number throughout."""
+    values, others = dict(network.named_parameters()), dict(again.named_parameters())
+
+    def is_computed(name: str) -> bool:
+        value = values.get(name)
+        return value is not None and torch.equal(value, others[name]) and bool(value.min() < value.max())
+
+    return [name for name in names if not is_computed(name)]
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -56,6 +57,12 @@ class Reader:
     def open(cls, folder: Path, config: Any, max_length: int | None = None) -> Reader:
         """The reader of a model's folder."""
         return cls(load_tokenizer(folder), config, max_length)
+
+    def copy(self) -> Reader:
+        """Another reader of the same tokenizer, with a language and a length of its own."""
+        found = copy.copy(self)
+        found.tokenizer = copy.deepcopy(self.tokenizer)
+        return found
 
     @property
     def language(self) -> str | None:

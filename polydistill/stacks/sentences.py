@@ -21,7 +21,7 @@ class StackModule(InputModule):
 
     def __init__(self, network: Stack, reader: Reader) -> None:
         super().__init__()
-        self.network, self.reader = network, reader
+        self.network, self.reader, self._most = network, reader, reader.max_length
         self.tokenizer: Any = reader
 
     @property
@@ -31,7 +31,7 @@ class StackModule(InputModule):
 
     @max_seq_length.setter
     def max_seq_length(self, value: int) -> None:
-        self.reader.max_length = min(self.reader.max_length, value)
+        self.reader.max_length = min(self._most, value)
 
     def get_embedding_dimension(self) -> int:
         """Width of the vectors."""
