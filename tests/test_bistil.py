@@ -210,6 +210,19 @@ def test_two_commands_make_what_one_does(base: Path, data: Path, tmp_path: Path)
     assert (one.vocabulary["after"], one.scores[0]["value"]) == (two.vocabulary["after"], two.scores[0]["value"])
 
 
+def test_phase_1_can_learn_from_the_tasks_teacher(base: Path, data: Path, tmp_path: Path) -> None:
+    tuning = FinetuneConfig(model=str(base), task="ner", lang=("en",), data_dir=data, epochs=20, lr=5e-3, batch_size=8,
+                            patience=0, output=tmp_path / "teacher", max_length=32)  # fmt: skip
+    teacher = finetune(tuning).output
+    first = {}
+    for name, model in (("base", base), ("tuned", teacher)):
+        given = ner(model, data, tmp_path / name, teacher=(str(teacher),), steps=60, lr=3e-3, task_sparse_epochs=0)
+        result = bistil(given)
+        assert [stage["name"] for stage in result.stages] == ["vocabulary", "general", "full"]
+        first[name] = result.stages[-1]["loss"]["first"]["hidden"]
+    assert first["tuned"] < 0.8 * first["base"]  # phase 2 finds its student near that teacher
+
+
 def test_teachers_with_the_whole_vocabulary_and_with_another_one(base: Path, data: Path, tmp_path: Path) -> None:
     other = tiny.model_folder("bert", "base", tmp_path / "other", tokenizer="bert", config={"num_hidden_layers": 2})
     tuned = []
