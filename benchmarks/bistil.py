@@ -91,8 +91,6 @@ STUDENTS = {
     "ner-ro-3": Student("ro", 3, "ner", NER, NER_TESTS, 0.16, 0.93),
     "ner-sw-6-tuned": Student("sw", 6, "ner", NER, NER_TESTS, 0.18, 0.99, tuned=True),
     "ner-sw-3-tuned": Student("sw", 3, "ner", NER, NER_TESTS, 0.14, 0.93, tuned=True),
-    "ner-ro-6-tuned": Student("ro", 6, "ner", NER, NER_TESTS, 0.20, 0.99, tuned=True),
-    "ner-ro-3-tuned": Student("ro", 3, "ner", NER, NER_TESTS, 0.16, 0.93, tuned=True),
     "nli-sw-6": Student("sw", 6, "nli"),
     "qa-ro-6": Student("ro", 6, "qa", preset="smoke"),
     "embedding-sw": Student("sw", 6, EMBEDDING, NO_ENGLISH, {"": "test"}),
