@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -460,6 +462,26 @@ def test_what_takes_too_much_room_is_not_kept(tmp_path: Path, monkeypatch: pytes
         patch.setattr(cache_module, "_free", lambda folder: cache_module.ROOM_LEFT + needed - 1)
         assert cached(inner, {}, ROWS, max_bytes=needed) is inner
     assert cached(inner, {}, ROWS, max_bytes=needed) is not inner
+
+
+def test_signals_that_nobody_uses_make_room(tmp_path: Path) -> None:
+    inner = teacher_of(tmp_path / "m", "tagging", TAGS)
+    needed = bytes_of(shapes_of(inner), ROWS) + len(ROWS) + 1000  # with marks and header
+    kept = {}
+    for name, days in (("old", 2.0), ("older", 3.0), ("used", 0.5)):
+        teacher = cached(inner, {"run": name}, ROWS, max_bytes=9 * needed)
+        assert isinstance(teacher, CachedTeacher)
+        kept[name], then = teacher.folder, time.time() - days * 24 * 3600
+        os.utime(teacher.folder / "header.json", (then, then))
+
+    def left(run: str, max_bytes: int, **options: Any) -> set[str]:
+        cached(inner, {"run": run}, ROWS, max_bytes=max_bytes, **options)
+        return {name for name, folder in kept.items() if folder.exists()}
+
+    assert left("new", 4 * needed) == left("new", 1, writes=True) == left("new", needed, writes=False) == set(kept)
+    assert left("new", 3 * needed) == {"old", "used"}
+    assert left("old", needed) == {"old", "used"}  # what is read now is in use
+    assert left("new", needed) == {"old", "used"}
 
 
 def test_a_full_disk_ends_the_cache_and_not_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

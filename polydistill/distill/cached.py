@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ from polydistill.progress import SILENT, Progress
 FORMAT = 1  # to be raised whenever files or signals change
 HEADER, MARKS = "header.json", "marks.u8"
 FLUSH_SECONDS = 30
+UNUSED_SECONDS = 24 * 3600  # after which signals may go; a run that goes on writes its header anew
 ROOM_LEFT = 1 << 30  # bytes of a disk that are left free
 
 Shape = tuple[int | None, ...]  # of one example's signal; None is its number of positions
@@ -58,7 +59,7 @@ def cached(
         facts: What its signals depend on beside `needs` and lengths: hashes of its weights and of the data, its
             precision, the order of its labels.
         lengths: (n,) positions of each example, by `example_id`.
-        max_bytes: More is not kept.
+        max_bytes: More is not kept. Where others do not fit in beside these, those that no run has used for a day go.
         writes: Whether this process adds to what is there; only one may.
         progress: Where to report.
 
@@ -68,10 +69,27 @@ def cached(
     shapes = shapes_of(inner)
     needed, root = bytes_of(shapes, lengths), cache_root() / "signals"
     folder = root / key_of(facts, shapes, lengths)
+    if writes and needed <= max_bytes:
+        _make_room(root, folder, max_bytes - needed)
     if needed > max_bytes or (not (folder / HEADER).is_file() and needed > _free(root) - ROOM_LEFT):
         progress.note(f"The teacher's signals would take {needed / 1e9:.1f} GB, so they are computed in every step.")
         return inner
     return CachedTeacher(inner, folder, shapes, lengths, writes=writes, progress=progress)
+
+
+def _make_room(root: Path, keep: Path, allowed: int) -> None:
+    """Removes signals that were not used for a day, the longest unused first, until all others take what is allowed."""
+    found = []
+    for header in root.glob(f"*/{HEADER}"):
+        if header.parent != keep:
+            files = [file.stat() for file in header.parent.iterdir()]
+            found.append((header.stat().st_mtime, sum(file.st_size for file in files), header.parent))
+    total = sum(size for _, size, _ in found)
+    for used, size, folder in sorted(found):
+        if total <= allowed or used > time() - UNUSED_SECONDS:
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        total -= size
 
 
 def key_of(facts: Mapping[str, Any], shapes: Mapping[Signal, Shape], lengths: Sequence[int]) -> str:

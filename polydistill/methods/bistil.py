@@ -153,8 +153,8 @@ class BistilConfig(Options):
         metavar="N", above=0,
     )  # fmt: skip
     cache_gb: float = setting(
-        4.0, "Keep the teacher's signals of labelled data on disk if they take at most this much; 0 keeps none.",
-        "Training", metavar="GB", least=0,
+        4.0, "Keep the teacher's signals of labelled data on disk if they take at most this much; those that no run "
+        "has used for a day make room. 0 keeps none.", "Training", metavar="GB", least=0,
     )  # fmt: skip
     seed: int = seed_setting("Of order, masks, dropout and the new head.", "Training")
     resume: bool = setting(False, "Go on with a run that was stopped.", "Output")
