@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import measure
-from bistil import REFERENCE, STUDENTS, phase_1_command, texts
+from bistil import STUDENTS, phase_1_command, texts
 from bistil_step import default_model
 from bistil_tables import metric, percent
 from commands import command_was, made, polydistill
 
 ROOT = Path(__file__).resolve().parents[1]
+STUDENT = "ner-sw-6"  # of bistil.py, whose phase 1 is the journey's too
 TARGET, REPOSITORY, TOKEN = "sw", "acme/e5-small-en-sw-ner", "hf_" + "x" * 34
 SPLITS = ("--train-split", "train_wikineural", "--dev-split", "dev_wikineural")
 TESTS = {"en": "test_wikineural", TARGET: "test"}
@@ -53,7 +54,7 @@ SENTENCE = "Wangari Maathai alizaliwa Nyeri na kufanya kazi katika Chuo Kikuu ch
 def journey(args: argparse.Namespace) -> tuple[list[tuple[str, Path, float]], dict[str, Path]]:
     """(step, its folder, its seconds) of every step that makes a model, and the models to compare."""
     place = {name: args.models / f"journey-{name}" for name in ("trim", "finetune", "bistil", "prokd", "export")}
-    general = args.models / STUDENTS[REFERENCE].phase_1
+    general = args.models / STUDENTS[STUDENT].phase_1
     tests = [part for code, split in TESTS.items() for part in ("--test-split", f"{code}={split}")]
     data = ("--data-dir", str(args.data))
     commands = {
@@ -68,7 +69,7 @@ def journey(args: argparse.Namespace) -> tuple[list[tuple[str, Path, float]], di
         "export": ["export", str(place["prokd"]), "--onnx", "--int8", "--task", "ner", "--lang", TARGET, *data],
     }  # fmt: skip
     lines = {name: [*command, "-o", str(place[name])] for name, command in commands.items()}
-    lines = {"phase 1 of bistil": phase_1_command(args, STUDENTS[REFERENCE]), **lines}
+    lines = {"phase 1 of bistil": phase_1_command(args, STUDENTS[STUDENT]), **lines}
     steps = []
     for name, line in lines.items():
         folder, record = made(args, line)
