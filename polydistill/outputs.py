@@ -102,6 +102,16 @@ def _check_replaceable(path: Path, reads: Iterable[Path | str | None]) -> None:
         )
 
 
+def check_outside(path: Path, folder: Path, what: str) -> None:
+    """Refuses an output that lies in the folder of what is read.
+
+    Raises:
+        UsageError: It does.
+    """
+    if folder.resolve() in path.resolve().parents:
+        raise UsageError(f"{path} lies in the folder of {what}.", "Choose another place with -o.")
+
+
 def check_file(path: Path, *, overwrite: bool, option: str = "-o") -> None:
     """Refuses a place for a file that is a folder, or a file that may not be replaced; `option` is what names it.
 

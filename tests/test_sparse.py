@@ -711,7 +711,7 @@ def test_bad_input_is_one_sentence_and_a_way_out(
         (("apply", made.model, made.model / "model.safetensors", "-o", new), 1, "is not a sparse difference"),
         (("apply", made.model, file, "-o", tmp_path / "full"), 1, "exists already"),
         (("apply", made.model, file, "-o", made.model, "--overwrite"), 2, "which is read here"),
-        (("apply", made.model, file, "-o", made.model / "new"), 2, "lies in the model's own folder"),
+        (("apply", made.model, file, "-o", made.model / "new"), 2, "lies in the folder of the model"),
         (("apply", made.model, file, file, "-o", new), 2, "given twice"),
         (("apply", made.model, "-o", new), 2, "Missing argument"),
         (("apply", made.model, file), 2, "Missing option"),

@@ -88,9 +88,9 @@ class BistilConfig(Options):
     )
     dev_split: str = setting("dev", "Split that chooses the best checkpoint.", "Data", metavar="NAME")
     select: str | None = setting(
-        None, "What it chooses by: score, the task's own metric, or loyalty, how near predictions are the first "
-        "teacher's, which tells neighbours apart on fewer examples. [default: loyalty where the teacher's logits are "
-        "an objective, else score]", "Data", metavar="HOW", choices=SELECT,
+        None, "What makes a checkpoint of phase 2 the best: score, the task's own metric, or loyalty, how near "
+        "predictions are the first teacher's, which tells neighbours apart on fewer examples. [default: loyalty where "
+        "the teacher's logits are an objective, else score]", "Data", metavar="HOW", choices=SELECT,
     )  # fmt: skip
     test_split: tuple[str, ...] = setting(
         (), "Split to score in a language, LANG=NAME; `none` for no score. [default: test]", "Data", metavar="LANG=NAME"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polydistill.errors import UsageError
-from polydistill.outputs import check_file
+from polydistill.outputs import check_file, check_outside
 from polydistill.progress import SILENT, Progress
 from polydistill.refs import ModelRef, resolve
 from polydistill.settings import Options, setting
@@ -65,8 +65,8 @@ def embed(config: EmbedConfig, texts: Sequence[str], progress: Progress = SILENT
     if not is_stack(folder):
         raise UsageError(f"{config.model} is not a stack.", "Other models are read by sentence-transformers.")
 
-    if config.output and folder.resolve() in config.output.resolve().parents:
-        raise UsageError(f"{config.output} lies in the stack's folder.", "Choose another place with -o.")
+    if config.output:
+        check_outside(config.output, folder, "the stack")
 
     from polydistill.stacks.folder import load_stack
 

@@ -14,7 +14,7 @@ from polydistill.card import write_card
 from polydistill.checkpoint import copy_file, file_sha256
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.modelfolder import model_folder
-from polydistill.outputs import check_file, check_output, new_folder
+from polydistill.outputs import check_file, check_output, check_outside, new_folder
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, parent_of, source_facts
 from polydistill.refs import ModelRef, resolve
@@ -208,8 +208,7 @@ def open_source(model: str, output: Path, progress: Progress, include: Sequence[
         PolydistillError: It is missing or broken, or the output lies in it.
     """
     source = Source.open(resolve(ModelRef.parse(model), progress=progress.note), include)
-    if source.folder.resolve() in output.resolve().parents:
-        raise UsageError(f"{output} lies in the model's own folder.", "Choose another place with -o.")
+    check_outside(output, source.folder, "the model")
     return source
 
 

@@ -17,7 +17,7 @@ from polydistill.catalog import languages as every_language
 from polydistill.counting import count, count_word_lists, load_counts, save_counts
 from polydistill.data import TextSource, parse_corpus, place_of, read_texts
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.outputs import check_file, check_output, new_folder
+from polydistill.outputs import check_file, check_output, check_outside, new_folder
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, parent_of, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
@@ -182,13 +182,12 @@ def _check_place(config: TrimConfig, output: Path, model: Path) -> None:
     Raises:
         UsageError: It does.
     """
-    place = output.resolve()
-    if config.save_counts is not None and place in config.save_counts.resolve().parents:
+    if config.save_counts is not None and output.resolve() in config.save_counts.resolve().parents:
         raise UsageError(
             f"--save-counts {config.save_counts} lies in the output folder.", "Save it beside that folder."
         )
-    if not config.dry_run and model.resolve() in place.parents:
-        raise UsageError(f"{output} lies in the folder of the model that is trimmed.", "Choose another place with -o.")
+    if not config.dry_run:
+        check_outside(output, model, "the model that is trimmed")
 
 
 def _hash_beside(source: Source) -> Thread:

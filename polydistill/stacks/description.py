@@ -109,8 +109,8 @@ class Description:
         try:
             for role in (ENCODER, LLM):
                 values[role] = Parent(**values[role]) if values[role] else None
-            if values["lora"]:
-                values["lora"] = {name: float(values["lora"][name]) for name in ("r", "alpha", "dropout")}
+            for name in ("r", "alpha", "dropout") if values["lora"] else ():
+                float(values["lora"][name])
             if values["pooling"] not in POOLINGS:
                 raise ValueError(f"pooling {values['pooling']}")
             return cls(**{**values, "widths": tuple(map(int, values["widths"])), "labels": tuple(values["labels"])})

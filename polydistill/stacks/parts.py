@@ -189,7 +189,7 @@ def _load(folder: Path, dtype: str, loader: Any = None, **options: Any) -> tuple
 
     def load(seed: int) -> tuple[Any, list[str]]:
         with quiet_transformers(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # that of a GPU is not put back
             network, info = (loader or AutoModel).from_pretrained(
                 str(model_folder(folder)), local_files_only=True, trust_remote_code=False, dtype=FROZEN[dtype],
                 output_loading_info=True, **options,
