@@ -69,6 +69,13 @@ def score_table(evaluations: list[dict[str, Any]], folder: Path) -> str:
     return measure.table(["language", "split", "n", "metric", "teacher", "student", "retained, %", "loyalty"], rows)
 
 
+def rows_of(file: Path, section: str, name: str) -> list[list[str]]:
+    """The rows that a section of a file has of a model, as they stand: its run was on another machine, say."""
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    lines = text.partition(f"<!-- {section}: start -->")[2].partition(f"<!-- {section}: end -->")[0].splitlines()
+    return [line[2:-2].split(" | ") for line in lines if line.startswith(f"| {name} | ")]
+
+
 def stage_table(stages: list[dict[str, Any]]) -> str:
     rows = []
     for stage in stages:
