@@ -255,7 +255,9 @@ def test_long_texts_are_read_in_windows_or_refused(model: Callable[..., Path]) -
 # ---- the folder
 
 
-def test_sentence_transformers_of_one_stack_read_languages_of_their_own(model: Callable[..., Path]) -> None:
+def test_sentence_transformers_of_one_stack_read_languages_of_their_own(
+    model: Callable[..., Path], tmp_path: Path
+) -> None:
     stack = a_stack(model("nllb"), model("llama"))
     english, swahili = (stack.as_sentence_transformer(code) for code in ("eng_Latn", "swh_Latn"))
     first, second = (one.encode(TEXTS) for one in (english, swahili))
@@ -266,6 +268,10 @@ def test_sentence_transformers_of_one_stack_read_languages_of_their_own(model: C
     assert stack.reader.max_length == swahili.max_seq_length == 64
     english.max_seq_length = 900
     assert english.max_seq_length == 64
+    for save in (english.save, english.save_pretrained):
+        with pytest.raises(NotImplementedError, match="load_stack"):
+            save(str(tmp_path / "saved"))
+    assert not (tmp_path / "saved").exists()
 
 
 def test_a_broken_description_is_said_to_be(model: Callable[..., Path], tmp_path: Path) -> None:

@@ -102,14 +102,12 @@ class LoadedStack:
         Args:
             language: Of the texts, where the encoder needs one.
         """
-        from sentence_transformers import SentenceTransformer
-
-        from polydistill.stacks.sentences import StackModule
+        from polydistill.stacks.sentences import StackModule, StackTransformer
 
         reader = self.reader.copy()
         if language is not None:
             reader.read_language(language)
-        return SentenceTransformer(modules=[StackModule(self.network, reader)])
+        return StackTransformer(StackModule(self.network, reader))
 
     def merged(self) -> LoadedStack:
         """The same stack with LoRA added to the LLM's weights, which makes it as fast as the LLM alone."""

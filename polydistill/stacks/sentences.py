@@ -1,14 +1,17 @@
-"""A stack as a module of sentence-transformers."""
+"""A stack as a model of sentence-transformers."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import InputModule
 
 from polydistill.stacks.network import Stack
 from polydistill.stacks.reading import Reader
+
+NOT_SAVED = "A stack is saved by polydistill, and loaded by `polydistill.load_stack`: copy its folder."
 
 
 class StackModule(InputModule):
@@ -57,9 +60,24 @@ class StackModule(InputModule):
         return features
 
     def save(self, output_path: str, *args: Any, **options: Any) -> None:
-        """Refuses: a stack has a folder of its own.
+        """Refuses, as `StackTransformer.save` does."""
+        raise NotImplementedError(NOT_SAVED)
+
+
+class StackTransformer(SentenceTransformer):
+    """A `SentenceTransformer` that is not saved: a stack has a folder of its own.
+
+    Args:
+        module: The stack.
+    """
+
+    def __init__(self, module: StackModule) -> None:
+        super().__init__(modules=[module])
+
+    def save(self, path: str, *args: Any, **options: Any) -> None:
+        """Refuses before anything is written.
 
         Raises:
             NotImplementedError: Always.
         """
-        raise NotImplementedError("A stack is saved by polydistill; see `polydistill.load_stack`.")
+        raise NotImplementedError(NOT_SAVED)
