@@ -22,6 +22,7 @@ import transformers
 from safetensors import SafetensorError
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
+from polydistill.attention import trained_attention
 from polydistill.batching import Feature, padded
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.tagging import NOT_TRAINED
@@ -160,7 +161,8 @@ class DevTrainer(transformers.Trainer):
     ) -> Any:
         """The loss of our own, with its terms noted."""
         if self._step_loss is None:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            with trained_attention(inputs["input_ids"]):
+                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         loss, terms = self._step_loss(model, inputs, self._agree)
         if broken := [term for term, value in terms.items() if not math.isfinite(value)]:
             raise PolydistillError(

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from polydistill.attention import trained_attention
 from polydistill.batching import MODEL_KEYS
 from polydistill.catalog import Arch
 from polydistill.errors import PolydistillError
@@ -75,9 +76,10 @@ class Observer:
         kinds = {s.kind for s in self.needs}
         inputs = {key: batch[key] for key in MODEL_KEYS if key in batch}
         self._seen.clear()
-        output = (through or self.network)(
-            **inputs, output_hidden_states=bool(kinds & {HIDDEN, POOLED}), output_attentions=ATTENTION in kinds
-        )
+        with trained_attention(batch["input_ids"]):
+            output = (through or self.network)(
+                **inputs, output_hidden_states=bool(kinds & {HIDDEN, POOLED}), output_attentions=ATTENTION in kinds
+            )
         found = {s: self._signal(s, output, batch["attention_mask"]) for s in self.needs}
         self._seen.clear()
         return found
