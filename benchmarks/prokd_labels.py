@@ -25,7 +25,6 @@ def rectification(model: Path, data: Path) -> str:
     from polydistill.distill.prototypes import BY_TAG, BY_TYPE, nearness, rectified
     from polydistill.distill.unlabelled import Observed, Prototypes, observe, source_features, tagger
     from polydistill.labelled.sources import load_split
-    from polydistill.methods.prokd import CHOICES
     from polydistill.progress import SILENT
 
     wanted, english = task("ner"), language("en")
@@ -43,7 +42,7 @@ def rectification(model: Path, data: Path) -> str:
     rows = []
     for by in (BY_TYPE, BY_TAG):
         prototypes = Prototypes.of(source, target, network.labels, by)
-        for distance in CHOICES["distance"]:
+        for distance in ("euclidean", "unit"):
             cells = []
             for temperature in TEMPERATURES:
                 near = nearness(target.hidden, prototypes.target, temperature, distance)

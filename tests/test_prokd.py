@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 from kills import Killed, Listener
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import polydistill
 from polydistill.catalog import language
@@ -171,8 +172,8 @@ def test_methods_on_a_given_teacher(
     assert set(result.stages[-1]["loss"]["first"]) == terms and weights(tmp_path / "out") != weights(tuned)
     assert {s["model"] for s in result.scores} == {str(tmp_path / "out"), str(tuned)}
     if method == "selftrain":
-        assert result.stages[-1]["loss"]["first"]["changed"] == 0 and result.pseudo_labels is not None
-        assert result.pseudo_labels["changed"] == 0
+        assert result.stages[-1]["loss"]["first"]["changed"] == 0
+        assert result.pseudo_labels is not None and result.pseudo_labels["changed"] is None
 
 
 def test_a_given_teacher_is_trained_further_if_asked(tuned: Path, data: Path, tmp_path: Path) -> None:
@@ -407,6 +408,8 @@ def test_labels_in_another_order_and_more_of_them(tuned: Path, data: Path, tmp_p
         ({"text": ("nowhere.txt",)}, "nowhere.txt"),
         ({"unlabelled_split": "more"}, "There is no file"),
         ({"test_split": ("ro=test",)}, "is for neither en nor sw"),
+        ({"train_split": ("sw=train",)}, "--train-split sw=train is for none of the sources"),
+        ({"dev_split": ("dev", "test")}, "one dev split of each source"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -451,8 +454,9 @@ def test_other_tags_and_another_vocabulary_are_refused(tuned: Path, data: Path, 
 
 
 def test_what_is_no_teacher_is_refused(base: Path, tuned: Path, data: Path, tmp_path: Path) -> None:
-    with pytest.raises(PolydistillError, match="has no head for tags"):
-        prokd(config(data, tmp_path / "out", teacher=(str(base),)))
+    for epochs in (None, 0):
+        with pytest.raises(PolydistillError, match="has no head for tags"):
+            prokd(config(data, tmp_path / "out", teacher=(str(base),), teacher_epochs=epochs))
     with pytest.raises(PolydistillError, match="Leave --model out"):
         prokd(config(data, tmp_path / "out", teacher=(str(tuned),), model=str(base), method="transfer"))
     lower = tiny.model_folder("bert", "base", tmp_path / "l", tokenizer="xlm-roberta", config={"num_hidden_layers": 1})
@@ -461,6 +465,50 @@ def test_what_is_no_teacher_is_refused(base: Path, tuned: Path, data: Path, tmp_
     with pytest.raises(PolydistillError, match="not built alike"):
         prokd(config(data, tmp_path / "out", teacher=(str(tuned), str(other)), sources=("es",)))
     assert not list(tmp_path.glob("*out*"))
+
+
+def test_what_has_read_labels_of_the_target_is_refused(base: Path, data: Path, tmp_path: Path) -> None:
+    both = finetune(FinetuneConfig(model=str(base), task="ner", lang=("en", "sw"), data_dir=data, epochs=1, limit=8,
+                                   max_length=32, output=tmp_path / "both")).output  # fmt: skip
+    for given in ({"teacher": (str(both),)}, {"model": str(both), "teacher_epochs": 1}):
+        with pytest.raises(PolydistillError, match="labels of Swahili, which is to have none"):
+            prokd(config(data, tmp_path / "out", **given))
+
+
+def test_each_source_may_have_splits_of_its_own(base: Path, data: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(data, tmp_path / "data")
+    for split in ("train", "dev"):
+        (root / f"ner/es/{split}.conll").rename(root / f"ner/es/{split}_es.conll")
+    given = {"model": str(base), "sources": ("es",), "teacher_epochs": 1, "limit": 8}
+    splits = {
+        "train_split": ("train", "es=train_es"),
+        "dev_split": ("es=dev_es",),
+        "test_split": ("en=none", "sw=none"),
+    }
+    result = prokd(config(root, tmp_path / "out", **given, **splits))
+    assert result.selection is not None and result.selection["split"] == "dev, dev_es"
+
+
+def test_a_teacher_that_finds_nothing_is_said_to(tuned: Path, data: Path, tmp_path: Path) -> None:
+    blind, listener = shutil.copytree(tuned, tmp_path / "blind"), Listener()
+    state = load_file(blind / "model.safetensors")
+    state["classifier.bias"] = np.array([1e3, *[0.0] * (len(state["classifier.bias"]) - 1)], np.float32)
+    save_file(state, blind / "model.safetensors", metadata={"format": "pt"})
+    result = prokd(config(data, tmp_path / "out", **{**short(tuned), "teacher": (str(blind),)}), listener)
+    assert "finds no entity at all in the Swahili text" in listener.said
+    assert result.pseudo_labels is not None and result.pseudo_labels["share_entity"] == 0
+    assert result.prototypes[0]["similarity"] < 0.5  # only O has a prototype
+
+
+def test_words_without_spaces_come_from_the_data(tuned: Path, data: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(data, tmp_path / "data")
+    write_conll(root / "ner/zh/train.conll", ([("安娜", "B-PER"), ("看", "O"), ("房子", "O")] for _ in range(4)))
+    options = {**short(tuned), "test_split": ("en=none", "zh=none"), "epochs": 1, "data_dir": root, "length": 32}
+    result = prokd(ProkdConfig("en", "zh", output=tmp_path / "out", **options))
+    assert result.sentences["zh"] == 4
+    (root / "ner/zh/train.conll").write_text("\n\n")
+    with pytest.raises(PolydistillError, match="no sentence"):
+        prokd(ProkdConfig("en", "zh", output=tmp_path / "more", **options))
 
 
 def test_options_that_change_nothing_are_said(tuned: Path, data: Path, tmp_path: Path) -> None:
@@ -472,6 +520,21 @@ def test_options_that_change_nothing_are_said(tuned: Path, data: Path, tmp_path:
     assert "--teacher-lr changes nothing: no teacher is trained" in listener.said
     assert "prototypes are not aligned" in listener.said
     assert "were not aligned" in (tmp_path / "out/README.md").read_text()
+    listener = Listener()
+    options = {"text": ("nowhere.txt",), "classes": "tag", "freeze_embeddings": True, "limit": 16}
+    result = prokd(config(data, tmp_path / "same", teacher=(str(tuned),), method="transfer", **options), listener)
+    assert "--text changes nothing: no sentence of the target is read" in listener.said
+    assert "--classes changes nothing: there are no prototypes" in listener.said
+    assert "--freeze-embeddings and --batch-size change nothing: nothing is trained" in listener.said
+    assert not {"align_weight", "rectify", "classes", "lr"} & result.settings.keys()
+
+
+def test_an_alignment_that_is_switched_off_is_no_idle_option(tuned: Path, data: Path, tmp_path: Path) -> None:
+    listener = Listener()
+    options = {**short(tuned), "teacher_epochs": 1, "align_weight": 0.0, "align_symmetric": True}
+    result = prokd(config(data, tmp_path / "out", **options), listener)
+    assert "--align-symmetric changes nothing" in listener.said and "--align-weight" not in listener.said
+    assert result.settings["align_weight"] == 0
 
 
 def test_transfer_needs_no_text(tuned: Path, data: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from polydistill.distill.objectives.probabilities import Probabilities
 from polydistill.distill.objectives.pseudo_labels import PseudoLabels
 from polydistill.distill.prototypes import MovingPrototypes, alignment, class_means, classes_of, nearness, rectified
 from polydistill.distill.signals import HIDDEN, LOGITS, Signal
+from polydistill.distill.unlabelled import Prototypes
 from polydistill.errors import UsageError
 
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -269,3 +270,13 @@ def test_alignment_is_of_directions_and_never_negative(points: np.ndarray, tempe
     loss = alignment(ours, theirs, here, temperature)
     assert float(loss) >= 0
     assert float(alignment(scale * ours, theirs, here, temperature)) == pytest.approx(float(loss), abs=1e-6)
+
+
+def test_similarity_counts_what_is_not_found() -> None:
+    """A teacher that finds one class alone is no good one, however near that class is."""
+    found = Prototypes(("O", "PER"), (0, 1), OF_SOURCE, OF_SOURCE, {"source": [2, 2], "target": [5, 0]})
+    assert found.similarity == pytest.approx(0.5) and found.absent == ["PER"]
+    whole = Prototypes(("O", "PER"), (0, 1), OF_SOURCE, OF_TARGET, {"source": [2, 2], "target": [5, 1]})
+    cosine = 0.82 / (1.01 * 0.68) ** 0.5  # both classes alike: (1, .1) and (.8, .2)
+    assert whole.similarity == pytest.approx(cosine)
+    assert Prototypes(("O",), (0,), OF_SOURCE[:1], OF_SOURCE[:1], {"source": [0], "target": [3]}).similarity == 0

@@ -338,11 +338,10 @@ def method(facts: Facts) -> list[str]:
         parts += ["## Method", "\n".join(f"- {first(name, 60)}: {plain(value)}" for name, value in settings.items())]
         told = step.result.get("pseudo_labels")
         share, changed = number(at(told, "share_entity")), number(at(told, "changed"))
-        if share is not None and changed is not None:
-            parts.append(
-                f"Of the words of {plain(step.result.get('target'), 20)}, {100 * share:.1f} % were pseudo-labelled as "
-                f"part of an entity; prototypes changed {100 * changed:.2f} % of the labels."
-            )
+        if share is not None:
+            rectified = "" if changed is None else f"; prototypes changed {100 * changed:.2f} % of its tags"
+            words = f"Of the words of {plain(step.result.get('target'), 20)}"
+            parts.append(f"{words}, the teacher tags {100 * share:.1f} % as part of an entity{rectified}.")
     rows = [row for stage in objects(step.result.get("stages")) for row in _stage(stage)]
     if rows:
         header = ["stage", "steps", "seconds", "term", "first", "last"]

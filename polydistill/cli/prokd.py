@@ -52,10 +52,11 @@ def table(result: ProkdResult) -> str:
     if result.pseudo_labels:
         told = result.pseudo_labels
         similar = f"mean cosine {result.prototypes[0]['similarity']:.3f}"
+        share, changed = told["share_entity"], told["changed"]
+        rectified = "" if changed is None else f"; prototypes changed {100 * changed:.2f} % of its tags"
         parts.append(
-            f"Prototypes of {result.target} and {result.sources[0]}: {similar}. Of the words of {result.target}, "
-            f"{100 * told['share_entity']:.1f} % are labelled as part of an entity; prototypes changed "
-            f"{100 * told['changed']:.2f} % of the labels."
+            f"Prototypes of {result.target} and {result.sources[0]}: {similar}. Of the words of {result.target}, the "
+            f"teacher tags {100 * (share or 0):.1f} % as part of an entity{rectified}."
         )
     if result.scores:
         parts.append(columns(score_rows(result.scores), right=(4, 5)))

@@ -304,14 +304,15 @@ class Prototypes:
 
     @property
     def similarity(self) -> float:
-        """Mean cosine of both languages' prototypes, over the classes that both have."""
-        both = torch.tensor([all(pair) for pair in zip(*self.counts.values(), strict=True)])
-        return float(cosine_similarity(self.target[both], self.source[both]).mean()) if both.any() else 0.0
+        """Mean cosine of both languages' prototypes over the source's classes; 0 for one that is not in the target."""
+        ours, theirs = (torch.tensor(counts) > 0 for counts in self.counts.values())
+        cosines = cosine_similarity(self.target[ours], self.source[ours]) * theirs[ours]
+        return float(cosines.mean()) if ours.any() else 0.0
 
 
 def pseudo_label_facts(
     target: Observed, prototypes: Prototypes, labels: Sequence[str], how: SelfTraining, *, rectify: bool
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """What self-training will be told: the share of words whose label is rectified, and of those in an entity."""
     guessed = target.logits[target.first].softmax(-1)
     wanted = guessed

@@ -19,7 +19,7 @@ import orjson
 from polydistill.card import write_card
 from polydistill.errors import UsageError
 from polydistill.methods.evaluate import EvaluateConfig, evaluate
-from polydistill.methods.prokd_plan import METHODS, PRESETS, PROKD, TRANSFER, idle_options, prepare
+from polydistill.methods.prokd_plan import METHODS, PRESETS, PROKD, TRANSFER, by_preset, idle_options, prepare
 from polydistill.methods.prokd_stages import PICTURE, Run, identity, settings
 from polydistill.outputs import check_output, new_folder
 from polydistill.processes import several
@@ -56,8 +56,8 @@ class ProkdConfig(Options):
     )  # fmt: skip
     freeze_embeddings: bool = setting(False, "Do not train word embeddings: faster, in far less memory.", "Model")
     freeze_layers: int | None = setting(
-        None, "Do not train the lowest N layers, nor word embeddings. [default: 0; paper 3]", "Model", metavar="N",
-        least=0,
+        None, f"Do not train the lowest N layers, nor word embeddings. {by_preset('freeze_layers')}", "Model",
+        metavar="N", least=0,
     )  # fmt: skip
     include_path: tuple[Path, ...] = include_setting("Model")
     task: str = setting("ner", "A task with tags; see `polydistill ls tasks`.", "Data", metavar="TASK")
@@ -71,9 +71,13 @@ class ProkdConfig(Options):
         metavar="NAME",
     )  # fmt: skip
     train_split: tuple[str, ...] = setting(
-        (), "Split of the sources to train on. Repeat to join several. [default: train]", "Data", metavar="NAME"
-    )
-    dev_split: str = setting("dev", "Split of the sources that chooses checkpoints.", "Data", metavar="NAME")
+        (), "Split of the sources to train on, or LANG=NAME for one of them. Repeat to join several. [default: train]",
+        "Data", metavar="[LANG=]NAME",
+    )  # fmt: skip
+    dev_split: tuple[str, ...] = setting(
+        (), "Split of the sources that chooses checkpoints, or LANG=NAME for one of them. [default: dev]", "Data",
+        metavar="[LANG=]NAME",
+    )  # fmt: skip
     test_split: tuple[str, ...] = setting(
         (), "Split to score in a language, LANG=NAME; `none` for no score. [default: test]", "Data",
         metavar="LANG=NAME",
@@ -120,7 +124,10 @@ class ProkdConfig(Options):
         0.5, "Share of the student's steps in which that weight grows from 0.", "Method", metavar="SHARE", least=0,
         most=1,
     )  # fmt: skip
-    pseudo_labels: str = setting("soft", "soft or hard.", "Method", metavar="FORM", choices=("soft", "hard"))
+    pseudo_labels: str = setting(
+        "soft", "soft (rectified probabilities) or hard (the likeliest tag of them).", "Method", metavar="FORM",
+        choices=("soft", "hard"),
+    )  # fmt: skip
     rectify: bool = setting(
         True, "Whether prototypes rectify them.", "Method", flags=("--rectify/--no-rectify",)
     )  # fmt: skip
@@ -142,15 +149,24 @@ class ProkdConfig(Options):
         "Training", metavar="NAME", choices=tuple(PRESETS),
     )  # fmt: skip
     teacher_epochs: float | None = setting(
-        None, "Passes over the sources' sentences.", "Training", metavar="N", least=0
+        None, f"Passes over the sources' sentences. {by_preset('teacher_epochs')}", "Training", metavar="N", least=0
     )
-    epochs: float | None = setting(None, "Passes over the target's sentences.", "Training", metavar="N", above=0)
+    epochs: float | None = setting(
+        None, f"Passes over the target's sentences. {by_preset('epochs')}", "Training", metavar="N", above=0
+    )
     batch_size: int | None = setting(
-        None, "Sentences a step; of each language where prototypes are aligned.", "Training", metavar="N", least=1
+        None, f"Sentences a step; of each language where prototypes are aligned. {by_preset('batch_size')}", "Training",
+        metavar="N", least=1,
+    )  # fmt: skip
+    length: int | None = setting(
+        None, f"Most tokens of an input. {by_preset('length')}", "Training", metavar="N", least=16
     )
-    length: int | None = setting(None, "Most tokens of an input.", "Training", metavar="N", least=16)
-    teacher_lr: float | None = setting(None, "Highest learning rate of the teacher.", "Training", metavar="X", above=0)
-    lr: float | None = setting(None, "Highest learning rate of the student.", "Training", metavar="X", above=0)
+    teacher_lr: float | None = setting(
+        None, f"Highest learning rate of the teacher. {by_preset('teacher_lr')}", "Training", metavar="X", above=0
+    )
+    lr: float | None = setting(
+        None, f"Highest learning rate of the student. {by_preset('lr')}", "Training", metavar="X", above=0
+    )
     bf16: bool = setting(False, "Multiply in bfloat16. Faster on some machines, slower on others.", "Training")
     cache_gb: float = setting(
         4.0, "Keep what the teacher says of the target's sentences on disk if it takes at most this much.", "Training",
@@ -177,7 +193,7 @@ class ProkdResult(Outcome):
     sentences: dict[str, int]
     stages: tuple[dict[str, Any], ...]
     prototypes: tuple[dict[str, Any], ...]
-    pseudo_labels: dict[str, float] | None
+    pseudo_labels: dict[str, float | None] | None
     teacher_weights: tuple[float, ...]
     picture: dict[str, Any] | None
     parameters: dict[str, int]
@@ -269,8 +285,8 @@ def _result(run: Run, done: Sequence[Stage], final: Path) -> ProkdResult:
     own = Source.open(resolve(ModelRef.parse(str(final))), config.include_path)
     codes = tuple(language.code for language in todo.sources)
     chosen = None if last is None else {
-        "languages": list(codes), "split": config.dev_split, "metric": todo.task.metric, "value": last.facts["best"],
-        "step": last.facts["best_step"],
+        "languages": list(codes), "split": ", ".join(dict.fromkeys(split.split for split in todo.dev)),
+        "metric": todo.task.metric, "value": last.facts["best"], "step": last.facts["best_step"],
     }  # fmt: skip
     teachers = found.facts["teachers"] if found else []
     return ProkdResult(

@@ -18,6 +18,7 @@ from polydistill.labelled.plain import PlainSentences, load_plain, read_plain
 from polydistill.labelled.sources import load_split
 from polydistill.modelfolder import is_tagger
 from polydistill.progress import Progress
+from polydistill.record import RunRecord
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
 from polydistill.task import TAGGING
 from polydistill.trimming import Source, TrimPlan
@@ -66,6 +67,16 @@ PRESETS = {
     # Wu et al. 2020, arXiv 2004.12440, section 4.2.
     "paper": Preset(3, 3, 32, 128, 5e-5, 1e-4, 0.1, freeze_layers=3),
 }
+
+
+def by_preset(name: str) -> str:
+    """What a help text says of a default that presets differ in."""
+    first, *others = dict.fromkeys(("small", *PRESETS))
+    usual = getattr(PRESETS[first], name)
+    different = [
+        f"{other} {getattr(PRESETS[other], name):g}" for other in others if getattr(PRESETS[other], name) != usual
+    ]
+    return f"[default: {'; '.join([f'{usual:g}', *different])}]"
 
 
 @dataclass(frozen=True)
@@ -155,8 +166,9 @@ def prepare(config: ProkdConfig, progress: Progress) -> Prepared:
     fewest = min(map(hidden_layers, opened))
     if chosen.freeze_layers > fewest:
         raise UsageError(f"--freeze-layers {chosen.freeze_layers} is too many.", f"A model here has {fewest} layers.")
-    limit, splits = config.limit or chosen.limit, config.train_split or ("train",)
-    training = {lang.code: tuple(load(lang, split, limit) for split in splits) for lang in sources}
+    limit, splits = config.limit or chosen.limit, _splits(config, "train_split", "train", sources)
+    training = {lang.code: tuple(load(lang, split, limit) for split in splits[lang.code]) for lang in sources}
+    chosen_by, dev_limit = _splits(config, "dev_split", "dev", sources), config.limit or chosen.dev_limit
     tests = _tests(config, sources[0], target)
     for lang, split in tests:  # what is missing is said before anything is trained
         try:
@@ -169,7 +181,7 @@ def prepare(config: ProkdConfig, progress: Progress) -> Prepared:
         target=target,
         task=wanted,
         training=training,
-        dev=tuple(load(lang, config.dev_split, config.limit or chosen.dev_limit) for lang in sources),
+        dev=tuple(load(lang, split, dev_limit) for lang in sources for split in chosen_by[lang.code][:1]),
         plain=None if config.method == TRANSFER else _plain(config, wanted, target, limit, progress),
         tests=tests,
         model=model,
@@ -195,24 +207,48 @@ def _check(config: ProkdConfig) -> None:
         raise UsageError("--text and --unlabelled-split both say what the target's text is.", "Give one of them.")
 
 
-def idle_options(config: ProkdConfig, todo: Prepared) -> list[str]:
-    """One sentence for each group of options that were given and change nothing in this run."""
-    aligns = config.method == PROKD and todo.teacher_epochs > 0 and config.align_weight > 0
-    rectifies = config.method == PROKD and config.rectify
+def unused(config: ProkdConfig, todo: Prepared) -> dict[str, str]:
+    """Name of an option that changes nothing in this run -> why."""
+    trains, transfers = todo.teacher_epochs > 0, config.method == TRANSFER
+    aligns = config.method == PROKD and trains and config.align_weight > 0
+    labels = config.method in (PROKD, SELFTRAIN) and config.self_weight > 0
+    rectifies = config.method == PROKD and config.rectify and labels
     groups = {
-        "no teacher is aligned here": ("" if aligns else "align_weight align_symmetric align_confidence align_warmup"),
+        "no teacher is aligned here": (
+            "" if aligns else "align_symmetric align_confidence align_warmup"
+            + ("" if config.method == PROKD and trains else " align_weight")  # 0 is what switches it off
+        ),
+        "neither labels nor weights go by a temperature of the alignment here": (
+            "" if aligns or config.weigh == "similarity" else "align_temperature"
+        ),
+        "no prototype is a moving average here": (
+            "" if aligns or (rectifies and config.features == "student") else "momentum"
+        ),
         "no label is rectified here": ("" if rectifies else "rectify_temperature distance features"),
         "there are no pseudo-labels here": (
-            "" if config.method in (PROKD, SELFTRAIN) else "self_weight self_ramp pseudo_labels"
+            "" if labels else "self_ramp pseudo_labels rectify"
+            + ("" if config.method in (PROKD, SELFTRAIN) else " self_weight")
         ),
-        "no teacher is trained here": ("" if todo.teacher_epochs else "teacher_lr"),
+        "prototypes are not used here": ("rectify" if config.method == SELFTRAIN else ""),
+        "there are no prototypes here": ("classes layer tokens" if transfers else ""),
+        "no teacher is trained here": ("" if trains else "teacher_lr"),
         "there is one source": ("" if config.sources else "weigh"),
-        "no student is trained here": ("epochs lr loss temperature" if config.method == TRANSFER else ""),
-    }
-    usual = {f.name: f.default for f in fields(config)}
+        "no student is trained here": ("epochs lr loss temperature cache_gb" if transfers else ""),
+        "no sentence of the target is read here": ("text unlabelled_split" if transfers else ""),
+        "nothing is trained here": (
+            "freeze_embeddings freeze_layers batch_size bf16 train_split dev_split" if transfers and not trains else ""
+        ),
+    }  # fmt: skip
+    return {name: why for why, names in groups.items() for name in names.split()}
+
+
+def idle_options(config: ProkdConfig, todo: Prepared) -> list[str]:
+    """One sentence for each reason why options that were given change nothing in this run."""
+    usual, why_not = {f.name: f.default for f in fields(config)}, unused(config, todo)
     found = []
-    for why, names in groups.items():
-        given = [f"--{name.replace('_', '-')}" for name in names.split() if getattr(config, name) != usual[name]]
+    for why in dict.fromkeys(why_not.values()):
+        names = [name for name, reason in why_not.items() if reason == why]
+        given = [f"--{name.replace('_', '-')}" for name in names if getattr(config, name) != usual[name]]
         if given:
             found.append(f"{' and '.join(given)} {'changes' if len(given) == 1 else 'change'} nothing: {why}.")
     if config.method == PROKD and config.teacher and not todo.teacher_epochs:
@@ -256,6 +292,8 @@ def _models(
     for teacher in given:
         _check_teacher(config, wanted, teacher, given[0])
     model = open_source(config.model or DEFAULT_MODEL) if config.model or not given else None
+    for source in (*given, *([model] if model else [])):
+        _check_unlabelled(source, target)
     like = model or given[0]
     found = []
     for teacher in given:
@@ -271,6 +309,23 @@ def _models(
     return model, tuple(found)
 
 
+def _check_unlabelled(source: Source, target: Language) -> None:
+    """Refuses a model in whose making labels of the target were read.
+
+    Raises:
+        PolydistillError: It is such a one.
+    """
+    record = RunRecord.load(source.folder)
+    for step in record.lineage() if record else ():
+        result = step.get("result") or {}
+        read = result.get("sources" if step.get("command") == "prokd" else "languages") or ()
+        if step.get("command") in ("finetune", "prokd") and target.code in read:
+            raise PolydistillError(
+                f"{source.resolved.ref} was tuned on labels of {target.name}, which is to have none here.",
+                "Give one that knows labels of the sources alone; `polydistill finetune` learns from the target's.",
+            )
+
+
 def _check_teacher(config: ProkdConfig, wanted: Task, teacher: Source, first: Source) -> None:
     """Refuses a teacher that knows no tags, or other ones, or is not built as the first one is.
 
@@ -281,7 +336,7 @@ def _check_teacher(config: ProkdConfig, wanted: Task, teacher: Source, first: So
     if is_tagger(teacher.folder):
         labels = teacher.config.get("id2label") or {}
         output_labels([labels[i] for i in sorted(labels, key=int)], TAGGING, wanted.labels, wanted.not_scored, name)
-    elif config.teacher_epochs is None:
+    elif not config.teacher_epochs:
         raise PolydistillError(
             f"{name} has no head for tags, so it is no teacher yet.",
             "Give --model in place of --teacher, or --teacher-epochs to train it here.",
@@ -300,6 +355,30 @@ def _plain(
         return read_plain(target, config.text, limit=limit)
     split = config.unlabelled_split or "train"
     return load_plain(wanted, target, split, data_dir=config.data_dir, limit=limit, progress=progress)
+
+
+def _splits(config: ProkdConfig, option: str, usual: str, sources: Sequence[Language]) -> dict[str, tuple[str, ...]]:
+    """Code of a source -> the splits that are named for it, else those named for all of them.
+
+    Raises:
+        UsageError: A split is for a language that is no source, or there are several to choose by.
+    """
+    found: dict[str, list[str]] = {lang.code: [] for lang in sources}
+    everywhere = [given for given in getattr(config, option) if "=" not in given]
+    for given in getattr(config, option):
+        code, equals, split = given.partition("=")
+        if equals:
+            code = language(code, config.include_path).code
+            if code not in found or not split:
+                raise UsageError(
+                    f"--{option.replace('_', '-')} {given} is for none of the sources.",
+                    f"Write {sources[0].code}=NAME, or NAME alone for all of them.",
+                )
+            found[code].append(split)
+    chosen = {code: tuple(splits or everywhere or [usual]) for code, splits in found.items()}
+    if option == "dev_split" and any(len(splits) > 1 for splits in chosen.values()):
+        raise UsageError("Checkpoints are chosen by one dev split of each source.", "Give --dev-split once for each.")
+    return chosen
 
 
 def _tests(config: ProkdConfig, source: Language, target: Language) -> tuple[tuple[Language, str], ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polydistill.checkpoint import Checkpoint
-from polydistill.methods.prokd_plan import PROKD, TSL, Prepared
+from polydistill.methods.prokd_plan import PROKD, TSL, Prepared, unused
 from polydistill.progress import Progress
 from polydistill.refs import ModelRef, resolve
 from polydistill.stages import Made, cut_models, save_network
@@ -106,8 +106,11 @@ class Run:
         assert seen is not None and first_found is not None
         weights = self.weights(similarities)
         told = pseudo_label_facts(
-            together(targets, weights), first_found, labels, self.self_training, rectify=self.rectifies
-        )
+            together(targets, weights), first_found, labels, self.self_training,
+            rectify=self.rectifies and self.config.features == "teacher",
+        )  # fmt: skip
+        if not self.rectifies or self.config.features == "student":  # by features that change while it learns
+            told["changed"] = None
         pictures = {"after": picture(*seen, labels, self.kind.by, SHOWN)}
         if before is not None:
             # The same tokens in the classes that the teacher finds, as the model that it began with sees them.
@@ -282,10 +285,12 @@ class Run:
             self.progress.warn(
                 f"The {source} labels have no {' and no '.join(found.unknown)}: nothing can be learnt of it."
             )
-        if found.absent and self.rectifies:
+        if found.absent and (self.rectifies or self.aligning is not None):
+            stands_in = self.rectifies and not self.is_other_student
+            comes_of_it = "the prototype of the source language stands in" if stands_in else "it has no prototype there"
             self.progress.warn(
-                f"The teacher finds no {' and no '.join(found.absent)} in the {self.todo.target.name} text: the "
-                "prototype of the source language stands in."
+                f"The teacher finds no {' and no '.join(found.absent)} in the {self.todo.target.name} text: "
+                f"{comes_of_it}."
             )
         outside = self.labels.index("O")
         if bool((target.logits.argmax(-1) == outside).all()):
@@ -332,7 +337,7 @@ class Run:
 
 
 def settings(config: ProkdConfig, todo: Prepared) -> dict[str, Any]:
-    """Every value that the run had, presets resolved."""
+    """Every value that the run went by, presets resolved."""
     chosen = (
         "method", "task", "align_weight", "align_temperature", "align_symmetric", "align_confidence", "align_warmup",
         "momentum", "classes", "tokens", "loss", "temperature", "self_weight", "self_ramp", "pseudo_labels", "rectify",
@@ -340,8 +345,10 @@ def settings(config: ProkdConfig, todo: Prepared) -> dict[str, Any]:
     )  # fmt: skip
     values = {name: getattr(config, name) for name in chosen}
     aligned = config.method == PROKD and bool(config.align_weight) and todo.teacher_epochs > 0
-    return {**values, "aligned": aligned, "preset": config.preset, **asdict(todo.preset),
-            "teacher_epochs": todo.teacher_epochs, "layer": todo.layer}  # fmt: skip
+    found = {**values, "aligned": aligned, "preset": config.preset, **asdict(todo.preset),
+             "teacher_epochs": todo.teacher_epochs, "layer": todo.layer}  # fmt: skip
+    idle = unused(config, todo)
+    return {name: value for name, value in found.items() if name not in idle}
 
 
 def identity(config: ProkdConfig, todo: Prepared) -> dict[str, Any]:
