@@ -86,7 +86,7 @@ class Run:
         from polydistill.distill.objectives.build import Options, build
         from polydistill.distill.student import layer_pairs
 
-        return build(weights, pairs=layer_pairs(self.layers), options=Options(scale=scale))
+        return build(weights, pairs=layer_pairs(self.layers, max(self.layers) + 1), options=Options(scale=scale))
 
 
 def yardsticks(student: Path, folder: Path, sources: Sequence[str]) -> dict[str, float]:

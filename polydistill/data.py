@@ -11,7 +11,7 @@ import glob
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -54,6 +54,14 @@ class TextSource:
     corpus: Corpus | None = None
     max_bytes: int | None = None
     note: str | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """Whatever could change what is read, without reading it: names, sizes and times of files."""
+        return {
+            "where": self.where, "column": self.column, "max_bytes": self.max_bytes,
+            "corpus": asdict(self.corpus) if self.corpus else {},
+            "files": [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in self.files],
+        }  # fmt: skip
 
 
 # --- which text

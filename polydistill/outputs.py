@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import glob
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.record import NAME as RECORD
@@ -47,7 +50,8 @@ def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
             if stale == partial or not _alive(stale.name.rpartition("-")[2]):
                 shutil.rmtree(stale, ignore_errors=True)
         partial.mkdir()
-        yield partial
+        with os_errors(path):
+            yield partial
         _put_in_place(partial, path)
     except OSError as error:
         raise explain_os_error(error, path) from error
@@ -56,6 +60,26 @@ def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
         for parent in missing:
             with suppress(OSError):  # it holds the result
                 parent.rmdir()
+
+
+@contextmanager
+def os_errors(path: Path) -> Iterator[None]:
+    """Says in one sentence what safetensors could not write, as it raises errors of its own for a full disk.
+
+    Args:
+        path: What is being written.
+
+    Raises:
+        PolydistillError: The operating system refused something.
+    """
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        code = int(number[1])
+        raise explain_os_error(OSError(code, os.strerror(code)), path) from error
 
 
 def check_output(path: Path, *, overwrite: bool, reads: Iterable[Path | str | None] = ()) -> None:

@@ -21,3 +21,14 @@ def wait() -> None:
         from accelerate import PartialState
 
         PartialState().wait_for_everyone()
+
+
+def told_by_main(value: bool) -> bool:
+    """What the main process has there, in every process."""
+    if not several():
+        return value
+    from accelerate.utils import broadcast_object_list
+
+    found = [value]
+    broadcast_object_list(found, from_process=0)
+    return found[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import types
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
@@ -33,6 +34,20 @@ class Options:
                 raise UsageError(
                     f"{_option_of(f)} must be {said}, not {_digits(value)}.", "Leave it out for the default."
                 )
+
+    def in_vain(self, why_not: Mapping[str, str]) -> list[str]:
+        """One sentence for each reason why options that were given change nothing.
+
+        Args:
+            why_not: Name of a field -> the reason.
+        """
+        given = [f for f in fields(self) if f.name in why_not and getattr(self, f.name) != f.default]
+        found = []
+        for why in dict.fromkeys(why_not.values()):
+            names = [_option_of(f) for f in given if why_not[f.name] == why]
+            if names:
+                found.append(f"{' and '.join(names)} {'changes' if len(names) == 1 else 'change'} nothing: {why}.")
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON."""

@@ -15,13 +15,15 @@ from typing import IO, Any
 import orjson
 
 from polydistill.errors import PolydistillError
-from polydistill.outputs import new_folder
+from polydistill.outputs import new_folder, os_errors
 from polydistill.processes import is_main, wait
 from polydistill.progress import Progress
 from polydistill.refs import ModelRef, resolve
 from polydistill.trimming import Source, TrimPlan, apply, copy_rest
 
 NAME = "stage.json"
+LOSSES = "losses.jsonl"  # the terms of every step, one line each
+ABOUT = (NAME, LOSSES)  # of a stage, and no part of its model
 LOCK = "lock"
 ENDS = 20  # steps at either end of a stage whose losses are averaged for the report
 
@@ -92,11 +94,14 @@ class Stages:
         if not (folder / NAME).is_file():
             started = time.perf_counter()
             self._progress.note(f"Stage {name}.")
-            made = make(checkpoints)
+            with os_errors(checkpoints):
+                made = make(checkpoints)
             if is_main():
                 with new_folder(folder, overwrite=True) as out:
                     facts = made.write(out)
                     _write_facts(out / NAME, made, facts, time.perf_counter() - started)
+                    if made.terms:
+                        (out / LOSSES).write_bytes(b"".join(orjson.dumps(step) + b"\n" for step in made.terms))
                 shutil.rmtree(checkpoints, ignore_errors=True)
             wait()
         values = orjson.loads((folder / NAME).read_bytes())

@@ -7,6 +7,7 @@ each batch, and a loss is the one that a single process would have.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import time
@@ -27,10 +28,12 @@ from polydistill.batching import Feature, padded
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.tagging import NOT_TRAINED
 from polydistill.loading import quiet_transformers
+from polydistill.processes import told_by_main
 from polydistill.progress import Progress
+from polydistill.stages import LOSSES
 
 POOL = 50  # batches among which lengths are sorted
-LOSSES, LOSS_STATE = "losses.jsonl", "loss.json"
+LOSS_STATE = "loss.json"
 LABELS = ("labels", "start_positions", "end_positions")
 ABOUT = ("word_ids", "feature_tags", "example", "example_id")
 
@@ -108,6 +111,9 @@ class Curves:
 class LengthGrouped(Sampler[int]):
     """A new order each epoch in which neighbours have like lengths; it follows from seed and epoch alone.
 
+    The last batch is filled up with the first examples of the order, so that several processes can share it evenly and
+    have the loss of one.
+
     Args:
         lengths: (n,) of the inputs.
         batch_size: Examples a step.
@@ -122,9 +128,13 @@ class LengthGrouped(Sampler[int]):
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return -(-len(self._lengths) // self._batch_size) * self._batch_size
 
     def __iter__(self) -> Iterator[int]:
+        return itertools.islice(itertools.cycle(list(self.once())), len(self))
+
+    def once(self) -> Iterator[int]:
+        """Every example once; the last batch may be short."""
         order = torch.Generator().manual_seed(1_000_003 * self._seed + self._epoch)
         shuffled = torch.randperm(len(self._lengths), generator=order).tolist()
         pool = POOL * self._batch_size
@@ -164,11 +174,7 @@ class DevTrainer(transformers.Trainer):
             with trained_attention(inputs["input_ids"]):
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         loss, terms = self._step_loss(model, inputs, self._agree)
-        if broken := [term for term, value in terms.items() if not math.isfinite(value)]:
-            raise PolydistillError(
-                f"The loss is no longer a number: its term {broken[0]} is {terms[broken[0]]}.",
-                "Give a lower --lr, or leave bfloat16 out. The last good checkpoint stays.",
-            )
+        _check_finite({f"its term {term}": value for term, value in terms.items()})
         self.terms.append(terms)
         return loss
 
@@ -178,6 +184,7 @@ class DevTrainer(transformers.Trainer):
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
         """The dev score."""
         metrics = {"eval_score": self._dev_score(self.model)}
+        _check_finite({"the dev score": metrics["eval_score"]})  # before the checkpoint is written
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -187,6 +194,20 @@ class DevTrainer(transformers.Trainer):
         super().save_model(output_dir, _internal_call)
         if self._step_loss is not None and output_dir and self.args.should_save:
             (Path(output_dir) / LOSS_STATE).write_bytes(orjson.dumps(self._step_loss.state()))
+
+
+def _check_finite(values: Mapping[str, float]) -> None:
+    """Refuses to go on with weights that are no numbers any more.
+
+    Raises:
+        PolydistillError: A value is infinite or none.
+    """
+    for what, value in values.items():
+        if not math.isfinite(value):
+            raise PolydistillError(
+                f"The loss is no longer a number: {what} is {value}. The last good checkpoint stays.",
+                "Begin again with a lower learning rate or without bfloat16, and with --overwrite.",
+            )
 
 
 def train(
@@ -397,8 +418,9 @@ class _Clock(transformers.TrainerCallback):
         self._minutes, self._progress, self._started = minutes, progress, time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Looks at the clock."""
-        if time.monotonic() - self._started > 60 * self._minutes and state.global_step < state.max_steps:
+        """Looks at the clock; the main process's, so that all of them stop at the same step."""
+        over = time.monotonic() - self._started > 60 * self._minutes
+        if told_by_main(over) and state.global_step < state.max_steps:
             done = f"{state.global_step:,} of {state.max_steps:,} steps"
             self._progress.warn(f"The time is up after {done}; going on with what was learnt.")
             control.should_evaluate = control.should_save = control.should_training_stop = True

@@ -27,7 +27,10 @@ from polydistill.vocab.tokenizer_config import matching, read_json, write_json
 CONFIG, GENERATION = "config.json", "generation_config.json"
 # Other formats of the weights, which would keep the whole vocabulary, and what is written anew.
 LEFT_OUT_SUFFIXES = (*PICKLE_SUFFIXES, ".onnx", ".gguf", ".xml", ".tflite", ".ot", ".py", ".lock")
-LEFT_OUT_NAMES = ("README.md", "polydistill.json", "polydistill-source.json", "model.safetensors.index.json")
+LEFT_OUT_NAMES = (
+    "README.md", "polydistill.json", "polydistill-source.json", "model.safetensors.index.json",
+    "stage.json", "losses.jsonl",  # of a stage of a run, see `stages.ABOUT`
+)  # fmt: skip
 GENERATING_SUFFIXES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "MTModel")
 GENERATION_IDS = (
     "bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id",

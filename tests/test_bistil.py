@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 from kills import Killed, Listener
@@ -18,6 +19,7 @@ from safetensors.numpy import load_file
 
 import polydistill
 from polydistill.cli import main
+from polydistill.distill.loss import DistilLoss
 from polydistill.distill.matched import same_vocabulary
 from polydistill.errors import PolydistillError
 from polydistill.methods.bistil import BistilConfig, BistilResult, bistil
@@ -180,16 +182,38 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(
 
 
 def test_a_student_of_phase_1_goes_on_with_a_task(base: Path, data: Path, tmp_path: Path) -> None:
-    bistil(config(base, data, tmp_path / "student"))
-    with pytest.raises(PolydistillError, match=r"teacher has to be given.*polydistill finetune"):
-        bistil(ner(tmp_path / "student", data, tmp_path / "out"))
-    teacher = finetune(
-        FinetuneConfig(model=str(tmp_path / "student/stages/vocabulary/teacher"), task="ner", lang=("en",),
-                       data_dir=data, output=tmp_path / "teacher", epochs=2, lr=5e-3, max_length=32)
-    ).output  # fmt: skip
+    """The student is one whether the task was named in phase 1 or not; what it was made of is tuned, or given."""
+    first = bistil(ner(base, data, tmp_path / "student", phase="1"))
+    assert first.task is None and first.scores == ()
+    made = bistil(ner(tmp_path / "student", data, tmp_path / "made", phase="2", teacher_epochs=1, dev_limit=5))
+    assert [stage["name"] for stage in made.stages] == ["teacher", "full", "sparse"] and made.layers == first.layers
+    assert (made.settings["phase_2"]["teacher_epochs"], made.settings["dev_examples"]) == (1, 5)
+    teacher = made.output / "stages/teacher/tuned-0"
     result = bistil(ner(tmp_path / "student", data, tmp_path / "out", teacher=(str(teacher),)))
     assert [stage["name"] for stage in result.stages] == ["full", "sparse"]
     assert result.parameters["teacher"] > 2 * result.parameters["student"]
+    for options in ({"task": ""}, {"phase": "1"}):
+        with pytest.raises(PolydistillError, match="student that phase 1 has made already"):
+            bistil(ner(tmp_path / "student", data, tmp_path / "more", **options))
+    shutil.rmtree(tmp_path / "student/stages")
+    with pytest.raises(PolydistillError, match="does not lie in its stages"):
+        bistil(ner(tmp_path / "student", data, tmp_path / "more"))
+
+
+def test_phase_2_alone_on_a_model_with_another_head(base: Path, data: Path, tmp_path: Path) -> None:
+    """The names in its folder have a prefix; its whole encoder is the base, with the layers that were asked for."""
+    masked = tiny.model_folder("xlm-roberta", "masked-lm", tmp_path / "masked", config={"num_hidden_layers": 4})
+    options = {"phase": "2", "task_sparse_epochs": 1, "task_epochs": 1, "teacher_epochs": 1}
+    result = bistil(ner(masked, data, tmp_path / "out", **options))
+    student = load_file(result.output / "stages/vocabulary/student/model.safetensors")
+    own = load_file(result.output / "model.safetensors")
+    inside = {name for name in own if name.startswith("roberta.")}
+    assert result.stages[-1]["facts"]["entries"] == round(0.1 * sum(own[name].size for name in inside))
+    same = sum(int((own[name] == student[name]).sum()) for name in inside)
+    entries = result.stages[-1]["facts"]["entries"]
+    assert same >= sum(own[name].size for name in inside) - entries  # the rest is as layers 1 and 3 of the teacher are
+    difference = Difference.load(result.output / "difference.safetensors")
+    assert set(difference.entries) <= student.keys()
 
 
 def test_two_commands_make_what_one_does(base: Path, data: Path, tmp_path: Path) -> None:
@@ -283,11 +307,13 @@ def test_vectors_of_sentences(base: Path, data: Path, tmp_path: Path) -> None:
     assert loss["last"]["pooled"] < loss["first"]["pooled"]
     assert {score["metric"] for score in result.scores} == {"accuracy_at_1", "accuracy_at_1_back"}
     student = bistil(config(base, data, tmp_path / "student")).output
-    with pytest.raises(PolydistillError, match=r"teacher has to be given.*stages/vocabulary/teacher"):
-        bistil(config(student, data, tmp_path / "more", **options))
-    teacher = str(student / "stages/vocabulary/teacher")
-    more = bistil(config(student, data, tmp_path / "more", teacher=(teacher,), precision="auto", **options))
+    more = bistil(config(student, data, tmp_path / "more", precision="auto", **options))
     assert [stage["name"] for stage in more.stages] == ["full"]
+    teacher, terms = str(student / "stages/vocabulary/teacher"), ("2:pooled=1", "2:attention=1")
+    given = bistil(config(student, data, tmp_path / "given", teacher=(teacher,), objective=terms, **options))
+    assert set(given.stages[-1]["loss"]["last"]) == {"pooled", "attention"}
+    with pytest.raises(PolydistillError, match="logits needs a head"):
+        bistil(config(student, data, tmp_path / "none", objective=("2:logits=1",), **options))
 
 
 @pytest.mark.parametrize(
@@ -302,7 +328,7 @@ def test_vectors_of_sentences(base: Path, data: Path, tmp_path: Path) -> None:
         ({"min_share": 0.0}, "--min-share must be above 0 and at most 1, not 0"),
         ({"objective": ("hiden=1",)}, "Unknown objective"),
         ({"density": 0.0, "task": "ner"}, "--density must be above 0 and at most 1, not 0"),
-        ({"length": 5000}, "too few for one block"),
+        ({"length": 73}, "takes 72 tokens at most"),
         ({"task": "bitext"}, "no labels to distil"),
         ({"batch_size": 3, "accumulate": 2}, "equal parts"),
         ({"test_split": ("test",), "task": "ner"}, "names no language"),
@@ -320,10 +346,80 @@ def test_bad_input(options: dict[str, Any], sentence: str, base: Path, data: Pat
     assert not (tmp_path / "out").exists()
 
 
+def test_a_text_too_short_for_a_block(base: Path, data: Path, tmp_path: Path) -> None:
+    """More text makes another run: what was cut to the first one is not gone on with."""
+    short = tuple(f"{code}={tmp_path / code}.txt" for code in ("en", "sw"))
+    for code in ("en", "sw"):
+        (tmp_path / f"{code}.txt").write_text("\n".join(tiny.sentences(code, count=2)))
+    given = config(base, data, tmp_path / "out", text=short, length=64)
+    with pytest.raises(PolydistillError, match="too few for one block"):
+        bistil(given)
+    for code in ("en", "sw"):
+        (tmp_path / f"{code}.txt").write_text("\n".join(tiny.sentences(code, count=90)))
+    with pytest.raises(PolydistillError, match="other options or data"):
+        bistil(replace(given, resume=True))
+
+
+def test_the_terms_of_every_step_are_kept(whole: tuple[Path, BistilResult, int]) -> None:
+    folder, result, _ = whole
+    for stage in result.stages:
+        file = folder / "stages" / stage["name"] / "losses.jsonl"
+        assert file.is_file() == bool(stage["loss"]["first"])
+        if file.is_file():
+            steps = [json.loads(line) for line in file.read_text().splitlines()]
+            assert len(steps) == stage["steps"] and all(step.keys() == stage["loss"]["last"].keys() for step in steps)
+    assert not (folder / "losses.jsonl").exists() and not (folder / "stage.json").exists()
+
+
+def test_options_that_change_nothing_are_said(base: Path, data: Path, tmp_path: Path) -> None:
+    listener = Listener(1000)
+    student = bistil(config(base, data, tmp_path / "student", density=0.2, objective=("2:logits=1",)), listener).output
+    assert "--density changes nothing: there is no phase 2" in listener.said
+    assert "--objective 2:... changes nothing" in listener.said and "--steps" not in listener.said
+    listener = Listener(1000)
+    teacher = str(student / "stages/vocabulary/teacher")
+    options = {"task": "embedding", "teacher": (teacher,), "limit": 200, "task_epochs": 1, "init": "top",
+               "temperature": 3.0, "dev_split": "x", "task_sparse_epochs": 0, "test_split": ("en=none",)}  # fmt: skip
+    bistil(config(student, data, tmp_path / "out", data_dir=data, **options), listener)
+    assert "--init changes nothing: the model is a student already" in listener.said
+    assert "--steps and --batch-size and --length change nothing: there is no phase 1" in listener.said
+    assert "--temperature changes nothing: logits are not an objective" in listener.said
+    assert "--dev-split changes nothing: vectors of sentences" in listener.said and "--text" not in listener.said
+
+
 def test_a_loss_that_is_no_number_is_named(base: Path, data: Path, tmp_path: Path) -> None:
     with pytest.raises(PolydistillError, match="its term hidden is"):
         bistil(config(base, data, tmp_path / "out", lr=1e30, steps=30))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_without_numbers_is_not_written(
+    base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores, mean = [], DistilLoss.mean
+
+    def breaks_later(self: Any, network: Any, batches: Any) -> float:
+        scores.append(mean(self, network, batches))
+        return scores[-1] if len(scores) < 4 else float("nan")
+
+    monkeypatch.setattr(DistilLoss, "mean", breaks_later)
+    with pytest.raises(PolydistillError, match=r"the dev score is nan.*last good checkpoint stays"):
+        bistil(config(base, data, tmp_path / "out"))
+    there = sorted(tmp_path.glob(".out.training/.general.training/checkpoint-*"), key=lambda p: int(p.name[11:]))
+    assert [p.name for p in there][-1] == "checkpoint-3"
+    assert all(np.isfinite(t).all() for t in load_file(there[-1] / "model.safetensors").values())
+
+
+def test_a_teacher_without_a_head_is_refused_before_anything_is_trained(base: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(PolydistillError, match=r"has no head for ner.*polydistill finetune"):
+        bistil(ner(base, data, tmp_path / "out", teacher=(str(base),)))
+    deeper = tiny.model_folder("bert", "base", tmp_path / "deep", tokenizer="xlm-roberta",
+                               config={"num_hidden_layers": 6})  # fmt: skip
+    teacher = finetune(FinetuneConfig(model=str(deeper), task="ner", lang=("en",), data_dir=data, epochs=1,
+                                      output=tmp_path / "t", max_length=32)).output  # fmt: skip
+    with pytest.raises(PolydistillError, match="has 6 layers, and the model that the student was made of has 4"):
+        bistil(ner(base, data, tmp_path / "out", teacher=(str(teacher),)))
+    assert not list(tmp_path.glob(".out*"))
 
 
 def test_time_is_shared_out(base: Path, data: Path, tmp_path: Path) -> None:
@@ -350,18 +446,27 @@ def test_the_same_model_from_the_command_line(
 
 
 def test_two_processes_have_the_losses_of_one(base: Path, data: Path, tmp_path: Path) -> None:
-    single = [sys.executable, "-m", "polydistill", *command(base, data, tmp_path / "one")]
+    """In both phases, and in an epoch whose last batch is not full."""
+    teacher = finetune(FinetuneConfig(model=str(base), task="ner", lang=("en",), data_dir=data, epochs=1,
+                                      output=tmp_path / "t", max_length=32)).output  # fmt: skip
+    task = ["--task", "ner", "--teacher", str(teacher), "--data-dir", str(data), "--task-batch-size", "10",
+            "--task-epochs", "1", "--task-sparse-epochs", "1", "--test-split", "en=none", "--test-split",
+            "sw=none"]  # fmt: skip
+    single = [sys.executable, "-m", "polydistill", *command(base, data, tmp_path / "one"), *task]
     both = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
             "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", "polydistill",
-            *command(base, data, tmp_path / "two")]  # fmt: skip
+            *command(base, data, tmp_path / "two"), *task]  # fmt: skip
     results = []
     for args in (single, both):
         done = subprocess.run(args, capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, done.stderr[-3000:]
         results.append(json.loads(done.stdout))
-    losses = [json.loads(json.dumps(result["stages"][1]["loss"])) for result in results]
-    for end in ("first", "last"):
-        assert losses[1][end] == pytest.approx(losses[0][end], abs=1e-4)
+    one, two = (result["stages"] for result in results)
+    assert [stage["name"] for stage in one] == [stage["name"] for stage in two]
+    for a, b in zip(one[1:], two[1:], strict=True):
+        assert a["steps"] == b["steps"] == (8 if a["name"] == "general" else 5)
+        for end in ("first", "last"):
+            assert b["loss"][end] == pytest.approx(a["loss"][end], abs=1e-4), a["name"]
     a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     assert all(abs(a[name] - b[name]).max() < 1e-4 for name in a)
 

@@ -220,6 +220,14 @@ def test_the_order_of_the_data_follows_from_seed_and_epoch() -> None:
     assert sum(spread) / len(spread) < 2
 
 
+@pytest.mark.parametrize("count", [3, 8, 21])
+def test_the_last_batch_is_filled_up(count: int) -> None:
+    sampler = LengthGrouped([i % 17 for i in range(count)], 8, seed=1)
+    found = list(sampler)
+    assert len(found) == len(sampler) == -(-count // 8) * 8
+    assert sorted(found[:count]) == list(range(count)) and found[count:] == (found * 3)[: len(found) - count]
+
+
 def test_labels_that_the_task_does_not_know_are_refused_before_the_model_is_loaded(base: Path, tmp_path: Path) -> None:
     (tmp_path / "ner/en").mkdir(parents=True)
     for split in ("train", "dev"):

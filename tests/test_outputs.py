@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import SafetensorError
 
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.outputs import check_file, check_output, new_folder, write_beside
@@ -58,6 +59,16 @@ def test_what_else_would_go_is_not_replaced(tmp_path: Path, monkeypatch: pytest.
     for place in (Path(), Path(".."), out):
         with pytest.raises(UsageError, match="the folder that you are in"):
             check_output(place, overwrite=True)
+
+
+def test_what_safetensors_cannot_write_is_said_in_a_sentence(tmp_path: Path) -> None:
+    """It raises errors of its own, with the operating system's number in the text."""
+    full = "Error while serializing: IoError(Os { code: 28, kind: StorageFull }) (os error 28)"
+    with pytest.raises(PolydistillError, match="the disk is full"), new_folder(tmp_path / "out", overwrite=False):
+        raise SafetensorError(full)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(SafetensorError, match="header"), new_folder(tmp_path / "out", overwrite=False):
+        raise SafetensorError("header too large")
 
 
 def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:

@@ -149,25 +149,31 @@ def test_times_follow_from_rates_presets_and_data(home: Path, tmp_path: Path, me
         preset, phase = PRESETS[name], PRESETS[name].tuning["tagging"]
         assert found["general"]["tokens"] == preset.general.steps * preset.general.batch_size * preset.general.length
         assert found["tuning"]["tokens"] == (phase.epochs + phase.sparse_epochs) * tokens
-        for part in (found["general"], found["tuning"]):
+        assert found["teacher"]["tokens"] == phase.teacher_epochs * tokens
+        parts = [found[key] for key in ("general", "teacher", "tuning")]
+        for part in parts:
             assert part["tokens_per_second"] == RATES and part["faster"] == "float32"
             assert part["seconds"] == pytest.approx(part["tokens"] / 100)
-        assert found["seconds"] == pytest.approx(found["general"]["seconds"] + found["tuning"]["seconds"])
-    assert [call["kind"] for call in measured.calls] == [None, "tagging"] * 3
-    assert {call["layers"] for call in measured.calls} == {(4, 2)}
+        assert found["seconds"] == pytest.approx(sum(part["seconds"] for part in parts))
+    assert [call["kind"] for call in measured.calls] == [None, "tagging", "tagging"] * 3
+    assert [call["layers"] for call in measured.calls] == [(4, 2), (4, 2), (4, 4)] * 3
     assert all(call["rows"] == {result.vocabulary["student"]} for call in measured.calls)
     small = PRESETS["small"]
-    assert measured.calls[2]["shape"] == (small.general.batch_size, small.general.length)
-    assert measured.calls[4]["shape"] == (PRESETS["paper"].general.batch_size, 138)  # as many positions as there are
-    assert [call["eager"] for call in measured.calls] == [False] * 4 + [True] * 2  # the paper's attention term
+    assert measured.calls[3]["shape"] == (small.general.batch_size, small.general.length)
+    assert measured.calls[6]["shape"] == (PRESETS["paper"].general.batch_size, 138)  # as many positions as there are
+    assert [call["eager"] for call in measured.calls] == [False] * 6 + [True, True, False]  # the paper's attention term
 
 
 def test_a_teacher_runs_only_as_deep_as_it_is_looked_at(home: Path, measured: Measured) -> None:
-    result = plan(config(home, layers=1, init="bottom", measure=True))
+    result = plan(config(home, init="1", measure=True))
     assert result.task is None and all(found["tuning"] is None for found in result.presets.values())
-    assert {call["layers"] for call in measured.calls} == {(1, 1)} and len(measured.calls) == 3
-    plan(config(home, layers=1, init="bottom", task="ner", data_dir=home, measure=True))
-    assert [call["layers"] for call in measured.calls[3:]] == [(1, 1), (4, 1)] * 3  # logits come from all of it
+    assert {call["layers"] for call in measured.calls} == {(2, 1)} and len(measured.calls) == 3
+    plan(config(home, init="1", task="ner", data_dir=home, measure=True))
+    assert [call["layers"] for call in measured.calls[3::3]] == [(2, 1)] * 3
+    assert [call["layers"] for call in measured.calls[4::3]] == [(4, 1)] * 3  # logits come from all of it
+    measured.calls.clear()
+    plan(config(home, layers=1, init="bottom", measure=True))
+    assert {call["layers"] for call in measured.calls} == {(4, 1)}  # it is to learn what the last layer knows
 
 
 def test_without_its_data_there_is_no_time_for_phase_2(home: Path, tmp_path: Path, measured: Measured) -> None:
@@ -188,6 +194,7 @@ def test_vectors_are_learnt_from_the_lines_of_both_texts(home: Path, measured: M
     tokens = result.presets["small"]["tuning"]["tokens"]
     assert tokens == pytest.approx((phase.epochs + phase.sparse_epochs) * counts, rel=0.03)  # some lines are held out
     assert result.parameters["student"]["head"] == 0 and measured.calls[1]["kind"] == "retrieval"
+    assert result.presets["small"]["teacher"] is None  # nothing is tuned for it
 
 
 @pytest.mark.parametrize(("kind", "weights"), [

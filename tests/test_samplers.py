@@ -99,6 +99,17 @@ def test_turns_number_every_time_that_a_group_begins() -> None:
     assert len(turns) == 12 and min(turns) == 0
 
 
+@pytest.mark.parametrize("parts", [2, 4])
+def test_the_parts_of_a_step_are_of_one_group(parts: int) -> None:
+    groups = {"a": range(12), "b": range(12, 40)}
+    whole = list(GroupBatches(groups, Even(("a", "b")), 8, 6, seed=3))
+    batches = GroupBatches(groups, Even(("a", "b")), 8, 6, seed=3, parts=parts)
+    found = list(batches)
+    assert len(found) == len(batches) == 6 * parts and batches.batch_size == 8 // parts
+    together = [list(itertools.chain(*found[i : i + parts])) for i in range(0, len(found), parts)]
+    assert together == whole
+
+
 def test_an_empty_group_is_refused() -> None:
     with pytest.raises(PolydistillError, match="nothing of sw"):
         GroupBatches({"en": range(3), "sw": range(0)}, Even(["en", "sw"]), 2, 2)

@@ -85,8 +85,12 @@ def test_layers_that_cannot_be_are_refused_with_those_that_can(total: int, optio
 
 
 def test_each_layer_is_paired_with_the_one_it_began_as() -> None:
-    assert layer_pairs(chosen_layers(12, reduction=4)) == ((0, 3), (1, 7), (2, 11))
-    assert layer_pairs((0, 5)) == ((0, 0), (1, 5))
+    pairs = ((0, 3), (1, 7), (2, 11))
+    assert layer_pairs(chosen_layers(12, reduction=4), 12) == pairs
+    for init in ("bottom", "top"):  # where its weights come from is not what it is compared with
+        assert layer_pairs(chosen_layers(12, reduction=4, init=init), 12) == pairs
+    assert layer_pairs((0, 1, 2, 3, 4), 12) == ((0, 2), (1, 4), (2, 7), (3, 9), (4, 11))
+    assert layer_pairs((0, 5), 12) == ((0, 0), (1, 5)) and layer_pairs(range(4), 4) == tuple(enumerate(range(4)))
 
 
 # ---- the folder ----

@@ -21,7 +21,7 @@ Examples:
 """
 EXCLUSIVE = (("min_share", "vocab_size"),)
 PARTS = {"embeddings": "embeddings", "rest": "layers and the rest", "head": "head", "total": "all parameters"}
-PHASES = {"general": "phase 1", "tuning": "phase 2"}
+PHASES = {"general": "phase 1", "teacher": "its teacher, unless given", "tuning": "phase 2"}
 UNITS = (("days", 86_400), ("h", 3_600), ("min", 60))
 
 

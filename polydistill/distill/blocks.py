@@ -257,11 +257,7 @@ def _facts(
     tokenizer: Any, sources: Sequence[TextSource], language: str, length: int, limit: int | None
 ) -> dict[str, Any]:
     """Whatever could change the blocks."""
-    texts = [
-        {"where": s.where, "column": s.column, "max_bytes": s.max_bytes, "corpus": asdict(s.corpus) if s.corpus else {},
-         "files": [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in s.files]}
-        for s in sources
-    ]  # fmt: skip
+    texts = [source.facts() for source in sources]
     return {"format": FORMAT, "tokenizer": _fingerprint(tokenizer), "language": language, "length": length,
             "limit": limit, "sources": texts}  # fmt: skip
 

@@ -121,13 +121,14 @@ def learn(
         optimizer: AdamW over all parameters if there is none.
     """
     data = MaskedBlocks(text.training, tokenizer, seed=schedule.seed)
-    part = schedule.batch_size // schedule.accumulate
     batches = GroupBatches(
-        data.groups, Even(tuple(data.groups)), part, steps * schedule.accumulate, seed=schedule.seed, turns=True
-    )
+        data.groups, Even(tuple(data.groups)), schedule.batch_size, steps, seed=schedule.seed,
+        parts=schedule.accumulate, turns=True,
+    )  # fmt: skip
     held = MaskedBlocks(text.held_out, tokenizer, seed=schedule.seed)
     return train(
-        network, tokenizer, data, lambda net: -loss.mean(net, batches_of(held, part)), schedule, work, progress,
+        network, tokenizer, data, lambda net: -loss.mean(net, batches_of(held, batches.batch_size)), schedule, work,
+        progress,
         batches=batches, collate=stacked, step_loss=loss, optimizer=optimizer,
     )  # fmt: skip
 

@@ -107,14 +107,14 @@ class PairedBatches(TorchSampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         self._orders[0].set_epoch(self._epoch)
         others = self._others()
-        for batch in BatchSampler(self._orders[0], self._each, drop_last=False):
+        for batch in BatchSampler(list(self._orders[0].once()), self._each, drop_last=False):
             yield [*batch, *itertools.islice(others, self._each)]
 
     def _others(self) -> Iterator[int]:
         """Places of the second group; laps have numbers of their own in every epoch."""
         for lap in itertools.count():
             self._orders[1].set_epoch(1_000 * self._epoch + lap)
-            yield from (self._sizes[0] + place for place in self._orders[1])
+            yield from (self._sizes[0] + place for place in self._orders[1].once())
 
 
 class GroupBatches(TorchSampler[list[int]]):
@@ -129,11 +129,12 @@ class GroupBatches(TorchSampler[list[int]]):
         batch_size: Examples a step, over all processes.
         steps: Batches an epoch.
         seed: Of the order.
+        parts: Into which each batch is split, one after the other, for less memory.
         turns: Whether place i comes as `turn * n + i`, n examples in all, with another turn each time that its group
             begins: what `MaskedBlocks` takes. Other data wants plain places.
 
     Attributes:
-        batch_size: As given; accelerate reads it.
+        batch_size: Examples of a part; accelerate reads it.
         drop_last: True; there are no smaller batches.
 
     Raises:
@@ -150,13 +151,15 @@ class GroupBatches(TorchSampler[list[int]]):
         steps: int,
         *,
         seed: int = 0,
+        parts: int = 1,
         turns: bool = False,
     ) -> None:
         for group, places in groups.items():
             if not len(places):
                 raise PolydistillError(f"There is nothing of {group} to train on.", "Give more text.")
         self._groups = {group: np.asarray(places, np.int64) for group, places in groups.items()}
-        self._sampler, self.batch_size, self._steps, self._seed = sampler, batch_size, steps, seed
+        self._sampler, self._steps, self._seed, self._parts = sampler, steps, seed, parts
+        self.batch_size = batch_size // parts
         self._stride = sum(map(len, groups.values())) if turns else 0
         self._epoch = 0
 
@@ -170,14 +173,15 @@ class GroupBatches(TorchSampler[list[int]]):
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return self._steps
+        return self._steps * self._parts
 
     def __iter__(self) -> Iterator[list[int]]:
         order = self._order()
         streams = {group: self._stream(group) for group in self._groups}
         for group in order:
             stream = streams[group]
-            yield [next(stream) for _ in range(self.batch_size)]
+            for _ in range(self._parts):
+                yield [next(stream) for _ in range(self.batch_size)]
 
     def _order(self) -> list[str]:
         """The group of each batch: shares of the steps rounded to whole batches, largest remainder first."""

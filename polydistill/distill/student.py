@@ -122,11 +122,20 @@ def _or(numbers: Sequence[int]) -> str:
     return " or ".join(filter(None, [", ".join(map(str, numbers[:-1])), str(numbers[-1])]))
 
 
-def layer_pairs(layers: Sequence[int]) -> LayerPairs:
-    """(student's layer, teacher's layer) from 0, for a student that has these layers of its teacher.
+def layer_pairs(layers: Sequence[int], total: int) -> LayerPairs:
+    """(student's layer, teacher's layer) from 0: which of them are compared.
 
-    Each student layer is compared with the teacher's layer that it began as: r(j+1)-1 for `alternate`.
+    Student layer j with teacher layer r(j+1)-1, r = `total` / their number (rounded up where that is none), whichever
+    layers its weights come from (Ansell et al. 2023, arXiv 2306.01709, section 3.1): a copy of the lowest layers is to
+    learn what the whole teacher does. Layers that the user lists are compared with those that they began as.
+
+    Args:
+        layers: The teacher's layers that the student begins with, ascending.
+        total: The teacher's layers.
     """
+    count = len(layers)
+    if tuple(layers) in (tuple(range(count)), tuple(range(total - count, total))):
+        return tuple((j, -(-total * (j + 1) // count) - 1) for j in range(count))
     return tuple(enumerate(layers))
 
 

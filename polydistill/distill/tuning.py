@@ -53,7 +53,7 @@ class TaskStudent:
 
     Args:
         model: The network, its tokenizer and labels.
-        base: Parameter of the network -> its name in the base model's folder; those of the head are absent.
+        base: Parameter of the base model -> its name in the student's folder; those of the head are absent.
     """
 
     model: TaskModel
@@ -91,8 +91,9 @@ def task_student(
     model = new_head(folder, task.kind, labels, seed=seed, max_length=length, eager=eager)
     stored = Checkpoint.open(folder).tensors
     prefix = f"{model.network.base_model_prefix}."
-    names = {name: name.removeprefix(prefix) for name, _ in model.network.named_parameters()}
-    base = {own: name for own, name in names.items() if name in stored}
+    inside = [name for name, _ in model.network.named_parameters() if name.startswith(prefix)]
+    # A folder that phase 1 has not written may be one of a model with another head, whose names have the prefix.
+    base = {own: name for own in inside for name in (own.removeprefix(prefix), own) if name in stored}
     given, rows = teacher.network.state_dict(), rows_of(teacher, labels)
     with torch.no_grad():
         for name, tensor in model.network.state_dict().items():
@@ -285,7 +286,8 @@ def vector_job(inputs: TaskInputs, lines: Mapping[str, Sequence[str]], objective
         lines: Language -> its lines; a hundredth of them chooses the checkpoint.
         objectives: What is asked.
     """
-    network, tokenizer = load_encoder(inputs.student), load_tokenizer(inputs.student)
+    eager = needs_attention(objectives.needs.student)
+    network, tokenizer = load_encoder(inputs.student, eager=eager), load_tokenizer(inputs.student)
     length = longest_input(tokenizer, network.config, inputs.length)
     student = TaskStudent(
         TaskModel(network, tokenizer, (), length), {name: name for name, _ in network.named_parameters()}

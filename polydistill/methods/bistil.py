@@ -17,7 +17,7 @@ from polydistill.card import write_card
 from polydistill.checkpoint import copy_file
 from polydistill.distill.listing import SCALES
 from polydistill.methods import bistil_stages as made_of
-from polydistill.methods.bistil_plan import SELECT, Prepared, prepare
+from polydistill.methods.bistil_plan import SELECT, Prepared, idle_options, own_teacher, prepare
 from polydistill.methods.evaluate import EvaluateConfig, evaluate
 from polydistill.methods.presets import PRESETS
 from polydistill.outputs import check_output, new_folder
@@ -34,7 +34,7 @@ from polydistill.settings import (
     seed_setting,
     setting,
 )
-from polydistill.stages import NAME as STAGE
+from polydistill.stages import ABOUT as STAGE
 from polydistill.stages import Stage, Stages, work_folder
 from polydistill.trimming import Source
 
@@ -67,7 +67,8 @@ class BistilConfig(Options):
         False, "Go on with a language that the tokenizer cannot write well.", "Model", flags=("--allow-unknown",)
     )
     language_sft: tuple[str, ...] = setting(
-        (), "Sparse language fine-tuning that the teacher carries in phase 1, LANG=FOLDER.", "Model",
+        (), "Sparse language fine-tuning that the teacher carries in phase 1, and no teacher in phase 2, LANG=FOLDER.",
+        "Model",
         metavar="LANG=DIR",
     )  # fmt: skip
     text: tuple[str, ...] = setting(
@@ -95,7 +96,13 @@ class BistilConfig(Options):
     test_split: tuple[str, ...] = setting(
         (), "Split to score in a language, LANG=NAME; `none` for no score. [default: test]", "Data", metavar="LANG=NAME"
     )
-    limit: int | None = setting(None, "Use at most this many labelled examples.", "Data", metavar="N", least=1)
+    limit: int | None = setting(
+        None, "Use at most this many labelled examples, or lines of a text for vectors.", "Data", metavar="N", least=1
+    )
+    dev_limit: int | None = setting(
+        None, "Choose the checkpoint by at most this many dev examples. [default: --limit, else by the preset]", "Data",
+        metavar="N", least=1,
+    )  # fmt: skip
     preset: str = setting(
         "small", "smoke (minutes), small (one to two hours) or paper: the defaults of all that follows.", "Training",
         metavar="NAME", choices=tuple(PRESETS),
@@ -127,6 +134,9 @@ class BistilConfig(Options):
     batch_size: int | None = setting(None, "Blocks a step of phase 1.", "Training", metavar="N", least=1)
     length: int | None = setting(None, "Tokens of a block of phase 1.", "Training", metavar="N", least=8)
     lr: float | None = setting(None, "Highest learning rate of phase 1.", "Training", metavar="X", above=0)
+    warmup: float | None = setting(
+        None, "Share of phase 1's steps in which the learning rate rises.", "Training", metavar="SHARE", least=0, most=1
+    )
     task_epochs: float | None = setting(
         None, "Epochs in which everything is trained.", "Training", metavar="N", above=0
     )
@@ -137,6 +147,13 @@ class BistilConfig(Options):
     task_batch_size: int | None = setting(None, "Examples a step of phase 2.", "Training", metavar="N", least=1)
     task_length: int | None = setting(None, "Most tokens of an input of phase 2.", "Training", metavar="N", least=16)
     task_lr: float | None = setting(None, "Highest learning rate of phase 2.", "Training", metavar="X", above=0)
+    task_warmup: float | None = setting(
+        None, "Share of each stage's steps in which it rises.", "Training", metavar="SHARE", least=0, most=1
+    )
+    teacher_epochs: float | None = setting(
+        None, "Epochs of the task's teacher, where it is made here.", "Training", metavar="N", above=0
+    )
+    teacher_lr: float | None = setting(None, "Its highest learning rate.", "Training", metavar="X", above=0)
     density: float | None = setting(
         None, "Share of the base model's parameters that the sparse stage trains.", "Training", metavar="SHARE",
         above=0, most=1,
@@ -201,12 +218,14 @@ def bistil(config: BistilConfig, progress: Progress = SILENT) -> BistilResult:
     started = time.perf_counter()
     todo = prepare(config, progress)
     check_output(todo.output, overwrite=config.overwrite, reads=todo.reads(config))
+    for note in idle_options(config, todo):
+        progress.warn(note)
     with work_folder(
         todo.output, made_of.identity(config, todo), resume=config.resume, overwrite=config.overwrite, progress=progress
     ) as work:
         stages = Stages(work, progress)
         clock = made_of.Clock(config.max_minutes, todo)
-        base, student = todo.source.folder, todo.source.folder
+        base, student = own_teacher(todo.source), todo.source.folder
         teachers = [teacher.source.folder for teacher in todo.teachers]
         if not todo.student_given:
             cut = stages.run("vocabulary", partial(made_of.vocabulary, config, todo, progress)).folder
@@ -221,7 +240,7 @@ def bistil(config: BistilConfig, progress: Progress = SILENT) -> BistilResult:
         if todo.vectors:
             teachers = teachers or [base]
         elif todo.tuning and not teachers:
-            make = partial(made_of.made_teacher, config, todo, base, student, progress)
+            make = partial(made_of.made_teacher, config, todo, base, student, clock, progress)
             teachers = [stages.run("teacher", make).folder / "tuned-0"]
         if todo.tuning:
             job = made_of.Phase2(config, todo, student, tuple(teachers), clock, progress)
@@ -240,7 +259,7 @@ def _finish(
         return result
     with new_folder(todo.output, overwrite=config.overwrite) as out:
         for path in student.rglob("*"):
-            if path.is_file() and path.name != STAGE:
+            if path.is_file() and path.name not in STAGE:
                 (out / path.relative_to(student)).parent.mkdir(parents=True, exist_ok=True)
                 copy_file(path, out / path.relative_to(student))
         own: list[Score] = []
@@ -269,7 +288,7 @@ def _result(config: BistilConfig, todo: Prepared, done: Sequence[Stage], student
         model=before.resolved.source,
         output=todo.output,
         languages=todo.codes,
-        task=config.task or None,
+        task=config.task if todo.tuning else None,
         stages=tuple(stage.to_json(todo.output / "stages") for stage in done),
         parameters={"teacher": teacher["parameters"]["teacher"], "student": own.checkpoint.parameters},
         bytes={"teacher": teacher["bytes"]["teacher"], "student": own.nbytes},

@@ -15,8 +15,9 @@ from polydistill.checkpoint import Checkpoint
 from polydistill.data import TextSource, assign_corpora, text_sources
 from polydistill.distill.listing import parse_weights
 from polydistill.distill.matched import plan_like, same_vocabulary
-from polydistill.distill.student import chosen_layers, layer_count
+from polydistill.distill.student import chosen_layers, hidden_layers, layer_count, layer_pairs
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.evaluation.heads import AUTO_CLASSES, output_labels
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.sources import load_split
 from polydistill.methods.presets import PRESETS, General, Preset, Tuning
@@ -29,6 +30,7 @@ from polydistill.task import CLASSIFICATION, RETRIEVAL, SPAN_EXTRACTION, TAGGING
 from polydistill.trimming import Source, TrimPlan
 
 if TYPE_CHECKING:
+    from polydistill.distill.objectives.base import LayerPairs
     from polydistill.methods.bistil import BistilConfig
 
 WITH_HEAD = (CLASSIFICATION, TAGGING, SPAN_EXTRACTION)
@@ -37,7 +39,7 @@ NO_SCORE = "none"
 OUTPUTS = Path("polydistill-out")
 LINES = 20_000
 SELECT = LOYALTY, SCORE = "loyalty", "score"  # what can choose a checkpoint of phase 2
-LOGIT_OBJECTIVES = {"logits", "labels"}  # what a teacher with another vocabulary can be asked for, or none
+HEAD_OBJECTIVES = {"logits", "labels"}  # what a teacher with another vocabulary can be asked for, or none
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ class Prepared:
         languages: Source and target.
         source: The multilingual model, or the student that is gone on with.
         student_given: Whether it is such a student, whose vocabulary and layers stay.
-        layers: The teacher's layers that the student begins with; all of a given student's own.
+        layers: The teacher's layers that the student begins with, or began with.
+        pairs: (student's, teacher's) layers that are compared.
         general: Phase 1, None if it is left out.
         tuning: Phase 2, None if it is left out.
         density: Share of the base model that the sparse stage trains.
@@ -93,6 +96,7 @@ class Prepared:
         texts: Language -> its text; empty where no phase reads any.
         labelled: None without labels.
         limit: Most labelled examples of a split, None for all.
+        dev_limit: Of the dev split.
         lines: Most lines of each text, for vectors.
         language_sft: Language -> folder of a sparse fine-tuning.
         output: The folder to write.
@@ -102,6 +106,7 @@ class Prepared:
     source: Source
     student_given: bool
     layers: tuple[int, ...]
+    pairs: LayerPairs
     general: General | None
     tuning: Tuning | None
     density: float
@@ -113,6 +118,7 @@ class Prepared:
     texts: Mapping[str, Sequence[TextSource]]
     labelled: Labelled | None
     limit: int | None
+    dev_limit: int | None
     lines: int
     language_sft: Mapping[str, Path]
     output: Path
@@ -145,34 +151,81 @@ def prepare(config: BistilConfig, progress: Progress) -> Prepared:
     wanted = _task(config)
     source = Source.open(resolve(ModelRef.parse(config.model), progress=progress.note), config.include_path)
     given = _is_student(source)
-    general, tuning = _phases(config, defaults, wanted, given)
+    general, tuning = _phases(config, defaults, wanted)
+    if given and tuning is None:
+        raise UsageError(
+            f"{config.model} is a student that phase 1 has made already.",
+            "Add --task for phase 2, or give the model that it was made of.",
+        )
+    general = None if given else general
     teachers = _teachers(config, source, given, wanted, languages, progress)
-    if tuning and teachers and all(t.aligned for t in teachers) and set(tuning.objectives) - LOGIT_OBJECTIVES:
+    if tuning and teachers and all(t.aligned for t in teachers) and set(tuning.objectives) - HEAD_OBJECTIVES:
         raise PolydistillError(
             "No teacher has the student's vocabulary, so that only logits of words or examples can be compared.",
             "Ask for these alone: --objective 2:logits=1.",
         )
     layers = _layers(config, source, given)
+    depth = _depth(source, given, layers, [teacher.source for teacher in teachers if not teacher.aligned])
+    if general:
+        _check_length(source, general.length)
+    dev_limit = config.dev_limit or config.limit or defaults.dev_examples
     return Prepared(
         languages=languages,
         source=source,
         student_given=given,
         layers=layers,
+        pairs=layer_pairs(layers, depth),
         general=general,
         tuning=tuning,
         density=config.density if config.density is not None else defaults.density,
         scale=config.scale or defaults.scale,
-        relation_layers=_relation_layers(config, len(layers), max(layers) + 1 if given else layer_count(source)),
+        relation_layers=_relation_layers(config, len(layers), depth),
         by_loyalty=_by_loyalty(config, wanted, tuning),
         task=wanted if tuning else None,
         teachers=teachers,
         texts=_texts(config, languages, general, tuning, wanted, given, progress),
-        labelled=_labelled(config, defaults, wanted, languages, progress) if tuning else None,
+        labelled=_labelled(config, defaults, dev_limit, wanted, languages, progress) if tuning else None,
         limit=config.limit or defaults.examples,
+        dev_limit=dev_limit,
         lines=config.limit or defaults.examples or LINES,
         language_sft=_per_language(config.language_sft, languages, "--language-sft", config),
         output=(config.output or _default_output(config, source, languages)).expanduser(),
     )
+
+
+def idle_options(config: BistilConfig, todo: Prepared) -> list[str]:
+    """One sentence for each reason why options that were given change nothing in this run."""
+    tuning, labels = todo.tuning, todo.tuning is not None and not todo.vectors
+    asked = {*(todo.general.objectives if todo.general else ()), *(tuning.objectives if tuning else ())}
+    groups = {
+        "the model is a student already": (
+            "init vocab_size min_share allow_unknown" + ("" if todo.texts else " text") if todo.student_given else ""
+        ),
+        "there is no phase 1 here": ("" if todo.general else "steps batch_size length lr warmup language_sft"),
+        "there is no phase 2 here": (
+            "" if tuning else "task_epochs task_sparse_epochs task_batch_size task_length task_lr task_warmup density "
+            "teacher_epochs teacher_lr train_split dev_split test_split dev_limit limit data_dir cache_gb"
+        ),
+        "vectors of sentences are learnt from text alone": (
+            "train_split dev_split dev_limit" if todo.vectors else ""
+        ),
+        "the teacher is not made here": ("" if labels and not todo.teachers else "teacher_epochs teacher_lr"),
+        "there is no sparse stage here": ("density" if tuning and not tuning.sparse_epochs else ""),
+        "logits are not an objective here": (
+            "" if "logits" in asked else "temperature squared_temperature logit_form"
+        ),
+        "relations are not an objective here": ("" if "relations" in asked else "relation_heads relation_layers"),
+        "--vocab-size says how many tokens are kept": ("min_share" if config.vocab_size else ""),
+    }  # fmt: skip
+    why_not: dict[str, str] = {}
+    for why, names in groups.items():
+        for name in names.split():
+            why_not.setdefault(name, why)
+    found = config.in_vain(why_not)
+    for number, phase in ((1, todo.general), (2, tuning)):
+        if phase is None and any(given.replace(" ", "").startswith(f"{number}:") for given in config.objective):
+            found.append(f"--objective {number}:... changes nothing: there is no phase {number} here.")
+    return found
 
 
 def both_languages(source: str, target: str, include: Sequence[Path]) -> tuple[Language, Language]:
@@ -219,23 +272,71 @@ def _is_student(source: Source) -> bool:
     return record is not None and record.command == "bistil" and not record.result.get("task")
 
 
-def _phases(
-    config: BistilConfig, defaults: Preset, wanted: Task | None, given: bool
-) -> tuple[General | None, Tuning | None]:
+def own_teacher(source: Source) -> Path:
+    """What teaches where no teacher is given: the model itself, or that which a student was made of."""
+    return source.folder / "stages/vocabulary/teacher" if _is_student(source) else source.folder
+
+
+def _depth(source: Source, given: bool, layers: Sequence[int], teachers: Sequence[Source]) -> int:
+    """The layers of the teachers whose hidden states are compared with the student's.
+
+    Raises:
+        PolydistillError: They have different numbers of them, or fewer than the student was made of.
+    """
+    if given:
+        own = own_teacher(source)
+        whole = [Source.open(resolve(ModelRef.parse(str(own))))] if own.is_dir() else []
+        depth = hidden_layers([*whole, *teachers][0]) if whole or teachers else max(layers) + 1
+    else:
+        depth = layer_count(source)
+    for teacher in teachers:
+        if hidden_layers(teacher) != depth or depth <= max(layers):
+            raise PolydistillError(
+                f"The teacher {teacher.resolved.ref} has {hidden_layers(teacher)} layers, and the model that the "
+                f"student was made of has {max(depth, max(layers) + 1)}.",
+                "Give a teacher that was tuned from that model.",
+            )
+    return depth
+
+
+def _check_length(source: Source, length: int) -> None:
+    """Refuses blocks that are longer than the model's inputs.
+
+    Raises:
+        UsageError: They are.
+    """
+    from transformers import AutoConfig
+
+    from polydistill.loading import positions_of
+
+    longest = positions_of(AutoConfig.from_pretrained(str(source.model), local_files_only=True))
+    if length > longest:
+        raise UsageError(f"The model takes {longest} tokens at most.", f"Give --length {longest} or less.")
+
+
+def _phases(config: BistilConfig, defaults: Preset, wanted: Task | None) -> tuple[General | None, Tuning | None]:
     """Both phases with what the command line says of them."""
     general = tuning = None
-    if config.phase != "2" and not (given and wanted):
+    if config.phase != "2":
         weights = parse_weights(config.objective, 1) or dict(defaults.general.objectives)
         general = _given(defaults.general, weights, {
             "steps": config.steps, "batch_size": config.batch_size, "length": config.length, "lr": config.lr,
+            "warmup": config.warmup,
         })  # fmt: skip
     if wanted and config.phase != "1":
         chosen = defaults.tuning[wanted.kind]
         weights = parse_weights(config.objective, 2) or dict(chosen.objectives)
         tuning = _given(chosen, weights, {
             "epochs": config.task_epochs, "sparse_epochs": config.task_sparse_epochs, "length": config.task_length,
-            "batch_size": config.task_batch_size, "lr": config.task_lr,
+            "batch_size": config.task_batch_size, "lr": config.task_lr, "warmup": config.task_warmup,
+            "teacher_epochs": config.teacher_epochs, "teacher_lr": config.teacher_lr,
         })  # fmt: skip
+        headless = sorted(HEAD_OBJECTIVES & set(weights))
+        if wanted.kind == RETRIEVAL and headless:
+            raise UsageError(
+                f"The objective {headless[0]} needs a head, and vectors of sentences have none.",
+                "Choose others, such as --objective 2:pooled=1.",
+            )
     batch_sizes = {"--batch-size": general, "--task-batch-size": tuning}
     parts = config.accumulate * int(os.environ.get("WORLD_SIZE", "1"))
     for option, phase in batch_sizes.items():
@@ -291,12 +392,10 @@ def _teachers(
     progress: Progress,
 ) -> tuple[GivenTeacher, ...]:  # fmt: skip
     vectors = wanted is not None and wanted.kind == RETRIEVAL
-    if student_given and wanted and config.phase != "1" and not config.teacher:
-        own = f"{source.folder}/stages/vocabulary/teacher"
-        tune = f"Tune its own one with `polydistill finetune --model {own} --task {config.task}`, then give --teacher."
+    if student_given and wanted and not config.teacher and not own_teacher(source).is_dir():
         raise UsageError(
-            f"{config.model} is a student already, so its teacher has to be given.",
-            f"Give --teacher {own}." if vectors else tune,
+            f"{config.model} is a student already, and what it was made of does not lie in its stages.",
+            "Give a teacher that was tuned from the same model with --teacher.",
         )
     if vectors and len(config.teacher) > 1:
         raise UsageError("Vectors of sentences have one teacher.", "Give --teacher once.")
@@ -316,6 +415,8 @@ def _teachers(
         else:
             teacher = Source.open(resolved, config.include_path)
             alike = same_vocabulary(source.folder, teacher.folder)
+            if wanted is not None and not vectors:
+                check_head(teacher, wanted)
         cut = plan_like(teacher, source, languages) if student_given and not alike and not stacked else None
         aligned = not alike and cut is None
         if aligned and (wanted is None or wanted.kind not in (TAGGING, CLASSIFICATION)):
@@ -326,6 +427,23 @@ def _teachers(
             )
         found.append(GivenTeacher(teacher, weight, aligned, cut))
     return tuple(found)
+
+
+def check_head(teacher: Source, wanted: Task) -> None:
+    """Refuses a teacher without the task's head, or whose labels are not the task's.
+
+    Raises:
+        PolydistillError: It is such a one.
+    """
+    name, labels = teacher.resolved.ref, teacher.config.get("id2label") or {}
+    classes = teacher.config.get("architectures") or []
+    if not any(found.endswith(AUTO_CLASSES[wanted.kind].removeprefix("AutoModel")) for found in classes):
+        raise PolydistillError(
+            f"{name} has no head for {wanted.name}, so it is no teacher.",
+            f"Tune it with `polydistill finetune --task {wanted.name}`, or leave --teacher out.",
+        )
+    if wanted.kind != SPAN_EXTRACTION:
+        output_labels([labels[i] for i in sorted(labels, key=int)], wanted.kind, wanted.labels, wanted.not_scored, name)
 
 
 def _weighted(given: str) -> tuple[str, float]:
@@ -360,8 +478,10 @@ def _texts(
 
 
 def _labelled(
-    config: BistilConfig, defaults: Preset, wanted: Task | None, languages: Sequence[Language], progress: Progress
-) -> Labelled:
+    config: BistilConfig, defaults: Preset, dev_limit: int | None, wanted: Task | None, languages: Sequence[Language],
+    progress: Progress,
+) -> Labelled:  # fmt: skip
+    """Splits of the source to learn from and to choose by, and those to score; the latter only looked for."""
     assert wanted is not None
     tests = {lang.code: "test" for lang in languages}
     for code, name in _per_language(config.test_split, languages, "--test-split", config).items():
@@ -374,7 +494,7 @@ def _labelled(
         return load_split(wanted, languages[0], split, data_dir=config.data_dir, limit=limit, progress=progress)
 
     training = tuple(load(split, config.limit or defaults.examples) for split in config.train_split or ("train",))
-    dev = (load(config.dev_split, config.limit or defaults.dev_examples),)
+    dev = (load(config.dev_split, dev_limit),)
     for lang, split in chosen:  # what is missing is said before anything is trained
         load_split(wanted, lang, split, data_dir=config.data_dir, limit=1)
     return Labelled(training, dev, chosen)

@@ -16,10 +16,11 @@ from polydistill import sparse_files
 from polydistill.counting import count
 from polydistill.data import read_texts
 from polydistill.distill.matched import check_writable, trim_together
-from polydistill.distill.student import RANDOM, layer_pairs, randomise_layers, reduce_layers
+from polydistill.distill.student import RANDOM, randomise_layers, reduce_layers
 from polydistill.methods.bistil_plan import Prepared
 from polydistill.methods.finetune import FinetuneConfig, finetune
 from polydistill.methods.presets import Tuning
+from polydistill.methods.sparse import Given
 from polydistill.methods.sparse import apply as apply_differences
 from polydistill.processes import is_main, wait
 from polydistill.progress import Progress
@@ -53,14 +54,14 @@ class Clock:
         self._tuning = todo.tuning
 
     def minutes(self, stage: str) -> float | None:
-        """How long a stage may take: half of what is left for phase 1, then in proportion to the epochs."""
+        """How long a stage may take: half of what is left for phase 1, a third for a teacher, then by the epochs."""
         if self._end is None:
             return None
         left = max(0.0, self._end - time.monotonic()) / 60
         if self._tuning is None or stage == "sparse":
             return left
         both = self._tuning.epochs + self._tuning.sparse_epochs
-        return left * (0.5 if stage == "general" else self._tuning.epochs / both)
+        return left * {"general": 1 / 2, "teacher": 1 / 3}.get(stage, self._tuning.epochs / both)
 
 
 def vocabulary(config: BistilConfig, todo: Prepared, progress: Progress, checkpoints: Path) -> Made:
@@ -126,7 +127,7 @@ def general(
     ]  # fmt: skip
     teachers = {code: student.parent / f"teacher-{code}" for code in todo.codes}
     teachers = {code: own if own.is_dir() else student.parent / "teacher" for code, own in teachers.items()}
-    objectives = build(phase.objectives, pairs=layer_pairs(todo.layers), options=options(config, todo))
+    objectives = build(phase.objectives, pairs=todo.pairs, options=options(config, todo))
     bf = bf16(config, todo, student, checkpoints)
     schedule = Schedule(
         epochs=1, lr=phase.lr, batch_size=phase.batch_size, warmup=phase.warmup, checks=CHECKS, seed=config.seed,
@@ -167,7 +168,9 @@ def bf16(config: BistilConfig, todo: Prepared, student: Path, checkpoints: Path)
 
     note = checkpoints.with_name("precision.json")
     if is_main() and not note.is_file():
-        asked = build({"hidden": 1.0}, pairs=layer_pairs(range(len(todo.layers))), options=options(config, todo))
+        asked = build(
+            {"hidden": 1.0}, pairs=tuple((i, i) for i in range(len(todo.layers))), options=options(config, todo)
+        )
         networks = random_network(student, None, 0), random_network(student, None, 0)
         rates = tokens_per_second(*networks, asked, todo.source.arch, 8, 64)
         note.write_bytes(orjson.dumps(rates["bfloat16"] > FASTER * rates["float32"]))
@@ -176,8 +179,9 @@ def bf16(config: BistilConfig, todo: Prepared, student: Path, checkpoints: Path)
 
 
 def made_teacher(
-    config: BistilConfig, todo: Prepared, base: Path, student: Path, progress: Progress, checkpoints: Path
-) -> Made:
+    config: BistilConfig, todo: Prepared, base: Path, student: Path, clock: Clock, progress: Progress,
+    checkpoints: Path,
+) -> Made:  # fmt: skip
     """The task's teacher: all layers, tuned on the source language, as `finetune` does it."""
     assert todo.task is not None and todo.tuning is not None
     tuning = todo.tuning
@@ -187,7 +191,7 @@ def made_teacher(
             data_dir=config.data_dir, train_split=config.train_split, dev_split=config.dev_split,
             limit=todo.limit, epochs=tuning.teacher_epochs, lr=tuning.teacher_lr, max_length=tuning.length,
             bf16=bf16(config, todo, student, checkpoints), seed=config.seed, resume=True, overwrite=True,
-            output=checkpoints / "tuned-0", include_path=config.include_path,
+            output=checkpoints / "tuned-0", include_path=config.include_path, max_minutes=clock.minutes("teacher"),
         ),
         progress,
     )  # fmt: skip
@@ -273,9 +277,7 @@ class Phase2:
         from polydistill.distill import tuning
         from polydistill.distill.objectives.build import build
 
-        asked = build(
-            self.tuning.objectives, pairs=layer_pairs(self.todo.layers), options=options(self.config, self.todo)
-        )
+        asked = build(self.tuning.objectives, pairs=self.todo.pairs, options=options(self.config, self.todo))
         if self.todo.vectors:
             return tuning.vector_job(self._inputs(bf), self._lines(), asked)
         assert self.todo.labelled is not None
@@ -317,7 +319,8 @@ def settings(config: BistilConfig, todo: Prepared) -> dict[str, Any]:
         "temperature": config.temperature, "squared_temperature": config.squared_temperature,
         "logit_form": config.logit_form, "relation_heads": config.relation_heads,
         "relation_layers": todo.relation_layers, "layers": list(todo.layers), "examples": todo.limit,
-        "by_loyalty": todo.by_loyalty, "seed": config.seed, "accumulate": config.accumulate,
+        "by_loyalty": todo.by_loyalty, "dev_examples": todo.dev_limit, "pairs": [list(p) for p in todo.pairs],
+        "seed": config.seed, "accumulate": config.accumulate,
         "precision": config.precision,
     }  # fmt: skip
 
@@ -328,5 +331,8 @@ def identity(config: BistilConfig, todo: Prepared) -> dict[str, Any]:
     options = {k: v for k, v in config.to_json().items() if k not in passing}
     data = [s.sha256 for s in todo.labelled.training + todo.labelled.dev] if todo.labelled else []
     teachers = [teacher.source.checkpoint.weights_hash for teacher in todo.teachers]
+    text = {code: [source.facts() for source in sources] for code, sources in todo.texts.items()}
+    carried = {code: Given.load(folder).sha256 for code, folder in todo.language_sft.items()}
     return {**options, "settings": settings(config, todo), "model": todo.source.checkpoint.weights_hash,
-            "teachers": teachers, "data": data, "languages": list(todo.codes)}  # fmt: skip
+            "teachers": teachers, "data": data, "languages": list(todo.codes), "texts": text,
+            "language_sft": carried}  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +87,9 @@ class FinetuneConfig(Options):
         least=0,
     )  # fmt: skip
     bf16: bool = setting(False, "Multiply in bfloat16. Faster on some machines, slower on others.", "Training")
+    max_minutes: float | None = setting(
+        None, "Stop training after so long, and finish with what was learnt.", "Training", metavar="N", above=0
+    )
     seed: int = seed_setting("Of the new head, the order of the data and dropout.", "Training")
     resume: bool = setting(False, "Go on with a training that was stopped.", "Output")
     output: Path | None = output_setting("polydistill-out/<model>-<task>-<langs>", "Output")
@@ -159,8 +162,8 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
         new_folder(output, overwrite=config.overwrite) as out,
     ):
         curves = train(
-            model.network, model.tokenizer, features, lambda network: dev_score(wanted, model, dev), schedule,
-            work, progress,
+            model.network, model.tokenizer, features, lambda network: dev_score(wanted, model, dev),
+            replace(schedule, minutes=config.max_minutes), work, progress,
         )  # fmt: skip
         with quiet_transformers():
             model.network.save_pretrained(out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ from polydistill.vocab.tokenizer_config import write_json
 
 if TYPE_CHECKING:
     from polydistill.batching import Feature
+    from polydistill.distill.objectives.base import LayerPairs
 
 SAMPLE = 1_000  # labelled examples whose length is looked at
 FLOAT32 = 4  # bytes
@@ -100,9 +101,9 @@ class PlanResult(Outcome):
         parameters: `teacher` and `student` -> `embeddings`, `rest`, `head`, `total`.
         share: The student's parameters in the teacher's.
         bytes: Weights and tokenizer of both on disk.
-        presets: Preset -> `general` (phase 1) and `tuning` (phase 2, None without a task): `tokens`,
-            `tokens_per_second` in both precisions, `faster` and `seconds`; and `seconds` of both. The time is that of
-            training steps alone. Empty without `measure`.
+        presets: Preset -> `general` (phase 1), `teacher` (its tuning, None without labels) and `tuning` (phase 2, None
+            without a task): `tokens`, `tokens_per_second` in both precisions, `faster` and `seconds`; and `seconds` of
+            all. The time is that of training steps alone. Empty without `measure`.
         notes: What could not be told.
         seconds: That planning took.
     """
@@ -143,6 +144,11 @@ class _Case:
     trimmed: TrimPlan
     counts: TokenCounts
     folder: Path
+
+    @property
+    def pairs(self) -> LayerPairs:
+        """(student's, teacher's) layers that are compared."""
+        return layer_pairs(self.layers, layer_count(self.source))
 
     @property
     def kind(self) -> str | None:
@@ -211,7 +217,7 @@ def _write_folders(case: _Case) -> None:
         (case.folder / who).mkdir()
         write_vocabulary(case.trimmed, case.folder / who)
     (case.folder / "shallow").mkdir()
-    deepest = range(max(case.layers) + 1)
+    deepest = range(max(layer for _, layer in case.pairs) + 1)
     for who, layers in (("student", case.layers), ("shallow", deepest)):
         config = student_config(case.source, layers, 0.0)
         write_json(case.folder / who / CONFIG, new_config(case.trimmed, config))
@@ -248,33 +254,40 @@ def _with_head(case: _Case, folder: Path) -> Parameters:
 
 def _presets(config: PlanConfig, case: _Case, notes: list[str], progress: Progress) -> dict[str, dict[str, Any]]:
     found = {}
-    with progress.bar("measuring", len(PRESETS) * (2 if case.task else 1), "phase") as done:
+    phases = 1 if not case.task else 3 if case.kind in WITH_HEAD else 2
+    with progress.bar("measuring", len(PRESETS) * phases, "phase") as done:
         for name, preset in PRESETS.items():
             general = _phase(case, preset, preset.general, None, preset.general.tokens)
             done(1)
-            tuning = None
+            teacher = tuning = None
             if case.task:
                 phase = preset.tuning[case.task.kind]
-                tokens = _tuning_tokens(config, case, preset, phase, notes)
+                an_epoch = _epoch_tokens(config, case, preset, phase, notes)
+                tokens = None if an_epoch is None else round((phase.epochs + phase.sparse_epochs) * an_epoch)
                 tuning = _phase(case, preset, phase, case.kind, tokens)
                 done(1)
-            parts = [part["seconds"] for part in (general, tuning) if part]
+                if case.kind in WITH_HEAD:
+                    tokens = None if an_epoch is None else round(phase.teacher_epochs * an_epoch)
+                    alone = replace(phase, objectives={"labels": 1.0})
+                    teacher = _phase(case, preset, alone, case.kind, tokens, who="teacher")
+                    done(1)
+            parts = [part["seconds"] for part in (general, teacher, tuning) if part]
             total = None if None in parts else sum(parts)
-            found[name] = {"general": general, "tuning": tuning, "seconds": total}
+            found[name] = {"general": general, "teacher": teacher, "tuning": tuning, "seconds": total}
     return found
 
 
 def _phase(
-    case: _Case, preset: Preset, phase: General | Tuning, kind: str | None, tokens: int | None
+    case: _Case, preset: Preset, phase: General | Tuning, kind: str | None, tokens: int | None, who: str = "student"
 ) -> dict[str, Any]:
-    """Speed of a phase's steps, and the time that so many tokens take."""
+    """Speed of the steps that train a student, or the task's teacher, and the time that so many tokens take."""
     from polydistill.distill.objectives.build import Options, build
     from polydistill.distill.signals import needs_attention
     from polydistill.distill.speed import random_network, tokens_per_second
 
-    objectives = build(phase.objectives, pairs=layer_pairs(case.layers), options=Options(scale=preset.scale))
+    objectives = build(phase.objectives, pairs=case.pairs, options=Options(scale=preset.scale))
     eager = needs_attention(objectives.needs.student | objectives.needs.teacher)
-    folders = ("teacher" if kind else "shallow", "student")
+    folders = ("teacher" if kind else "shallow", who)
     teacher, student = (random_network(case.folder / name, kind, case.labels, eager=eager) for name in folders)
     positions = getattr(student.config.get_text_config(), "max_position_embeddings", 0) or phase.length + 2
     length = min(phase.length, max(8, positions - 2))  # RoBERTa counts from 2
@@ -284,19 +297,17 @@ def _phase(
     return {"tokens": tokens, "tokens_per_second": rates, "faster": faster, "seconds": seconds}
 
 
-def _tuning_tokens(config: PlanConfig, case: _Case, preset: Preset, phase: Tuning, notes: list[str]) -> int | None:
-    """Tokens that both stages of phase 2 see; None where the data cannot be had."""
+def _epoch_tokens(config: PlanConfig, case: _Case, preset: Preset, phase: Tuning, notes: list[str]) -> float | None:
+    """Tokens of an epoch of phase 2; None where the data cannot be had."""
     assert case.task is not None
     if case.task.kind == RETRIEVAL:
-        an_epoch = _text_tokens(case, preset, phase)
-    else:
-        try:
-            an_epoch = _labelled_tokens(config, case, preset, phase)
-        except PolydistillError as error:
-            note = f"No time for phase 2, for want of its data: {error.message}"
-            notes.extend([] if note in notes else [note])
-            return None
-    return round((phase.epochs + phase.sparse_epochs) * an_epoch)
+        return _text_tokens(case, preset, phase)
+    try:
+        return _labelled_tokens(config, case, preset, phase)
+    except PolydistillError as error:
+        note = f"No time for phase 2, for want of its data: {error.message}"
+        notes.extend([] if note in notes else [note])
+        return None
 
 
 def _text_tokens(case: _Case, preset: Preset, phase: Tuning) -> float:

@@ -35,7 +35,7 @@ from polydistill.settings import (
     seed_setting,
     setting,
 )
-from polydistill.stages import NAME as STAGE
+from polydistill.stages import ABOUT as STAGE
 from polydistill.stages import Stage, Stages, work_folder
 from polydistill.trimming import Source, copy_model
 
@@ -265,7 +265,8 @@ def _finish(run: Run, stages: Stages, final: Path, teachers: Sequence[Path], sta
     result = _result(run, stages.done, final)
     with new_folder(todo.output, overwrite=config.overwrite) as out:
         copy_model(run.open(final), out)
-        (out / STAGE).unlink(missing_ok=True)
+        for name in STAGE:
+            (out / name).unlink(missing_ok=True)
         scores, loyalty = _scores(run, out, teachers[0])
         result = replace(result, scores=tuple(score.to_json() for score in scores), loyalty=loyalty)
         seconds = round(time.perf_counter() - started, 1)

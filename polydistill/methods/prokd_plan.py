@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -244,13 +244,7 @@ def unused(config: ProkdConfig, todo: Prepared) -> dict[str, str]:
 
 def idle_options(config: ProkdConfig, todo: Prepared) -> list[str]:
     """One sentence for each reason why options that were given change nothing in this run."""
-    usual, why_not = {f.name: f.default for f in fields(config)}, unused(config, todo)
-    found = []
-    for why in dict.fromkeys(why_not.values()):
-        names = [name for name, reason in why_not.items() if reason == why]
-        given = [f"--{name.replace('_', '-')}" for name in names if getattr(config, name) != usual[name]]
-        if given:
-            found.append(f"{' and '.join(given)} {'changes' if len(given) == 1 else 'change'} nothing: {why}.")
+    found = config.in_vain(unused(config, todo))
     if config.method == PROKD and config.teacher and not todo.teacher_epochs:
         found.append("The teacher stays as it is given, so its prototypes are not aligned; --teacher-epochs trains it.")
     return found

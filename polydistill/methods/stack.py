@@ -41,7 +41,7 @@ from polydistill.settings import (
     setting,
 )
 from polydistill.stacks.description import POOLINGS, Description, sizes
-from polydistill.stages import NAME as STAGE
+from polydistill.stages import ABOUT as STAGE
 from polydistill.stages import Stage, Stages, work_folder
 
 
@@ -218,7 +218,7 @@ def _finish(run: Run, stages: Stages, final: Path, started: float) -> StackResul
             save_stack(load_stack(final, dtype=dtype), out, whole=True)
         else:
             for file in final.iterdir():
-                if file.is_file() and file.name != STAGE:
+                if file.is_file() and file.name not in STAGE:
                     copy_file(file, out / file.name)
         teacher = todo.teacher or next((s.folder for s in stages.done if s.name == "teacher"), None)
         scores = _scores(run, out, teacher) if todo.task else []

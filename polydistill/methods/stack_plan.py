@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -198,13 +198,7 @@ def idle_options(config: StackConfig, todo: Prepared) -> list[str]:
         ),
         "a random projection is not fitted": ("fit_lines" if config.init == RANDOM and todo.texts else ""),
     }
-    usual = {f.name: f.default for f in fields(config)}
-    found = []
-    for why, names in groups.items():
-        given = [f"--{name.replace('_', '-')}" for name in names.split() if getattr(config, name) != usual[name]]
-        if given:
-            found.append(f"{' and '.join(given)} {'changes' if len(given) == 1 else 'change'} nothing: {why}.")
-    return found
+    return config.in_vain({name: why for why, names in groups.items() for name in names.split()})
 
 
 def _preset(config: StackConfig) -> Preset:
