@@ -19,6 +19,7 @@ from polydistill.catalog import language
 from polydistill.cli import main
 from polydistill.errors import PolydistillError
 from polydistill.labelled.plain import words_of
+from polydistill.methods import prokd_stages
 from polydistill.methods.finetune import FinetuneConfig, finetune
 from polydistill.methods.prokd import ProkdConfig, prokd
 
@@ -498,6 +499,15 @@ def test_a_teacher_that_finds_nothing_is_said_to(tuned: Path, data: Path, tmp_pa
     assert "finds no entity at all in the Swahili text" in listener.said
     assert result.pseudo_labels is not None and result.pseudo_labels["share_entity"] == 0
     assert result.prototypes[0]["similarity"] < 0.5  # only O has a prototype
+
+
+def test_prototypes_of_much_text_are_means_over_a_part_of_it(
+    tuned: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = prokd(config(data, tmp_path / "whole", **short(tuned))).prototypes[0]["counts"]
+    monkeypatch.setattr(prokd_stages, "OBSERVED", 5)  # every fourth of 16
+    part = prokd(config(data, tmp_path / "part", **short(tuned))).prototypes[0]["counts"]
+    assert all(0 < sum(part[role]) < 0.4 * sum(whole[role]) for role in ("source", "target"))
 
 
 def test_words_without_spaces_come_from_the_data(tuned: Path, data: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 CHECKS = 2  # dev scores an epoch
 PROTOTYPES, PICTURE = "prototypes.safetensors", "picture.json"
 LEAST_WEIGHT = 1e-6  # of a teacher among several
+OBSERVED = 20_000  # most sentences of a language that prototypes are means over: their features are in memory
 SHOWN = 40  # tokens of a class and language in the picture
 
 
@@ -266,7 +267,7 @@ class Run:
         return lambda network: dev_score(self.todo.task, model, splits)
 
     def observed(self, folder: Path, index: int) -> tuple[Observed, Observed]:
-        """A source's labelled tokens and the target's, as a model sees them."""
+        """A source's labelled tokens and the target's, as a model sees them: those of `OBSERVED` inputs at most."""
         from polydistill.distill.unlabelled import observe, source_features, target_features
 
         model, whole = self.reader(folder), self.kind.whole_words
@@ -274,9 +275,12 @@ class Run:
         target = target_features(model, self.text, whole)
         arch = self.todo.begins.arch
         first, second = (
-            observe(model, part, self.labels, self.todo.layer, arch, bf16=self.config.bf16, progress=self.progress)
+            observe(
+                model, part[:: max(1, -(-len(part) // OBSERVED))], self.labels, self.todo.layer, arch, bf16=self.config.bf16,
+                progress=self.progress,
+            )
             for part in (source, target)
-        )
+        )  # fmt: skip
         return first, second
 
     def warn_of(self, found: Prototypes, target: Observed, source: str) -> None:
