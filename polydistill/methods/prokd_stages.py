@@ -276,8 +276,8 @@ class Run:
         arch = self.todo.begins.arch
         first, second = (
             observe(
-                model, part[:: max(1, -(-len(part) // OBSERVED))], self.labels, self.todo.layer, arch, bf16=self.config.bf16,
-                progress=self.progress,
+                model, part[:: max(1, -(-len(part) // OBSERVED))], self.labels, self.todo.layer, arch,
+                bf16=self.config.bf16, progress=self.progress,
             )
             for part in (source, target)
         )  # fmt: skip
