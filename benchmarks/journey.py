@@ -47,7 +47,9 @@ found = [(e["word"], e["entity_group"]) for e in tagger(sys.argv[2])]
 scored = polydistill.evaluate([folder], task="ner", languages=[sys.argv[3]], split=sys.argv[4], data_dir=sys.argv[5])
 print(json.dumps({"found": found, "scores": [s.value for s in scored.scores]}))
 """
-COLOURS = {"ink": "#7a7a7a", "muted": "#8a8a8a", "line": "#b0b0b0"}
+# In light and on dark pages.
+COLOURS = {"ink": "#7a7a7a", "muted": "#8a8a8a", "line": "#b0b0b0", "series-0": "#3b82c4", "series-1": "#d9822b",
+           "series-2": "#3a9d6e"}  # fmt: skip
 SENTENCE = "Wangari Maathai alizaliwa Nyeri na kufanya kazi katika Chuo Kikuu cha Nairobi."
 
 
@@ -100,8 +102,9 @@ def published(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     with HubStub() as hub, tempfile.TemporaryDirectory() as home:
         hub.writable.allow(TOKEN, "ann", REPOSITORY.partition("/")[0])
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
+        # A cache of its own too: what this machine has predicted before is not what the fresh process predicts.
         settings = {**kept, "HF_ENDPOINT": hub.endpoint, "HF_HOME": home, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": TOKEN,
-                    "no_proxy": "127.0.0.1"}  # fmt: skip
+                    "POLYDISTILL_CACHE": f"{home}/polydistill", "no_proxy": "127.0.0.1"}  # fmt: skip
         publish = [sys.executable, "-m", "polydistill", "publish", str(folder), REPOSITORY, "--yes", "--json"]
         sent = json.loads(subprocess.run(publish, env=settings, stdout=subprocess.PIPE, check=True).stdout)
         again = json.loads(subprocess.run(publish, env=settings, stdout=subprocess.PIPE, check=True).stdout)
@@ -128,7 +131,7 @@ def picture(args: argparse.Namespace, runs: dict[str, Any], models: dict[str, Pa
         if score["normalisation"] == "conlleval":
             name = names[score["model"]]
             points.append(Point(name, len(points), sizes[score["model"]], score["value"], tuple(score["interval"])))
-    drawing = size_against_quality(points, "F1", f"Size against F1 in {TARGET}", "journey")
+    drawing = size_against_quality(points, "F1", f"Size against F1 in {TARGET}", "journey", named=True)
     for variable, colour in COLOURS.items():
         drawing = drawing.replace(f"var(--{variable})", colour)
     args.output.with_suffix(".svg").write_text(drawing, encoding="utf-8")
@@ -166,10 +169,20 @@ def main() -> None:
         f"{got['again']}. A fresh process that fetched it scored {', '.join(f'{100 * v:.2f}' for v in got['scores'])} "
         f"(here: {', '.join(f'{100 * v:.2f}' for v in own)}) and found {got['found']} in: {SENTENCE}"
     )
+    before = json.loads((args.models / "journey-trim/polydistill.json").read_text(encoding="utf-8"))["result"]
+    whole = (
+        f"multilingual-e5-small itself has {before['parameters']['before'] / 1e6:.1f} M parameters and "
+        f"{before['bytes']['before'] / 1e6:.0f} MB; what was published has "
+        f"{100 * sizes[str(models['prokd'])][0] / before['parameters']['before']:.1f}% of them."
+    )
     body = "\n\n".join([
         "## From a model of 100 languages to one of two",
+        whole,
         measure.table(["language", "metric", "model", "M parameters", "MB", "score", "less teacher"], rows), facts,
-        measure.table(["step", "seconds"], [[name, f"{seconds:,.0f}"] for name, _, seconds in steps]),
+        measure.table(
+            ["step", "seconds (after a stop: since it went on)"],
+            [[name, f"{seconds:,.0f}"] for name, _, seconds in steps],
+        ),
         *(command_was(folder) for _, folder, _ in steps),
         f"All of it took {time.perf_counter() - started:,.0f} s here, without what was there already.",
     ])  # fmt: skip

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 NAME = "polydistill.json"
 FORMAT = 1
+MOST_DEPTH = 200  # of a record: a run's own is below ten, and each step that it stands on adds one
 PACKAGES = ("polydistill", "numpy", "tokenizers", "sentencepiece", "torch", "transformers", "peft")
 
 
@@ -95,6 +96,7 @@ class RunRecord:
         scores: Evaluation results, appended later.
         costs: Time and memory beside another model, appended later.
         parent: The record of the source, where it has one.
+        others: Further models that took part, from `other_model`: teachers, the LLM of a stack.
     """
 
     command: str
@@ -106,6 +108,7 @@ class RunRecord:
     scores: list[Score] = field(default_factory=list)
     costs: list[dict[str, Any]] = field(default_factory=list)
     parent: dict[str, Any] | None = None
+    others: list[dict[str, Any]] = field(default_factory=list)
 
     def save(self, folder: Path) -> None:
         """Writes the folder's polydistill.json, in place of an older one in one step."""
@@ -129,12 +132,25 @@ class RunRecord:
             return None
         try:
             data = orjson.loads(path.read_bytes())
-            data.pop("polydistill")
-            scores = [Score.from_json(score) for score in data.pop("scores")]
-            costs = [dict(cost) for cost in data.pop("costs", ())]
-            return cls(**data, scores=scores, costs=costs)
+            data["polydistill"]  # says that it is one
+            if not _is_flat(data):
+                raise ValueError
+            return cls.from_json(data)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise PolydistillError(f"{path} is not a polydistill record.", "Remove it, or trim again.") from error
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> RunRecord:
+        """The record that a file's JSON object holds.
+
+        Raises:
+            KeyError: A field is missing.
+            TypeError: A field is unknown, or of another type.
+        """
+        values = {k: v for k, v in data.items() if k != "polydistill"}
+        values["scores"] = [Score.from_json(score) for score in values["scores"]]
+        values["costs"] = [dict(cost) for cost in values.get("costs", ())]
+        return cls(**values)
 
     def lineage(self) -> list[Mapping[str, Any]]:
         """This record and those it descends from, newest first, as plain objects."""
@@ -142,6 +158,19 @@ class RunRecord:
         while chain[-1].get("parent"):
             chain.append(chain[-1]["parent"])
         return chain
+
+
+def _is_flat(value: Any) -> bool:
+    """Whether nothing is nested so deep that reading it would be too much for Python."""
+    level = [value]
+    for _ in range(MOST_DEPTH):
+        level = [
+            inner for outer in level if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]  # fmt: skip
+        if not level:
+            return True
+    return False
 
 
 def parent_of(folder: Path) -> dict[str, Any] | None:
@@ -180,6 +209,17 @@ def source_facts(resolved: ResolvedModel, checkpoint: Checkpoint) -> dict[str, A
         "weights_hash": checkpoint.weights_hash,
         "files": checkpoint.file_hashes,
     }
+
+
+def other_model(role: str, resolved: ResolvedModel, checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a record says of a model that took part, beside the one that the run began with.
+
+    Args:
+        role: Such as `teacher`.
+        resolved: The model.
+        checkpoint: Its weights.
+    """
+    return {"role": role, "source": source_facts(resolved, checkpoint), "record": parent_of(resolved.folder)}
 
 
 def peak_memory_bytes() -> int:

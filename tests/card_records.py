@@ -134,7 +134,9 @@ def unlabelled() -> RunRecord:
         "settings": {"aligned": False, "momentum": 0.9, "rectify": False}, "stages": [_stage("student", 6, {}, {})],
         "selection": None, "scores": [], "loyalty": None,
     }  # fmt: skip
-    return record("prokd", HUB, result, config=config, texts=texts, scores=[score("sw", 0.5, interval=None)])
+    own = [score("sw", 0.5, interval=None)]
+    teacher = {"role": "teacher", "source": local("ner", D), "record": parent(finetuned())}
+    return record("prokd", HUB, result, config=config, texts=texts, scores=own, others=[teacher])
 
 
 def sparse() -> RunRecord:
@@ -174,7 +176,16 @@ def stacked() -> RunRecord:
     result = {"languages": ["en"], "llm": f"org/llm@{'4' * 40}", "task": "nli", "output": "stack",
               "unexplained_variance": {"first": 0.9, "last": 0.52},
               "parameters": {"teacher": 268_000_000, "student": 400_000_000, "trained": 5_000_000}}  # fmt: skip
-    return record("stack", HUB, result, config=config, scores=[score("sw", 0.6, task="nli", metric="accuracy")])
+    llm = {
+        "name": "org/llm",
+        "source": f"org/llm@{'4' * 40}",
+        "revision": "4" * 40,
+        "licence": "mit",
+        "weights_hash": D,
+    }
+    others = [{"role": "llm", "source": llm, "record": None}]
+    own = [score("sw", 0.6, task="nli", metric="accuracy")]
+    return record("stack", HUB, result, config=config, scores=own, others=others)
 
 
 RECORDS = {

@@ -114,6 +114,32 @@ def test_a_licence_is_inherited_and_never_guessed() -> None:
     assert licence_of(dataclasses.replace(record, source={"licence": "unknown"})) is None
 
 
+def test_a_stack_has_a_licence_if_both_parts_have_the_same() -> None:
+    record = RECORDS["stack"]()
+    assert licence_of(record) == "mit"
+    for stated in ("gemma", None):
+        record.others[0]["source"]["licence"] = stated
+        assert licence_of(record) is None and "license" not in front(card(record))
+
+
+def test_a_teacher_is_told_of_with_all_that_made_it() -> None:
+    text = card(RECORDS["prokd"]())
+    assert "**Teacher**: `ner`: weights sha256" in text and "polydistill finetune" in text
+    assert set(front(text)["base_model"]) == {"org/base", "intfloat/multilingual-e5-small"}
+
+
+def test_endless_lists_of_a_record_are_cut(tmp_path: Path) -> None:
+    record = RECORDS["trim"]()
+    record.config.update({f"option_{i}": "x" for i in range(20_000)})
+    record.texts.extend(dict(record.texts[0]) for _ in range(5_000))
+    assert len(card(record)) < 200_000
+    data = {"polydistill": 1, **dataclasses.asdict(RECORDS["trim"]()), "costs": "DEEP"}
+    text = json.dumps(data).replace('"DEEP"', "[" * 600 + "1" + "]" * 600)
+    (tmp_path / "polydistill.json").write_text(text)
+    with pytest.raises(PolydistillError, match="is not a polydistill record"):
+        RunRecord.load(tmp_path)
+
+
 def test_scores_stand_beside_the_teachers_and_the_model_before() -> None:
     quality = section(card(RECORDS["trim"]()), "Quality")
     assert "| en | `test` | F1 (conlleval) | 90.31 (88.3 to 91.3) | 90.20 (88.2 to 91.2) | 604 |" in quality

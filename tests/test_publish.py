@@ -20,6 +20,9 @@ from safetensors.numpy import load_file, save_file
 from polydistill.card import is_unedited
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation.heads import new_head
+from polydistill.hub import publication
+from polydistill.hub.opening import check_opens
+from polydistill.hub.publication import gather
 from polydistill.hub.publish import PublishConfig, publish
 from polydistill.methods.evaluate import EvaluateConfig, evaluate
 from polydistill.record import RunRecord
@@ -484,6 +487,29 @@ def test_paths_of_this_machine_are_not_sent(folder: Path, hub: HubStub) -> None:
     assert record["config"]["output"] == "model" and record["result"]["notes"] == ["read test.jsonl"]
     assert json.loads(there(hub)["config.json"])["_name_or_path"] == "model"
     assert tree(folder) == before
+
+
+def test_only_whole_paths_are_taken_out(folder: Path, hub: HubStub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with a short name may stand in the middle of other words; a card is whole whatever was taken out."""
+    record = json.loads((folder / "polydistill.json").read_text())
+    record["config"] |= {"data_dir": "corpora/data/sw", "teacher": "masakhane/data", "text": "/data/sw.txt"}
+    (folder / "polydistill.json").write_text(json.dumps(record))
+    monkeypatch.setattr(publication, "_places", lambda _: [Path("/data"), folder.resolve().parent])
+    sent = gather(folder, NAME)
+    config = json.loads(next(i.content for i in sent.files if i.path == "polydistill.json"))["config"]
+    assert (config["data_dir"], config["teacher"], config["text"]) == ("corpora/data/sw", "masakhane/data", "sw.txt")
+    assert is_unedited(sent.card)
+    words = f"[the data](/datasets/acme/ner), `/usr/bin/env`, {folder.resolve()}"
+    (folder / "README.md").write_text(f"---\nlicense: mit\n---\n{words}\n")
+    card = gather(folder, NAME).card
+    assert "[the data](/datasets/acme/ner), `/usr/bin/env`, model" in card
+
+
+def test_no_code_of_the_folder_is_run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "transformers.py").write_text(f"open({str(tmp_path / 'owned')!r}, 'w')")
+    monkeypatch.chdir(folder)
+    assert check_opens(folder) == "AutoModelForSequenceClassification"
+    assert not (tmp_path / "owned").exists()
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from polydistill.card.text import at, mapping, objects, plain, printable, shared
 from polydistill.record import RunRecord
 
 MOST_STEPS = 50
+MOST_ITEMS = 200  # of a list or an object of a record
 CUTTING = ("trim", "bistil", "prokd")  # what they leave knows their languages alone
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
@@ -50,17 +52,19 @@ class Step:
         versions: Package -> version.
         scores: Scores of what it made, with fractions from 0 to 1.
         costs: Its time and memory as ratios to other models'.
+        others: Further models that took part: `role`, `source` and `record`.
     """
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
         self.command = plain(raw.get("command"), 40)
-        self.config = mapping(raw.get("config"))
+        self.config = _some(mapping(raw.get("config")))
         self.source = mapping(raw.get("source"))
         self.result = mapping(raw.get("result"))
-        self.texts = objects(raw.get("texts"))
-        self.versions = mapping(raw.get("versions"))
-        self.scores = objects(raw.get("scores"))
-        self.costs = objects(raw.get("costs"))
+        self.texts = objects(raw.get("texts"))[:MOST_ITEMS]
+        self.versions = _some(mapping(raw.get("versions")))
+        self.scores = objects(raw.get("scores"))[:MOST_ITEMS]
+        self.costs = objects(raw.get("costs"))[:MOST_ITEMS]
+        self.others = objects(raw.get("others"))[:MOST_ITEMS]
 
     @property
     def languages(self) -> list[str]:
@@ -111,6 +115,26 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Other:
+    """A model that took part beside the one that a run began with.
+
+    Attributes:
+        role: Such as `teacher` or `llm`.
+        source: It, as the source of a step.
+        lineage: The steps that made it, newest first.
+    """
+
+    role: str
+    source: Step
+    lineage: tuple[Step, ...]
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> Other:
+        """Reads what `record.other_model` wrote."""
+        return cls(plain(raw.get("role"), 20), Step({"source": raw.get("source")}), _lineage(raw.get("record")))
+
+
+@dataclass(frozen=True)
 class Facts:
     """A record, and what its folder says of how it is loaded.
 
@@ -129,19 +153,26 @@ class Facts:
     @classmethod
     def of(cls, record: RunRecord, folder: Path | None) -> Facts:
         """Reads a record, and of the folder the class of the model."""
-        raw: Any = {
+        steps = _lineage({
             "command": record.command, "config": record.config, "source": record.source, "result": record.result,
             "texts": record.texts, "versions": record.versions, "scores": [asdict(score) for score in record.scores],
-            "costs": record.costs, "parent": record.parent,
-        }  # fmt: skip
-        steps: list[Step] = []
-        while isinstance(raw, Mapping) and len(steps) < MOST_STEPS:
-            steps.append(Step(raw))
-            raw = raw.get("parent")
+            "costs": record.costs, "parent": record.parent, "others": record.others,
+        })  # fmt: skip
         if folder is None or not folder.is_dir():
-            return cls(tuple(steps))
+            return cls(steps)
         names = frozenset(path.name for path in folder.iterdir())
-        return cls(tuple(steps), _classes(folder), "modules.json" in names, names)
+        return cls(steps, _classes(folder), "modules.json" in names, names)
+
+    @cached_property
+    def others(self) -> list[Other]:
+        """Further models that took part in any step, each once."""
+        found: dict[str, Other] = {}
+        for step in self.lineage:
+            for raw in step.others:
+                other = Other.of(raw)
+                found.setdefault(str(other.source.source.get("weights_hash")), other)
+        own = {str(step.source.get("weights_hash")) for step in self.lineage}
+        return [other for name, other in found.items() if name not in own][:MOST_STEPS]
 
     @property
     def newest(self) -> Step:
@@ -190,19 +221,44 @@ class Facts:
     def base_models(self) -> list[str]:
         """Every model of the lineage that the Hub has, nearest first."""
         parents = [name for step in self.lineage for name in (step.hub_name, step.llm)]
+        parents += [step.hub_name for other in self.others for step in (other.source, *other.lineage)]
         return list(dict.fromkeys(name for name in parents if name))
 
     @cached_property
     def licence(self) -> str | None:
-        """Licence identifier of the nearest model of the lineage that states one."""
-        stated = (step.source.get("licence") for step in self.lineage)
-        named = (plain(name, 60).strip() for name in stated if isinstance(name, str))
-        return next((name for name in named if name and name.lower() != "unknown"), None)
+        """Licence identifier of the nearest model of the lineage that states one; of a stack, if both parts agree."""
+        own = _licence(self.lineage)
+        for other in self.others:
+            if other.role == "llm" and _licence((other.source, *other.lineage)) != own:
+                return None
+        return own
 
     @cached_property
     def datasets(self) -> list[str]:
         """Hub ids of the data that it was made with."""
-        return list(dict.fromkeys(name for step in self.lineage for text in step.texts if (name := dataset(text))))
+        steps = [*self.lineage, *(step for other in self.others for step in other.lineage)]
+        return list(dict.fromkeys(name for step in steps for text in step.texts if (name := dataset(text))))
+
+
+def _some(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The first entries of an object."""
+    return dict(islice(value.items(), MOST_ITEMS))
+
+
+def _lineage(raw: Any) -> tuple[Step, ...]:
+    """A record and those before it, newest first."""
+    steps: list[Step] = []
+    while isinstance(raw, Mapping) and len(steps) < MOST_STEPS:
+        steps.append(Step(raw))
+        raw = raw.get("parent")
+    return tuple(steps)
+
+
+def _licence(steps: Sequence[Step]) -> str | None:
+    """What the nearest source that states a licence states."""
+    stated = (step.source.get("licence") for step in steps)
+    named = (plain(name, 60).strip() for name in stated if isinstance(name, str))
+    return next((name for name in named if name and name.lower() != "unknown"), None)
 
 
 def dataset(text: Mapping[str, Any]) -> str | None:

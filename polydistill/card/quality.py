@@ -106,7 +106,7 @@ def _chosen(facts: Facts) -> str | None:
         metric = METRICS.get(str(at(chosen, "metric")), plain(at(chosen, "metric"), 60).replace("_", " "))
         return (
             f"The checkpoint was chosen on {where} (dev {metric} {100 * value:.2f}); that dev score chose it, so it is "
-            "a little too good. No other language's data were looked at to choose."
+            "a little too good. No other language's labelled data were looked at to choose."
         )
     return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +76,19 @@ def shell(words: list[str]) -> str:
 
 def made(facts: Facts) -> str:
     """Every step, the oldest first: what it began with, its command, its data and its versions."""
+    parts = _told(facts.lineage)
+    for other in facts.others:
+        role = "LLM" if other.role == "llm" else plain(other.role, 20).capitalize() or "Model"
+        parts.append(f"**{role}**: {_source(other.source)}" + (" How it was made:" if other.lineage else ""))
+        parts += _told(other.lineage)
+    return "\n\n".join(parts)
+
+
+def _told(lineage: Sequence[Step]) -> list[str]:
+    """The steps that made a model."""
     parts: list[str] = []
     outputs: dict[str, str] = {}
-    steps = list(reversed(facts.lineage))
+    steps = list(reversed(lineage))
     for i, step in enumerate(steps):
         heading = f"{i + 1}. " if len(steps) > 1 else ""
         parts.append(f"**{heading}{plain(step.command).capitalize() or 'Unknown'}** of {_source(step)}")
@@ -89,7 +99,7 @@ def made(facts: Facts) -> str:
             parts.append(f"Versions: {', '.join(f'{plain(k, 60)} {plain(v, 60)}' for k, v in step.versions.items())}.")
         if step.output:
             outputs[Path(step.output).name] = step.output
-    return "\n\n".join(parts)
+    return parts
 
 
 def _source(step: Step) -> str:

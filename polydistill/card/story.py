@@ -140,9 +140,10 @@ def _carried(part: Mapping[str, Any]) -> str:
 def _exported(step: Step) -> str:
     files = joined([code(at(part, "path")) for part in objects(step.result.get("files"))])
     said = f"{code(step.came_from)} as ONNX by {BY}: {files or 'no file'}, beside its tokenizer."
-    largest, inputs = (number(at(step.result, "difference", key)) for key in ("onnx", "inputs"))
+    largest, rounded, inputs = (number(at(step.result, "difference", key)) for key in ("onnx", "int8", "inputs"))
     if largest is not None and inputs is not None:
-        said += f" Outputs differ from torch's by {largest:.2g} at most, on {inputs:,.0f} inputs."
+        eight = "" if rounded is None else f", those of the 8-bit file by {rounded:.2g}"
+        said += f" Outputs differ from torch's by {largest:.2g} at most{eight}, on {inputs:,.0f} inputs."
     pooling = joined([plain(name, 60) for name in items(step.result.get("pooling"))])
     return said + (f" What follows the graph: {pooling}." if pooling else "")
 

@@ -48,8 +48,8 @@ def command(ctx: click.Context, yes: bool, as_json: bool, quiet: bool, verbose: 
 def _asked(plan: Plan, config: PublishConfig) -> bool:
     """Whether the user wants it."""
     new = f"a new {'private' if config.private else 'public'} repository" if plan.new else "a repository that exists"
-    rows = [["send", item.path, human_bytes(item.bytes)] for item in plan.send]
-    click.echo(columns([*rows, *(["remove", path, ""] for path in plan.remove)], right=(2,)), err=True)
+    rows = [["send", printable(item.path), human_bytes(item.bytes)] for item in plan.send]
+    click.echo(columns([*rows, *(["remove", printable(path), ""] for path in plan.remove)], right=(2,)), err=True)
     return click.confirm(f"Publish this to {plan.repository} ({config.revision}), {new}?", err=True)
 
 

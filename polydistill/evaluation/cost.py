@@ -159,7 +159,7 @@ def _peak_memory(
         "max_length": max_length, "prompt": prompt, "language": language, "type": type(examples[0]).__name__,
         "examples": [asdict(e) for e in examples], "batch_size": BATCH,
     }  # fmt: skip
-    command = [sys.executable, "-m", "polydistill.evaluation.footprint"]
+    command = [sys.executable, "-P", "-m", "polydistill.evaluation.footprint"]  # no code from where we are
     ended = subprocess.run(command, input=orjson.dumps(job), capture_output=True, check=False)
     if ended.returncode:
         said = ended.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it was killed"]

@@ -23,7 +23,7 @@ _HEADER = 8  # bytes of the length that safetensors begin with
 _WEIGHTS = (".safetensors", ".onnx", ".onnx_data", ".data", ".gguf")
 # Two names behind slashes that do not belong to an address or a relative path.
 _PATH = re.compile(r"(?:file://)?(?<![\w:/\\.~-])(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\'\"`,;:|<>()\[\]{}]+){2,}[/\\]?")
-_NAMES_A_PLACE = ("path", "file", "dir", "folder")
+_NAMES_A_PLACE = ("path", "file", "dir", "folder", "source")
 
 
 def secret_in(path: Path, known: Iterable[str] = ()) -> str | None:
@@ -84,9 +84,15 @@ def settings_without_paths(value: Any, key: str = "") -> Any:
     return without_paths(value) if isinstance(value, str) and key.endswith(_NAMES_A_PLACE) else value
 
 
+def text_without_places(text: str, places: Iterable[Path]) -> str:
+    """A text without the names of some folders, and with what stands behind them."""
+    for place in places:
+        if len(place.parts) > 1:  # where a path begins, and not within one, or within an address
+            text = re.sub(rf"(?<![\w./\\~-]){re.escape(str(place))}(?:[/\\]|(?![\w.-]))", "", text)
+    return text
+
+
 def text_without_paths(text: str, places: Iterable[Path] = ()) -> str:
     """A text in which of every absolute path the last name is left."""
-    for place in places:
-        if len(place.parts) > 1:
-            text = re.sub(rf"{re.escape(str(place))}(?:[/\\]|(?![\w.-]))", "", text)
+    text = text_without_places(text, places)
     return _PATH.sub(lambda found: re.split(r"[/\\]", found[0].rstrip("/\\"))[-1], text)

@@ -35,8 +35,8 @@ def check_opens(folder: Path) -> str:
     """
     environment = {key: value for key, value in os.environ.items() if key not in _SECRETS}
     ended = subprocess.run(
-        [sys.executable, "-m", "polydistill.hub.opening", str(folder)], capture_output=True, text=True, check=False,
-        env={**environment, "HF_HUB_OFFLINE": "1"},
+        [sys.executable, "-P", "-m", "polydistill.hub.opening", str(folder)],  # -P: no code from where we are
+        capture_output=True, text=True, check=False, env={**environment, "HF_HUB_OFFLINE": "1"},
     )  # fmt: skip
     try:
         found = json.loads(ended.stdout.splitlines()[-1])

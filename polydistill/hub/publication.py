@@ -12,7 +12,7 @@ from typing import Any
 
 from polydistill.card import card, is_unedited, licence_of
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.hub.leaks import secret_in, secret_in_text, settings_without_paths, text_without_paths, without_paths
+from polydistill.hub.leaks import secret_in, secret_in_text, settings_without_paths, text_without_places, without_paths
 from polydistill.modelfolder import card_licence, check_folder, model_folder, read_json, tokenizer_files
 from polydistill.record import NAME as RECORD
 from polydistill.record import RunRecord
@@ -124,8 +124,9 @@ def gather(
             "Publish what a command of polydistill wrote, or upload it with `hf upload`.",
         )
     places = _places(folder)
-    text, edited = _card(folder, record, repository, licence, source)
-    own = {CARD: text_without_paths(text, places).encode()}
+    shown = RunRecord.from_json(without_paths(read_json(folder / RECORD), places))
+    text, edited = _card(folder, shown, repository, licence, source)
+    own = {CARD: text_without_places(text, places).encode()}  # a new one has none; others' words stay as they are
     own |= {name: cleaned for name in found if (cleaned := _cleaned(folder, name, places)) is not None}
     contents: dict[str, Content] = {name: folder / name for name in found} | own | dict(beside or {})
     items = [Item.of(name, contents[name]) for name in sorted(contents)]

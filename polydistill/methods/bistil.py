@@ -23,7 +23,7 @@ from polydistill.methods.presets import PRESETS
 from polydistill.outputs import check_output, new_folder
 from polydistill.processes import is_main
 from polydistill.progress import SILENT, Progress
-from polydistill.record import RunRecord, Score, parent_of, peak_memory_bytes, source_facts
+from polydistill.record import RunRecord, Score, other_model, parent_of, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
 from polydistill.settings import (
     Options,
@@ -322,6 +322,7 @@ def _record(config: BistilConfig, todo: Prepared, done: Sequence[Stage], result:
         texts=[*read, *data],
         result=result.to_json(),
         parent=parent_of(todo.source.folder),
+        others=[other_model("teacher", t.source.resolved, t.source.checkpoint) for t in todo.teachers],
     )
 
 

@@ -24,7 +24,7 @@ from polydistill.methods.prokd_stages import PICTURE, Run, identity, settings
 from polydistill.outputs import check_output, new_folder
 from polydistill.processes import several
 from polydistill.progress import SILENT, Progress
-from polydistill.record import RunRecord, Score, parent_of, peak_memory_bytes, source_facts
+from polydistill.record import RunRecord, Score, other_model, parent_of, peak_memory_bytes, source_facts
 from polydistill.refs import ModelRef, resolve
 from polydistill.settings import (
     Options,
@@ -331,7 +331,11 @@ def _record(run: Run, result: ProkdResult) -> RunRecord:
         texts=texts,
         result=result.to_json(),
         parent=parent_of(origin.folder),
-    )
+        others=[
+            other_model("teacher", teacher.source.resolved, teacher.source.checkpoint)
+            for teacher in todo.teachers if teacher.source is not origin
+        ],
+    )  # fmt: skip
 
 
 def _scores(run: Run, out: Path, teacher: Path) -> tuple[list[Score], dict[str, Any] | None]:

@@ -30,7 +30,7 @@ from polydistill.modelfolder import model_folder
 from polydistill.outputs import check_output, new_folder
 from polydistill.processes import several
 from polydistill.progress import SILENT, Progress
-from polydistill.record import RunRecord, Score, parent_of, peak_memory_bytes, source_facts
+from polydistill.record import RunRecord, Score, other_model, parent_of, peak_memory_bytes, source_facts
 from polydistill.settings import (
     Options,
     Outcome,
@@ -283,6 +283,7 @@ def _record(run: Run, result: StackResult) -> RunRecord:
         texts=texts,
         result=result.to_json(),
         parent=parent_of(todo.begin or todo.encoder.folder),
+        others=[other_model("llm", todo.llm, Checkpoint.open(model_folder(todo.llm.folder)))],
     )
 
 

@@ -76,7 +76,7 @@ def check_library() -> None:
         )
 
 
-def size_against_quality(points: Sequence[Point], measure: str, title: str, name: str) -> str:
+def size_against_quality(points: Sequence[Point], measure: str, title: str, name: str, *, named: bool = False) -> str:
     """Parameters (a logarithmic scale) against a score with its interval.
 
     Args:
@@ -84,10 +84,15 @@ def size_against_quality(points: Sequence[Point], measure: str, title: str, name
         measure: What the score is, for the axis.
         title: What the figure shows, for those who cannot see it.
         name: Prefix of the ids in the SVG.
+        named: Whether names stand beside the points, for a picture without a legend around it.
     """
     with _drawing(2.9) as (figure, axes):
         for point in points:
             colour = _colour(point.series)
+            if named:
+                axes.annotate(
+                    point.model, (point.parameters, 100 * point.value), (8, 4), textcoords="offset points", color=_INK
+                )
             axes.errorbar(
                 [point.parameters], [100 * point.value], yerr=_reach(point.value, point.interval),
                 fmt=marker(point.series), color=colour, markersize=8, elinewidth=1.6, capsize=4,
