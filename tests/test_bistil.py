@@ -113,6 +113,9 @@ def test_phase_1_makes_a_plain_folder(base: Path, data: Path, tmp_path: Path) ->
     assert record["result"]["settings"]["phase_1"]["steps"] == 30 and record["command"] == "bistil"
     assert (tmp_path / "out/stages/vocabulary/teacher/config.json").is_file()
     assert not list(tmp_path.glob(".out*"))
+    letters = record["result"]["verification"]["letters"]
+    assert letters["languages"] > 100 and "en" not in letters["lost"]
+    assert "that were tried" in (tmp_path / "out/README.md").read_text()
 
 
 def test_masked_tokens_in_phase_1_leave_a_plain_encoder(base: Path, data: Path, tmp_path: Path) -> None:

@@ -207,6 +207,9 @@ def test_onnx_files_go_with_the_weights(folder: Path, hub: HubStub) -> None:
     graph = onnx.load_from_string(there(hub)["onnx/model.onnx"]).graph
     assert [output.name for output in graph.output] == ["logits"]
     assert not (folder / "onnx").exists()
+    assert json.loads(there(hub)["polydistill.json"])["result"]["onnx"]["difference"]["int8"] > 0
+    text = there(hub)["README.md"].decode()
+    assert "The same as ONNX: `onnx/model.onnx` and `onnx/model_quantized.onnx`" in text and "\n- onnx\n" in text
     refused = say(hub, folder, NAME, "--yes", "--int8")
     assert refused.code == 2 and "Add --onnx" in refused.err
 
@@ -503,6 +506,21 @@ def test_only_whole_paths_are_taken_out(folder: Path, hub: HubStub, monkeypatch:
     (folder / "README.md").write_text(f"---\nlicense: mit\n---\n{words}\n")
     card = gather(folder, NAME).card
     assert "[the data](/datasets/acme/ner), `/usr/bin/env`, model" in card
+
+
+def test_a_text_of_ones_own_with_paths_is_refused(folder: Path) -> None:
+    (folder / "run.json").write_text(json.dumps({"data": f"{folder.resolve().parent}/secret"}))
+    with pytest.raises(PolydistillError, match=r"run\.json tells of folders of this machine"):
+        gather(folder, NAME)
+
+
+def test_nothing_is_exported_of_what_cannot_be_published(folder: Path) -> None:
+    record = json.loads((folder / "polydistill.json").read_text())
+    record["source"]["licence"] = None
+    (folder / "polydistill.json").write_text(json.dumps(record))
+    for place, said in ((folder, "No licence is known"), (Path("org/none"), "There is no folder org/none")):
+        with pytest.raises(PolydistillError, match=said):
+            publish(PublishConfig(place, NAME, onnx=True, dry_run=True))
 
 
 def test_no_code_of_the_folder_is_run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from polydistill.card.text import at, mapping, objects, plain, printable, shared, texts
 from polydistill.record import RunRecord
 
+BESIDE = "onnx"  # what `publish --onnx` adds to the result of a record: what the export reported
 MOST_STEPS = 50
 MOST_ITEMS = 200  # of a list or an object of a record
 CUTTING = ("trim", "bistil", "prokd")  # what they leave knows their languages alone

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from polydistill.card.facts import Facts
+from polydistill.card.facts import BESIDE, Facts
 from polydistill.card.quality import eval_results
 
 # https://huggingface.co/docs/hub/repositories-licenses: what `license` can be; any other licence is `other` and a name.
@@ -53,7 +53,7 @@ def metadata(facts: Facts, licence: str | None) -> str:
 
 def tags(facts: Facts) -> list[str]:
     """`polydistill` and what was done, newest first."""
-    done = []
+    done = ["onnx"] if facts.newest.result.get(BESIDE) else []
     for step in facts.lineage:
         name = "sparse-fine-tuning" if step.command.startswith("sparse ") else _TAGS.get(step.command, step.command)
         done.append("-".join(name.lower().split()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from polydistill.card.facts import CUTTING, Facts, Step
+from polydistill.card.facts import BESIDE, CUTTING, Facts, Step
 from polydistill.card.text import (
     at,
     bounds,
@@ -57,6 +57,8 @@ def introduction(facts: Facts) -> str:
     """What it is and what it was made from."""
     said = _INTRODUCTIONS.get(facts.newest.command.partition(" ")[0], _made_somehow)(facts.newest)
     roots = [step for step in facts.lineage if step.package]
+    if onnx := mapping(facts.newest.result.get(BESIDE)):
+        said += f"\n\nThe same as ONNX: {_onnx(onnx)}"
     for step in roots[-1:]:
         name, package = step.hub_name, str(step.package)
         hub = f" of {code(name)}" if name and name != package else ""
@@ -138,14 +140,20 @@ def _carried(part: Mapping[str, Any]) -> str:
 
 
 def _exported(step: Step) -> str:
-    files = joined([code(at(part, "path")) for part in objects(step.result.get("files"))])
-    said = f"{code(step.came_from)} as ONNX by {BY}: {files or 'no file'}, beside its tokenizer."
-    largest, rounded, inputs = (number(at(step.result, "difference", key)) for key in ("onnx", "int8", "inputs"))
+    said = f"{code(step.came_from)} as ONNX by {BY}: {_onnx(step.result)}"
+    pooling = joined([plain(name, 60) for name in items(step.result.get("pooling"))])
+    return said + (f" What follows the graph: {pooling}." if pooling else "")
+
+
+def _onnx(result: Any) -> str:
+    """ONNX files, and how far they are from torch."""
+    files = joined([code(at(part, "path")) for part in objects(at(result, "files"))])
+    said = f"{files or 'no file'}, beside its tokenizer."
+    largest, rounded, inputs = (number(at(result, "difference", key)) for key in ("onnx", "int8", "inputs"))
     if largest is not None and inputs is not None:
         eight = "" if rounded is None else f", those of the 8-bit file by {rounded:.2g}"
         said += f" Outputs differ from torch's by {largest:.2g} at most{eight}, on {inputs:,.0f} inputs."
-    pooling = joined([plain(name, 60) for name in items(step.result.get("pooling"))])
-    return said + (f" What follows the graph: {pooling}." if pooling else "")
+    return said
 
 
 def _stacked(step: Step) -> str:
@@ -185,7 +193,10 @@ def size_table(facts: Facts) -> str | None:
                 else mapping(step.result.get(key))
             )
             sides = ("teacher", "student") if "teacher" in pair else sides
-            before, after = (number(pair.get(a, pair.get(b))) for a, b in (("before", "teacher"), ("after", "student")))
+            _, after = _sizes(pair)
+            before = next(
+                (n for earlier in reversed(facts.lineage) for n in _sizes(earlier.result.get(key)) if n), None
+            )
             if before is None or after is None:
                 continue
             shown = [human_bytes(n) if key == "bytes" else f"{n:,.0f}" for n in (before, after)]
@@ -195,6 +206,12 @@ def size_table(facts: Facts) -> str | None:
             earlier = f"\n\nThis is what {code(step.command)} made of it, in an earlier step."
             return shown_table + ("" if step is facts.newest else earlier)
     return None
+
+
+def _sizes(pair: Any) -> tuple[float | None, float | None]:
+    """Before and after, where there are both."""
+    before, after = (number(at(pair, a) or at(pair, b)) for a, b in (("before", "teacher"), ("after", "student")))
+    return (before, after) if before is not None and after is not None else (None, None)
 
 
 def _files(step: Step) -> list[list[str]]:
@@ -261,7 +278,9 @@ def lost(facts: Facts) -> list[str]:
         rows += [row for row in (_change(name, check, "unknown_rate", "unknown tokens, %", 100.0),
                                  _change(name, check, "fertility", "tokens a word", 1.0)) if row]  # fmt: skip
     said += [table(["text", "measured", "before", "after", ""], rows, right=(2, 3))] if rows else []
-    said += _letters(cut[0]) or ["How much of other languages becomes unknown was not measured."]
+    said += next(filter(None, map(_letters, cut)), []) or [
+        "How much of other languages becomes unknown was not measured."
+    ]
     return ["## What it can no longer do", "\n\n".join(said)]
 
 

@@ -11,12 +11,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from polydistill.card import card, is_unedited, licence_of
+from polydistill.card.facts import BESIDE
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.hub.leaks import secret_in, secret_in_text, settings_without_paths, text_without_places, without_paths
 from polydistill.modelfolder import card_licence, check_folder, model_folder, read_json, tokenizer_files
 from polydistill.record import NAME as RECORD
 from polydistill.record import RunRecord
 from polydistill.stacks.description import Description, is_stack
+from polydistill.vocab import OWNED_NAMES
 
 CARD = "README.md"
 FROM_RECORD, FROM_FOLDER, FROM_HUB = "record", "folder", "hub"
@@ -28,6 +30,7 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _SETTINGS = ("config.json", "tokenizer_config.json", "generation_config.json", "sentence_bert_config.json",
              "config_sentence_transformers.json")  # fmt: skip
 Content = Path | bytes
+_TEXTS = (".csv", ".html", ".json", ".jsonl", ".md", ".toml", ".tsv", ".txt", ".yaml", ".yml")
 _LICENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,59}")
 
 
@@ -90,6 +93,7 @@ def gather(
     source: str | None = None,
     secrets: Sequence[str] = (),
     beside: Mapping[str, Path] | None = None,
+    exported: Mapping[str, Any] | None = None,
 ) -> Publication:
     """Chooses the files, makes the card, and checks all that can be checked here.
 
@@ -101,6 +105,7 @@ def gather(
             new one, unless somebody has edited the folder's.
         secrets: Known secrets, such as the user's token, that must not stand in any file.
         beside: Path in the repository -> a file that goes with those of the folder, in place of its own of that path.
+        exported: What the export reported that made them, for card and record.
 
     Raises:
         UsageError: `licence` or `source` cannot be one.
@@ -124,14 +129,18 @@ def gather(
             "Publish what a command of polydistill wrote, or upload it with `hf upload`.",
         )
     places = _places(folder)
-    shown = RunRecord.from_json(without_paths(read_json(folder / RECORD), places))
+    values = without_paths(_told(folder, exported), places)
+    shown = RunRecord.from_json(values)
     text, edited = _card(folder, shown, repository, licence, source)
     own = {CARD: text_without_places(text, places).encode()}  # a new one has none; others' words stay as they are
-    own |= {name: cleaned for name in found if (cleaned := _cleaned(folder, name, places)) is not None}
+    if values != read_json(folder / RECORD):
+        own[RECORD] = _written(values)
+    own |= {name: cleaned for name in found if (cleaned := _cleaned(folder, name)) is not None}
     contents: dict[str, Content] = {name: folder / name for name in found} | own | dict(beside or {})
     items = [Item.of(name, contents[name]) for name in sorted(contents)]
     for item in items:
         _refuse_secrets(item, secrets)
+        _refuse_places(item, places)
     changed = [name for name in own if name != CARD or (edited and own[CARD] != text.encode())]
     return Publication(folder, tuple(items), left_out, tuple(sorted(changed)), own[CARD].decode(), edited)
 
@@ -273,20 +282,44 @@ def _card(
     return card(record, folder, repository=repository, licence=known), False
 
 
-def _cleaned(folder: Path, name: str, places: Sequence[Path]) -> bytes | None:
-    """The record or a file of settings without paths of this machine, None if it has none or is another file."""
-    record, settings = name == RECORD, PurePosixPath(name).name in _SETTINGS
-    if not record and not settings:
+def _told(folder: Path, exported: Mapping[str, Any] | None) -> Any:
+    """The record's JSON, with what an export of it reported."""
+    values: Any = read_json(folder / RECORD)
+    return {**values, "result": {**values["result"], BESIDE: exported}} if exported else values
+
+
+def _cleaned(folder: Path, name: str) -> bytes | None:
+    """A file of settings without paths of this machine, None if it has none or is another file."""
+    if PurePosixPath(name).name not in _SETTINGS:
         return None
     values: Any = read_json(folder / name)
-    cleaned = without_paths(values, places) if record else settings_without_paths(values)
-    return None if cleaned == values else json.dumps(cleaned, indent=2, ensure_ascii=False).encode() + b"\n"
+    cleaned = settings_without_paths(values)
+    return None if cleaned == values else _written(cleaned)
+
+
+def _written(values: Any) -> bytes:
+    return json.dumps(values, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
 def _places(folder: Path) -> list[Path]:
     """Folders whose names must not be told; the longest first, so that none is told in part."""
     places = {folder.resolve().parent, Path.cwd(), Path.home()}
     return sorted(places, key=lambda place: -len(str(place)))
+
+
+def _refuse_places(item: Item, places: Sequence[Path]) -> None:
+    """Refuses a text of the user's own that tells of folders of this machine; what polydistill writes has been cleaned.
+
+    Raises:
+        PolydistillError: It does.
+    """
+    if isinstance(item.content, bytes) or item.content.suffix not in _TEXTS or item.content.name in OWNED_NAMES:
+        return
+    text = item.content.read_text(encoding="utf-8", errors="replace")
+    if text_without_places(text, [place for place in places if len(place.parts) > 2]) != text:
+        raise PolydistillError(
+            f"{item.path} tells of folders of this machine.", "Take them out of it, or take the file out of the folder."
+        )
 
 
 def _refuse_secrets(item: Item, secrets: Sequence[str]) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polydistill.card import human_bytes, is_unedited
 from polydistill.errors import PolydistillError, UsageError
@@ -18,6 +18,9 @@ from polydistill.hub.publication import CARD, FROM_HUB, Item, Publication, gathe
 from polydistill.hub.session import Session, There, quietly
 from polydistill.progress import SILENT, Progress
 from polydistill.settings import setting
+
+if TYPE_CHECKING:
+    from polydistill.methods.export import ExportResult
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
 _BRANCH = re.compile(r"(?!refs/)[A-Za-z0-9][\w./-]{0,99}")
@@ -140,39 +143,46 @@ def publish(
     """
     _check_names(config)
     token = None if config.dry_run else _token()
+    if config.int8 and not config.onnx:
+        raise UsageError("--int8 is for ONNX files.", "Add --onnx.")
     with tempfile.TemporaryDirectory(prefix="polydistill-") as place:
-        return _published(config, token, _onnx_files(config, Path(place), progress), progress, confirm)
+        exported = None
+        if config.onnx:
+            _gather(config, token)  # what is wrong with the folder is said before anything is made of it
+            exported = _exported(config, Path(place), progress)
+        return _published(config, token, exported, progress, confirm)
 
 
-def _onnx_files(config: PublishConfig, place: Path, progress: Progress) -> dict[str, Path]:
-    """Path in the repository -> ONNX file, made now and checked against torch; none if they are not asked for.
+def _gather(config: PublishConfig, token: str | None, exported: ExportResult | None = None) -> Publication:
+    """What would be sent, with the ONNX files that were made of it."""
+    made = {str(file["path"]): exported.output / str(file["path"]) for file in exported.files} if exported else {}
+    return gather(
+        config.folder.expanduser(), config.repository, licence=config.license, source=config.card,
+        secrets=[token] if token else [], beside=made, exported=exported.to_json() if exported else None,
+    )  # fmt: skip
+
+
+def _exported(config: PublishConfig, place: Path, progress: Progress) -> ExportResult:
+    """ONNX files of the folder, made now and checked against torch.
 
     Raises:
         PolydistillError: The model cannot be exported.
     """
-    if not config.onnx:
-        if config.int8:
-            raise UsageError("--int8 is for ONNX files.", "Add --onnx.")
-        return {}
     from polydistill.methods.export import export
     from polydistill.methods.export_plan import ExportConfig
 
     folder = config.folder.expanduser()
-    made = export(ExportConfig(str(folder), onnx=True, int8=config.int8, output=place / "onnx"), progress)
-    return {str(file["path"]): made.output / str(file["path"]) for file in made.files}
+    return export(ExportConfig(str(folder), onnx=True, int8=config.int8, output=place / "onnx"), progress)
 
 
 def _published(
     config: PublishConfig,
     token: str | None,
-    beside: Mapping[str, Path],
+    exported: ExportResult | None,
     progress: Progress,
     confirm: Callable[[Plan], bool],
 ) -> Published:
-    publication = gather(
-        config.folder.expanduser(), config.repository, licence=config.license, source=config.card,
-        secrets=[token] if token else [], beside=beside,
-    )  # fmt: skip
+    publication = _gather(config, token, exported)
     notes = _notes(publication, progress)
     result = Published(config.repository, publication, config.revision, notes=notes)
     if token is None:

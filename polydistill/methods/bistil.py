@@ -192,6 +192,7 @@ class BistilResult(Outcome):
     parameters: dict[str, int]
     bytes: dict[str, int]
     vocabulary: dict[str, int]
+    verification: dict[str, Any] | None
     layers: tuple[int, ...]
     settings: dict[str, Any]
     selection: dict[str, Any] | None
@@ -293,6 +294,7 @@ def _result(config: BistilConfig, todo: Prepared, done: Sequence[Stage], student
         parameters={"teacher": teacher["parameters"]["teacher"], "student": own.checkpoint.parameters},
         bytes={"teacher": teacher["bytes"]["teacher"], "student": own.nbytes},
         vocabulary=cut.facts["vocabulary"] if cut and not record else {"before": own.rows, "after": own.rows},
+        verification={"letters": cut.facts["letters"]} if cut and "letters" in cut.facts else None,
         layers=todo.layers,
         settings=made_of.settings(config, todo),
         selection=_selection(config, todo, last),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from polydistill import sparse_files
+from polydistill.catalog import languages as every_language
 from polydistill.counting import count
 from polydistill.data import read_texts
 from polydistill.distill.matched import check_writable, trim_together
@@ -29,6 +30,7 @@ from polydistill.sparse_weights import keep_beside
 from polydistill.stages import Made, cut_models, save_network
 from polydistill.trimming import Source, Wishes
 from polydistill.vocab.keep import KeepRule
+from polydistill.vocab.letters import unwritten
 
 if TYPE_CHECKING:
     from polydistill.distill.objectives.build import Options
@@ -88,8 +90,10 @@ def vocabulary(config: BistilConfig, todo: Prepared, progress: Progress, checkpo
         if config.init == RANDOM:
             randomise_layers(model_folder(out / "student"), source.arch, config.seed)
         texts = [{"language": code, **asdict(text)} for code, found in counts.languages.items() for text in found.texts]
+        tried = every_language(config.include_path)
+        letters = {"languages": len(tried), "lost": unwritten(source.vocabulary, teacher.vocabulary, tried)}
         return {"vocabulary": {"before": len(source.vocabulary.spaces[0].ids), "after": len(trimmed.keeps[0])},
-                "coverage": trimmed.coverage, "texts": texts}  # fmt: skip
+                "coverage": trimmed.coverage, "texts": texts, "letters": letters}  # fmt: skip
 
     return Made(write)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polydistill.catalog import Language, resolve_languages
+from polydistill.card.facts import Facts
+from polydistill.catalog import Language, language
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation.scoring import Cell
 from polydistill.evaluation.subjects import Subject
@@ -154,9 +156,9 @@ def _task(config: ExportConfig, head: Head, source: Source, progress: Progress) 
 
 
 def _made_for(source: Source, include: Sequence[Path]) -> tuple[Language, ...]:
-    """The languages that a model was made for, as its record says; none where it has none."""
-    record = RunRecord.load(source.folder)
-    for step in record.lineage() if record else ():
-        if codes := step["result"].get("languages"):
-            return tuple(resolve_languages(codes, tuple(include)))
-    return ()
+    """The languages that a model was made for, as its card says; those that are not known here are left out."""
+    record, found = RunRecord.load(source.folder), []
+    for code in Facts.of(record, None).languages if record else ():
+        with suppress(PolydistillError):
+            found.append(language(code, tuple(include)))
+    return tuple(found)

@@ -197,6 +197,7 @@ class ProkdResult(Outcome):
     teacher_weights: tuple[float, ...]
     picture: dict[str, Any] | None
     parameters: dict[str, int]
+    bytes: dict[str, int]
     settings: dict[str, Any]
     selection: dict[str, Any] | None
     scores: tuple[dict[str, Any], ...]
@@ -307,6 +308,7 @@ def _result(run: Run, done: Sequence[Stage], final: Path) -> ProkdResult:
         teacher_weights=tuple(found.facts["weights"]) if found else (),
         picture=orjson.loads((found.folder / PICTURE).read_bytes()) if found else None,
         parameters={"teacher": todo.begins.checkpoint.parameters, "student": own.checkpoint.parameters},
+        bytes={"teacher": todo.begins.nbytes, "student": own.nbytes},
         settings=settings(config, todo),
         selection=chosen,
         scores=(),
