@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tiny
 from safetensors.numpy import load_file, save_file
+from snippets import run_snippet
 
 import polydistill
 from polydistill.cli import main
@@ -102,6 +103,7 @@ def test_the_folder_is_laid_out_as_the_hub_has_it(made: Made) -> None:
     assert "LICENSE" in found and "sentencepiece.bpe.model" in found
     assert not [name for name in found if name.endswith(".safetensors") or name.startswith(("stages", "."))]
     assert (made.output / "config.json").read_bytes() == (made.model / "config.json").read_bytes()
+    assert run_snippet(made.output).startswith("[(1, ")  # the logits of one text
 
 
 def test_the_model_stays_as_it_was(made: Made) -> None:

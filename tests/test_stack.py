@@ -18,6 +18,7 @@ import torch
 from click.testing import CliRunner
 from kills import Killed, Listener
 from safetensors.numpy import load_file
+from snippets import run_snippet
 from transformers import AutoConfig
 from transformers.models.bert.modeling_bert import BertSelfAttention
 
@@ -118,6 +119,7 @@ def run(*args: object) -> tuple[int, str, str]:
 def test_stage_1_learns_the_llms_vectors(first: Path) -> None:
     record = json.loads((first / "polydistill.json").read_text())
     result = record["result"]
+    assert run_snippet(first).startswith("(1, ")  # one vector
     assert [stage["name"] for stage in result["stages"]] == ["projection", "self"]
     left = result["unexplained_variance"]
     assert left["last"] < left["first"]
