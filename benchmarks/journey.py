@@ -5,7 +5,8 @@
 
 trim en+sw -> finetune -> bistil -> prokd -> evaluate -> compare -> export -> publish -> load in a fresh process. DATA
 is laid out as data.md says; the Hub is a stand-in on this machine (tests/hub_stub.py). Labels are English alone,
-checkpoints are chosen on English dev data. Phase 1 of bistil is the one of bistil.py, MODELS/general-sw-6, which cuts
+checkpoints are chosen on English dev data. MODELS/ner of teachers.py, the same tuning of a model that was not cut, is
+compared with where it is there. Phase 1 of bistil is the one of bistil.py, MODELS/general-sw-6, which cuts
 the vocabulary as trim does. It writes benchmarks/journey.md and benchmarks/journey.svg.
 """
 
@@ -49,7 +50,8 @@ print(json.dumps({"found": found, "scores": [s.value for s in scored.scores]}))
 """
 # In light and on dark pages.
 COLOURS = {"ink": "#7a7a7a", "muted": "#8a8a8a", "line": "#b0b0b0", "series-0": "#3b82c4", "series-1": "#d9822b",
-           "series-2": "#3a9d6e"}  # fmt: skip
+           "series-2": "#3a9d6e", "series-3": "#b05a9d"}  # fmt: skip
+NAMES = {"whole": "whole", "finetune": "trimmed", "bistil": "bistil", "prokd": "+ prokd"}
 SENTENCE = "Wangari Maathai alizaliwa Nyeri na kufanya kazi katika Chuo Kikuu cha Nairobi."
 
 
@@ -76,7 +78,8 @@ def journey(args: argparse.Namespace) -> tuple[list[tuple[str, Path, float]], di
     for name, line in lines.items():
         folder, record = made(args, line)
         steps.append((name, folder, float(record["result"].get("seconds", 0.0))))
-    return steps, {name: place[name] for name in ("finetune", "bistil", "prokd")}
+    whole = {"whole": args.models / "ner"} if (args.models / "ner/polydistill.json").is_file() else {}
+    return steps, {**whole, **{name: place[name] for name in ("finetune", "bistil", "prokd")}}
 
 
 def scored(args: argparse.Namespace, models: dict[str, Path]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -130,7 +133,9 @@ def picture(args: argparse.Namespace, runs: dict[str, Any], models: dict[str, Pa
     for score in runs[TARGET]["scores"]:
         if score["normalisation"] == "conlleval":
             name = names[score["model"]]
-            points.append(Point(name, len(points), sizes[score["model"]], score["value"], tuple(score["interval"])))
+            points.append(
+                Point(NAMES[name], len(points), sizes[score["model"]], score["value"], tuple(score["interval"]))
+            )
     drawing = size_against_quality(points, "F1", f"Size against F1 in {TARGET}", "journey", named=True)
     for variable, colour in COLOURS.items():
         drawing = drawing.replace(f"var(--{variable})", colour)
@@ -159,7 +164,7 @@ def main() -> None:
             parameters, nbytes = sizes[str(models[name])]
             less = row["difference"]
             rows.append([
-                code, metric(row), name, f"{parameters / 1e6:.1f}", f"{nbytes / 1e6:.0f}",
+                code, metric(row), NAMES[name], f"{parameters / 1e6:.1f}", f"{nbytes / 1e6:.0f}",
                 percent(row["value"], row["interval"]),
                 "" if less is None else percent(less, row["difference_interval"], signed=True),
             ])  # fmt: skip
@@ -175,10 +180,11 @@ def main() -> None:
         f"{before['bytes']['before'] / 1e6:.0f} MB; what was published has "
         f"{100 * sizes[str(models['prokd'])][0] / before['parameters']['before']:.1f}% of them."
     )
+    head = ["language", "metric", "model", "M parameters", "MB", "score", f"less {NAMES[next(iter(models))]}"]
     body = "\n\n".join([
         "## From a model of 100 languages to one of two",
         whole,
-        measure.table(["language", "metric", "model", "M parameters", "MB", "score", "less teacher"], rows), facts,
+        measure.table(head, rows), facts,
         measure.table(
             ["step", "seconds (after a stop: since it went on)"],
             [[name, f"{seconds:,.0f}"] for name, _, seconds in steps],

@@ -86,19 +86,21 @@ def size_against_quality(points: Sequence[Point], measure: str, title: str, name
         name: Prefix of the ids in the SVG.
         named: Whether names stand beside the points, for a picture without a legend around it.
     """
+    low, high = (limit(p.parameters for p in points) for limit in (min, max))
     with _drawing(2.9) as (figure, axes):
         for point in points:
             colour = _colour(point.series)
             if named:
+                left = point.parameters > (low * high) ** 0.5  # in the right half, so that it has room
                 axes.annotate(
-                    point.model, (point.parameters, 100 * point.value), (8, 4), textcoords="offset points", color=_INK
-                )
+                    point.model, (point.parameters, 100 * point.value), (-8 if left else 8, 4), color=_INK,
+                    textcoords="offset points", ha="right" if left else "left",
+                )  # fmt: skip
             axes.errorbar(
                 [point.parameters], [100 * point.value], yerr=_reach(point.value, point.interval),
                 fmt=marker(point.series), color=colour, markersize=8, elinewidth=1.6, capsize=4,
             )  # fmt: skip
         axes.set_xscale("log")
-        low, high = (limit(p.parameters for p in points) for limit in (min, max))
         axes.set_xlim(low / 1.6, high * 1.6)
         _count_ticks(axes, low / 1.6, high * 1.6)
         axes.margins(y=0.15)
