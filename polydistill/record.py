@@ -7,7 +7,7 @@ import platform
 import resource
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,6 +135,11 @@ class RunRecord:
             data["polydistill"]  # says that it is one
             if not _is_flat(data):
                 raise ValueError
+            if unknown := data.keys() - {f.name for f in fields(cls)} - {"polydistill"}:
+                raise PolydistillError(
+                    f"{path} says {min(unknown)!r}, which this version of polydistill does not know.",
+                    "Install the newest one, which has probably written it.",
+                )
             return cls.from_json(data)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise PolydistillError(f"{path} is not a polydistill record.", "Remove it, or trim again.") from error

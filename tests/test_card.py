@@ -138,6 +138,9 @@ def test_endless_lists_of_a_record_are_cut(tmp_path: Path) -> None:
     (tmp_path / "polydistill.json").write_text(text)
     with pytest.raises(PolydistillError, match="is not a polydistill record"):
         RunRecord.load(tmp_path)
+    (tmp_path / "polydistill.json").write_text(json.dumps({**data, "costs": [], "later": 1}))
+    with pytest.raises(PolydistillError, match="says 'later', which this version of polydistill does not know"):
+        RunRecord.load(tmp_path)
 
 
 def test_scores_stand_beside_the_teachers_and_the_model_before() -> None:
