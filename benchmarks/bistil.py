@@ -112,7 +112,7 @@ PARTS = [*STUDENTS, *(f"{REFERENCE}-{name}" for name in BASELINES), "cost", "sca
 SCALING = [
     (objectives, scale) for objectives in ("hidden", "attention+hidden") for scale in ("none", "first", "teacher")
 ]
-SCALING_STEPS = 50
+SCALING_STEPS = 30
 EVALUATED: dict[tuple[str, ...], dict[str, Any]] = {}  # command -> what it printed
 
 
