@@ -41,10 +41,10 @@ class Options:
         Args:
             why_not: Name of a field -> the reason.
         """
-        given = [f for f in fields(self) if f.name in why_not and getattr(self, f.name) != f.default]
+        given = {f.name: _option_of(f) for f in fields(self) if getattr(self, f.name) != f.default}
         found = []
         for why in dict.fromkeys(why_not.values()):
-            names = [_option_of(f) for f in given if why_not[f.name] == why]
+            names = [given[name] for name, reason in why_not.items() if reason == why and name in given]
             if names:
                 found.append(f"{' and '.join(names)} {'changes' if len(names) == 1 else 'change'} nothing: {why}.")
         return found
