@@ -41,7 +41,8 @@ class Options:
         Args:
             why_not: Name of a field -> the reason.
         """
-        given = {f.name: _option_of(f) for f in fields(self) if getattr(self, f.name) != f.default}
+        looked_at = [f for f in fields(self) if f.name in why_not]
+        given = {f.name: _option_of(f) for f in looked_at if getattr(self, f.name) != f.default}
         found = []
         for why in dict.fromkeys(why_not.values()):
             names = [given[name] for name, reason in why_not.items() if reason == why and name in given]
