@@ -403,8 +403,8 @@ def main() -> None:
     parser.add_argument("--preset", help="in place of each student's own, to try the script out")
     parser.add_argument("--precision", help="in place of what is measured to be faster")
     parser.add_argument("--scaling-steps", type=int, default=SCALING_STEPS)
-    parser.add_argument("--rounds", type=int, default=5, help="of the speed part")
-    parser.add_argument("--steps-a-round", type=int, default=24)
+    parser.add_argument("--rounds", type=int, default=3, help="of the speed part")
+    parser.add_argument("--steps-a-round", type=int, default=12)
     parser.add_argument("--output", type=Path, default=Path(__file__).resolve().parent / "bistil.md")
     args = parser.parse_args()
     parts = args.only or PARTS
