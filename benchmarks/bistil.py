@@ -3,7 +3,7 @@
   python benchmarks/teachers.py --data DATA --models MODELS                    # first: the task teachers
   python benchmarks/bistil.py --data DATA --models MODELS                      # everything; what is there stays
   python benchmarks/bistil.py --data DATA --models MODELS --only ner-sw-6      # one part, and what it stands on
-  python benchmarks/bistil.py --data DATA --models MODELS --only ner-sw-3-relations ner-sw-3-plain
+  python benchmarks/bistil.py --data DATA --models MODELS --only ner-sw-3-half-relations ner-sw-3-half-plain
   python benchmarks/bistil.py --data DATA --models MODELS --only cost scaling speed
 
 DATA is laid out as data.md says. Teachers are read from MODELS/ner, MODELS/nli and MODELS/qa, students go to

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-SHORT = 128  # tokens; with 256 the plain way takes longer
+SHORT = 128  # tokens: the plain way was quicker with 48, 96 and 128, and slower with 256, in one try of each
 
 
 def trained_attention(ids: torch.Tensor) -> AbstractContextManager[Any]:
     """A context for a forward pass that is to be followed by a backward pass.
 
     On a CPU the fused kernel's backward pass takes longer in bfloat16 than plain matrix products where inputs are short
-    (a step of a 12-layer teacher and a 6-layer student, both 384 wide: 1.27 times as long with 48 tokens, 1.17 times
-    with 128), so those are taken there. Without gradients, on longer inputs and elsewhere PyTorch chooses.
+    (benchmarks/bistil.md, Speed, has the tokens per second of both), so those are taken there. Without gradients, on
+    longer inputs and elsewhere PyTorch chooses.
 
     Args:
         ids: (B, N) of the inputs.

@@ -128,8 +128,7 @@ def learn(
     held = MaskedBlocks(text.held_out, tokenizer, seed=schedule.seed)
     return train(
         network, tokenizer, data, lambda net: -loss.mean(net, batches_of(held, batches.batch_size)), schedule, work,
-        progress,
-        batches=batches, collate=stacked, step_loss=loss, optimizer=optimizer,
+        progress, batches=batches, collate=stacked, step_loss=loss, optimizer=optimizer,
     )  # fmt: skip
 
 

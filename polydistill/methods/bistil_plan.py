@@ -165,7 +165,8 @@ def prepare(config: BistilConfig, progress: Progress) -> Prepared:
             "Ask for these alone: --objective 2:logits=1.",
         )
     layers = _layers(config, source, given)
-    depth = _depth(source, given, layers, [teacher.source for teacher in teachers if not teacher.aligned])
+    alike = [teacher.source for teacher in teachers if not teacher.aligned]
+    depth = _depth(source, given, layers, alike, config.include_path)
     if general:
         _check_length(source, general.length)
     dev_limit = config.dev_limit or config.limit or defaults.dev_examples
@@ -277,7 +278,9 @@ def own_teacher(source: Source) -> Path:
     return source.folder / "stages/vocabulary/teacher" if _is_student(source) else source.folder
 
 
-def _depth(source: Source, given: bool, layers: Sequence[int], teachers: Sequence[Source]) -> int:
+def _depth(
+    source: Source, given: bool, layers: Sequence[int], teachers: Sequence[Source], include: Sequence[Path]
+) -> int:
     """The layers of the teachers whose hidden states are compared with the student's.
 
     Raises:
@@ -285,7 +288,7 @@ def _depth(source: Source, given: bool, layers: Sequence[int], teachers: Sequenc
     """
     if given:
         own = own_teacher(source)
-        whole = [Source.open(resolve(ModelRef.parse(str(own))))] if own.is_dir() else []
+        whole = [Source.open(resolve(ModelRef.parse(str(own))), include)] if own.is_dir() else []
         depth = hidden_layers([*whole, *teachers][0]) if whole or teachers else max(layers) + 1
     else:
         depth = layer_count(source)
