@@ -57,6 +57,7 @@ class Schedule:
         minutes: Training stops after so long, with what it has by then; None for never.
         steps: In place of `epochs`, where it is given.
         every: Steps between checks, in place of `checks`.
+        tolerance: The checkpoint kept is the last whose dev score is at most this much below the best; 0 for the best.
     """
 
     epochs: float
@@ -73,6 +74,7 @@ class Schedule:
     minutes: float | None = None
     steps: int | None = None
     every: int | None = None
+    tolerance: float = 0.0
 
 
 class StepLoss(Protocol):
@@ -152,10 +154,16 @@ class DevTrainer(transformers.Trainer):
     """The Trainer with batches of our own, a dev score of our own predict loop and, if given, a loss of our own."""
 
     def __init__(
-        self, *args: Any, dev_score: Callable[[Any], float], batches: Any, step_loss: StepLoss | None, **options: Any
+        self,
+        *args: Any,
+        dev_score: Callable[[Any], float],
+        batches: Any,
+        step_loss: StepLoss | None,
+        tolerance: float,
+        **options: Any,
     ) -> None:
         super().__init__(*args, **options)
-        self._dev_score, self._batches, self._step_loss = dev_score, batches, step_loss
+        self._dev_score, self._batches, self._step_loss, self._tolerance = dev_score, batches, step_loss, tolerance
         self.terms: list[dict[str, float]] = []  # of the batches of the present step
         if step_loss is not None:
             self.model_accepts_loss_kwargs = False  # the mean over the batches of a step is taken by the Trainer
@@ -182,10 +190,15 @@ class DevTrainer(transformers.Trainer):
         return self.accelerator.reduce(value, "mean") if self.accelerator.num_processes > 1 else value
 
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
-        """The dev score."""
-        metrics = {"eval_score": self._dev_score(self.model)}
-        _check_finite({"the dev score": metrics["eval_score"]})  # before the checkpoint is written
-        self.log(metrics)
+        """The dev score, and by how much a checkpoint is the one to keep."""
+        score = self._dev_score(self.model)
+        _check_finite({"the dev score": score})  # before the checkpoint is written
+        before = [entry["eval_score"] for entry in self.state.log_history if "eval_score" in entry]
+        metrics = {"eval_score": score, "eval_choice": score}
+        if self._tolerance:
+            fits = score >= max([score, *before]) - self._tolerance
+            metrics["eval_choice"] = float(self.state.global_step) if fits else -1.0
+        self.log({"eval_score": score})
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
@@ -224,7 +237,8 @@ def train(
     step_loss: StepLoss | None = None,
     optimizer: torch.optim.Optimizer | None = None,
 ) -> Curves:
-    """Trains a network in place, and leaves it as it was at its best dev score.
+    """Trains a network in place, and leaves it as it was at its best dev score, or where the schedule says at its last
+    one that is hardly worse.
 
     Args:
         network: The model; parameters that need no gradient stay.
@@ -260,6 +274,7 @@ def train(
             eval_dataset=[features[0]],  # asked for, and not used: `evaluate` has its own
             data_collator=collate or collator(tokenizer, about=step_loss is not None), callbacks=callbacks,
             optimizers=(optimizer, None), dev_score=dev_score, batches=batches, step_loss=step_loss,
+            tolerance=schedule.tolerance,
         )  # fmt: skip
         if terms:
             terms.trainer = trainer
@@ -331,7 +346,7 @@ def _arguments(schedule: Schedule, batches: int, work: Path) -> transformers.Tra
         restore_callback_states_from_checkpoint=True,  # how many checks were in vain
         gradient_accumulation_steps=schedule.accumulate, max_grad_norm=schedule.clip,
         accelerator_config={"split_batches": True}, ddp_find_unused_parameters=True,  # poolers, language model heads
-        load_best_model_at_end=True, metric_for_best_model="score", greater_is_better=True,
+        load_best_model_at_end=True, metric_for_best_model="choice", greater_is_better=True,
         logging_strategy="steps", logging_steps=max(1, between // 10), report_to=[], disable_tqdm=True,
         seed=schedule.seed, data_seed=schedule.seed, bf16=schedule.bf16, remove_unused_columns=False,
         use_cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),  # it refuses bf16 otherwise
@@ -346,7 +361,7 @@ def newest_checkpoint(work: Path) -> str | None:
 
 
 def _curves(state: Any, losses: Path) -> Curves:
-    curves = Curves(best=float(state.best_metric or 0.0), best_step=int(state.best_global_step or 0))
+    curves = Curves(best_step=int(state.best_global_step or 0))
     if losses.is_file():
         curves.terms = [orjson.loads(line) for line in losses.read_bytes().splitlines()]
     curves.steps = int(state.global_step)
@@ -355,6 +370,7 @@ def _curves(state: Any, losses: Path) -> Curves:
             curves.loss.append((entry["step"], float(entry["loss"])))
         if "eval_score" in entry:
             curves.dev.append((entry["step"], float(entry["eval_score"])))
+    curves.best = dict(curves.dev).get(curves.best_step, 0.0)
     return curves
 
 

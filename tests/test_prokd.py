@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from polydistill.labelled.plain import words_of
 from polydistill.methods import prokd_stages
 from polydistill.methods.finetune import FinetuneConfig, finetune
 from polydistill.methods.prokd import ProkdConfig, prokd
+from polydistill.training import DevTrainer
 
 NAMES = {"PER": ["Ana", "Ion", "Maria"], "LOC": ["Cluj", "Paris", "Nairobi"], "ORG": ["Acme", "Dacia", "Safaricom"]}
 PLAIN = {
@@ -266,6 +268,28 @@ def test_a_run_that_was_killed_goes_on_with_the_same_weights(
         prokd(config(data, tmp_path / "out", **options))
     resumed = prokd(config(data, tmp_path / "out", **options, resume=True))
     assert weights(tmp_path / "out") == weights(tmp_path / "whole") and _numbers(resumed) == _numbers(whole)
+
+
+@pytest.mark.parametrize(("tolerance", "kept"), [(0.0, 1), (0.01, 2), (0.05, 4), (1.0, 5)])
+def test_the_last_student_that_is_hardly_worse_is_kept(
+    tolerance: float, kept: int, tuned: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by a run that was stopped before, between and after the checkpoints that count."""
+    scores = (0.85, 0.9, 0.895, 0.85, 0.87, 0.2)
+
+    def scored(trainer: DevTrainer) -> Any:
+        return lambda network: scores[trainer.state.global_step - 1]  # a step a check
+
+    monkeypatch.setattr(DevTrainer, "_dev_score", property(scored, lambda trainer, value: None), raising=False)
+    given = short(tuned, epochs=3, dev_tolerance=tolerance)
+    for checks in (2, 1, 1, 1000):
+        listener = Listener(checks)
+        with pytest.raises(Killed) if checks < 1000 else nullcontext():
+            result = prokd(config(data, tmp_path / "out", **given, resume=True), listener)
+    stage = next(stage for stage in result.stages if stage["name"] == "student")
+    assert [score for _, score in stage["facts"]["dev"]] == list(scores)
+    assert (stage["facts"]["best_step"], stage["facts"]["best"]) == (kept + 1, scores[kept])
+    assert (result.selection["step"], result.selection["value"]) == (kept + 1, scores[kept])
 
 
 @pytest.mark.parametrize(

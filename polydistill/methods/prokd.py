@@ -144,6 +144,11 @@ class ProkdConfig(Options):
         "equal", "Weights of several teachers: equal, or similarity of their prototypes.", "Method", metavar="HOW",
         choices=("equal", "similarity"),
     )  # fmt: skip
+    dev_tolerance: float = setting(
+        0.01, "Of the student's checkpoints, the last one is kept whose dev score is at most this much below the best: "
+        "dev data of a source can tell that its tags get lost, and not which of two students knows the target better. "
+        "0 keeps the best.", "Training", metavar="X", least=0, most=1,
+    )  # fmt: skip
     preset: str = setting(
         "small", "smoke (a first try), small (for a CPU) or paper (as TSL): the defaults of what follows.",
         "Training", metavar="NAME", choices=tuple(PRESETS),

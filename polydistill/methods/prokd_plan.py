@@ -233,7 +233,7 @@ def unused(config: ProkdConfig, todo: Prepared) -> dict[str, str]:
         "there are no prototypes here": ("classes layer tokens" if transfers else ""),
         "no teacher is trained here": ("" if trains else "teacher_lr"),
         "there is one source": ("" if config.sources else "weigh"),
-        "no student is trained here": ("epochs lr loss temperature cache_gb" if transfers else ""),
+        "no student is trained here": ("epochs lr loss temperature dev_tolerance cache_gb" if transfers else ""),
         "no sentence of the target is read here": ("text unlabelled_split" if transfers else ""),
         "nothing is trained here": (
             "freeze_embeddings freeze_layers batch_size bf16 train_split dev_split" if transfers and not trains else ""

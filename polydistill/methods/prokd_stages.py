@@ -225,6 +225,7 @@ class Run:
         return Schedule(
             epochs=epochs, lr=preset.teacher_lr if teacher else preset.lr, batch_size=preset.batch_size,
             warmup=preset.warmup, checks=CHECKS, seed=self.config.seed, bf16=self.config.bf16,
+            tolerance=0.0 if teacher else self.config.dev_tolerance,
         )  # fmt: skip
 
     def weights(self, similarities: Sequence[float]) -> list[float]:
@@ -345,7 +346,8 @@ def settings(config: ProkdConfig, todo: Prepared) -> dict[str, Any]:
     chosen = (
         "method", "task", "align_weight", "align_temperature", "align_symmetric", "align_confidence", "align_warmup",
         "momentum", "classes", "tokens", "loss", "temperature", "self_weight", "self_ramp", "pseudo_labels", "rectify",
-        "rectify_temperature", "distance", "features", "weigh", "freeze_embeddings", "bf16", "seed", "limit",
+        "rectify_temperature", "distance", "features", "weigh", "dev_tolerance", "freeze_embeddings", "bf16",
+        "seed", "limit",
     )  # fmt: skip
     values = {name: getattr(config, name) for name in chosen}
     aligned = config.method == PROKD and bool(config.align_weight) and todo.teacher_epochs > 0
