@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from kills import Killed, Listener
 from safetensors.numpy import load_file
 from snippets import run_snippet
+from tiny_stacks import config, weights
 from transformers import AutoConfig
 from transformers.models.bert.modeling_bert import BertSelfAttention
 
@@ -27,76 +28,14 @@ from polydistill.checkpoint import Checkpoint
 from polydistill.cli import cli, main
 from polydistill.errors import PolydistillError
 from polydistill.hub.opening import open_model
-from polydistill.methods.stack import StackConfig, stack
+from polydistill.methods.stack import stack
 
-LABELS = ("entailment", "neutral", "contradiction")
-PAIRS = {"en": ("the red house", "a letter"), "sw": ("nyumba nyekundu", "barua")}
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("text") / "en.txt"
-    path.write_text("\n".join(tiny.sentences("en", count=60)) + "\n", encoding="utf-8")
-    return path
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pairs whose label is the hypothesis' first word."""
-    root = tmp_path_factory.mktemp("data")
-    for code, (premise, noun) in PAIRS.items():
-        for split, count in (("train", 48), ("dev", 18), ("test", 18)):
-            rows = [
-                {"premise": f"{premise} {i % 5}", "hypothesis": f"{('yes', 'no', 'maybe')[i % 3]} {noun} {i % 7}",
-                 "label": LABELS[i % 3]} for i in range(count)
-            ]  # fmt: skip
-            path = root / f"nli/{code}/{split}.jsonl"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return root
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    root = tmp_path_factory.mktemp("models")
-    return (
-        tiny.model_folder("xlm-roberta", "base", root / "encoder"),
-        tiny.model_folder("bert", "base", root / "llm"),
-    )
+pytest_plugins = ("tiny_stacks",)
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path / "cache"))
-
-
-def config(models: tuple[Path, Path], output: Path, **options: Any) -> StackConfig:
-    values = {"preset": "smoke", "steps": 8, "batch_size": 8, "length": 32, "lr": 2e-3, "task_length": 48,
-              "teacher_epochs": 1, "task_epochs": 1, "task_batch": 8, "output": output}  # fmt: skip
-    return StackConfig(*map(str, models), **{**values, **options})
-
-
-@pytest.fixture(scope="module")
-def first(models: tuple[Path, Path], text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A stack of stage 1."""
-    root = tmp_path_factory.mktemp("first")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("POLYDISTILL_CACHE", str(root / "cache"))
-        return stack(config(models, root / "s", text=(str(text),), steps=40)).output
-
-
-@pytest.fixture(scope="module")
-def second(models: tuple[Path, Path], first: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The result of stage 2 on top of it, with both languages scored."""
-    root = tmp_path_factory.mktemp("second")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("POLYDISTILL_CACHE", str(root / "cache"))
-        return stack(config(models, root / "s", stack=str(first), task="nli", data_dir=data, lang=("en", "sw"),
-                            teacher_epochs=15, teacher_lr=1e-2, task_epochs=25, task_lr=1e-2))  # fmt: skip
-
-
-def weights(folder: Path) -> dict[str, bytes]:
-    return {name: tensor.tobytes() for name, tensor in load_file(folder / "model.safetensors").items()}
 
 
 def run(*args: object) -> tuple[int, str, str]:
@@ -270,7 +209,7 @@ def test_the_baseline_is_the_best_linear_map(models: tuple[Path, Path], text: Pa
     assert set(load_file(result.output / "model.safetensors")) == {"projection.weight", "projection.bias"}
     task = stack(config(models, tmp_path / "t", baseline="linear", task="nli", data_dir=data, text=(str(text),)))
     assert [stage["name"] for stage in task.stages] == ["teacher", "task"] and task.stages[1]["steps"] == 0
-    assert task.unexplained_variance is None  # that of plain text was not looked at
+    assert task.unexplained_variance["last"] < 1 == task.unexplained_variance["first"]
     assert task.settings["lora"] is None and task.settings["teacher_lora"]["r"] == 16
     assert {Path(score["model"]).name for score in task.scores} == {"t", "teacher"}
 
@@ -286,6 +225,10 @@ def test_an_encoder_with_language_codes(text: Path, data: Path, tmp_path: Path) 
     assert open_model(result.output)["problem"] is None
     loaded = polydistill.load_stack(result.output)
     assert loaded.reader.language is None  # nothing is taken for granted
+    asked = [CliRunner().invoke(cli, ["embed", str(result.output), *more], input="42\n") for more in (
+        ["--lang", "swh_Latn"], ["--lang", "eng_Latn"], ["--lang", "Swahili"], [], ["--lang", "swa_Latn"])]  # fmt: skip
+    assert asked[0].stdout_bytes == asked[2].stdout_bytes != asked[1].stdout_bytes
+    assert "has to be told" in str(asked[3].exception) and "swh_Latn" in str(asked[4].exception)
     names = [code for code in languages if code.startswith(("eng", "ron", "swh"))]
     found = [loaded.encode(["42"], language=name) for name in names]
     assert len(names) > 1 and not np.allclose(found[0], found[1], atol=1e-5)
@@ -382,9 +325,16 @@ def test_a_stack_teaches_a_student(
         polydistill.bistil("en", "sw", **options, objective=["2:hidden=1"], output=tmp_path / "other")
 
 
-def test_a_stack_on_folders_of_this_machine_is_not_published(first: Path) -> None:
-    code, out, err = run("publish", first, "org/name", "--dry-run", "--license", "mit")
-    assert code == 1 and "--whole" in err and not out
+def test_a_stack_on_what_is_not_on_the_hub_is_not_published(first: Path, tmp_path: Path) -> None:
+    """Folders of this machine, and models whose weights came from a package: they have a name and no commit."""
+    package = Path(shutil.copytree(first, tmp_path / "s"))
+    values = json.loads((package / "config.json").read_text())
+    for role in ("encoder", "llm"):
+        values[role] |= {"name": f"org/{role}", "source": f"org/{role} (from a package)"}
+    (package / "config.json").write_text(json.dumps(values))
+    for folder in (first, package):
+        code, out, err = run("publish", folder, "org/name", "--dry-run", "--license", "mit")
+        assert code == 1 and "which is not on the Hub" in err and "--whole" in err and not out
 
 
 # ---- embed
@@ -406,6 +356,7 @@ def test_embed_writes_a_row_a_line(first: Path, tmp_path: Path) -> None:
         (["-o", str(place)], b"x\n", "exists already"),
         (["--json"], b"x\n", "--json is for standard output"),
         (["--long", "no"], b"x\n", "unknown"),
+        (["--long", "refuse"], b"x\n" + 900 * b"red " + b"\n", "Text 2 has"),
         ([], b"\xff\xfe\n", "not UTF-8"),
         ([], b"", "There is no text"),
     ):
@@ -423,7 +374,7 @@ def test_embed_writes_a_row_a_line(first: Path, tmp_path: Path) -> None:
         (["--stage", "2"], "Stage 2 learns a task"),
         (["--stage", "3"], "--stage 3 is unknown"),
         (["--lora-r", "0"], "--lora-r must be at least 1 and at most 4,096, not 0"),
-        (["--stack", "nowhere", "--task", "nli"], "is not a stack"),
+        (["--stack", "nowhere", "--task", "nli"], "There is no folder nowhere"),
         (["--text", "nowhere.txt"], "does not exist"),
         (["--frozen", "int4"], "--frozen int4 is unknown"),
         (["--stage", "1", "--teacher", "x"], "for stage 2"),

@@ -148,7 +148,7 @@ def test_what_cannot_be_a_part(model: Callable[..., Path], monkeypatch: pytest.M
         open_llm(model("llama"))
 
 
-def test_lora_is_all_that_is_trained_and_can_be_merged(model: Callable[..., Path]) -> None:
+def test_lora_is_all_that_is_trained_and_can_be_merged(model: Callable[..., Path], tmp_path: Path) -> None:
     llm = add_lora(open_llm(model("llama")), 2, 4, 0.0)
     trained = {name for name, parameter in llm.named_parameters() if parameter.requires_grad}
     assert trained and all(".lora_" in name for name in trained)
@@ -158,6 +158,12 @@ def test_lora_is_all_that_is_trained_and_can_be_merged(model: Callable[..., Path
     assert merged.description.lora is None
     assert not any(".lora_" in name for name, _ in merged.network.named_parameters())
     assert np.allclose(merged.encode(TEXTS), before, atol=1e-5)
+    for used in (merged, stack):  # what refers to the LLM would not have what is merged
+        with pytest.raises(PolydistillError, match="no longer the one"):
+            save_stack(used, tmp_path)
+    assert not list(tmp_path.iterdir())
+    save_stack(merged, tmp_path, whole=True)
+    assert np.allclose(load_stack(tmp_path).encode(TEXTS), before, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3_text", "bert", "gpt2", "electra"])
@@ -231,6 +237,8 @@ def test_the_language_decides_the_vectors(model: Callable[..., Path]) -> None:
     assert not np.allclose(stack.encode(TEXTS, language=one), stack.encode(TEXTS, language=other), atol=1e-4)
     with pytest.raises(UsageError, match="has to be told"):
         a_stack(model("nllb"), model("bert")).encode(TEXTS)
+    with pytest.raises(UsageError, match="has to be told"):  # whatever was read last
+        stack.as_sentence_transformer().encode(TEXTS)
 
 
 def test_long_texts_are_read_in_windows_or_refused(model: Callable[..., Path]) -> None:
@@ -282,6 +290,16 @@ def test_a_broken_description_is_said_to_be(model: Callable[..., Path], tmp_path
         {"lora": {"r": 2}},
         {"pooling": "median"},
         {"widths": "x"},
+        {"widths": [1, 2]},
+        {"max_length": "64"},
+        {"max_length": 0},
+        {"lora": {"r": 0, "alpha": 2, "dropout": 0}},
+        {"lora": {"r": 2, "alpha": 2, "dropout": 5}},
+        {"llm": {**values["llm"], "name": 5}},
+        {"llm": {**values["llm"], "dtype": "int4"}},
+        {"encoder": None, "llm": None},
+        {"labels": 5},
+        {"labels": [5]},
     ):
         (tmp_path / "config.json").write_text(json.dumps({**values, **change}))
         with pytest.raises(PolydistillError, match="is broken"):
@@ -360,7 +378,10 @@ def test_parents_that_are_gone_or_have_changed(model: Callable[..., Path], tmp_p
     save_file({k: v + 1 for k, v in state.items()}, encoder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(PolydistillError, match="has other weights than the one"):
         load_stack(tmp_path / "s")
+    with pytest.raises(PolydistillError, match="has other weights than the one"):
+        load_stack(tmp_path / "s", encoder=encoder)
     shutil.rmtree(encoder)
+    assert np.array_equal(load_stack(tmp_path / "s", encoder=model("bert")).encode(TEXTS), stack.encode(TEXTS))
     with pytest.raises(PolydistillError, match=r"stands on the encoder .* not found") as gone:
         load_stack(tmp_path / "s")
     assert "--whole" in (gone.value.hint or "")

@@ -70,26 +70,34 @@ def cached(
     needed, root = bytes_of(shapes, lengths), cache_root() / "signals"
     folder = root / key_of(facts, shapes, lengths)
     if writes and needed <= max_bytes:
-        _make_room(root, folder, max_bytes - needed)
+        headers = [header for header in root.glob(f"*/{HEADER}") if header.parent != folder]
+        make_room([(header.stat().st_mtime, header.parent) for header in headers], max_bytes - needed)
     if needed > max_bytes or (not (folder / HEADER).is_file() and needed > _free(root) - ROOM_LEFT):
         progress.note(f"The teacher's signals would take {needed / 1e9:.1f} GB, so they are computed in every step.")
         return inner
     return CachedTeacher(inner, folder, shapes, lengths, writes=writes, progress=progress)
 
 
-def _make_room(root: Path, keep: Path, allowed: int) -> None:
-    """Removes signals that were not used for a day, the longest unused first, until all others take what is allowed."""
-    found = []
-    for header in root.glob(f"*/{HEADER}"):
-        if header.parent != keep:
-            files = [file.stat() for file in header.parent.iterdir()]
-            found.append((header.stat().st_mtime, sum(file.st_size for file in files), header.parent))
-    total = sum(size for _, size, _ in found)
-    for used, size, folder in sorted(found):
+def make_room(others: Sequence[tuple[float, Path]], allowed: int) -> None:
+    """Removes what was not used for a day, the longest unused first, until all of it takes what is allowed.
+
+    Args:
+        others: When each was used last (seconds since 1970), and its file or folder.
+        allowed: Bytes.
+    """
+    sizes = {
+        place: sum(file.stat().st_size for file in (place.iterdir() if place.is_dir() else (place,)))
+        for _, place in others
+    }
+    total = sum(sizes.values())
+    for used, place in sorted(others):
         if total <= allowed or used > time() - UNUSED_SECONDS:
             return
-        shutil.rmtree(folder, ignore_errors=True)
-        total -= size
+        if place.is_dir():
+            shutil.rmtree(place, ignore_errors=True)
+        else:
+            place.unlink(missing_ok=True)
+        total -= sizes[place]
 
 
 def key_of(facts: Mapping[str, Any], shapes: Mapping[Signal, Shape], lengths: Sequence[int]) -> str:

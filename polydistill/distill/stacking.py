@@ -6,7 +6,9 @@ MT-LLM, Schmidt et al. 2024 (arXiv 2406.12739): stage 1 on plain text, stage 2 o
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from polydistill.batching import Feature, run
+from polydistill.distill.cached import make_room
 from polydistill.errors import PolydistillError
 from polydistill.offline import cache_root
 from polydistill.outputs import write_beside
@@ -30,6 +33,7 @@ from polydistill.training import Curves, Schedule, collator, train
 FORMAT = 1  # to be raised whenever the same text gives another vector
 PENALTIES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # of the ridge, times the mean variance of an input
 BATCH, CHUNK = 32, 50_000
+MOST_KEPT = 4_000_000_000  # bytes of vectors on disk; above that, those that no run has used for a day go
 SAME = 1e-10  # share of squared length that is rounding
 
 
@@ -70,6 +74,8 @@ def vectors(
         name = hashlib.sha256(orjson.dumps(key, option=orjson.OPT_SORT_KEYS)).hexdigest()
         place = cache_root() / "vectors" / f"{name}.f32"
         if (found := _kept(place, shape)) is not None:
+            with suppress(OSError):
+                os.utime(place)
             return found
     made = np.zeros(shape, np.float32)
     network = on_device(stack.network)
@@ -79,6 +85,8 @@ def vectors(
             rows = run(network, stack.reader, part, BATCH, lambda o: [o.vectors], positions=False, bf16=bf16, done=done)
             made[start : start + CHUNK] = [row for (row,) in rows]
     if place is not None:
+        others = [file for file in place.parent.glob("*.f32") if file != place]
+        make_room([(file.stat().st_mtime, file) for file in others], MOST_KEPT - made.nbytes)
         write_beside(place, made.tobytes(), option="POLYDISTILL_CACHE")
     return made
 

@@ -227,9 +227,9 @@ def _check_parents(folder: Path) -> None:
     for role, part in description.parts.items():
         if description.whole:
             Checkpoint.open(folder / role)
-        elif Path(part.name).is_absolute():
+        elif "@" not in part.name or Path(part.name).is_absolute():  # a folder, or weights that came from a package
             raise PolydistillError(
-                f"The stack {folder} stands on {part.name}, which nobody else has.",
+                f"The stack {folder} stands on {part.source}, which is not on the Hub.",
                 "Make it with `polydistill stack --whole`, which puts both models into the folder.",
             )
 

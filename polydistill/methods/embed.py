@@ -12,12 +12,10 @@ from polydistill.outputs import check_file, check_outside
 from polydistill.progress import SILENT, Progress
 from polydistill.refs import ModelRef, resolve
 from polydistill.settings import Options, setting
-from polydistill.stacks.description import is_stack
+from polydistill.stacks.description import LONG, is_stack
 
 if TYPE_CHECKING:
     import numpy as np
-
-LONG = ("window", "refuse")
 
 
 @dataclass(frozen=True)

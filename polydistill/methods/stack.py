@@ -130,7 +130,7 @@ class StackConfig(Options):
         "folder refers to them.", "Output",
     )  # fmt: skip
     resume: bool = setting(False, "Go on with a run that was stopped.", "Output")
-    output: Path | None = output_setting("polydistill-out/<encoder>-<llm>[-<task>]", "Output")
+    output: Path | None = output_setting("polydistill-out/<encoder>-<llm>[-<task>][-linear]", "Output")
     overwrite: bool = setting(False, "Replace the output folder if it exists.", "Output")
 
 
@@ -222,7 +222,7 @@ def _finish(run: Run, stages: Stages, final: Path, started: float) -> StackResul
                     copy_file(file, out / file.name)
         teacher = todo.teacher or next((s.folder for s in stages.done if s.name == "teacher"), None)
         scores = _scores(run, out, teacher) if todo.task else []
-        result = _result(run, stages.done, out, scores)
+        result = _result(run, stages.done, out, final, scores)
         seconds = round(time.perf_counter() - started, 1)
         result = replace(result, seconds=seconds, peak_memory_bytes=peak_memory_bytes())
         record = replace(_record(run, result), scores=[score for score in scores if score.model == str(todo.output)])
@@ -232,15 +232,14 @@ def _finish(run: Run, stages: Stages, final: Path, started: float) -> StackResul
     return result
 
 
-def _result(run: Run, done: list[Stage], out: Path, scores: list[Score]) -> StackResult:
+def _result(run: Run, done: list[Stage], out: Path, final: Path, scores: list[Score]) -> StackResult:
     from polydistill.stacks.folder import load_reader
 
     todo, own, reader = run.todo, Description.read(out), load_reader(out)
     parameters, nbytes = sizes(out)
     by_name = {stage.name: stage for stage in done}
     chosen = by_name.get("task") or by_name.get("self")
-    first = next((stage.facts["unexplained"][0][1] for stage in done if stage.facts.get("unexplained")), None)
-    last = next((s.facts["unexplained_at_best"] for s in reversed(done) if "unexplained_at_best" in s.facts), None)
+    measured = next((stage.facts for stage in done if "unexplained" in stage.facts), None)
     llm = Checkpoint.open(model_folder(todo.llm.folder))
     return StackResult(
         model=todo.encoder.source,
@@ -250,8 +249,10 @@ def _result(run: Run, done: list[Stage], out: Path, scores: list[Score]) -> Stac
         task=todo.task.name if todo.task else None,
         languages=(todo.english.code,),
         stages=tuple(stage.to_json(todo.output / "stages") for stage in done),
-        unexplained_variance=None if first is None or last is None else {"first": first, "last": last},
-        parameters={"teacher": llm.parameters, "student": parameters, "trained": Checkpoint.open(out).parameters},
+        unexplained_variance=measured and {
+            "first": measured["unexplained"][0][1], "last": measured["unexplained_at_best"],
+        },
+        parameters={"teacher": llm.parameters, "student": parameters, "trained": Checkpoint.open(final).parameters},
         bytes={"teacher": llm.nbytes, "student": nbytes},
         separator=reader.separator,
         settings=settings(run),

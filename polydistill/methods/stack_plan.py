@@ -183,7 +183,7 @@ def idle_options(config: StackConfig, todo: Prepared) -> list[str]:
     linear = config.baseline == LINEAR
     lora = "lora_r lora_alpha lora_dropout" if todo.teacher or 2 not in todo.stages else ""  # else the teacher's
     groups = {
-        "nothing is trained in stage 1 here": ("steps batch_size lr" if 1 not in todo.stages and not linear else ""),
+        "nothing is trained in stage 1 here": ("steps batch_size lr" if 1 not in todo.stages else ""),
         "no text is read here": ("" if todo.texts else "text length fit_lines"),
         "there is no stage 2 here": (
             ""
@@ -193,9 +193,8 @@ def idle_options(config: StackConfig, todo: Prepared) -> list[str]:
         ),
         "the teacher is given": ("teacher_epochs teacher_lr" if todo.teacher else ""),
         "the stack has a projection and LoRA of its own": (f"init {lora}" if todo.begin else ""),
-        "a linear map has neither LoRA nor steps": (
-            f"init lr task_lr task_epochs fit_lines checkpointing {lora}" if linear else ""
-        ),
+        "a linear map has neither LoRA nor steps": (f"init lr task_lr task_epochs fit_lines {lora}" if linear else ""),
+        "nothing is trained here": ("task_batch checkpointing max_minutes" if linear and lora else ""),
         "a random projection is not fitted": ("fit_lines" if config.init == RANDOM and todo.texts else ""),
     }
     return config.in_vain({name: why for why, names in groups.items() for name in names.split()})

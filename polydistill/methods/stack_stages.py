@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from polydistill.batching import Feature
     from polydistill.distill.stacking import LinearMap
     from polydistill.evaluation.heads import TaskModel
+    from polydistill.labelled.examples import LabelledSplit
     from polydistill.methods.stack import StackConfig
     from polydistill.stacks.folder import LoadedStack
     from polydistill.training import Curves, Schedule
@@ -53,14 +54,17 @@ class Run:
 
         from polydistill.distill.stacking import input_means, least_squares, text_features
 
+        lines = (self.lines.training[: self.todo.preset.fit_lines], self.lines.dev)
+        fits, wanted = self.config.init == LEAST_SQUARES, []
+        if fits:
+            llm = self.alone()
+            wanted = [input_means(llm.network.llm, text_features(llm, part)) for part in lines]
+            del llm  # one LLM in memory is enough
         torch.manual_seed(self.config.seed)
         loaded = self.new_stack(self.todo.preset.length)
         facts: dict[str, Any] = {}
-        if self.config.init == LEAST_SQUARES:
-            llm = self.alone
-            lines = (self.lines.training[: self.todo.preset.fit_lines], self.lines.dev)
+        if fits:
             states = self.encoded(loaded, [text_features(loaded, part) for part in lines])
-            wanted = [input_means(llm.network.llm, text_features(llm, part)) for part in lines]
             fitted = least_squares(states[0], wanted[0], states[1], wanted[1])
             loaded.network.begin_with(fitted.weight, fitted.bias)
             facts = {"texts": len(lines[0]), "penalty": fitted.penalty, "unexplained_inputs": fitted.unexplained}
@@ -70,9 +74,10 @@ class Run:
         """The baseline: the best linear map from the encoder's vectors to the LLM's."""
         from polydistill.distill.stacking import text_features
 
-        loaded = self.new_stack(self.todo.preset.length)
-        features = [text_features(loaded, part) for part in (self.lines.training, self.lines.dev)]
-        wanted = [self.wanted(part) for part in (self.lines.training, self.lines.dev)]
+        parts = (self.training_lines, self.lines.dev)
+        wanted = self.wanted(parts)
+        loaded = self.new_stack(self.todo.preset.length, wanted[0].shape[1])
+        features = [text_features(loaded, part) for part in parts]
         fitted = self._fit(loaded, features, wanted)
         return self.made(loaded, {
             "penalty": fitted.penalty, "unexplained": [(0, 1.0)], "unexplained_at_best": fitted.unexplained,
@@ -84,13 +89,12 @@ class Run:
         """Stage 1: the stack's vectors of plain English text become the LLM's."""
         from polydistill.distill.stacking import VectorLoss, text_features, train_stack
 
+        wanted, held = self.wanted((self.training_lines, self.lines.dev))
         loaded = self.open(begins, self.todo.preset.length)
-        wanted, held = self.wanted(self.lines.training), self.wanted(self.lines.dev)
-        self.__dict__.pop("alone")  # one LLM in memory is enough
         seen = Unexplained(self, loaded, text_features(loaded, self.lines.dev), held)
         first = -seen(loaded.network)
         curves = train_stack(
-            loaded, text_features(loaded, self.lines.training), VectorLoss(wanted), seen, self.text_schedule(),
+            loaded, text_features(loaded, self.training_lines), VectorLoss(wanted), seen, self.text_schedule(),
             checkpoints, self.progress,
         )  # fmt: skip
         best, best_step = -curves.best, curves.best_step
@@ -102,7 +106,7 @@ class Run:
             loaded, best, best_step = self.open(begins, self.todo.preset.length), first, 0
         facts = {
             "unexplained": [(0, first), *((step, -score) for step, score in curves.dev)], "unexplained_at_best": best,
-            "texts": len(self.lines.training), "metric": UNEXPLAINED, "split": TEXT_SPLIT, "best": best,
+            "texts": len(self.training_lines), "metric": UNEXPLAINED, "split": TEXT_SPLIT, "best": best,
             "best_step": best_step,
         }  # fmt: skip
         return self.made(loaded, facts, curves)
@@ -121,7 +125,7 @@ class Run:
         self.prepare_to_train(loaded)
         model = self.task_model(loaded)
         curves = train_stack(
-            loaded, self.pairs(model), LabelLoss(), self.accuracy(model),
+            loaded, self.pairs(model, self.todo.training), LabelLoss(), self.accuracy(model),
             self.task_schedule(self.todo.preset.teacher_epochs, self.todo.preset.teacher_lr), checkpoints,
             self.progress,
         )  # fmt: skip
@@ -131,27 +135,37 @@ class Run:
         """Stage 2: the stack's vectors of the task's examples become those of the tuned LLM, whose head it gets."""
         from polydistill.distill.stacking import VectorLoss, train_stack
 
-        assert begins is not None and self.todo.task is not None
+        assert begins is not None and self.todo.task is not None and self.todo.dev is not None
+        wanted, held = self.taught(teacher)
         loaded = self.with_head_of(self.open(begins, self.todo.preset.task_length), teacher)
-        wanted, model = self.taught(teacher), self.task_model(loaded)
+        model = self.task_model(loaded)
+        seen = Unexplained(self, loaded, self.pairs(model, (self.todo.dev,)), held)
+        first = -seen(loaded.network)
         curves = train_stack(
-            loaded, self.pairs(model), VectorLoss(wanted), self.accuracy(model),
+            loaded, self.pairs(model, self.todo.training), VectorLoss(wanted), self.accuracy(model),
             self.task_schedule(self.todo.preset.task_epochs, self.todo.preset.task_lr), checkpoints, self.progress,
         )  # fmt: skip
-        return self.made(loaded, self.chosen_by_task(curves), curves)
+        last = -seen(loaded.network)
+        facts = {"unexplained": [(0, first), (curves.best_step, last)], "unexplained_at_best": last}
+        return self.made(loaded, {**self.chosen_by_task(curves), **facts}, curves)
 
     def linear_task(self, teacher: Path, checkpoints: Path) -> Made:
         """The baseline's stage 2: a linear map to the tuned LLM's vectors, and its head."""
-        loaded = self.with_head_of(self.new_stack(self.todo.preset.task_length), teacher)
+        from polydistill.stacks.parts import on_device
+
+        assert self.todo.task is not None and self.todo.dev is not None
+        wanted, apart = self.taught(teacher)
+        new = self.new_stack(self.todo.preset.task_length, wanted.shape[1])
+        loaded = self.with_head_of(new, teacher)
         model = self.task_model(loaded)
-        features, wanted = self.pairs(model), self.taught(teacher)
+        features = self.pairs(model, self.todo.training)
         held = max(2, len(features) // 20)  # of the training examples: the penalty is no matter of the dev split
         fitted = self._fit(loaded, (features[held:], features[:held]), (wanted[held:], wanted[:held]))
-        assert self.todo.task is not None
+        left = -Unexplained(self, loaded, self.pairs(model, (self.todo.dev,)), apart)(loaded.network)
         return self.made(loaded, {
-            "penalty": fitted.penalty, "unexplained_examples": fitted.unexplained, "texts": len(features) - held,
-            "metric": self.todo.task.metric, "split": self.config.dev_split,
-            "best": self.accuracy(model)(loaded.network), "best_step": 0,
+            "penalty": fitted.penalty, "unexplained": [(0, 1.0)], "unexplained_at_best": left,
+            "texts": len(features) - held, "metric": self.todo.task.metric, "split": self.config.dev_split,
+            "best": self.accuracy(model)(on_device(loaded.network)), "best_step": 0,
         })  # fmt: skip
 
     def _fit(
@@ -171,11 +185,15 @@ class Run:
     @cached_property
     def lines(self) -> Lines:
         """The text of stage 1, read once."""
-        preset = self.todo.preset
-        wanted = preset.steps * preset.batch_size
-        if 1 not in self.todo.stages:
-            wanted = preset.fit_lines
-        return read_lines(self.todo.texts, wanted, preset.dev_lines, self.config.seed)
+        preset, config = self.todo.preset, self.config
+        trained = preset.steps * preset.batch_size if 1 in self.todo.stages else 0
+        fitted = preset.fit_lines if config.init == LEAST_SQUARES and config.baseline != LINEAR else 0
+        return read_lines(self.todo.texts, max(trained, fitted), preset.dev_lines, config.seed)
+
+    @property
+    def training_lines(self) -> Sequence[str]:
+        """Those that the steps of stage 1 see."""
+        return self.lines.training[: self.todo.preset.steps * self.todo.preset.batch_size]
 
     @cached_property
     def parents(self) -> tuple[Parent, Parent]:
@@ -210,14 +228,13 @@ class Run:
             encoder=encoder, llm=llm, widths=(0, 0, 0), lora=lora, max_length=LONGEST, pooling=self.config.pooling
         )
 
-    def new_stack(self, length: int) -> LoadedStack:
-        """Encoder, projection and, but for a linear map, LLM."""
+    def new_stack(self, length: int, width: int | None = None) -> LoadedStack:
+        """Encoder, projection and LLM; or a linear map to vectors of a width, without the LLM."""
         from polydistill.stacks.folder import build
 
         about = self.description()
         llm: Path | None = self.todo.llm.folder
-        if self.config.baseline == LINEAR:
-            width = self.alone.description.widths[2]
+        if width is not None:
             about, llm = replace(about, llm=None, lora=None, widths=(0, width, width)), None
         loaded = build(about, self.todo.encoder.folder, llm, length)
         loaded.reader.read_language(self.todo.english, self.config.include_path)
@@ -247,9 +264,8 @@ class Run:
                 f"{self.todo.llm.ref} cannot compute its activations again.", "Leave --checkpointing out."
             ) from error
 
-    @cached_property
     def alone(self) -> LoadedStack:
-        """The LLM as it is, which is the teacher of stage 1."""
+        """The LLM as it is, which is the teacher of stage 1; loaded before the stack and gone when it is."""
         from polydistill.stacks.folder import build
 
         about = replace(self.description(), encoder=None, lora=None)
@@ -286,25 +302,36 @@ class Run:
 
     # --- teachers
 
-    def wanted(self, texts: Sequence[str]) -> np.ndarray:
-        """(n, H) the LLM's vectors of texts, from the cache if they are there."""
+    def wanted(self, parts: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """(n, H) of each: the LLM's vectors of texts, from the cache if they are there."""
         from polydistill.distill.stacking import text_features, vectors
 
-        return vectors(
-            self.alone, text_features(self.alone, texts), bf16=self.config.bf16, facts=self.llm_facts,
-            progress=self.progress, what="teacher",
-        )  # fmt: skip
+        llm = self.alone()
+        return [
+            vectors(
+                llm, text_features(llm, texts), bf16=self.config.bf16, facts=self.llm_facts, progress=self.progress,
+                what="teacher",
+            )
+            for texts in parts
+        ]  # fmt: skip
 
-    def taught(self, teacher: Path) -> np.ndarray:
-        """(n, H) the tuned LLM's vectors of the task's training examples, from the cache if they are there."""
+    def taught(self, teacher: Path) -> tuple[np.ndarray, np.ndarray]:
+        """(n, H) and (m, H) the tuned LLM's vectors of the task's training and dev examples, or from the cache."""
         from polydistill.distill.stacking import vectors
         from polydistill.stacks.folder import load_stack
 
         llm = self.todo.llm.folder
         tuned = load_stack(teacher, self.todo.preset.task_length, self.config.frozen, llm=llm)
         facts = {**self.llm_facts, "tuned": Checkpoint.open(teacher).weights_hash}
-        features = self.pairs(self.task_model(tuned))
-        return vectors(tuned, features, bf16=self.config.bf16, facts=facts, progress=self.progress, what="teacher")
+        assert self.todo.dev is not None
+        training, dev = (
+            vectors(
+                tuned, self.pairs(self.task_model(tuned), splits), bf16=self.config.bf16, facts=facts,
+                progress=self.progress, what="teacher",
+            )
+            for splits in (self.todo.training, (self.todo.dev,))
+        )  # fmt: skip
+        return training, dev
 
     # --- the task
 
@@ -314,12 +341,12 @@ class Run:
 
         return TaskModel(loaded.network, loaded.reader, self.labels, loaded.reader.max_length)
 
-    def pairs(self, model: TaskModel) -> list[Feature]:
-        """The training examples as inputs with `labels` and `example`."""
+    def pairs(self, model: TaskModel, splits: Sequence[LabelledSplit]) -> list[Feature]:
+        """Their examples as inputs with `labels` and `example`."""
         from polydistill.evaluation.kinds import trainable_kind_of
 
         assert self.todo.task is not None
-        examples = [e for split in self.todo.training for e in split.examples]
+        examples = [e for split in splits for e in split.examples]
         return trainable_kind_of(self.todo.task).training_features(model, examples)
 
     def accuracy(self, model: TaskModel) -> Callable[[Any], float]:
@@ -371,7 +398,7 @@ class Run:
 
 
 class Unexplained:
-    """Network -> minus the share of the teacher's variance that it leaves unexplained on held-out text.
+    """Network -> minus the share of the teacher's variance that it leaves unexplained on held-out text or examples.
 
     Args:
         run: Of the command.
@@ -390,7 +417,7 @@ class Unexplained:
         config = self._run.config
         found = vectors(
             replace(self._loaded, network=network), self._features, bf16=config.bf16, progress=self._run.progress,
-            what="held-out text",
+            what="held-out",
         )  # fmt: skip
         return -unexplained_variance(found, self._wanted)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import orjson
@@ -16,7 +16,8 @@ from polydistill.refs import ModelRef, ResolvedModel, resolve
 
 CONFIG, MODEL_TYPE, FORMAT = "config.json", "polydistill-stack", 1
 ENCODER, LLM = "encoder", "llm"
-POOLINGS = ("mean", "first", "last")
+POOLINGS, DTYPES = ("mean", "first", "last"), ("float32", "bfloat16")
+LONG = ("window", "refuse")  # what is done with a text that is longer than a stack takes
 SAYS_NOTHING = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
 
 
@@ -63,7 +64,7 @@ class Description:
     Attributes:
         encoder: None for the LLM alone.
         llm: None for a linear map.
-        whole: Whether both lie in the folder.
+        whole: Whether both lie in the folder, or will once it is saved.
         widths: Of the encoder's states, of the LLM's inputs, of the vectors.
         lora: `r`, `alpha`, `dropout`; None where nothing was added, or where it is merged.
         pooling: How states become a vector.
@@ -103,19 +104,43 @@ class Description:
         Raises:
             PolydistillError: It is none, or is broken.
         """
+        if not folder.is_dir():
+            raise PolydistillError(f"There is no folder {folder}.", "Give the folder of a stack.")
         values = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
         if values.pop("model_type", None) != MODEL_TYPE or values.pop("format", None) != FORMAT:
             raise PolydistillError(f"{folder} is not a stack of this version.", "Make one with `polydistill stack`.")
         try:
             for role in (ENCODER, LLM):
                 values[role] = Parent(**values[role]) if values[role] else None
-            for name in ("r", "alpha", "dropout") if values["lora"] else ():
-                float(values["lora"][name])
-            if values["pooling"] not in POOLINGS:
-                raise ValueError(f"pooling {values['pooling']}")
-            return cls(**{**values, "widths": tuple(map(int, values["widths"])), "labels": tuple(values["labels"])})
-        except (KeyError, TypeError, ValueError) as error:
+            found = cls(**{**values, "widths": tuple(values["widths"]), "labels": tuple(values["labels"])})
+            if wrong := next(found._wrong(), None):
+                raise ValueError(f"{wrong[0]}: {wrong[1]!r}")
+            return found
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise PolydistillError(f"{folder / CONFIG} is broken ({error}).", "Make the stack again.") from error
+
+    def _wrong(self) -> Iterator[tuple[str, object]]:
+        """Names and values that no stack has; the file may have been changed by hand."""
+        if not self.parts:
+            yield "encoder", None
+        for role, part in self.parts.items():
+            values = asdict(part)
+            yield from ((f"{role}.{f.name}", values[f.name]) for f in fields(part)
+                        if type(values[f.name]).__name__ != f.type)  # fmt: skip
+            if part.dtype not in DTYPES:
+                yield f"{role}.dtype", part.dtype
+        if self.pooling not in POOLINGS:
+            yield "pooling", self.pooling
+        if type(self.max_length) is not int or self.max_length < 1:
+            yield "max_length", self.max_length
+        if [type(width) for width in self.widths] != [int, int, int]:
+            yield "widths", self.widths
+        if not all(isinstance(label, str) for label in self.labels):
+            yield "labels", self.labels
+        if self.lora is not None:
+            rank, alpha, dropout = (self.lora[name] for name in ("r", "alpha", "dropout"))
+            if type(rank) is not int or rank < 1 or alpha <= 0 or not 0 <= dropout < 1:
+                yield "lora", self.lora
 
 
 def is_stack(folder: Path) -> bool:

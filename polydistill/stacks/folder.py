@@ -16,9 +16,10 @@ from torch import nn
 from polydistill.batching import run
 from polydistill.catalog import Language
 from polydistill.checkpoint import Checkpoint
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, UsageError
 from polydistill.loading import load_tokenizer, positions_of, quiet_transformers
-from polydistill.stacks.description import ENCODER, LLM, Description, Parent, config_hash, find_parent
+from polydistill.modelfolder import model_folder
+from polydistill.stacks.description import ENCODER, LLM, LONG, Description, Parent, config_hash, find_parent
 from polydistill.stacks.network import Stack
 from polydistill.stacks.parts import (
     INT8,
@@ -69,8 +70,13 @@ class LoadedStack:
             done: Called with the number of inputs just done.
 
         Raises:
-            PolydistillError: The language is missing or has no code, or a text is too long and that is refused.
+            PolydistillError: The language is missing or has no code, a text is too long and that is refused, or a
+                single text was given.
         """
+        if isinstance(texts, str):
+            raise UsageError("A single text was given in place of several.", "Put it into a list.")
+        if long not in LONG:
+            raise UsageError(f"long={long!r} is unknown.", f"Choose among: {', '.join(LONG)}.")
         if self.reader.codes:
             self.reader.read_language(language)
         if not texts:
@@ -110,14 +116,17 @@ class LoadedStack:
         return StackTransformer(StackModule(self.network, reader))
 
     def merged(self) -> LoadedStack:
-        """The same stack with LoRA added to the LLM's weights, which makes it as fast as the LLM alone."""
+        """The same stack with LoRA added to the LLM's weights, which makes it as fast as the LLM alone.
+
+        The weights are shared: the stack that it was made of is of no more use.
+        """
         llm = self.network.llm
         if self.description.lora is None:
             return self
         assert llm is not None
         old = self.network
         network = Stack(old.encoder, old.projection, llm.merge_and_unload(), old.head, old.pooling)
-        return replace(self, network=network, description=replace(self.description, lora=None))
+        return replace(self, network=network, description=replace(self.description, lora=None, whole=True))
 
 
 def build(
@@ -146,7 +155,7 @@ def build(
     first, place = (right, llm) if left is None else (left, encoder)
     assert first is not None and place is not None
     with quiet_transformers():  # which does not know the model_type of a stack's folder
-        reader = Reader.open(tokenizer or place, first.config, description.max_length)
+        reader = Reader.open(tokenizer or model_folder(place), first.config, description.max_length)
     if right is not None:
         reader.max_length = min(reader.max_length, positions_of(right.config))
     made = replace(description, max_length=reader.max_length)
@@ -232,8 +241,17 @@ def save_stack(stack: LoadedStack, folder: Path, *, whole: bool = False) -> None
         folder: Where.
         whole: Whether to write both models too: LoRA merged, and the LLM without its embedding matrix where vectors
             go into it. `stack` is of no more use then.
+
+    Raises:
+        PolydistillError: LoRA is merged, and a folder that refers to the LLM would have lost it.
     """
     network = stack.network
+    used_up = stack.description.lora is not None and not any(".lora_" in name for name, _ in network.named_parameters())
+    if not whole and (used_up or stack.description.whole):
+        raise PolydistillError(
+            "This stack's LLM is no longer the one that it was made with: LoRA is part of its weights.",
+            "Save it with whole=True.",
+        )
     # Matrices in 8 bits save memory in training; who reads the stack need not have what makes them.
     parts = stack.description.parts
     description = stack.description.with_parts(

@@ -59,9 +59,9 @@ class Reader:
         return cls(load_tokenizer(folder), config, max_length)
 
     def copy(self) -> Reader:
-        """Another reader of the same tokenizer, with a language and a length of its own."""
+        """Another reader of the same tokenizer, with a language, not yet named, and a length of its own."""
         found = copy.copy(self)
-        found.tokenizer = copy.deepcopy(self.tokenizer)
+        found.tokenizer, found._language = copy.deepcopy(self.tokenizer), None
         return found
 
     @property
