@@ -41,7 +41,15 @@ ABLATIONS = {
     "no-rectification": "the aligned teacher, its labels as they are",
     "hard": "hard labels in place of soft ones",
     "selftrain-soft": "the plain teacher's own labels, soft: no prototypes at all",
+    "best-on-dev": "the student that is best on English dev data, in place of the last one that is hardly worse",
+    "align-0.1": "a teacher aligned with weight 0.1",
+    "align-tau-1": "a teacher aligned at temperature 1",
     "tag": "a prototype for each BIO tag",
+}
+ALIGNED = {  # what else a teacher is trained with
+    "align-0.1": ("--align-weight", "0.1"),
+    "align-tau-1": ("--align-temperature", "1"),
+    "tag": ("--classes", "tag"),
 }
 BISTIL = "ner-sw-6"
 CELLS = [f"{target}-{seed}" for target, seeds in SEEDS.items() for seed in seeds]
@@ -89,15 +97,16 @@ def method(args: argparse.Namespace, part: str, name: str) -> tuple[Path, dict[s
 def ablation(args: argparse.Namespace, name: str) -> tuple[Path, dict[str, Any]]:
     """ProKD with one thing changed."""
     plain, aligned = (str(method(args, ABLATED, of)[0] / "stages/teacher") for of in ("tsl", "prokd"))
-    if name == "tag":
+    if name in ALIGNED:
         target, _, seed = ABLATED.partition("-")
         begins = str(cut_teacher(args, target, int(seed)))
-        return run(args, ABLATED, name, "--teacher", begins, "--teacher-epochs", TEACHER_EPOCHS, "--classes", "tag")
+        return run(args, ABLATED, name, "--teacher", begins, "--teacher-epochs", TEACHER_EPOCHS, *ALIGNED[name])
     changed = {
         "no-alignment": ("--teacher", plain),
         "no-rectification": ("--teacher", aligned, "--no-rectify"),
         "hard": ("--teacher", aligned, "--pseudo-labels", "hard"),
         "selftrain-soft": ("--teacher", plain, "--method", "selftrain"),
+        "best-on-dev": ("--teacher", aligned, "--dev-tolerance", "0"),
     }[name]
     return run(args, ABLATED, name, *changed)
 
