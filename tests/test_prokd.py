@@ -410,7 +410,8 @@ def test_labels_in_another_order_and_more_of_them(tuned: Path, data: Path, tmp_p
     assert one.prototypes[0]["counts"] == two.prototypes[0]["counts"] and one.pseudo_labels == two.pseudo_labels
     assert [s["value"] for s in one.scores] == [s["value"] for s in two.scores]
     a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
-    assert all(np.allclose(a[name], b[name], atol=1e-4) for name in a)
+    felt = [name for name in a if not name.endswith("key.bias")]  # whose gradient is rounding alone, scaled up by Adam
+    assert all(np.allclose(a[name], b[name], atol=1e-5) for name in felt)
 
 
 @pytest.mark.parametrize(
