@@ -24,7 +24,7 @@ from typing import Any
 import measure
 from bistil_tables import percent
 from commands import command_was, made
-from prokd_labels import rectification
+from prokd_labels import alignment, rectification
 from teachers import TEACHERS
 
 SEEDS = {"sw": (0, 1, 2), "ro": (0, 1, 2), "de": (0,), "es": (0,)}
@@ -53,7 +53,7 @@ ALIGNED = {  # what else a teacher is trained with
 }
 BISTIL = "ner-sw-6"
 CELLS = [f"{target}-{seed}" for target, seeds in SEEDS.items() for seed in seeds]
-PARTS = ["rectification", *CELLS, "ablation", "bistil"]
+PARTS = ["rectification", *CELLS, "alignment", "ablation", "bistil"]
 
 
 # --- runs
@@ -236,6 +236,9 @@ def written(args: argparse.Namespace, parts: Sequence[str]) -> None:
         started = time.perf_counter()
         if part == "rectification":
             write(part, rectification(teacher(args, 0), args.data))
+        elif part == "alignment":
+            runs = {"tsl": method(args, ABLATED, "tsl"), "prokd": method(args, ABLATED, "prokd")}
+            write(part, alignment({**runs, **{n: ablation(args, n) for n in ALIGNED if n.startswith("align")}}))
         elif part in ("ablation", "bistil"):
             reference = {"prokd": method(args, ABLATED, "prokd"), "transfer": method(args, ABLATED, "transfer")}
             if part == "ablation":

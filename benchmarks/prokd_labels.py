@@ -1,15 +1,18 @@
-"""Pseudo-labels of English dev data, rectified by prototypes: how distance and temperature were chosen."""
+"""What prototypes do: to pseudo-labels of English dev data, and how far those of two languages are from each other."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import measure
+import orjson
 
 TEMPERATURES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
 SENTENCES = 2_000  # of the training data, for the source's prototypes
 LENGTH = 128
+EDGE = 50  # steps over which a loss is averaged
 
 
 def rectification(model: Path, data: Path) -> str:
@@ -66,3 +69,34 @@ def _f1(target: Any, labels: Any, names: Any) -> float:
 
     gold, found = ([names[i] for i in column.tolist()] for column in (target.tags, labels))
     return entity_f1([gold], [found], "conlleval").value
+
+
+def alignment(runs: Mapping[str, tuple[Path, dict[str, Any]]]) -> str:
+    """How near the prototypes of both languages are in the features of teachers, and what their alignment came to.
+
+    Args:
+        runs: Name -> the folder of a run of `prokd` and its record.
+    """
+    from safetensors.torch import load_file
+    from torch.nn.functional import cosine_similarity
+
+    rows = []
+    for name, (folder, record) in runs.items():
+        tensors = load_file(folder / "stages/prototypes/prototypes.safetensors")
+        cosines = cosine_similarity(tensors["target_0"][:, None], tensors["source_0"][None], dim=-1)
+        own = cosines.diagonal()
+        others = cosines.masked_fill(own.diag().bool(), -1).max(1).values
+        classes = record["result"]["prototypes"][0]["classes"]
+        same = ", ".join(f"{label} {float(cosine):.3f}" for label, cosine in zip(classes, own, strict=True))
+        steps = [orjson.loads(line) for line in (folder / "stages/teacher/losses.jsonl").read_bytes().splitlines()]
+        losses = [step["alignment"] for step in steps if step.get("alignment")]
+        ends = [f"{sum(part) / len(part):.4f}" if part else "" for part in (losses[:EDGE], losses[-EDGE:])]
+        facts = next(stage["facts"] for stage in record["result"]["stages"] if stage["name"] == "teacher")
+        rows.append([name, same, f"{float(others.max()):.3f}", *ends, f"{100 * facts['best']:.2f}"])
+    head = ["teacher of", "cosine to the source's prototype", "largest to another class", "alignment at first",
+            "at last", "English dev f1"]  # fmt: skip
+    text = (
+        "Prototypes of the target in each teacher's features, by entity type; its loss of the alignment, a mean of "
+        f"the first and the last {EDGE} steps that have one; and what it scores in English."
+    )
+    return "\n\n".join(["## Alignment (sw-0)", text, measure.table(head, rows)])
