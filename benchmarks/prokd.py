@@ -230,6 +230,7 @@ def written(args: argparse.Namespace, parts: Sequence[str]) -> None:
 
     def write(section: str, body: str) -> None:
         command = f"python benchmarks/prokd.py --data DATA --models MODELS --only {' '.join(parts)}"
+        command += f" --rows {' '.join(args.rows)}" if args.rows else ""
         measure.write_section(args.output, section, command, body, used)
 
     for part in parts:
@@ -242,8 +243,9 @@ def written(args: argparse.Namespace, parts: Sequence[str]) -> None:
         elif part in ("ablation", "bistil"):
             reference = {"prokd": method(args, ABLATED, "prokd"), "transfer": method(args, ABLATED, "transfer")}
             if part == "ablation":
-                runs = {**reference, **{name: ablation(args, name) for name in ABLATIONS}}
-                what = "\n".join(f"- `{name}`: {text}." for name, text in ABLATIONS.items())
+                rows = args.rows or list(ABLATIONS)
+                runs = {**reference, **{name: ablation(args, name) for name in rows}}
+                what = "\n".join(f"- `{name}`: {ABLATIONS[name]}." for name in rows)
             else:
                 runs = {**reference, BISTIL: bistil_alone(args), "bistil then prokd": small(args)}
                 what = f"`{BISTIL}` is the student of [bistil.md](bistil.md), then taught on Swahili sentences."
@@ -290,6 +292,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True, help="where teachers are and students go")
     parser.add_argument("--only", nargs="*", choices=PARTS, metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--rows", nargs="*", choices=list(ABLATIONS), metavar="ROW", help=", ".join(ABLATIONS))
     parser.add_argument("--output", type=Path, default=Path(__file__).resolve().parent / "prokd.md")
     args = parser.parse_args()
     written(args, args.only or PARTS)
