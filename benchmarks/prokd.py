@@ -292,7 +292,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True, help="where teachers are and students go")
     parser.add_argument("--only", nargs="*", choices=PARTS, metavar="PART", help=", ".join(PARTS))
-    parser.add_argument("--rows", nargs="*", choices=list(ABLATIONS), metavar="ROW", help=", ".join(ABLATIONS))
+    parser.add_argument("--rows", nargs="*", choices=list(ABLATIONS), metavar="ROW",
+                        help=f"of the ablation, if not all: {', '.join(ABLATIONS)}")  # fmt: skip
     parser.add_argument("--output", type=Path, default=Path(__file__).resolve().parent / "prokd.md")
     args = parser.parse_args()
     written(args, args.only or PARTS)

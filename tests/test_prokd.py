@@ -403,15 +403,14 @@ def test_labels_in_another_order_and_more_of_them(tuned: Path, data: Path, tmp_p
         tensors[name] = np.concatenate([more, tensors[name][order]])
     save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
     results = [
-        prokd(config(data, tmp_path / name, teacher=(str(teacher),), limit=16))
+        prokd(config(data, tmp_path / name, teacher=(str(teacher),), limit=16, dev_tolerance=0.0))
         for name, teacher in (("one", tuned), ("two", other))
     ]
     one, two = results
     assert one.prototypes[0]["counts"] == two.prototypes[0]["counts"] and one.pseudo_labels == two.pseudo_labels
     assert [s["value"] for s in one.scores] == [s["value"] for s in two.scores]
     a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
-    felt = [name for name in a if not name.endswith("key.bias")]  # whose gradient is rounding alone, scaled up by Adam
-    assert all(np.allclose(a[name], b[name], atol=1e-5) for name in felt)
+    assert all(np.allclose(a[name], b[name], atol=1e-4) for name in a)
 
 
 @pytest.mark.parametrize(

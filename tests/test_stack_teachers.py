@@ -186,7 +186,7 @@ def test_records_say_what_was_trained_and_what_it_took(models: Two, text: Path, 
     assert whole.peak_memory_bytes > 50e6  # of this process
 
 
-def test_the_order_of_files_of_sentence_transformers(models: Two, text: Path, tmp_path: Path) -> None:
+def test_models_in_folders_of_sentence_transformers(models: Two, text: Path, tmp_path: Path) -> None:
     """Encoder and LLM in folders whose model lies in `0_Transformer`."""
     inner = []
     for model in models:

@@ -167,8 +167,9 @@ def stack(config: StackConfig, progress: Progress = SILENT) -> StackResult:
         progress: Where to report.
 
     Returns:
-        Stages with their losses, the share of the LLM's variance that stays unexplained, and scores; they also stand
-        in the output's polydistill.json and README.md.
+        Stages with their losses, the share of the LLM's variance that stays unexplained (of held-out text; of the
+        task's dev examples where stage 1 was not run), and scores; they also stand in the output's polydistill.json
+        and README.md.
 
     Raises:
         PolydistillError: Data or a model are missing or do not fit; what was done until then stays for `--resume`.
