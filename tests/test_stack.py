@@ -107,7 +107,7 @@ def test_a_trimmed_encoder_is_an_encoder(models: tuple[Path, Path], text: Path, 
     trimmed = polydistill.trim(
         models[0], languages=["en"], corpus=[text], vocab_size=80, output=tmp_path / "small"
     ).output
-    result = stack(config((trimmed, models[1]), tmp_path / "s", text=(str(text),), steps=20))
+    result = stack(config((trimmed, models[1]), tmp_path / "s", text=(str(text),), steps=60))
     small, whole, llm, own = (Checkpoint.open(place).parameters for place in (trimmed, *models, result.output))
     assert small < whole and result.parameters["student"] == small + llm + own
     assert result.unexplained_variance["last"] < result.unexplained_variance["first"]
