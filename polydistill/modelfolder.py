@@ -79,10 +79,21 @@ def check_folder(folder: Path) -> None:
         refuse_weights(str(folder), names, str(classes[0]), on_hub=False)
 
 
+def model_type(folder: Path) -> str:
+    """The name of the architecture of the model in a folder.
+
+    Raises:
+        PolydistillError: There is no model, or its configuration does not say.
+    """
+    config = model_folder(folder) / "config.json"
+    found = read_json(config).get("model_type")
+    if not found or not isinstance(found, str):
+        raise PolydistillError(f"{config} does not say its model_type.", "Give the folder of a transformers model.")
+    return found
+
+
 def is_tagger(folder: Path) -> bool:
     """Whether a model folder has a head for tags."""
-    from polydistill.vocab.tokenizer_config import read_json
-
     classes = read_json(model_folder(folder) / "config.json").get("architectures") or []
     return any(name.endswith("ForTokenClassification") for name in classes)
 

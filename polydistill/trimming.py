@@ -14,8 +14,9 @@ from polydistill import config_ids, surgery
 from polydistill.catalog import Arch, Language, arch
 from polydistill.checkpoint import PICKLE_SUFFIXES, Checkpoint, copy_file
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.modelfolder import model_folder, model_type
 from polydistill.progress import SILENT, Progress
-from polydistill.refs import ResolvedModel, model_folder
+from polydistill.refs import ResolvedModel
 from polydistill.stacks.description import is_stack
 from polydistill.vocab import OWNED_NAMES, Vocabulary, open_vocabulary, sentencepiece_model
 from polydistill.vocab.counts import LanguageCounts, TokenCounts
@@ -66,17 +67,13 @@ class Source:
             PolydistillError: Something is missing, broken, or of an unknown kind.
         """
         model = model_folder(resolved.folder)
-        model_type = read_json(model / CONFIG).get("model_type")
-        if not model_type:
-            raise PolydistillError(
-                f"{model / CONFIG} does not say its model_type.", "Give the folder of a transformers model."
-            )
+        name = model_type(model)
         if is_stack(model):
             raise PolydistillError(
                 f"{resolved.ref} is a stack of two models, not one.",
                 "A stack can be evaluated, embed text and teach; what it stands on can be trimmed before it is made.",
             )
-        architecture = arch(model_type, include)
+        architecture = arch(name, include)
         if "trim" not in architecture.supports:
             raise PolydistillError(
                 f"{architecture.name} models cannot be trimmed.", "See `polydistill ls architectures`."

@@ -396,10 +396,14 @@ def test_mistakes_on_the_command_line(
 def test_models_that_do_not_fit(models: tuple[Path, Path], first: Path, text: Path, data: Path, tmp_path: Path) -> None:
     encoder, llm = models
     seq2seq = tiny.model_folder("t5", "base", tmp_path / "t5")
+    nameless = Path(shutil.copytree(llm, tmp_path / "nameless"))
+    (nameless / "config.json").write_text('{"hidden_size": 32}')
     for parts, said in (
         ((encoder, seq2seq), "is an encoder-decoder"),
         ((tiny.model_folder("llama", "base", tmp_path / "llama"), llm), "is a decoder"),
         ((first, llm), "is a stack"),
+        ((encoder, tiny.model_folder("bloom", "base", tmp_path / "bloom")), "a bloom model, which cannot be stacked"),
+        ((encoder, nameless), "does not say its model_type"),
         ((encoder, tmp_path / "none"), "none"),
     ):
         code, _, err = run("stack", *parts, "--text", text, "--preset", "smoke", "-o", tmp_path / "s")

@@ -215,7 +215,11 @@ def test_languages_are_those_of_the_tokenizer(model: Callable[..., Path]) -> Non
     assert ids[0] == reader.tokenizer.convert_tokens_to_ids(known)
     codes = ("eng_Latn", "swh_Latn", "zho_Hans", "zho_Hant", "ron_Latn")
     assert find_code(codes, "sw") == find_code(codes, "Swahili") == find_code(codes, "swh_Latn") == "swh_Latn"
-    assert find_code(codes, "zh") == "zho_Hans"
+    assert find_code(codes, "zh") == find_code(codes, "zh-CN") == "zho_Hans"
+    assert {find_code(codes, name) for name in ("zh-TW", "zh_TW", "zh-HK", "zh-Hant")} == {"zho_Hant"}
+    with pytest.raises(UsageError) as simplified:
+        find_code(("en_XX", "zh_CN"), "zh-TW")
+    assert "zh_CN" in (simplified.value.hint or "")
     assert find_code(("en", "sw", "ro"), "Romanian") == "ro"
     assert find_code(("en_XX", "ro_RO", "sw_KE"), "ro") == "ro_RO"
     with pytest.raises(UsageError, match="no code for Hausa"):

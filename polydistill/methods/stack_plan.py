@@ -14,14 +14,13 @@ from polydistill.data import TextSource, read_texts, text_sources
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.sources import load_split
-from polydistill.modelfolder import model_folder
+from polydistill.modelfolder import model_folder, model_type
 from polydistill.progress import Progress
 from polydistill.record import text_hash
 from polydistill.refs import ModelRef, ResolvedModel, resolve
 from polydistill.stacks.description import Description, Parent, check_parent, is_stack
 from polydistill.stacks.reading import Reader, find_code
 from polydistill.task import CLASSIFICATION
-from polydistill.vocab.tokenizer_config import read_json
 
 if TYPE_CHECKING:
     from polydistill.methods.stack import StackConfig
@@ -215,10 +214,10 @@ def _check_part(role: str, found: ResolvedModel, config: StackConfig) -> None:
         raise UsageError(
             f"{found.ref} is a stack, and an {role} was expected.", "Give its own models; --stack goes on from a stack."
         )
-    model_type = read_json(model_folder(found.folder) / "config.json").get("model_type", "")
-    if "stack" not in arch(model_type, config.include_path).supports:
+    name = model_type(found.folder)
+    if "stack" not in arch(name, config.include_path).supports:
         raise PolydistillError(
-            f"{found.ref} is a {model_type} model, which cannot be stacked.", "See `polydistill ls architectures`."
+            f"{found.ref} is a {name} model, which cannot be stacked.", "See `polydistill ls architectures`."
         )
 
 

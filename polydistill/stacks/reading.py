@@ -15,6 +15,7 @@ from polydistill.vocab.tokenizer_config import language_code
 
 NATIVE = "native"
 SCRIPT = re.compile(r"[_-]([A-Z][a-z]{3})$")
+TRADITIONAL = re.compile(r"[_-](TW|HK|MO)$")  # where Chinese is written in Hant, as CLDR has it
 Rows = dict[str, list[list[int]]]
 
 
@@ -208,7 +209,7 @@ def find_code(codes: Sequence[str], name: str | Language | None, include: Sequen
 
     Args:
         codes: Those of the tokenizer.
-        name: One of them, or any name of a language; a script in it (`zh-Hant`) has to be the code's.
+        name: One of them, or any name of a language; a script in it (`zh-Hant`, `zh-TW`) has to be the code's.
         include: Folders with languages of the user's own.
 
     Raises:
@@ -219,10 +220,10 @@ def find_code(codes: Sequence[str], name: str | Language | None, include: Sequen
         raise UsageError("The encoder has to be told the language of the text.", f"Add --lang, such as {some}.")
     if isinstance(name, str) and name in codes:
         return name
-    script = SCRIPT.search(name) if isinstance(name, str) else None
+    script = _script(name) if isinstance(name, str) else None
     found = name if isinstance(name, Language) else _language(name, codes, include)
     known = codes_of(codes, found)
-    fitting = [code for code in known if script is None or code.endswith(script[1])]
+    fitting = [code for code in known if script is None or code.endswith(script)]
     if fitting:
         return fitting[0]
     hint = f"Did you mean {' or '.join(known)}?" if known else f"It knows {len(codes)} languages, such as {some}."
@@ -237,6 +238,13 @@ def codes_of(codes: Sequence[str], language: Language) -> list[str]:
     return list(dict.fromkeys(folded[alias] for alias in aliases if alias in folded))
 
 
+def _script(name: str) -> str | None:
+    """The script at the end of a name, or that of the country there where it is not the language's first."""
+    if found := SCRIPT.search(name):
+        return found[1]
+    return "Hant" if TRADITIONAL.search(name) else None
+
+
 def _language(name: str, codes: Sequence[str], include: Sequence[Path]) -> Language:
     """A language by any of its names, or by a name with a script or country behind it."""
     try:
@@ -247,7 +255,7 @@ def _language(name: str, codes: Sequence[str], include: Sequence[Path]) -> Langu
             found = language(part, tuple(include))
         except UsageError:
             raise error from None
-        if SCRIPT.search(name) and codes_of(codes, found) and "_" not in name:
+        if _script(name) and codes_of(codes, found) and "_" not in name:
             return found
         close = codes_of(codes, found)
         if not close:
