@@ -51,7 +51,7 @@ ALIGNED = {  # what else a teacher is trained with
     "align-tau-1": ("--align-temperature", "1"),
     "tag": ("--classes", "tag"),
 }
-BISTIL = "ner-sw-6"
+BISTIL = "ner-sw-3-half"
 CELLS = [f"{target}-{seed}" for target, seeds in SEEDS.items() for seed in seeds]
 PARTS = ["rectification", *CELLS, "alignment", "ablation", "bistil"]
 
@@ -248,7 +248,10 @@ def written(args: argparse.Namespace, parts: Sequence[str]) -> None:
                 what = "\n".join(f"- `{name}`: {ABLATIONS[name]}." for name in rows)
             else:
                 runs = {**reference, BISTIL: bistil_alone(args), "bistil then prokd": small(args)}
-                what = f"`{BISTIL}` is the student of [bistil.md](bistil.md), then taught on Swahili sentences."
+                what = (
+                    f"`{BISTIL}`, a student of [bistil.md](bistil.md) with 3 layers and a short training, alone and "
+                    "then taught on Swahili sentences by the aligned teacher."
+                )
             commands = [command_was(folder) for folder, _ in runs.values()]
             table = measure.table(HEAD, cells(runs, ABLATED.partition("-")[0], "prokd"))
             write(part, "\n\n".join([f"## {part.capitalize()} ({ABLATED})", what, table, *commands]))
