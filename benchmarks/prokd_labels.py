@@ -99,4 +99,4 @@ def alignment(runs: Mapping[str, tuple[Path, dict[str, Any]]]) -> str:
         "Prototypes of the target in each teacher's features, by entity type; its loss of the alignment, a mean of "
         f"the first and the last {EDGE} steps that have one; and what it scores in English."
     )
-    return "\n\n".join(["## Alignment (sw-0)", text, measure.table(head, rows)])
+    return "\n\n".join([text, measure.table(head, rows)])

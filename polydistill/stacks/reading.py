@@ -239,7 +239,7 @@ def codes_of(codes: Sequence[str], language: Language) -> list[str]:
 
 
 def _script(name: str) -> str | None:
-    """The script at the end of a name, or that of the country there where it is not the language's first."""
+    """The script that a name ends with, or that of Chinese in the country that it ends with."""
     if found := SCRIPT.search(name):
         return found[1]
     return "Hant" if TRADITIONAL.search(name) else None
