@@ -328,6 +328,7 @@ def test_a_stack_is_loaded_as_it_was(model: Callable[..., Path], tmp_path: Path)
     loaded = polydistill.load_stack(tmp_path / "a")
     assert np.array_equal(loaded.encode(TEXTS), before)
     assert loaded.description == stack.description
+    assert loaded.network.llm.get_input_embeddings().weight.shape[0] == 1  # vectors go into it
     assert np.allclose(loaded.as_sentence_transformer().encode(TEXTS), before, atol=1e-5)
     assert loaded.as_sentence_transformer().get_embedding_dimension() == 32
     parameters, nbytes = sizes(tmp_path / "a")

@@ -158,6 +158,7 @@ def build(
         reader = Reader.open(tokenizer or model_folder(place), first.config, description.max_length)
     if right is not None:
         reader.max_length = min(reader.max_length, positions_of(right.config))
+        right = right if left is None else without_embeddings(right)  # vectors go into it
     made = replace(description, max_length=reader.max_length)
     reader.max_length = min(reader.max_length, max_length or reader.max_length)
     if right is not None and description.lora:
@@ -239,8 +240,8 @@ def save_stack(stack: LoadedStack, folder: Path, *, whole: bool = False) -> None
     Args:
         stack: What to write.
         folder: Where.
-        whole: Whether to write both models too: LoRA merged, and the LLM without its embedding matrix where vectors
-            go into it. `stack` is of no more use then.
+        whole: Whether to write both models too: LoRA merged, and the LLM, as it is here, without its embedding matrix
+            where vectors go into it. `stack` is of no more use then.
 
     Raises:
         PolydistillError: LoRA is merged, and a folder that refers to the LLM would have lost it.
@@ -262,7 +263,7 @@ def save_stack(stack: LoadedStack, folder: Path, *, whole: bool = False) -> None
         written: dict[str, Parent] = {}
         for role, module in ((ENCODER, network.encoder), (LLM, network.llm)):
             if module is not None:
-                written[role] = _write_part(module, folder / role, role, description)
+                written[role] = _write_part(module, folder / role, description.parts[role])
         description = replace(description.with_parts(written), whole=True, lora=None)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in trained_state(network).items()}
     save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
@@ -280,17 +281,15 @@ def trained_state(network: Stack) -> dict[str, torch.Tensor]:
     return found
 
 
-def _write_part(module: Any, folder: Path, role: str, description: Description) -> Parent:
-    """Writes one of the models of a whole stack."""
+def _write_part(module: Any, folder: Path, part: Parent) -> Parent:
+    """Writes one of the models of a whole stack, with the name of its folder."""
     from transformers import MODEL_MAPPING
 
-    if role == LLM and description.encoder is not None:
-        module = without_embeddings(module)
     with quiet_transformers():
         module.save_pretrained(folder)
     checkpoint = Checkpoint.open(folder)
     return replace(
-        description.parts[role], name=role, weights_hash=checkpoint.weights_hash, config_hash=config_hash(folder),
+        part, name=folder.name, weights_hash=checkpoint.weights_hash, config_hash=config_hash(folder),
         parameters=checkpoint.parameters, bytes=checkpoint.nbytes,
         half=type(module) is not MODEL_MAPPING.get(type(module.config), None),
     )  # fmt: skip
