@@ -178,6 +178,16 @@ def test_the_beginning_is_kept_where_training_makes_it_worse(
     assert weights(result.output) == weights(result.output / "stages/projection")
 
 
+@pytest.mark.parametrize(("options", "told"), [({"lr": 1e-4, "steps": 2}, True), ({"lr": 1e-2, "steps": 60}, False)])
+def test_vectors_that_say_nothing_are_told_of(
+    models: tuple[Path, Path], text: Path, tmp_path: Path, options: dict[str, Any], told: bool
+) -> None:
+    listener = Listener()
+    left = stack(config(models, tmp_path / "s", text=(str(text),), **options), listener).unexplained_variance
+    assert left is not None and left["last"] < left["first"] and (left["last"] > 0.98) == told
+    assert ("say next to nothing of a text" in listener.said) == told
+
+
 def test_changed_text_is_noticed_when_a_run_goes_on(models: tuple[Path, Path], text: Path, tmp_path: Path) -> None:
     own = tmp_path / "en.txt"
     own.write_text(text.read_text(encoding="utf-8"), encoding="utf-8")

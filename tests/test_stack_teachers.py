@@ -1,4 +1,4 @@
-"""What a stack learns from: kept vectors, text of the fit, one LLM in memory, one device, what records say of it."""
+"""How a stack learns: kept vectors, text of the fit, rate, one LLM in memory, one device, what records say of it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ import polydistill
 from polydistill.distill import stacking
 from polydistill.distill.stacking import input_means, text_features, unexplained_variance, vectors
 from polydistill.evaluation import classification
-from polydistill.methods.stack import stack
+from polydistill.methods.stack import StackConfig, stack
+from polydistill.methods.stack_plan import _preset
 from polydistill.progress import SILENT
 from polydistill.stacks import folder as stacks_folder
 from polydistill.stacks.network import Stack
+from polydistill.stacks.parts import open_llm
 
 pytest_plugins = ("tiny_stacks",)
 Two = tuple[Path, Path]
@@ -100,10 +102,9 @@ def test_the_projection_begins_at_the_llms_own_inputs(models: Two, text: Path, t
             ids = torch.tensor([feature["input_ids"]])
             means.append(loaded.network.states(ids, torch.ones_like(ids))[0].mean(0))
         found = torch.stack(means) @ state["projection.weight"].T + state["projection.bias"]
-        llm = polydistill.load_stack(made).network.llm
         own = stacks_folder.Reader.open(models[1], None, 32)
         rows = own(lines)["input_ids"]
-        wanted = input_means(llm, [{"input_ids": ids} for ids in rows])
+        wanted = input_means(open_llm(models[1]), [{"input_ids": ids} for ids in rows])
         left[init] = unexplained_variance(found.detach().numpy(), wanted)
     assert left["least-squares"] < 0.8 < left["random"]
 
@@ -118,6 +119,16 @@ def test_the_fit_reads_as_much_text_as_asked_for(models: Two, text: Path, tmp_pa
         found[lines] = facts
     assert {lines: facts["projection"] for lines, facts in found.items()} == {20: 20, 50: 50, 1_000: 54}
     assert {facts["self"] for facts in found.values()} == {16}
+
+
+@pytest.mark.parametrize(
+    ("preset", "steps", "rising"),
+    [("small", None, 45), ("small", 300, 45), ("small", 6_000, 180), ("smoke", None, 15), ("smoke", 4, 1),
+     ("paper", None, 100), ("paper", 500, 45)],
+)  # fmt: skip
+def test_the_rate_of_stage_1_rises_slowly_in_a_short_run_too(preset: str, steps: int | None, rising: int) -> None:
+    chosen = _preset(StackConfig("encoder", "llm", preset=preset, steps=steps))
+    assert round(chosen.warmup * chosen.steps, 6) == rising
 
 
 @pytest.mark.parametrize("baseline", [None, "linear"])

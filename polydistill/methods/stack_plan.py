@@ -30,6 +30,8 @@ LEAST_SQUARES, RANDOM, LINEAR = "least-squares", "random", "linear"
 OUTPUTS = Path("polydistill-out")
 FEWEST = 20  # examples that a linear map is fitted on; some are held out
 MOST_LINES = 5_000_000  # of a text that are looked at
+LEAST_WARMUP = 45  # steps in which stage 1's rate rises, up to a quarter of all: where it rises faster, all vectors
+MOST_WARMUP = 0.25  # become the same
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Preset:
         batch_size: Texts a step of stage 1.
         length: Most tokens of a text.
         lr: Highest learning rate of stage 1.
-        warmup: Share of its steps in which it rises.
+        warmup: Share of its steps in which it rises; more where that is less than `LEAST_WARMUP` steps.
         checks: Looks at held-out text in stage 1.
         dev_lines: Texts held out.
         fit_lines: Texts that the projection is fitted on before stage 1.
@@ -76,8 +78,8 @@ class Preset:
 
 
 PRESETS = {
-    "smoke": Preset(60, 16, 64, 2e-3, 0.03, 2, 200, 1_000, 1, 1, 16, 64, 5e-4, 1e-3, examples=640, dev_examples=200),
-    "small": Preset(1_500, 32, 64, 2e-3, 0.03, 4, 1_000, 12_000, 2, 2, 16, 128, 5e-4, 1e-3, dev_examples=1_000),
+    "smoke": Preset(60, 16, 64, 1e-3, 0.03, 2, 200, 1_000, 1, 1, 16, 64, 5e-4, 1e-3, examples=640, dev_examples=200),
+    "small": Preset(1_500, 32, 64, 2e-3, 0.03, 4, 1_000, 12_000, 2, 2, 16, 128, 5e-4, 3e-4, dev_examples=1_000),
     # Schmidt et al. 2024, arXiv 2406.12739; the projection is not fitted there.
     "paper": Preset(10_000, 256, 512, 2e-4, 0.01, 10, 2_000, 20_000, 3, 3, 32, 256, 1e-4, 2e-4),
 }
@@ -201,7 +203,8 @@ def idle_options(config: StackConfig, todo: Prepared) -> list[str]:
 
 def _preset(config: StackConfig) -> Preset:
     given = {name: getattr(config, name) for name in PRESET_OPTIONS if getattr(config, name) is not None}
-    return replace(PRESETS[config.preset], **given)
+    chosen = replace(PRESETS[config.preset], **given)
+    return replace(chosen, warmup=max(chosen.warmup, min(LEAST_WARMUP / chosen.steps, MOST_WARMUP)))
 
 
 def _check_part(role: str, found: ResolvedModel, config: StackConfig) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 UNEXPLAINED = "unexplained variance"
 TEXT_SPLIT = "held-out text"
+NOTHING_LEARNT = 0.98  # unexplained variance above which vectors are hardly better than the mean of all
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,11 @@ class Run:
                 "beginning is kept; try a lower --lr or more --steps."
             )
             loaded, best, best_step = self.open(begins, self.todo.preset.length), first, 0
+        elif best > NOTHING_LEARNT:
+            self.progress.warn(
+                f"The stack's vectors say next to nothing of a text: {100 * best:.0f} % of variance is unexplained. "
+                "Try a lower --lr or more --steps."
+            )
         facts = {
             "unexplained": [(0, first), *((step, -score) for step, score in curves.dev)], "unexplained_at_best": best,
             "texts": len(self.training_lines), "metric": UNEXPLAINED, "split": TEXT_SPLIT, "best": best,
