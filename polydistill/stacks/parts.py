@@ -121,7 +121,7 @@ def without_embeddings(llm: Any) -> Any:
     counts = any(name in config.model_type for name in POSITIONS_AFTER_PADDING)  # positions, from the padding id on
     padding = config.pad_token_id if counts else None
     rows = 1 if padding is None else padding + 1
-    with quiet_transformers():
+    with quiet_transformers(), torch.random.fork_rng(devices=[]):  # what is random after it stays as it was
         llm.resize_token_embeddings(rows, mean_resizing=False)
     for part in (llm.config, config):
         part.vocab_size, part.pad_token_id = rows, padding
