@@ -193,15 +193,24 @@ def rates(args: argparse.Namespace) -> str:
         rows.append([rate, f"{last['loss']['last']['vectors']:.3f}", f"{result['unexplained_variance']['last']:.3f}",
                      percent(*spread), str(score["n"]), f"{last['seconds']:,.0f}"])  # fmt: skip
     head = ["rate", "loss, last 20 steps", "unexplained variance, English dev", "English dev accuracy", "n", "seconds"]
-    text_ = "Half a pass of stage 2, everything else as under NLI."
+    text_ = "Half a pass of stage 2, at whose end the rate is 0; everything else as under NLI."
     return "\n\n".join(["## Rates", text_, measure.table(head, rows), command_was(folder)])
+
+
+def training(folder: Path, stage: str) -> list[str]:
+    """[steps, seconds, English dev accuracy, examples it is on] of a stage, or of a run that has none."""
+    record = json.loads((folder / "polydistill.json").read_text(encoding="utf-8"))
+    result, (dev,) = record["result"], [text["examples"] for text in record["texts"] if text["split"] == "dev"]
+    found = {one["name"]: one for one in result.get("stages", ())}.get(stage, result)
+    best = found["facts"]["best"] if "facts" in found else found["selection"]["value"]
+    return [f"{found['steps']:,}", f"{found['seconds']:,.0f}", f"{best:.3f}", f"{dev:,}"]
 
 
 def nli(args: argparse.Namespace) -> str:
     """Stage 2: the stack, the LLM alone, the linear map with the head, the encoder tuned directly."""
     data = task_data(args, *LANGUAGES)
     map_folder, teacher = linear_on_task(args)
-    folder, record = on_task(args, "stack-nli", *data)
+    folder, _ = on_task(args, "stack-nli", *data)
     folders = {"stack": folder, "MiniLM alone": teacher, "linear map and head": map_folder,
                "e5 tuned directly": args.models / "nli"}  # fmt: skip
     there = {name: place for name, place in folders.items() if (place / "config.json").is_file()}
@@ -215,17 +224,12 @@ def nli(args: argparse.Namespace) -> str:
         less = row["difference"]
         shown = "" if less is None else percent(less, row["difference_interval"], signed=True)
         rows.append([row["language"], metric(row), names[row["model"]], percent(row["value"], row["interval"]), shown])
-    before = json.loads((map_folder / "polydistill.json").read_text(encoding="utf-8"))
-    stages = [
-        [what, f"{stage['steps']:,}", f"{stage['seconds']:,.0f}", f"{stage['facts']['best']:.3f}"]
-        for what, stage in zip(
-            ("MiniLM alone", "linear map and head", "stack, stage 2"),
-            [*before["result"]["stages"], record["result"]["stages"][-1]], strict=True,
-        )
-    ]  # fmt: skip
+    runs = {"stack": (folder, "task"), "MiniLM alone": (map_folder, "teacher"),
+            "linear map and head": (map_folder, "task"), "e5 tuned directly": (args.models / "nli", "")}  # fmt: skip
+    trained = [[name, *training(*runs[name])] for name in there]
     return "\n\n".join([
         "## NLI", measure.table(["language", "metric", "model", "score", "less stack"], rows),
-        measure.table(["", "steps", "seconds", "English dev accuracy"], stages),
+        measure.table(["", "steps", "seconds", "English dev accuracy", "n"], trained),
         command_was(folder), command_was(map_folder),
     ])  # fmt: skip
 

@@ -30,8 +30,8 @@ LEAST_SQUARES, RANDOM, LINEAR = "least-squares", "random", "linear"
 OUTPUTS = Path("polydistill-out")
 FEWEST = 20  # examples that a linear map is fitted on; some are held out
 MOST_LINES = 5_000_000  # of a text that are looked at
-LEAST_WARMUP = 45  # steps in which stage 1's rate rises, up to a quarter of all: where it rises faster, all vectors
-MOST_WARMUP = 0.25  # become the same
+LEAST_WARMUP = 45  # steps in which stage 1's rate rises: where it rises faster, all vectors may become the same
+MOST_WARMUP = 0.25  # of the steps of a short run
 
 
 @dataclass(frozen=True)
