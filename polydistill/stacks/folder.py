@@ -240,8 +240,8 @@ def save_stack(stack: LoadedStack, folder: Path, *, whole: bool = False) -> None
     Args:
         stack: What to write.
         folder: Where.
-        whole: Whether to write both models too: LoRA merged, and the LLM, as it is here, without its embedding matrix
-            where vectors go into it. `stack` is of no more use then.
+        whole: Whether to write both models too, as they are here: the LLM behind an encoder has no embedding matrix.
+            LoRA is merged, and `stack` is of no more use then.
 
     Raises:
         PolydistillError: LoRA is merged, and a folder that refers to the LLM would have lost it.
