@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint types benchmark clean
+.PHONY: demo test test-faults test-slow lint types benchmark clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -15,6 +15,9 @@ demo: $(VENV)/.installed  ## trim multilingual-e5-small to Romanian and print wh
 
 test: $(VENV)/.installed  ## the whole suite, no network and no real weights
 	$(BIN)/python -m pytest -n logical --dist loadfile
+
+test-faults: $(VENV)/.installed  ## kills, full disks, damaged files; FAULTS=20 tries twenty times as many
+	FAULTS=$(or $(FAULTS),1) $(BIN)/python -m pytest -m faults -n logical tests/faults
 
 test-slow: $(VENV)/.installed  ## the tests on real pretrained weights
 	$(BIN)/python -m pytest -m slow
