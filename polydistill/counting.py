@@ -151,13 +151,14 @@ def missing_letters(language: Language, words: Mapping[str, int]) -> list[str]:
     return [] if any(c in text for c in spellings) else special
 
 
-def save_counts(counts: TokenCounts, path: Path, *, option: str) -> None:
+def save_counts(counts: TokenCounts, path: Path, *, overwrite: bool, option: str) -> None:
     """Writes counts to a file that appears whole or not at all.
 
     Raises:
-        PolydistillError: The disk is full, or the place cannot be written; `option` is what names it.
+        PolydistillError: It exists and may not be replaced, the disk is full, or the place, which `option` names,
+            cannot be written.
     """
-    write_beside(path, counts.to_bytes(), option=option)
+    write_beside(path, counts.to_bytes(), overwrite=overwrite, option=option)
 
 
 def load_counts(paths: Sequence[Path], vocabulary: Vocabulary, languages: Sequence[Language]) -> TokenCounts:

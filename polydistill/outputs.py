@@ -13,50 +13,49 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from polydistill.durable import Held, followed, locked, rename, replace_folder, restore, sync_tree, write_file
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.record import NAME as RECORD
-
-
-def _alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 @contextmanager
 def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """A folder that appears whole or not at all: written beside and renamed when the block ends well.
 
+    It is on the disk when it has its name. If `path` is a link to a folder, that folder is written.
+
     Args:
         path: The folder to make.
-        overwrite: Whether an existing one may be replaced; it is, in one rename, only when the new one is whole.
+        overwrite: Whether an existing one may be replaced; it is, in one step, only when the new one is whole.
 
     Yields:
         The folder to write into.
 
     Raises:
-        PolydistillError: `path` exists, the disk is full, or the place cannot be written.
+        PolydistillError: `path` exists, also when it has appeared meanwhile; another run is making it; the disk is
+            full, or the place cannot be written.
     """
     check_output(path, overwrite=overwrite)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    missing = [parent for parent in path.parents if not parent.exists()]
+    place = followed(path)
+    missing = [parent for parent in place.parents if not parent.exists()]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for stale in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
-            if stale == partial or not _alive(stale.name.rpartition("-")[2]):
-                shutil.rmtree(stale, ignore_errors=True)
-        partial.mkdir()
-        with os_errors(path):
-            yield partial
-        _put_in_place(partial, path)
+        with locked(place.with_name(f".{place.name}.lock")):
+            partial = place.with_name(f".{place.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+            restore(place)
+            partial.mkdir()
+            try:
+                with os_errors(path):
+                    yield partial
+                sync_tree(partial)
+                _put_in_place(partial, place, overwrite=overwrite)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    except Held as error:
+        raise in_use(path) from error
     except OSError as error:
         raise explain_os_error(error, path) from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
         for parent in missing:
             with suppress(OSError):  # it holds the result
                 parent.rmdir()
@@ -93,37 +92,49 @@ def check_output(path: Path, *, overwrite: bool, reads: Iterable[Path | str | No
     Raises:
         PolydistillError: It exists, or other things than an earlier output would go with it.
     """
-    found = next((p for p in (path, *path.parents) if os.path.lexists(p)), path)
+    place = followed(path)
+    found = next((p for p in (place, *place.parents) if os.path.lexists(p)), place)
     if os.path.lexists(found) and not found.is_dir():
         raise PolydistillError(f"{found} is a file, not a folder.", "Choose another place with -o.")
-    if found == path and os.path.lexists(path) and any(path.iterdir()) and not overwrite:
-        raise PolydistillError(
-            f"{path} exists already and was left as it is.", "Choose another place with -o, or add --overwrite."
-        )
-    if found == path and os.path.lexists(path):
-        _check_replaceable(path, reads)
+    if found != place or not os.path.lexists(place):
+        return
+    try:
+        empty = not any(place.iterdir())
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    if not empty and not overwrite:
+        raise _exists(path)
+    _check_replaceable(path, empty, reads)
 
 
-def _check_replaceable(path: Path, reads: Iterable[Path | str | None]) -> None:
+def _check_replaceable(path: Path, empty: bool, reads: Iterable[Path | str | None]) -> None:
     """Refuses to replace a folder that this process stands in, that the run reads from, or that others have made.
 
     Raises:
         UsageError: It is one of these.
     """
     place, elsewhere = path.resolve(), "Choose another place with -o."
-    for read in reads:
-        if not read:
-            continue
-        source = Path(read).expanduser().resolve()
-        if source.exists() and (place == source or place in source.parents):
-            raise UsageError(f"{path} holds {read}, which is read here, and --overwrite would delete it.", elsewhere)
+    for source in _places(reads):
+        if place == source or place in source.parents:
+            raise UsageError(f"{path} holds {source}, which is read here and would be deleted.", elsewhere)
     if place == Path.cwd() or place in Path.cwd().parents:
         raise UsageError(f"{place} is the folder that you are in, and cannot be replaced.", elsewhere)
-    if any(path.iterdir()) and not (path / RECORD).is_file():
+    if not empty and not (path / RECORD).is_file():
         raise UsageError(
             f"{path} was not written by polydistill, so --overwrite does not delete it.",
             "Choose another place with -o, or delete it yourself.",
         )
+
+
+def _places(reads: Iterable[Path | str | None]) -> Iterator[Path]:
+    """Where what is read lies on this machine: of LANG=PATH#column the path, of a pattern every file."""
+    for read in filter(None, reads):
+        texts = {str(read), str(read).rpartition("=")[2]}
+        for text in texts | {text.partition("#")[0] for text in texts}:
+            path = Path(text).expanduser()
+            # Path.glob takes no absolute patterns.
+            found = glob.glob(str(path), recursive=True) if glob.has_magic(text) else []  # noqa: PTH207
+            yield from (p.resolve() for p in (path, *map(Path, found)) if text and p.exists())
 
 
 def check_outside(path: Path, folder: Path, what: str) -> None:
@@ -136,50 +147,87 @@ def check_outside(path: Path, folder: Path, what: str) -> None:
         raise UsageError(f"{path} lies in the folder of {what}.", "Choose another place with -o.")
 
 
-def check_file(path: Path, *, overwrite: bool, option: str = "-o") -> None:
-    """Refuses a place for a file that is a folder, or a file that may not be replaced; `option` is what names it.
+def check_file(path: Path, *, overwrite: bool, option: str = "-o", reads: Iterable[Path | str | None] = ()) -> None:
+    """Refuses a place for a file that is no place for one, or where a file may not be replaced.
+
+    Args:
+        path: The file to write.
+        overwrite: Whether one that is there may be replaced.
+        option: What names the place on the command line.
+        reads: Files and folders that the run reads; what is no place on this machine is not looked at.
 
     Raises:
-        PolydistillError: It exists.
+        PolydistillError: It exists and may not be replaced, or is read.
     """
     if path.is_dir():
         raise PolydistillError(f"{path} is a folder, not a file.", f"Name a file with {option}.")
-    if path.exists() and not overwrite:
-        raise PolydistillError(
-            f"{path} exists already and was left as it is.", f"Choose another place with {option}, or add --overwrite."
-        )
+    if not path.exists():
+        return
+    if not overwrite:
+        raise _exists(path, option)
+    if not path.is_file():
+        raise PolydistillError(f"{path} is not a file that can be replaced.", f"Choose another place with {option}.")
+    for source in _places(reads):
+        if path.samefile(source) or source in path.resolve().parents:
+            raise UsageError(
+                f"{path} is part of {source}, which is read here, and would be replaced.",
+                f"Choose another place with {option}.",
+            )
 
 
-def write_beside(path: Path, content: bytes, *, option: str = "-o") -> None:
-    """Writes a file that appears whole or not at all, in place of what is there; `option` is what names it.
+def write_beside(path: Path, content: bytes, *, overwrite: bool = True, option: str = "-o") -> None:
+    """Writes a file that appears whole or not at all.
+
+    Args:
+        path: The file.
+        content: All of it.
+        overwrite: Whether a file that is there may be replaced.
+        option: What names the place on the command line.
 
     Raises:
-        PolydistillError: The disk is full, or the place cannot be written.
+        PolydistillError: A file is there that may not be replaced, the disk is full, or the place cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
+        write_file(path, content, replace=overwrite)
+    except FileExistsError as error:
+        raise _exists(path, option) from error
     except OSError as error:
         raise explain_os_error(error, path, option) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
-def _put_in_place(partial: Path, path: Path) -> None:
-    if not path.exists():
-        partial.rename(path)
+def in_use(path: Path) -> PolydistillError:
+    """What is said where another process is making the same thing."""
+    return PolydistillError(
+        f"Another run is making {path} right now.", "Wait for its end, or choose another place with -o."
+    )
+
+
+def _exists(path: Path, option: str = "-o") -> PolydistillError:
+    return PolydistillError(
+        f"{path} exists already and was left as it is.", f"Choose another place with {option}, or add --overwrite."
+    )
+
+
+def _put_in_place(partial: Path, place: Path, *, overwrite: bool) -> None:
+    """Gives a whole folder its name; what has appeared there since the run began is not touched.
+
+    Raises:
+        PolydistillError: Something has appeared that may not be replaced.
+    """
+    if os.path.lexists(place) and overwrite:
+        check_output(place, overwrite=True)
+        replace_folder(partial, place)
         return
-    old = path.with_name(f".{path.name}.replaced-{os.getpid()}")
-    path.rename(old)
     try:
-        partial.rename(path)
-    except BaseException:
-        old.rename(path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        rename(partial, place)
+    except OSError as error:
+        if not os.path.lexists(place):
+            raise
+        raise PolydistillError(
+            f"{place} has appeared while this ran, and was left as it is.",
+            "Move it away and run the command again, or choose another place with -o.",
+        ) from error
 
 
 def explain_os_error(error: OSError, path: Path, option: str = "-o") -> PolydistillError:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from polydistill.durable import write_file
 from polydistill.errors import PolydistillError
 
 if TYPE_CHECKING:
@@ -113,12 +114,7 @@ class RunRecord:
     def save(self, folder: Path) -> None:
         """Writes the folder's polydistill.json, in place of an older one in one step."""
         data = {"polydistill": FORMAT, **asdict(self)}
-        partial = folder / f".{NAME}.partial"
-        try:
-            partial.write_bytes(orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n")
-            partial.replace(folder / NAME)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_file(folder / NAME, orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n")
 
     @classmethod
     def load(cls, folder: Path) -> RunRecord | None:

@@ -12,6 +12,7 @@ from typing import Any, Union, get_args, get_origin
 from polydistill.errors import UsageError
 
 MOST_SEED = 2**32 - 1  # what NumPy's generators take
+PLACES = ("M", "PATH", "FILE", "DIR", "PATH_OR_HUB_ID", "LANG=PATH", "LANG=DIR")  # metavars of what a command reads
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,15 @@ class Options:
             names = [given[name] for name, reason in why_not.items() if reason == why and name in given]
             if names:
                 found.append(f"{' and '.join(names)} {'changes' if len(names) == 1 else 'change'} nothing: {why}.")
+        return found
+
+    def reads(self) -> list[str]:
+        """The files, folders and patterns that the command reads, as they were given: LANG=PATH#column too."""
+        found: list[str] = []
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.metadata.get("reads") and value is not None:
+                found += [str(v) for v in (value if isinstance(value, tuple) else (value,))]
         return found
 
     def to_json(self) -> dict[str, Any]:
@@ -95,7 +105,7 @@ def _digits(value: object) -> str:
 
 def setting(
     default: Any, help: str, section: str, *, metavar: str | None = None, flags: tuple[str, ...] = (),
-    choices: tuple[str, ...] = (), **bounds: float,
+    choices: tuple[str, ...] = (), reads: bool | None = None, **bounds: float,
 ) -> Any:  # fmt: skip
     """A dataclass field with what the command line says of it.
 
@@ -106,9 +116,11 @@ def setting(
         metavar: What stands for the value in `--help`.
         flags: The option's names, where `--field-name` is not right.
         choices: What it can be, where not every text will do.
+        reads: Whether it names a file or folder that the command reads; by default, whether `metavar` is in `PLACES`.
         **bounds: Those of its `Range`: `least`, `above`, `most`.
     """
-    metadata = {"help": help, "section": section, "metavar": metavar, "flags": flags, "choices": choices}
+    metadata = {"help": help, "section": section, "metavar": metavar, "flags": flags, "choices": choices,
+                "reads": metavar in PLACES if reads is None else reads}  # fmt: skip
     return field(default=default, metadata={**metadata, "range": Range(**bounds) if bounds else None})
 
 
@@ -125,7 +137,8 @@ def data_dir_setting(section: str) -> Any:
 
 def output_setting(default: str, section: str) -> Any:
     """The folder to write; `default` says which it is otherwise."""
-    return setting(None, f"Folder to write. [default: {default}]", section, metavar="DIR", flags=("-o", "--output"))
+    said = f"Folder to write. [default: {default}]"
+    return setting(None, said, section, metavar="DIR", flags=("-o", "--output"), reads=False)
 
 
 def seed_setting(what: str, section: str) -> Any:

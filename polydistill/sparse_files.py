@@ -133,7 +133,7 @@ class Difference:
             for group, (n, size) in found.items()
         ]
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, *, overwrite: bool = True) -> None:
         """Writes the file, whole or not at all."""
         types = dict.fromkeys(self.entries, "F32")
         metadata = {
@@ -141,7 +141,7 @@ class Difference:
             "tasks": json.dumps(self.tasks), "count": str(self.count), "density": f"{self.density:.9g}",
             "base": self.base_hash, "base_tensors": json.dumps(self.base),
         }  # fmt: skip
-        write_beside(path, _file_bytes(self.entries, types, metadata))
+        write_beside(path, _file_bytes(self.entries, types, metadata), overwrite=overwrite)
 
     @classmethod
     def load(cls, path: Path) -> Difference:

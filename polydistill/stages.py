@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import orjson
 
+from polydistill.checkpoint import copy_file
+from polydistill.durable import Held, followed, locked, sync, write_file
 from polydistill.errors import PolydistillError
-from polydistill.outputs import new_folder, os_errors
+from polydistill.outputs import in_use, new_folder, os_errors
 from polydistill.processes import is_main, wait
 from polydistill.progress import Progress
 from polydistill.refs import ModelRef, resolve
@@ -108,11 +108,21 @@ class Stages:
         self.done.append(Stage(name, folder, **values))
         return self.done[-1]
 
-    def move_into(self, out: Path) -> None:
-        """Moves the folders of all stages into another one."""
-        out.mkdir()
+    def link_into(self, out: Path) -> None:
+        """Puts the folders of all stages into another one, too: as links, so that nothing is lost if the run fails."""
         for stage in self.done:
-            stage.folder.rename(out / stage.name)
+            for path in sorted(stage.folder.rglob("*")):
+                if path.is_file():
+                    _link(path, out / stage.name / path.relative_to(stage.folder))
+
+
+def _link(file: Path, target: Path) -> None:
+    """A second name of a file, or a copy where the file system has no hard links."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.hardlink_to(file)
+    except OSError:
+        copy_file(file, target)
 
 
 @contextmanager
@@ -128,7 +138,8 @@ def work_folder(
         PolydistillError: An unfinished run is there and neither `resume` nor `overwrite` was asked for, or it was
             made with another configuration; or a run that makes the same output has not ended.
     """
-    work = output.with_name(f".{output.name}.training")
+    place = followed(output)
+    work = place.with_name(f".{place.name}.training")
     with (
         _alone(work, output) if is_main() else nullcontext(),
         _begun(work, output, config, resume=resume, overwrite=overwrite, progress=progress),
@@ -139,45 +150,19 @@ def work_folder(
 @contextmanager
 def _alone(work: Path, output: Path) -> Iterator[None]:
     """Keeps out a second run of the same output until the block has ended and what is left over is gone."""
-    file = _locked(work, output)
     try:
-        yield
+        with locked(work / LOCK):
+            try:
+                yield
+            finally:
+                with suppress(OSError, PolydistillError):
+                    if not unfinished(work):
+                        _clear(work)
+    except Held as error:
+        raise in_use(output) from error
     finally:
-        with suppress(OSError, PolydistillError):
-            if not unfinished(work):
-                _clear(work)
-                (work / LOCK).unlink()
-        file.close()
-        with suppress(OSError):  # the next run may be there already
+        with suppress(OSError):  # an unfinished run is there, or the next one
             work.rmdir()
-
-
-def _locked(work: Path, output: Path) -> IO[str]:
-    """The folder's lock, held; a folder that another run is just taking away is made anew.
-
-    Raises:
-        PolydistillError: Another run holds it.
-    """
-    while True:
-        work.mkdir(parents=True, exist_ok=True)
-        try:
-            file = (work / LOCK).open("a")
-        except FileNotFoundError:
-            continue
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(file.fileno()).st_ino == (work / LOCK).stat().st_ino:
-                return file
-        except BlockingIOError as error:
-            file.close()
-            raise PolydistillError(
-                f"Another run is making {output} right now.", "Wait for its end, or name another folder with -o."
-            ) from error
-        except FileNotFoundError:
-            pass
-        except OSError:  # a file system without locks
-            return file
-        file.close()
 
 
 def _clear(work: Path) -> None:
@@ -215,7 +200,8 @@ def _begun(
             )
     elif is_main():
         _clear(work)
-        settings.write_bytes(written)
+        write_file(settings, written)
+        sync(work.parent)
     wait()
     try:
         yield

@@ -13,8 +13,16 @@ from typing import Any
 import pytest
 from safetensors import SafetensorError
 
+from polydistill import durable
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.outputs import check_file, check_output, new_folder, write_beside
+
+
+def made(folder: Path, content: str) -> Path:
+    """A folder that polydistill wrote."""
+    folder.mkdir(exist_ok=True)
+    (folder / "polydistill.json").write_text(content)
+    return folder
 
 
 def names(folder: Path) -> list[str]:
@@ -138,13 +146,18 @@ def test_a_name_full_of_wildcards_is_only_a_name(tmp_path: Path) -> None:
     assert names(tmp_path) == [".other.partial-x", "o*"]
 
 
+@pytest.fixture
+def no_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system where two names cannot change places."""
+    monkeypatch.setattr(durable, "_renameat2", lambda *_: False)
+
+
+@pytest.mark.usefixtures("no_exchange")
 @pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "x"), KeyboardInterrupt()])
 def test_a_failing_rename_puts_the_old_folder_back(
     failure: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "polydistill.json").write_text("old")
+    out = made(tmp_path / "out", "old")
     real = Path.rename
 
     def rename(self: Path, target: Path) -> Path:
@@ -159,16 +172,133 @@ def test_a_failing_rename_puts_the_old_folder_back(
     assert names(out) == ["polydistill.json"]
 
 
-def test_what_dead_processes_left_is_cleaned_up(tmp_path: Path) -> None:
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    mine, others = f".out.partial-{os.getpid()}", f".out.partial-{os.getppid()}"
-    for name in (f".out.partial-{dead.pid}", mine, others, ".other.partial-1", ".out.partial-x"):
-        (tmp_path / name / "sub").mkdir(parents=True)
-        (tmp_path / name / "sub" / "big").write_text("half")
+@pytest.mark.usefixtures("no_exchange")
+def test_a_folder_is_replaced_where_names_cannot_change_places(tmp_path: Path) -> None:
+    with new_folder(made(tmp_path / "out", "old"), overwrite=True) as partial:
+        (partial / "new").write_text("new")
+    assert names(tmp_path) == ["out"] and names(tmp_path / "out") == ["new"]
+
+
+@pytest.mark.parametrize("new_is_there", [False, True])
+def test_what_a_kill_between_two_renames_left_is_tidied_up(new_is_there: bool, tmp_path: Path) -> None:
+    """Without the exchange the old folder has another name for a moment; the next run finds it."""
+    made(tmp_path / ".out.replaced", "old")
+    if new_is_there:
+        made(tmp_path / "out", "new")
+    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "out", overwrite=True):
+        raise KeyboardInterrupt
+    assert names(tmp_path) == ["out"]
+    assert (tmp_path / "out/polydistill.json").read_text() == ("new" if new_is_there else "old")
+
+
+def test_a_replaced_folder_is_never_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever a kill comes, the old or the new folder has the name."""
+    out, seen = made(tmp_path / "out", "old"), []
+
+    def watch(event: str, _: Any) -> None:
+        if event in ("os.rename", "shutil.rmtree", "os.remove", "os.rmdir") and watching:
+            seen.append((out / "polydistill.json").read_text())
+
+    watching = True
+    sys.addaudithook(watch)
+    with new_folder(out, overwrite=True) as partial:
+        (partial / "polydistill.json").write_text("new")
+    watching = False
+    assert set(seen) == {"old", "new"} and names(tmp_path) == ["out"]
+
+
+WRITE = """
+import sys, time
+from pathlib import Path
+from polydistill.outputs import new_folder
+with new_folder(Path(sys.argv[1]), overwrite="overwrite" in sys.argv) as partial:
+    (partial / "polydistill.json").write_text("theirs")
+    print("here", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def writing(out: Path, *more: str) -> subprocess.Popen[str]:
+    """Another process that is writing the folder, and goes on when it is told to."""
+    command = [sys.executable, "-c", WRITE, str(out), *more]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout and other.stdout.readline() == "here\n"
+    return other
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_two_runs_do_not_make_the_same_folder(overwrite: bool, tmp_path: Path) -> None:
+    with writing(tmp_path / "out") as other:
+        with (
+            pytest.raises(PolydistillError, match="Another run is making"),
+            new_folder(tmp_path / "out", overwrite=overwrite),
+        ):
+            raise AssertionError("the block must not run")
+        other.communicate("go on\n")
+    assert other.returncode == 0 and names(tmp_path) == ["out"]
+    assert (tmp_path / "out/polydistill.json").read_text() == "theirs"
+
+
+def test_what_a_killed_run_left_is_cleaned_up(tmp_path: Path) -> None:
+    with writing(tmp_path / "out") as other:
+        other.kill()
+    assert names(tmp_path) == [".out.lock", ".out.partial"]
     with new_folder(tmp_path / "out", overwrite=False) as partial:
         assert names(partial) == []
-    assert names(tmp_path) == sorted([".other.partial-1", others, "out"])
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_that_appears_meanwhile_is_left_as_it_is(overwrite: bool, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    said = "was not written by polydistill" if overwrite else "has appeared while this ran"
+    with pytest.raises(PolydistillError, match=said), new_folder(out, overwrite=overwrite):
+        out.mkdir()
+        (out / "thesis.txt").write_text("years of work")
+    assert names(tmp_path) == ["out"] and (out / "thesis.txt").read_text() == "years of work"
+
+
+def test_an_earlier_output_that_appears_meanwhile_is_replaced_only_when_asked_to(tmp_path: Path) -> None:
+    with pytest.raises(PolydistillError, match="has appeared"), new_folder(tmp_path / "out", overwrite=False):
+        made(tmp_path / "out", "another run's")
+    (tmp_path / "out/polydistill.json").unlink()
+    (tmp_path / "out").rmdir()
+    with new_folder(tmp_path / "out", overwrite=True) as partial:
+        made(tmp_path / "out", "another run's")
+        (partial / "new").write_text("new")
+    assert names(tmp_path) == ["out"] and names(tmp_path / "out") == ["new"]
+
+
+@pytest.mark.parametrize("there", ["nothing", "an empty folder", "an earlier output"])
+def test_a_link_stays_and_what_it_points_to_is_written(there: str, tmp_path: Path) -> None:
+    disk, link = tmp_path / "disk", tmp_path / "link"
+    disk.mkdir()
+    link.symlink_to(disk / "out")
+    if there != "nothing":
+        (disk / "out").mkdir()
+    if there == "an earlier output":
+        made(disk / "out", "old")
+    with new_folder(link, overwrite=there == "an earlier output") as partial:
+        assert partial.parent == disk
+        (partial / "new").write_text("new")
+    assert link.is_symlink() and names(disk) == ["out"] and names(disk / "out") == ["new"]
+
+
+def test_everything_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    flush, rename = os.fsync, Path.rename
+
+    def fsync(descriptor: int) -> None:
+        events.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "rename", lambda self, to: events.append("rename") or rename(self, to))
+    with new_folder(tmp_path / "out", overwrite=False) as partial:
+        (partial / "sub").mkdir()
+        (partial / "sub/weights").write_text("w")
+        (partial / "config").write_text("c")
+    assert events == ["weights", "sub", "config", ".out.partial", "rename", tmp_path.name]
 
 
 # ---- files ----
@@ -198,3 +328,59 @@ def test_a_file_that_exists_is_left_alone(tmp_path: Path) -> None:
         check_file(tmp_path, overwrite=True)
     check_file(tmp_path / "run.json", overwrite=True)
     check_file(tmp_path / "new.json", overwrite=False)
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_file_that_appears_meanwhile_is_left_alone(
+    exchange: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not exchange:
+        monkeypatch.setattr(durable, "_renameat2", lambda *_: False)
+    file = tmp_path / "run.json"
+    write_beside(file, b"mine", overwrite=False)
+    with pytest.raises(PolydistillError, match="exists already"):
+        write_beside(file, b"new", overwrite=False)
+    assert file.read_bytes() == b"mine" and names(tmp_path) == ["run.json"]
+
+
+def test_a_link_to_a_file_stays_and_what_it_points_to_is_written(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk/run.json")
+    write_beside(tmp_path / "link", b"1")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "disk/run.json").read_bytes() == b"1"
+    assert names(tmp_path / "disk") == ["run.json"]
+
+
+def test_what_is_read_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (text := tmp_path / "text.txt").write_text("text")
+    (inside := tmp_path / "model/config.json").write_text("{}")
+    (tmp_path / "link").symlink_to(text)
+    os.link(text, tmp_path / "same.txt")
+    given = {
+        text: (str(text), f"ro={text}", f"{text}#column", f"ro={text}#1", str(tmp_path / "t*.txt"), tmp_path / "link"),
+        inside: (tmp_path / "model", f"ro={tmp_path / 'model'}"),
+        tmp_path / "link": (text,),
+        tmp_path / "same.txt": (text,),
+    }
+    for output, reads in given.items():
+        for read in reads:
+            with pytest.raises(UsageError, match="is read here"):
+                check_file(output, overwrite=True, reads=[read])
+    check_file(text, overwrite=True, reads=[None, "org/name", tmp_path / "model", tmp_path / "other.txt"])
+    check_file(tmp_path / "model/new.json", overwrite=True, reads=[tmp_path / "model"])
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(PolydistillError, match="is not a file"):
+        check_file(tmp_path / "pipe", overwrite=True)
+
+
+def test_many_processes_write_one_file_and_each_writes_it_whole(tmp_path: Path) -> None:
+    code = "import sys; from pathlib import Path; from polydistill.durable import write_file\n"
+    code += "for _ in range(50): write_file(Path(sys.argv[1]), sys.argv[2].encode() * 10_000)"
+    others = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "f"), letter]) for letter in "abc"]
+    assert [other.wait() for other in others] == [0, 0, 0]
+    content = (tmp_path / "f").read_text()
+    assert names(tmp_path) == ["f"] and len(content) == 10_000 and len(set(content)) == 1

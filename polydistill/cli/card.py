@@ -31,10 +31,12 @@ def command(folder: Path, output: Path | None, overwrite: bool, as_json: bool, q
     """
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
     if output is not None:
-        check_file(output.expanduser(), overwrite=overwrite)
+        own = folder.expanduser() / "README.md"
+        reads = [] if output.expanduser().resolve() == own.resolve() else [folder]
+        check_file(output.expanduser(), overwrite=overwrite, reads=reads)
     text = folder_card(folder.expanduser())
     if output is not None:
-        write_beside(output.expanduser(), text.encode())
+        write_beside(output.expanduser(), text.encode(), overwrite=overwrite)
     place = None if output is None else str(output)
     shown = text.rstrip("\n") if output is None else f"Written to {output}."
     console.result({"command": "card", "card": text, "output": place}, lambda: shown)

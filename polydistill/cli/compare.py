@@ -56,7 +56,7 @@ def command(
         return
     from polydistill.reports.page import check_page, write_page
 
-    check_page(html, overwrite=overwrite)
+    check_page(html, overwrite=overwrite, reads=runs)
     comparison = compare(runs, console)
     write_page(comparison, html, overwrite=overwrite)
     console.result({}, lambda: f"{len(comparison.models)} models compared. Written to {html}.")

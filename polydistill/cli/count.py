@@ -44,11 +44,11 @@ def command(
     from polydistill.api import count
 
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    check_file(output, overwrite=overwrite, option="-o")
+    check_file(output, overwrite=overwrite, reads=[model, *corpus])
     counts = count(
         model, languages=lang, corpus=corpus, limit=limit, seed=seed, include_path=include_path, progress=console
     )
-    save_counts(counts, output, option="-o")
+    save_counts(counts, output, overwrite=overwrite, option="-o")
     facts = {
         code: {
             "tokens": int(next(iter(found.spaces.values())).sum()),

@@ -50,7 +50,7 @@ def command(
     if config.output is None:
         sys.stdout.buffer.write(_npy(vectors))
         return
-    write_beside(config.output, _npy(vectors))
+    write_beside(config.output, _npy(vectors), overwrite=config.overwrite)
     facts = {"command": "embed", "output": str(config.output), "texts": len(vectors), "width": vectors.shape[1]}
     console.result(facts, lambda: f"{len(vectors):,} vectors of {vectors.shape[1]} numbers written to {config.output}.")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from polydistill.durable import locked
 from polydistill.evaluation.subjects import Subject
 from polydistill.progress import Progress
 from polydistill.record import NAME as RECORD
@@ -36,11 +37,13 @@ def add_cost(subject: Subject, cost: dict[str, Any], progress: Progress) -> None
 
 def _change_record(subject: Subject, change: Callable[[RunRecord], RunRecord], progress: Progress) -> None:
     folder = subject.resolved.folder
-    record = RunRecord.load(folder) if subject.resolved.ref.path else None  # again: it may have changed since
-    if record is None:
+    if not subject.resolved.ref.path or not (folder / RECORD).is_file():
         return
     try:
-        change(record).save(folder)
+        with locked(folder / f".{RECORD}.lock", wait=True):
+            record = RunRecord.load(folder)  # again: another process may have added to it
+            if record is not None:
+                change(record).save(folder)
     except OSError as error:
         progress.warn(f"What was measured could not be added to {folder / RECORD} ({error.strerror}).")
 

@@ -218,7 +218,7 @@ def bistil(config: BistilConfig, progress: Progress = SILENT) -> BistilResult:
     """
     started = time.perf_counter()
     todo = prepare(config, progress)
-    check_output(todo.output, overwrite=config.overwrite, reads=todo.reads(config))
+    check_output(todo.output, overwrite=config.overwrite, reads=config.reads())
     for note in idle_options(config, todo):
         progress.warn(note)
     with work_folder(
@@ -273,7 +273,7 @@ def _finish(
         record = replace(_record(config, todo, stages.done, result), scores=own)
         record.save(out)
         write_card(record, out)
-        stages.move_into(out / "stages")
+        stages.link_into(out / "stages")
     return result
 
 

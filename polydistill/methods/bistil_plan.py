@@ -128,11 +128,6 @@ class Prepared:
         """Whether phase 2 is about vectors of sentences."""
         return self.task is not None and self.task.kind == RETRIEVAL
 
-    def reads(self, config: BistilConfig) -> list[Path | None]:
-        """Files and folders that the run reads."""
-        folders = [self.source.folder, *(t.source.folder for t in self.teachers), *self.language_sft.values()]
-        return [config.data_dir, *folders, *(file for texts in self.texts.values() for t in texts for file in t.files)]
-
     @property
     def codes(self) -> tuple[str, str]:
         """Codes of both languages."""

@@ -56,7 +56,7 @@ def embed(config: EmbedConfig, texts: Sequence[str], progress: Progress = SILENT
     """
     config.check()
     if config.output:
-        check_file(config.output, overwrite=config.overwrite)
+        check_file(config.output, overwrite=config.overwrite, reads=[config.model])
     if not texts:
         raise UsageError("There is no text.", "Give some on standard input, one a line: polydistill embed DIR < texts")
     folder = resolve(ModelRef.parse(config.model), progress=progress.note).folder

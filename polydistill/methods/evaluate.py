@@ -112,6 +112,7 @@ def evaluate(config: EvaluateConfig, progress: Progress = SILENT) -> Evaluation:
     """
     wanted = check_options(config)
     cells = read_cells(config, wanted, progress)
+    _check_output(config, [cell.split.where for cell in cells])
     settings = settings_of(config)
     subjects = [
         Subject(name, resolve(ModelRef.parse(name), progress=progress.note), wanted, settings)
@@ -136,7 +137,7 @@ def evaluate(config: EvaluateConfig, progress: Progress = SILENT) -> Evaluation:
     )
     if config.output:
         content = orjson.dumps(result.to_json(), option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n"
-        write_beside(config.output.expanduser(), content)
+        write_beside(config.output.expanduser(), content, overwrite=config.overwrite)
     return result
 
 
@@ -167,9 +168,13 @@ def check_options(config: EvaluateConfig) -> Task:
         raise UsageError(
             "--g-xlt needs a task of questions and at least two languages.", "Add --lang, or leave it out."
         )
-    if config.output:
-        check_file(config.output.expanduser(), overwrite=config.overwrite)
+    _check_output(config, [*config.model, config.teacher, config.data])
     return wanted
+
+
+def _check_output(config: EvaluateConfig, reads: Sequence[Path | str | None]) -> None:
+    if config.output:
+        check_file(config.output.expanduser(), overwrite=config.overwrite, reads=reads)
 
 
 def read_cells(config: EvaluateConfig, wanted: Task, progress: Progress) -> list[Cell]:

@@ -102,7 +102,7 @@ def prepare(config: ExportConfig, progress: Progress) -> Job:
         raise UsageError(f"{option} belongs to scores, and no task was given.", f"Add --task, or leave {option} out.")
     check_packages()
     output = (config.output or OUTPUTS / f"{Path(config.model.partition('@')[0]).name}-onnx").expanduser()
-    check_output(output, overwrite=config.overwrite, reads=[config.model, config.data_dir])
+    check_output(output, overwrite=config.overwrite, reads=[config.model, *config.reads()])
     resolved = resolve(ModelRef.parse(config.model), progress=progress.note)
     source = Source.open(resolved, config.include_path)
     from polydistill.exporting.graph import check_size

@@ -138,7 +138,7 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
     wanted, languages = task(config.task, config.include_path), resolve_languages(config.lang, config.include_path)
     schedule, max_length = _schedule(config, wanted)
     output = (config.output or _default_output(config, wanted, languages)).expanduser()
-    check_output(output, overwrite=config.overwrite, reads=[config.model, config.data_dir])
+    check_output(output, overwrite=config.overwrite, reads=config.reads())
     training, dev = _splits(config, wanted, languages, progress)
     resolved = resolve(ModelRef.parse(config.model), progress=progress.note)
 

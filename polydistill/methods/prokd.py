@@ -230,7 +230,7 @@ def prokd(config: ProkdConfig, progress: Progress = SILENT) -> ProkdResult:
     if several():
         raise UsageError("`prokd` runs in one process.", "Start it without `accelerate launch`.")
     todo = prepare(config, progress)
-    check_output(todo.output, overwrite=config.overwrite, reads=todo.reads(config))
+    check_output(todo.output, overwrite=config.overwrite, reads=config.reads())
     for note in idle_options(config, todo):
         progress.warn(note)
     with work_folder(
@@ -280,7 +280,7 @@ def _finish(run: Run, stages: Stages, final: Path, teachers: Sequence[Path], sta
         record = replace(_record(run, result), scores=[score for score in scores if score.model == str(todo.output)])
         record.save(out)
         write_card(record, out)
-        stages.move_into(out / "stages")
+        stages.link_into(out / "stages")
     return result
 
 

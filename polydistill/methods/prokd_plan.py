@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polydistill.catalog import Language, Task, language, task
-from polydistill.data import place_of
 from polydistill.distill.matched import plan_like, same_vocabulary
 from polydistill.distill.student import hidden_layers
 from polydistill.errors import PolydistillError, UsageError
@@ -125,11 +124,6 @@ class Prepared:
     teacher_epochs: float
     layer: int
     output: Path
-
-    def reads(self, config: ProkdConfig) -> list[Path | str | None]:
-        """Files and folders that the run reads."""
-        models = [self.begins, *(teacher.source for teacher in self.teachers), *([self.model] if self.model else [])]
-        return [config.data_dir, *map(place_of, config.text), *(model.folder for model in models)]
 
     @property
     def begins(self) -> Source:

@@ -172,13 +172,13 @@ def combine(differences: Sequence[Path], output: Path, *, overwrite: bool = Fals
     Raises:
         PolydistillError: Something is missing or broken, or they were made on different models.
     """
-    check_file(output, overwrite=overwrite)
+    check_file(output, overwrite=overwrite, reads=differences)
     if len(differences) < 2:
         raise UsageError("Combining takes two differences or more.", "Name another file.")
     given = [Given.load(path) for path in differences]
     if len({g.sha256 for g in given}) < len(given):
         raise UsageError("A difference was given twice.", "Leave one of them out.")
-    sparse_files.combine([g.difference for g in given]).save(output)
+    sparse_files.combine([g.difference for g in given]).save(output, overwrite=overwrite)
     return {**info(output), "command": "sparse combine", "output": str(output)}
 
 

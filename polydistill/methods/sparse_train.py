@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from polydistill.card import write_card
 from polydistill.catalog import Language, language
-from polydistill.data import assign_corpora, place_of, text_sources
+from polydistill.data import assign_corpora, text_sources
 from polydistill.errors import UsageError
 from polydistill.methods.sparse import Given, SparseResult, compose, new_model, open_source
 from polydistill.outputs import check_output
@@ -110,7 +110,7 @@ def sparse_train(config: SparseTrainConfig, progress: Progress = SILENT) -> Spar
     _check(config)
     lang = language(config.lang, config.include_path)
     output = (config.output or OUTPUTS / f"{Path(config.model.partition('@')[0]).name}-{lang.code}-sft").expanduser()
-    check_output(output, overwrite=config.overwrite, reads=[config.model, *map(place_of, config.text)])
+    check_output(output, overwrite=config.overwrite, reads=config.reads())
     source = open_source(config.model, output, progress, config.include_path)
     blocks = _blocks(config, source, lang, progress)
     tuning = _tuning(config, source, blocks, progress)

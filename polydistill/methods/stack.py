@@ -178,7 +178,7 @@ def stack(config: StackConfig, progress: Progress = SILENT) -> StackResult:
     if several():
         raise UsageError("`stack` runs in one process.", "Start it without `accelerate launch`.")
     todo = prepare(config, progress)
-    check_output(todo.output, overwrite=config.overwrite, reads=todo.reads(config))
+    check_output(todo.output, overwrite=config.overwrite, reads=[config.encoder, config.llm, *config.reads()])
     for note in idle_options(config, todo):
         progress.warn(note)
     run = Run(config, todo, progress)
@@ -229,7 +229,7 @@ def _finish(run: Run, stages: Stages, final: Path, started: float) -> StackResul
         record = replace(_record(run, result), scores=[score for score in scores if score.model == str(todo.output)])
         record.save(out)
         write_card(record, out)
-        stages.move_into(out / "stages")
+        stages.link_into(out / "stages")
     return result
 
 

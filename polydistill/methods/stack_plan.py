@@ -121,11 +121,6 @@ class Prepared:
     preset: Preset
     output: Path
 
-    def reads(self, config: StackConfig) -> list[Path | None]:
-        """Files and folders that the run reads."""
-        folders = [self.encoder.folder, self.llm.folder, self.begin, self.teacher]
-        return [config.data_dir, *folders, *(file for text in self.texts for file in text.files)]
-
     def parents(self, config: StackConfig) -> tuple[Parent, Parent]:
         """Encoder and LLM as a stack's folder names them."""
         return Parent.of(self.encoder, config.frozen), Parent.of(self.llm, config.frozen)

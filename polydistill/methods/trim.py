@@ -15,7 +15,7 @@ from polydistill.card import write_card
 from polydistill.catalog import Language, language, resolve_languages
 from polydistill.catalog import languages as every_language
 from polydistill.counting import count, count_word_lists, load_counts, save_counts
-from polydistill.data import TextSource, parse_corpus, place_of, read_texts
+from polydistill.data import TextSource, parse_corpus, read_texts
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.outputs import check_file, check_output, check_outside, new_folder
 from polydistill.progress import SILENT, Progress
@@ -61,7 +61,7 @@ class TrimConfig(Options):
     counts: tuple[Path, ...] = setting(
         (), "Use counts made by `polydistill count` instead of text; shards add up.", "Text", metavar="FILE"
     )
-    save_counts: Path | None = setting(None, "Save the counts here.", "Text", metavar="FILE")
+    save_counts: Path | None = setting(None, "Save the counts here.", "Text", metavar="FILE", reads=False)
     coverage: float | None = setting(
         None,
         "Keep the tokens that make up this share of each language's text. [default: 0.9999]",
@@ -146,7 +146,7 @@ def trim(config: TrimConfig, progress: Progress = SILENT) -> TrimResult:
     wishes = _wishes(config, languages)
     output = (config.output or default_output(config.model, languages)).expanduser()
     if not config.dry_run:
-        check_output(output, overwrite=config.overwrite, reads=[config.model, *map(place_of, config.corpus)])
+        check_output(output, overwrite=config.overwrite, reads=config.reads())
     source = Source.open(resolve(ModelRef.parse(config.model), progress=progress.note), config.include_path)
     _check_place(config, output, source.folder)
     verify_text = parse_corpus(languages[0], config.verify_text) if config.verify_text else None
@@ -255,7 +255,7 @@ def _check_save_counts(path: Path, config: TrimConfig) -> None:
             "--save-counts and --dry-run exclude each other: a dry run writes nothing.",
             "Count with `polydistill count`, then use --counts.",
         )
-    check_file(path, overwrite=config.overwrite, option="--save-counts")
+    check_file(path, overwrite=config.overwrite, option="--save-counts", reads=config.reads())
 
 
 def _counts(config: TrimConfig, source: Source, languages: Sequence[Language], progress: Progress) -> TokenCounts:
@@ -268,7 +268,7 @@ def _counts(config: TrimConfig, source: Source, languages: Sequence[Language], p
             source.vocabulary, languages, config.corpus, limit=config.limit, seed=config.seed, progress=progress
         )
     if config.save_counts is not None:
-        save_counts(counts, config.save_counts, option="--save-counts")
+        save_counts(counts, config.save_counts, overwrite=config.overwrite, option="--save-counts")
     return counts
 
 

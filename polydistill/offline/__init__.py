@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from importlib import import_module, metadata
 from pathlib import Path
 
+from polydistill.durable import rename, sync_tree
 from polydistill.errors import PolydistillError
 
 SOURCE_FILE = "polydistill-source.json"
@@ -162,7 +163,8 @@ def _convert(model: OfflineModel, final: Path, log: Log) -> None:
         (temporary / SOURCE_FILE).write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
         temporary.chmod(0o755)
         try:
-            temporary.rename(final)
+            sync_tree(temporary)
+            rename(temporary, final)
         except OSError:
             # Another process was faster, and its folder is as good as this one.
             if not (final / SOURCE_FILE).is_file():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -31,13 +31,13 @@ _COLUMNS = {
 }  # fmt: skip
 
 
-def check_page(path: Path, *, overwrite: bool) -> None:
+def check_page(path: Path, *, overwrite: bool, reads: Iterable[Path]) -> None:
     """Refuses what would make the page fail, before the work begins.
 
     Raises:
         PolydistillError: `path` exists, is a folder, or matplotlib is not installed.
     """
-    check_file(path, overwrite=overwrite, option="--html")
+    check_file(path, overwrite=overwrite, option="--html", reads=reads)
     figures.check_library()
 
 
@@ -47,7 +47,7 @@ def write_page(comparison: Comparison, path: Path, *, overwrite: bool) -> None:
     Raises:
         PolydistillError: The file exists, the disk is full, the place cannot be written, or matplotlib is missing.
     """
-    write_beside(path, page(comparison).encode(), option="--html")
+    write_beside(path, page(comparison).encode(), overwrite=overwrite, option="--html")
 
 
 def page(comparison: Comparison) -> str:

@@ -1,0 +1,192 @@
+"""Writing that survives a power cut, and that two processes cannot do at once."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+AT_FDCWD, RENAME_NOREPLACE, RENAME_EXCHANGE = -100, 1, 2  # of renameat2(2)
+NO_FOLDER_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES)  # some network file systems
+
+
+class Held(Exception):
+    """Another process holds a lock."""
+
+
+def sync(path: Path) -> None:
+    """Flushes a file, or the names in a folder, to the disk.
+
+    Raises:
+        OSError: The disk is full or broken.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not (path.is_dir() and error.errno in NO_FOLDER_SYNC):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Flushes a folder to the disk: every file, then every folder, from the bottom up.
+
+    Raises:
+        OSError: The disk is full or broken.
+    """
+    for place, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            sync(Path(place, name))
+        sync(Path(place))
+
+
+def rename(source: Path, target: Path) -> None:
+    """Renames a file or folder, and flushes the new name to the disk.
+
+    Raises:
+        OSError: `target` is a folder with something in it, or the disk refused.
+    """
+    source.rename(target)
+    sync(target.parent)
+
+
+def write_file(path: Path, content: bytes, *, replace: bool = True) -> None:
+    """Writes a file that appears whole or not at all. If `path` is a link, what it points to is written.
+
+    Args:
+        path: The file.
+        content: All of it.
+        replace: Whether a file that is there may be replaced.
+
+    Raises:
+        FileExistsError: A file is there that may not be replaced.
+        OSError: The disk is full, or the place cannot be written.
+    """
+    place = followed(path)
+    partial = place.with_name(f".{place.name}.partial")
+    with _locked(partial, wait=True) as file:
+        try:
+            file.truncate(0)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            if replace:
+                partial.replace(place)
+            else:
+                _rename_new(partial, place)
+        except BaseException:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
+    sync(place.parent)
+
+
+def _rename_new(partial: Path, place: Path) -> None:
+    """Renames a file, unless there is one.
+
+    Raises:
+        FileExistsError: There is one.
+    """
+    if _renameat2(partial, place, RENAME_NOREPLACE):
+        return
+    if os.path.lexists(place):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(place))
+    partial.rename(place)
+
+
+def replace_folder(new: Path, place: Path) -> None:
+    """Puts a folder in the place of another one, which goes.
+
+    On Linux the two change places in one step. Where a file system cannot do that, a kill in between leaves the old
+    folder under the name that `restore` looks for.
+
+    Raises:
+        OSError: The disk refused; `place` is as it was.
+    """
+    if _renameat2(new, place, RENAME_EXCHANGE):
+        sync(place.parent)
+        shutil.rmtree(new, ignore_errors=True)
+        return
+    old = _replaced(place)
+    place.rename(old)
+    try:
+        new.rename(place)
+    except BaseException:
+        old.rename(place)
+        raise
+    sync(place.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def restore(place: Path) -> None:
+    """Tidies up after a `replace_folder` that was killed: brings the old folder back, or removes it."""
+    old = _replaced(place)
+    if old.is_dir() and not os.path.lexists(place):
+        old.rename(place)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _replaced(place: Path) -> Path:
+    return place.with_name(f".{place.name}.replaced")
+
+
+def _renameat2(one: Path, other: Path, flag: int) -> bool:
+    """Renames with a flag of renameat2(2); False where that fails, or the system does not have it."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    return renameat2 is not None and renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), flag) == 0
+
+
+def followed(path: Path) -> Path:
+    """Where a link leads, so that what it points to is written and the link stays; other paths as they are."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+@contextmanager
+def locked(lock: Path, *, wait: bool = False) -> Iterator[None]:
+    """Holds a lock file, and removes it when the block ends. A killed process holds nothing.
+
+    Args:
+        lock: The file; its folder is made if need be.
+        wait: Whether to wait for another process that holds it.
+
+    Raises:
+        Held: Another process holds it.
+        OSError: It cannot be written.
+    """
+    file = _locked(lock, wait=wait)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            lock.unlink()
+        file.close()
+
+
+def _locked(lock: Path, *, wait: bool) -> IO[bytes]:
+    """The open lock file, held. One that its holder has just removed or renamed is made anew."""
+    while True:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = lock.open("ab")
+        except FileNotFoundError:  # the folder has just gone
+            continue
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                return file
+        except BlockingIOError:
+            file.close()
+            raise Held(lock) from None
+        except FileNotFoundError:
+            pass
+        except OSError:  # a file system without locks
+            return file
+        file.close()
