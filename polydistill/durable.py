@@ -52,10 +52,14 @@ def rename(source: Path, target: Path) -> None:
     """Renames a file or folder, and flushes the new name to the disk.
 
     Raises:
-        OSError: `target` is a folder with something in it, or the disk refused.
+        OSError: `target` is a folder with something in it, or the disk refused; both are as they were.
     """
     source.rename(target)
-    sync(target.parent)
+    try:
+        sync(target.parent)
+    except OSError:
+        target.rename(source)
+        raise
 
 
 def write_file(path: Path, content: bytes, *, replace: bool = True) -> None:
@@ -86,7 +90,8 @@ def write_file(path: Path, content: bytes, *, replace: bool = True) -> None:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise
-    sync(place.parent)
+    with suppress(OSError):  # it has its name, and what it replaced is gone
+        sync(place.parent)
 
 
 def _rename_new(partial: Path, place: Path) -> None:
@@ -112,17 +117,20 @@ def replace_folder(new: Path, place: Path) -> None:
         OSError: The disk refused; `place` is as it was.
     """
     if _renameat2(new, place, RENAME_EXCHANGE):
-        sync(place.parent)
-        shutil.rmtree(new, ignore_errors=True)
-        return
-    old = _replaced(place)
-    place.rename(old)
-    try:
-        new.rename(place)
-    except BaseException:
-        old.rename(place)
-        raise
-    sync(place.parent)
+        old = new
+        try:
+            sync(place.parent)
+        except OSError:
+            _renameat2(new, place, RENAME_EXCHANGE)
+            raise
+    else:
+        old = _replaced(place)
+        place.rename(old)
+        try:
+            rename(new, place)
+        except BaseException:
+            old.rename(place)
+            raise
     shutil.rmtree(old, ignore_errors=True)
 
 

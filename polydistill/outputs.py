@@ -222,7 +222,7 @@ def _put_in_place(partial: Path, place: Path, *, overwrite: bool) -> None:
     try:
         rename(partial, place)
     except OSError as error:
-        if not os.path.lexists(place):
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
             raise
         raise PolydistillError(
             f"{place} has appeared while this ran, and was left as it is.",
