@@ -153,8 +153,8 @@ def _renameat2(one: Path, other: Path, flag: int) -> bool:
 
 
 def followed(path: Path) -> Path:
-    """Where a link leads, so that what it points to is written and the link stays; other paths as they are."""
-    return Path(os.path.realpath(path)) if path.is_symlink() else path
+    """Where an output really goes: what a link points to is written and the link stays, and `..` is resolved."""
+    return Path(os.path.realpath(path)) if path.is_symlink() or ".." in path.parts else path
 
 
 @contextmanager

@@ -114,9 +114,9 @@ def _check_replaceable(path: Path, empty: bool, reads: Iterable[Path | str | Non
         UsageError: It is one of these.
     """
     place, elsewhere = path.resolve(), "Choose another place with -o."
-    for source in _places(reads):
+    for given, source in _places(reads):
         if place == source or place in source.parents:
-            raise UsageError(f"{path} holds {source}, which is read here and would be deleted.", elsewhere)
+            raise UsageError(f"{path} holds {given}, which is read here, and --overwrite would delete it.", elsewhere)
     if place == Path.cwd() or place in Path.cwd().parents:
         raise UsageError(f"{place} is the folder that you are in, and cannot be replaced.", elsewhere)
     if not empty and not (path / RECORD).is_file():
@@ -126,15 +126,15 @@ def _check_replaceable(path: Path, empty: bool, reads: Iterable[Path | str | Non
         )
 
 
-def _places(reads: Iterable[Path | str | None]) -> Iterator[Path]:
-    """Where what is read lies on this machine: of LANG=PATH#column the path, of a pattern every file."""
+def _places(reads: Iterable[Path | str | None]) -> Iterator[tuple[Path, Path]]:
+    """What is read on this machine, as given and resolved: of LANG=PATH#column the path, of a pattern every file."""
     for read in filter(None, reads):
         texts = {str(read), str(read).rpartition("=")[2]}
         for text in texts | {text.partition("#")[0] for text in texts}:
             path = Path(text).expanduser()
             # Path.glob takes no absolute patterns.
             found = glob.glob(str(path), recursive=True) if glob.has_magic(text) else []  # noqa: PTH207
-            yield from (p.resolve() for p in (path, *map(Path, found)) if text and p.exists())
+            yield from ((p, p.resolve()) for p in (path, *map(Path, found)) if text and p.exists())
 
 
 def check_outside(path: Path, folder: Path, what: str) -> None:
@@ -159,20 +159,21 @@ def check_file(path: Path, *, overwrite: bool, option: str = "-o", reads: Iterab
     Raises:
         PolydistillError: It exists and may not be replaced, or is read.
     """
-    if path.is_dir():
+    place = followed(path)
+    if place.is_dir():
         raise PolydistillError(f"{path} is a folder, not a file.", f"Name a file with {option}.")
-    if not path.exists():
+    if not place.exists():
         return
     if not overwrite:
         raise _exists(path, option)
-    if not path.is_file():
-        raise PolydistillError(f"{path} is not a file that can be replaced.", f"Choose another place with {option}.")
-    for source in _places(reads):
-        if path.samefile(source) or source in path.resolve().parents:
-            raise UsageError(
-                f"{path} is part of {source}, which is read here, and would be replaced.",
-                f"Choose another place with {option}.",
-            )
+    elsewhere = f"Choose another place with {option}."
+    if not place.is_file():
+        raise PolydistillError(f"{path} is not a file that can be replaced.", elsewhere)
+    for given, source in _places(reads):
+        if place.samefile(source):
+            raise UsageError(f"{path} is read here, and --overwrite would replace it.", elsewhere)
+        if source in place.resolve().parents:
+            raise UsageError(f"{path} is part of {given}, which is read here.", elsewhere)
 
 
 def write_beside(path: Path, content: bytes, *, overwrite: bool = True, option: str = "-o") -> None:
@@ -188,7 +189,7 @@ def write_beside(path: Path, content: bytes, *, overwrite: bool = True, option: 
         PolydistillError: A file is there that may not be replaced, the disk is full, or the place cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        followed(path).parent.mkdir(parents=True, exist_ok=True)
         write_file(path, content, replace=overwrite)
     except FileExistsError as error:
         raise _exists(path, option) from error

@@ -343,13 +343,10 @@ def test_places_for_counts(say: Callable[..., Said], refuse: Refuse, here: Path)
 def test_counts_appear_whole_or_not_at_all(
     error: BaseException, say: Callable[..., Said], here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = Path.write_bytes
-
-    def half(path: Path, data: bytes) -> int:
-        write(path, data[: len(data) // 2])
+    def fail(descriptor: int) -> None:
         raise error
 
-    monkeypatch.setattr(Path, "write_bytes", half)
+    monkeypatch.setattr(os, "fsync", fail)
     said = say("count", "--model", "{m}/e5", "--lang", "ro", "--corpus", "{m}/ro.txt", "-o", "c.json")
     assert said.code == (130 if isinstance(error, KeyboardInterrupt) else 1)
     assert "the disk is full" in said.err or "Interrupted" in said.err
@@ -387,6 +384,47 @@ def test_overwrite_deletes_only_what_polydistill_wrote(refuse: Refuse, here: Pat
     assert "is the folder that you are in" in refuse(
         "trim", "--model", "../copy", *args[3:-2], "--overwrite", "-o", ".", code=2
     )
+
+
+READS = {
+    "-o text/ro.txt": "count --model copy --lang ro --corpus ro=text/ro.txt",
+    "-o text/en.txt": "count --model copy --lang ro --corpus text/*.txt",
+    "-o copy/tokenizer.json": "count --model copy --lang ro --corpus text/ro.txt",
+    "--save-counts text/ro.txt -o new": "trim --model copy --lang ro --corpus text",
+    "--save-counts keep.txt -o new": "trim --model copy --lang ro --corpus text --keep-file keep.txt",
+    "-o copy/config.json": "evaluate --model copy --task nli --lang sw",
+    "-o ro.jsonl": "evaluate --model copy --task nli --lang sw --data ro.jsonl",
+    "-o data/nli/sw/test.jsonl": "evaluate --model copy --task nli --lang sw --data-dir data",
+    "-o trimmed/polydistill.json": "card trimmed",
+    "--html trimmed/polydistill.json": "compare trimmed trimmed",
+    "--html run.json": "compare run.json trimmed",
+    "-o a.safetensors": "sparse combine a.safetensors b.safetensors",
+    "-o trimmed": "trim --model copy --lang ro --counts trimmed/counts.json",
+    "-o ./trimmed/": "trim --model copy --lang ro --corpus text --keep-file trimmed/keep.txt",
+    "-o trimmed/": "finetune --model copy --task nli --lang sw --include-path trimmed/more",
+    "-o other/../trimmed": "export --onnx trimmed",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("place", READS)
+def test_overwrite_leaves_alone_what_is_read(place: str, say: Callable[..., Said], refuse: Refuse, copy: Path) -> None:
+    """Each command with an output that is one of its inputs, or that holds one."""
+    assert say(*TRIM, "-o", "trimmed").code == 0
+    Path("text").mkdir()
+    for name in ("text/ro.txt", "text/en.txt", "keep.txt", "trimmed/keep.txt", "ro.jsonl", "a.safetensors", "run.json",
+                 "trimmed/counts.json", "trimmed/more/tasks/x", "data/nli/sw/test.jsonl"):  # fmt: skip
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        rows = [{"premise": "a", "hypothesis": "b", "label": label} for label in ("neutral", "entailment")]
+        Path(name).write_text("\n".join(map(json.dumps, rows)))
+    said = refuse(*READS[place].split(), *place.split(), "--overwrite", code=2)
+    assert "is read here" in said
+
+
+@pytest.mark.parametrize("output", ["out", "out/trim.toml", "out/../out"])
+def test_the_file_of_options_is_not_overwritten(output: str, refuse: Refuse, here: Path) -> None:
+    Path("out").mkdir()
+    Path("out/trim.toml").write_text(f"output = {output!r}\noverwrite = true\n")
+    assert "trim.toml lies in the output" in refuse(*TRIM, "--config", "out/trim.toml", code=2)
 
 
 def test_names_that_no_disk_takes(refuse: Refuse, here: Path) -> None:
@@ -449,8 +487,8 @@ def test_output_never_half_exists(
 
 
 def test_what_a_killed_run_left_is_cleared_away(say: Callable[..., Said], here: Path) -> None:
-    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    Path(f".out.partial-{dead.stdout.strip()}").mkdir()
+    Path(".out.partial/sub").mkdir(parents=True)
+    Path(".out.lock").touch()
     assert say(*TRIM, "-o", "out").code == 0
     assert [p.name for p in here.iterdir()] == ["out"]
 
