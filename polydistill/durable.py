@@ -48,6 +48,18 @@ def sync_tree(folder: Path) -> None:
         sync(Path(place))
 
 
+def make_folders(folder: Path) -> None:
+    """Makes a folder and those above it, as far as they are missing, and flushes their names to the disk.
+
+    Raises:
+        OSError: The disk refused, or a file has the name.
+    """
+    if not folder.is_dir():
+        make_folders(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync(folder.parent)
+
+
 def rename(source: Path, target: Path) -> None:
     """Renames a file or folder, and flushes the new name to the disk.
 
@@ -63,10 +75,10 @@ def rename(source: Path, target: Path) -> None:
 
 
 def write_file(path: Path, content: bytes, *, replace: bool = True) -> None:
-    """Writes a file that appears whole or not at all. If `path` is a link, what it points to is written.
+    """Writes a file that appears whole or not at all.
 
     Args:
-        path: The file.
+        path: The file; a link is replaced, not followed.
         content: All of it.
         replace: Whether a file that is there may be replaced.
 
@@ -74,8 +86,7 @@ def write_file(path: Path, content: bytes, *, replace: bool = True) -> None:
         FileExistsError: A file is there that may not be replaced.
         OSError: The disk is full, or the place cannot be written.
     """
-    place = followed(path)
-    partial = place.with_name(f".{place.name}.partial")
+    partial = path.with_name(f".{path.name}.partial")
     with _locked(partial, wait=True) as file:
         try:
             file.truncate(0)
@@ -83,15 +94,15 @@ def write_file(path: Path, content: bytes, *, replace: bool = True) -> None:
             file.flush()
             os.fsync(file.fileno())
             if replace:
-                partial.replace(place)
+                partial.replace(path)
             else:
-                _rename_new(partial, place)
+                _rename_new(partial, path)
         except BaseException:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise
     with suppress(OSError):  # it has its name, and what it replaced is gone
-        sync(place.parent)
+        sync(path.parent)
 
 
 def _rename_new(partial: Path, place: Path) -> None:
@@ -183,7 +194,8 @@ def _locked(lock: Path, *, wait: bool) -> IO[bytes]:
     while True:
         lock.parent.mkdir(parents=True, exist_ok=True)
         try:
-            file = lock.open("ab")
+            # No link is followed: a model's folder may hold one of this name.
+            file = open(os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b")  # noqa: PTH123, SIM115
         except FileNotFoundError:  # the folder has just gone
             continue
         try:

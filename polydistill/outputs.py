@@ -13,7 +13,17 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from polydistill.durable import Held, followed, locked, rename, replace_folder, restore, sync_tree, write_file
+from polydistill.durable import (
+    Held,
+    followed,
+    locked,
+    make_folders,
+    rename,
+    replace_folder,
+    restore,
+    sync_tree,
+    write_file,
+)
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.record import NAME as RECORD
 
@@ -39,6 +49,7 @@ def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
     place = followed(path)
     missing = [parent for parent in place.parents if not parent.exists()]
     try:
+        make_folders(place.parent)
         with locked(place.with_name(f".{place.name}.lock")):
             partial = place.with_name(f".{place.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
@@ -177,7 +188,7 @@ def check_file(path: Path, *, overwrite: bool, option: str = "-o", reads: Iterab
 
 
 def write_beside(path: Path, content: bytes, *, overwrite: bool = True, option: str = "-o") -> None:
-    """Writes a file that appears whole or not at all.
+    """Writes a file that appears whole or not at all; if `path` is a link, what it points to is written.
 
     Args:
         path: The file.
@@ -189,8 +200,9 @@ def write_beside(path: Path, content: bytes, *, overwrite: bool = True, option: 
         PolydistillError: A file is there that may not be replaced, the disk is full, or the place cannot be written.
     """
     try:
-        followed(path).parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, content, replace=overwrite)
+        place = followed(path)
+        make_folders(place.parent)
+        write_file(place, content, replace=overwrite)
     except FileExistsError as error:
         raise _exists(path, option) from error
     except OSError as error:

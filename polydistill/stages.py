@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from polydistill.checkpoint import copy_file
-from polydistill.durable import Held, followed, locked, sync, write_file
+from polydistill.durable import Held, followed, locked, make_folders, sync, write_file
 from polydistill.errors import PolydistillError
 from polydistill.outputs import in_use, new_folder, os_errors
 from polydistill.processes import is_main, wait
@@ -139,6 +139,8 @@ def work_folder(
             made with another configuration; or a run that makes the same output has not ended.
     """
     place = followed(output)
+    if is_main():
+        make_folders(place.parent)
     work = place.with_name(f".{place.name}.training")
     with (
         _alone(work, output) if is_main() else nullcontext(),
@@ -193,7 +195,12 @@ def _begun(
             raise PolydistillError(
                 f"An unfinished training of {output} is there.", "Go on with --resume, or begin anew with --overwrite."
             )
-        if not settings.is_file() or settings.read_bytes() != written:
+        if not _is_json(settings):
+            raise PolydistillError(
+                f"The unfinished training of {output} is damaged: {settings} cannot be read.",
+                "Begin anew with --overwrite instead of --resume.",
+            )
+        if settings.read_bytes() != written:
             raise PolydistillError(
                 f"The unfinished training of {output} had other options or data.",
                 f"Give the options that stand in {settings}, or begin anew with --overwrite instead of --resume.",
@@ -213,6 +220,14 @@ def _begun(
     if is_main():
         with suppress(PolydistillError):
             _clear(work)
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        orjson.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def save_network(network: Any, like: Path, out: Path, include: Sequence[Path] = ()) -> None:

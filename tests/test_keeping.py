@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+
+import pytest
 
 from polydistill.record import RunRecord, Score
 
@@ -32,3 +35,25 @@ def test_simultaneous_evaluations_keep_all_their_scores(tmp_path: Path) -> None:
     assert record is not None and all(isinstance(score, Score) for score in record.scores)
     assert sorted(score.task for score in record.scores) == sorted(f"{a}-{i}" for a in "abc" for i in range(40))
     assert [path.name for path in tmp_path.iterdir()] == ["polydistill.json"]
+
+
+@pytest.mark.parametrize("name", [".polydistill.json.partial", ".polydistill.json.lock", "polydistill.json"])
+def test_links_in_a_models_folder_lead_nowhere(name: str, tmp_path: Path) -> None:
+    """A hostile folder cannot have another file written, emptied or made."""
+    (folder := tmp_path / "model").mkdir()
+    record = RunRecord("trim", {}, {}, [], {})
+    record.save(folder)
+    victim = tmp_path / "victim"
+    if name == "polydistill.json":
+        (folder / name).rename(victim)
+    else:
+        victim.write_text("years of work")
+    before = victim.read_bytes()
+    (folder / name).symlink_to(victim)
+    with suppress(OSError):
+        record.save(folder)
+    subprocess.run([sys.executable, "-c", ADD, str(folder), "a"], check=True)
+    assert victim.read_bytes() == before
+    victim.unlink()
+    subprocess.run([sys.executable, "-c", ADD, str(folder), "a"], check=True)
+    assert not victim.exists()

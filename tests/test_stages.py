@@ -159,6 +159,13 @@ def test_what_an_unfinished_run_did_stays_until_it_is_overwritten(tmp_path: Path
         stops()
     with pytest.raises(PolydistillError, match="had other options or data"):
         stops(resume=True, seed=1)
+    (tmp_path / ".out.training/config.json").rename(tmp_path / "good")
+    for damaged in (None, b"", b'{"seed'):
+        if damaged is not None:
+            (tmp_path / ".out.training/config.json").write_bytes(damaged)
+        with pytest.raises(PolydistillError, match=r"is damaged: .* cannot be read"):
+            stops(resume=True)
+    (tmp_path / "good").replace(tmp_path / ".out.training/config.json")
     was = kept.stat().st_mtime_ns
     with pytest.raises(KeyboardInterrupt):
         stops(resume=True)

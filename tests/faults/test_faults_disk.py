@@ -244,9 +244,9 @@ def image(tmp_path: Path) -> Iterator[Image]:
 def test_what_is_said_to_be_written_survives_a_power_cut(inputs: Path, disk: Disk, image: Image) -> None:
     """A copy of the mounted image, made right after the command, holds every byte."""
     for args in (TRIM, [*TRIM, *OTHER, "--overwrite"], [*TRIM, "--overwrite"]):
-        out = image.place / "out"
+        out = image.place / "in/a/new/folder/out"
         assert disk.run([str(out) if arg == "out" else arg for arg in args], inputs).code == 0
-        assert image.after_a_power_cut("out") == contents(out) != {}
+        assert image.after_a_power_cut("in/a/new/folder/out") == contents(out) != {}
     args = [str(image.place / "counts.json") if arg == "counts.json" else arg for arg in COMMANDS["count"]]
     assert disk.run(args, inputs).code == 0
     assert image.after_a_power_cut("counts.json") == contents(image.place / "counts.json")
