@@ -13,6 +13,7 @@ from polydistill.cli import COMMANDS, cli
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 WIDTH = 100
+WRITTEN = {"safety.md": "What is promised of files, and how it is tried."}  # pages that are written by hand
 NOTE = "<!-- Written by scripts/make_docs.py. -->"
 
 
@@ -25,7 +26,8 @@ def pages() -> dict[str, str]:
         found[f"{name}.md"] = page(f"polydistill {name}", command, summary)
         rows.append(f"| [`{name}`]({name}.md) | {summary} |")
     table = "\n".join(["| command | |", "| --- | --- |", *rows])
-    found["README.md"] = f"{NOTE}\n\n# Commands\n\n{table}\n"
+    others = "\n".join(f"- [{name}]({name}): {summary}" for name, summary in WRITTEN.items())
+    found["README.md"] = f"{NOTE}\n\n# Commands\n\n{table}\n\n# Other pages\n\n{others}\n"
     return found
 
 
@@ -51,7 +53,7 @@ def main() -> None:
     DOCS.mkdir(exist_ok=True)
     made = pages()
     for old in DOCS.glob("*.md"):
-        if old.name not in made:
+        if old.name not in {*made, *WRITTEN}:
             old.unlink()
     for name, content in made.items():
         (DOCS / name).write_text(content, encoding="utf-8")
