@@ -9,7 +9,7 @@ import orjson
 from polydistill.checkpoint import file_sha256
 from polydistill.durable import sync_tree
 
-SEAL = "files.json"
+SEAL = "whole.json"
 
 
 def seal(folder: Path) -> None:

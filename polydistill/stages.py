@@ -28,6 +28,7 @@ LOSSES = "losses.jsonl"  # the terms of every step, one line each
 ABOUT = (NAME, LOSSES, SEAL)  # of a stage, and no part of its model
 LOCK = "lock"
 SETTINGS = "config.json"  # what has to be the same for a run to go on
+SIGNALS = "signals.json"  # whether a teacher's signals are on disk, see `decided`
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # what a disk refuses
 ENDS = 20  # steps at either end of a stage whose losses are averaged for the report
 

@@ -13,6 +13,7 @@ import pytest
 from runs import STUDENT, TEACHER, Items, Model, right, run, score, two_models
 
 from polydistill.cli import main
+from polydistill.evaluation.cache import with_hash
 from polydistill.record import RunRecord
 from polydistill.reports.compare import short_names
 from polydistill.reports.rows import mean_interval
@@ -399,7 +400,8 @@ def test_keys_lead_nowhere_else(cache: Path, tmp_path: Path, compared: Callable[
     elsewhere = tmp_path / "elsewhere.json"
     scores[1]["predictions"] = f"../{elsewhere.stem}"
     content = json.loads(place.read_text(encoding="utf-8"))
-    elsewhere.write_text(json.dumps({**content, "key": scores[1]["predictions"]}), encoding="utf-8")
+    del content["sha256"]
+    elsewhere.write_bytes(with_hash({**content, "key": scores[1]["predictions"]}))
     assert (cache / "predictions" / ".." / "../elsewhere.json").is_file()  # where the key would lead
     found = compared(run(tmp_path / "a.json", [TEACHER, STUDENT], scores))
     assert of(found, "student", "en")["difference_interval"] is None
