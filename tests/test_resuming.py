@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import trainings
 from kills import Killed, Listener
-from trainings import TRAININGS, bilingual, tune, weights
+from trainings import language, tune, weights
 
 from polydistill.distill import cached
+from polydistill.distill.signals import LOGITS, Signal
+from polydistill.distill.tuning import kept_on_disk
 from polydistill.errors import PolydistillError
+from polydistill.loading import load_tokenizer
+from polydistill.progress import SILENT
 from polydistill.resuming import checkpoint_of, newest_checkpoint, state_of
-from polydistill.stages import Stages
 from polydistill.trainer import DevTrainer
-
-pytest.register_assert_rewrite("trainings")
+from polydistill.training import collator
 
 
 @pytest.fixture(scope="module")
@@ -64,19 +67,19 @@ def same(a: Any, b: Any) -> bool:
     )
 
 
-@pytest.mark.parametrize(("training", "times"), [("bistil", 4), ("prokd", 2), ("sparse train", 2), ("stack", 1)])
-def test_a_training_that_is_killed_after_its_last_step_only_writes_its_output(
-    training: str, times: int, root: Path, tmp_path: Path, before_the_best: Callable[..., None]
+def test_a_training_with_a_loss_of_its_own_is_killed_after_its_last_step(
+    root: Path, tmp_path: Path, before_the_best: Callable[..., None]
 ) -> None:
-    run = TRAININGS[training]
-    whole = run(root, tmp_path / "whole").output
-    before_the_best(run, root, tmp_path / "cut", times=times)
-    assert weights(run(root, tmp_path / "cut", resume=True).output) == weights(whole)
+    whole = language(root, tmp_path / "whole")
+    before_the_best(language, root, tmp_path / "cut", times=2)
+    resumed = language(root, tmp_path / "cut", resume=True)
+    assert weights(resumed.output) == weights(whole.output)
+    assert [stage["loss"] for stage in resumed.stages] == [stage["loss"] for stage in whole.stages]
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"lr": 1e-9, "epochs": 6, "patience": 2}, {"epochs": 0.7}, {"epochs": 1.5, "checks": 3}, {"max_minutes": 1e-4}],
+    [{"lr": 1e-9, "epochs": 6, "patience": 2}, {"epochs": 0.7}, {"max_minutes": 1e-4}],
 )
 def test_a_training_that_had_stopped_stays_stopped(
     options: dict[str, Any], root: Path, tmp_path: Path, before_the_best: Callable[..., None]
@@ -89,21 +92,25 @@ def test_a_training_that_had_stopped_stays_stopped(
     assert listener.left == 1000  # no dev score was taken again
 
 
-@pytest.mark.parametrize("checks", [1, 2, 3])
-def test_patience_counts_on_after_a_kill(checks: int, root: Path, tmp_path: Path) -> None:
-    options = {"lr": 1e-9, "epochs": 6, "patience": 3}
-    whole = tune(root, tmp_path / "whole", **options)
-    with pytest.raises(Killed):
-        tune(root, tmp_path / "cut", Listener(checks), **options)
-    assert whole.steps < 36 and same(tune(root, tmp_path / "cut", resume=True, **options), whole)
-
-
 def test_the_curve_of_the_loss_goes_on_where_a_check_lies_between_two_of_its_points(root: Path, tmp_path: Path) -> None:
     options = {"batch_size": 1, "limit": 23, "checks": 1}  # a point every second step, a check every 23rd
     whole = tune(root, tmp_path / "whole", **options)
     with pytest.raises(Killed):
         tune(root, tmp_path / "cut", Listener(1), **options)
     assert same(tune(root, tmp_path / "cut", resume=True, **options), whole)
+
+
+LATE = {"lr": 0.05, "epochs": 3, "batch_size": 8}  # the best checkpoint is not the last one before the kill
+
+
+@pytest.fixture(scope="module")
+def stopped(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """(a run that was not stopped, the folder of one that was, before its last check)."""
+    place = tmp_path_factory.mktemp("stopped")
+    whole = tune(root, place / "whole", **LATE)
+    with pytest.raises(Killed):
+        tune(root, place / "cut", Listener(len(whole.curves["dev"]) - 1), **LATE)
+    return whole, place / ".cut.training"
 
 
 def _no_best(work: Path) -> None:
@@ -138,15 +145,14 @@ def _cut_short(name: str) -> Callable[[Path], None]:
     [_no_best, _flipped("model.safetensors"), _flipped("optimizer.pt"), _flipped("rng_state.pth"),
      _cut_short("trainer_state.json"), _cut_short("scheduler.pt"), _cut_short("whole.json")],
 )  # fmt: skip
-def test_a_checkpoint_that_is_damaged_is_left_out(damage: Callable[[Path], None], root: Path, tmp_path: Path) -> None:
-    options = {"lr": 0.05, "epochs": 3}
-    whole = tune(root, tmp_path / "whole", **options)
-    assert whole.selection["step"] not in (whole.steps, whole.steps - 3)
-    with pytest.raises(Killed):
-        tune(root, tmp_path / "cut", Listener(len(whole.curves["dev"]) - 1), **options)
+def test_a_checkpoint_that_is_damaged_is_left_out(
+    damage: Callable[[Path], None], root: Path, stopped: tuple[Any, Path], tmp_path: Path
+) -> None:
+    whole, work = stopped
+    shutil.copytree(work, tmp_path / ".cut.training")
     damage(tmp_path / ".cut.training")
     listener = Listener()
-    assert same(tune(root, tmp_path / "cut", listener, resume=True, **options), whole)
+    assert same(tune(root, tmp_path / "cut", listener, resume=True, **LATE), whole)
     assert "whole, so that it is left out" in listener.said
 
 
@@ -203,89 +209,84 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name_and_before_others_go
 # ---- signals on disk
 
 
-def _stopped(root: Path, output: Path, **options: Any) -> None:
-    with pytest.raises(Killed):
-        bilingual(root, output, Listener(9), **options)
-    assert (output.with_name(f".{output.name}.training") / "signals.json").is_file()
+class Wide:
+    """A teacher that says something else of an example in a wider batch."""
+
+    needs = frozenset({Signal(LOGITS)})
+
+    def signals(self, batch: Any) -> dict[Signal, torch.Tensor]:
+        ids = batch["input_ids"]
+        return {Signal(LOGITS): ids.float().sum(-1, keepdim=True) * torch.tensor([ids.shape[1], 1.0, 2.0])}
 
 
-def test_signals_stay_on_disk_or_off_it_when_a_run_goes_on(root: Path, tmp_path: Path) -> None:
-    little = {"cache_gb": 1e-9}
-    for before, after in (({}, little), (little, {})):
-        name = "on" if after else "off"
-        whole = bilingual(root, tmp_path / f"whole-{name}", **before).output
-        _stopped(root, tmp_path / name, **before)
-        assert weights(bilingual(root, tmp_path / name, resume=True, **after).output) == weights(whole)
+@pytest.fixture
+def asked(root: Path, tmp_path: Path) -> Callable[..., Any]:
+    """What comes of asking for a teacher with its signals on disk: the teacher, and what it says of some inputs."""
+    tokenizer = load_tokenizer(root / "base")
+    lines = [f"the red house {'and ' * (i % 7)}" for i in range(50)]
+    encoded = tokenizer(lines, verbose=False)
+    features = [{**{key: encoded[key][i] for key in encoded}, "example_id": i, "example": i} for i in range(50)]
+    batch = collator(tokenizer, about=True)(features[3:11])
+
+    def ask(note: str = "signals.json", **options: Any) -> tuple[Any, torch.Tensor]:
+        wanted = {"max_bytes": 1 << 20, "progress": SILENT, "note": tmp_path / note, **options}
+        teacher = kept_on_disk(Wide(), {}, features, tokenizer, **wanted)
+        return teacher, teacher.signals(batch)[Signal(LOGITS)]
+
+    return ask
 
 
-def test_signals_that_no_longer_fit_end_the_run_in_a_sentence(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = bilingual(root, tmp_path / "whole").output
-    _stopped(root, tmp_path / "cut")
-    shutil.rmtree(tmp_path / "cache")
-
-    def full(out: Any, data: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch, pytest.raises(PolydistillError, match=r"there is no room for them any more"):
-        patch.setattr(cached, "write_all", full)
-        bilingual(root, tmp_path / "cut", resume=True)
-    assert weights(bilingual(root, tmp_path / "cut", resume=True).output) == weights(whole)
-
-
-def test_a_disk_that_fills_with_signals_has_none_of_them(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = bilingual(root, tmp_path / "whole", cache_gb=1e-9).output
-    write, left = cached.write_all, [5]
+def _full(left: int) -> Callable[[Any, Any], None]:
+    """A disk that takes so many writes."""
+    write, many = cached.write_all, [left]
 
     def fills(out: Any, data: Any) -> None:
-        left[0] -= 1
-        if left[0] < 0:
+        many[0] -= 1
+        if many[0] < 0:
             raise OSError(28, "No space left on device")
         write(out, data)
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(cached, "write_all", fills)
-        bilingual(root, tmp_path / "cut", Listener(9))
-    assert left[0] < 0 and weights(bilingual(root, tmp_path / "cut", resume=True).output) == weights(whole)
+    return fills
 
 
-# ---- stages
-
-
-@pytest.mark.parametrize("name", ["student/model.safetensors", "stage.json", "whole.json"])
-def test_a_stage_that_is_damaged_is_done_again(name: str, root: Path, tmp_path: Path) -> None:
-    whole = bilingual(root, tmp_path / "whole").output
-    _stopped(root, tmp_path / "cut")
-    flip(tmp_path / ".cut.training/vocabulary" / name)
-    listener = Listener()
-    assert weights(bilingual(root, tmp_path / "cut", listener, resume=True).output) == weights(whole)
-    assert "vocabulary is damaged, so that the stage is done again" in listener.said
-
-
-@pytest.mark.parametrize("training", ["bistil", "prokd", "stack"])
-def test_stages_stay_until_the_output_has_its_place(
-    training: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_signals_stay_on_disk_or_off_it_when_a_run_goes_on(
+    asked: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put = Stages.put_into
-
-    def dies(stages: Stages, out: Path) -> None:
-        put(stages, out)
-        raise Killed
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(Stages, "put_into", dies)
-        TRAININGS[training](root, tmp_path / "out")
-    listener = Listener()
-    output = TRAININGS[training](root, tmp_path / "out", listener, resume=True).output
-    assert listener.left == 1000 and not list(output.glob("**/whole.json")) and list(output.glob("stages/*/stage.json"))
+    kept, first = asked()
+    assert isinstance(kept, cached.CachedTeacher) and kept.is_full
+    monkeypatch.setattr(cached, "_free", lambda folder: 0)
+    again, second = asked(max_bytes=1)
+    assert isinstance(again, cached.CachedTeacher) and torch.equal(first, second)
+    off, other = asked("other.json", max_bytes=1)
+    assert isinstance(off, Wide) and not torch.equal(first, other)
+    monkeypatch.undo()
+    still, same_as_other = asked("other.json")
+    assert isinstance(still, Wide) and torch.equal(other, same_as_other)
 
 
-@pytest.mark.parametrize("name", ["config.json", "signals.json"])
-def test_what_the_run_was_told_is_never_guessed(name: str, root: Path, tmp_path: Path) -> None:
-    _stopped(root, tmp_path / "cut")
-    os.truncate(tmp_path / ".cut.training" / name, 1)
-    with pytest.raises(PolydistillError, match=rf"{name} is damaged.*--overwrite"):
-        bilingual(root, tmp_path / "cut", resume=True)
+def test_signals_that_no_longer_fit_end_the_run_in_a_sentence(
+    asked: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, first = asked()
+    shutil.rmtree(tmp_path / "cache")
+    with monkeypatch.context() as patch, pytest.raises(PolydistillError, match="there is no room for them any more"):
+        patch.setattr(cached, "write_all", _full(20))
+        asked()
+    assert torch.equal(asked()[1], first)
+
+
+def test_a_disk_that_fills_with_signals_has_none_of_them(
+    asked: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(cached, "write_all", _full(20))
+        assert isinstance(asked()[0], Wide)
+    assert isinstance(asked()[0], Wide)
+
+
+def test_a_decision_that_is_damaged_is_not_guessed(asked: Callable[..., Any], tmp_path: Path) -> None:
+    asked()
+    for content in (b"", b"tru", b"1", b"null"):
+        (tmp_path / "signals.json").write_bytes(content)
+        with pytest.raises(PolydistillError, match=r"signals.json is damaged.*--overwrite"):
+            asked()
