@@ -27,7 +27,9 @@ from polydistill.durable import (
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.record import NAME as RECORD
 
-TORCH_WRITES = re.compile(r"No space left|PytorchStreamWriter|file write failed|unexpected pos \d")
+TORCH_WRITES = re.compile(
+    r"No space left|PytorchStreamWriter|file write failed|unexpected pos \d|iostream error|basic_filebuf"
+)
 NEARLY_FULL = 16 << 20  # bytes; torch does not say why it could not write
 
 

@@ -127,7 +127,7 @@ class Stages:
         """Puts the folders of all stages into another one, too: as links, so that nothing is lost if the run fails."""
         for stage in self.done:
             for path in sorted(stage.folder.rglob("*")):
-                if path.is_file():
+                if path.is_file() and path.name != SEAL:
                     _link(path, out / stage.name / path.relative_to(stage.folder))
 
 
