@@ -1,8 +1,11 @@
-"""Folders that are known to be whole: each has a list of its files with their hashes, which is written last."""
+"""Folders and JSON that are known to be whole: they carry hashes of what they hold."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -10,6 +13,7 @@ from polydistill.checkpoint import file_sha256
 from polydistill.durable import sync_tree
 
 SEAL = "whole.json"
+HASH = "sha256"
 
 
 def seal(folder: Path) -> None:
@@ -26,3 +30,22 @@ def is_whole(folder: Path) -> bool:
         return bool(files) and all(file_sha256(folder / name) == sha for name, sha in files.items())
     except (OSError, ValueError):
         return False
+
+
+def with_hash(content: Mapping[str, Any]) -> bytes:
+    """A JSON object with a hash of what it says."""
+    plain = orjson.loads(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY))
+    return orjson.dumps({**plain, HASH: _hash(plain)})
+
+
+def checked(file: Path) -> dict[str, Any] | None:
+    """The object that `with_hash` made, None if it is not there or not what was written."""
+    try:
+        found = orjson.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and found.pop(HASH, None) == _hash(found) else None
+
+
+def _hash(plain: Mapping[str, Any]) -> str:
+    return hashlib.sha256(orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)).hexdigest()

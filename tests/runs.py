@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from polydistill.evaluation.cache import FORMAT, with_hash
+from polydistill.evaluation.cache import FORMAT
+from polydistill.sealing import with_hash
 
 Items = Sequence[Sequence[float]]
 

@@ -23,6 +23,7 @@ from polydistill.errors import PolydistillError
 from polydistill.evaluation.tagging import NOT_TRAINED
 from polydistill.outputs import explain_os_error, write_beside
 from polydistill.progress import SILENT, Progress
+from polydistill.sealing import checked, with_hash
 from polydistill.vocab.counts import Text
 
 FORMAT = 1  # to be raised whenever the same text gives other blocks
@@ -148,8 +149,8 @@ def pack(
         rows = _write(packer.blocks(sources, progress), data)
         texts = [asdict(text) for text in packer.texts]
         if rows:
-            found = {**facts, "rows": rows, "texts": texts, "sha256": file_sha256(data)}
-            write_beside(about, orjson.dumps(found), option="POLYDISTILL_CACHE")
+            found = {**facts, "rows": rows, "texts": texts, "blocks": file_sha256(data)}
+            write_beside(about, with_hash(found), option="POLYDISTILL_CACHE")
         else:
             data.unlink()
             _checked(np.empty((0, length), np.int32), packer)
@@ -160,10 +161,10 @@ def pack(
 
 def _kept(about: Path, data: Path) -> dict[str, Any] | None:
     """What was noted of blocks, None if they are not there or not what was written."""
+    found = checked(about)
     try:
-        found: dict[str, Any] = orjson.loads(about.read_bytes())
-        return found if file_sha256(data) == found["sha256"] else None
-    except (OSError, ValueError, KeyError, TypeError):
+        return found if found is not None and file_sha256(data) == found["blocks"] else None
+    except (OSError, KeyError):
         return None
 
 

@@ -16,6 +16,7 @@ import orjson
 from polydistill.metrics.items import Measured
 from polydistill.offline import cache_root
 from polydistill.outputs import write_beside
+from polydistill.sealing import checked, with_hash
 
 FORMAT = 2  # to be raised whenever a predict loop says something else of the same input
 
@@ -32,13 +33,8 @@ def place(key: str) -> Path:
 
 def load(key: str) -> dict[str, Any] | None:
     """What was stored under a key, None if nothing is there or something else than was stored."""
-    try:
-        data = orjson.loads(place(key).read_bytes())
-    except (OSError, orjson.JSONDecodeError):
-        return None
-    if not isinstance(data, dict) or (data.get("key"), data.get("format")) != (key, FORMAT):
-        return None
-    return data if data.pop("sha256", None) == _hash(data) else None
+    data = checked(place(key))
+    return data if data is not None and (data.get("key"), data.get("format")) == (key, FORMAT) else None
 
 
 def save(key: str, facts: Mapping[str, Any], predictions: list[Any], measured: list[Measured]) -> None:
@@ -50,13 +46,3 @@ def save(key: str, facts: Mapping[str, Any], predictions: list[Any], measured: l
     items = [{"metric": m.metric, "normalisation": m.normalisation, "sums": m.sums, "items": m.items} for m in measured]
     content = {"format": FORMAT, "key": key, **facts, "predictions": predictions, "items": items}
     write_beside(place(key), with_hash(content), option="POLYDISTILL_CACHE")
-
-
-def with_hash(content: Mapping[str, Any]) -> bytes:
-    """A file of the cache, with the hash of what it says."""
-    plain = orjson.loads(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY))
-    return orjson.dumps({**plain, "sha256": _hash(plain)})
-
-
-def _hash(plain: Mapping[str, Any]) -> str:
-    return hashlib.sha256(orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)).hexdigest()
