@@ -6,20 +6,26 @@ the seed alone, so where none is whole, it begins again and comes to the same we
 
 from __future__ import annotations
 
+import errno
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from polydistill.durable import rename
+from polydistill.errors import PolydistillError
+from polydistill.outputs import disk_error, reason_of
 from polydistill.progress import Progress
 from polydistill.sealing import SEAL, is_whole, seal
 
 STATE = "trainer_state.json"
 PREFIX = "checkpoint-"
 PARTIAL = ".unfinished"  # the folder of a checkpoint that is being written
+LOSSES = "losses.jsonl"  # the terms of every step, one line each
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # what a disk refuses
 
 
 def checkpoint_of(work: Path, step: int) -> Path:
@@ -84,3 +90,22 @@ def _checkpoints(work: Path) -> list[Path]:
 
 def _step(folder: Path) -> int:
     return int(folder.name.removeprefix(PREFIX))
+
+
+@contextmanager
+def writing(work: Path) -> Iterator[None]:
+    """Says in one sentence that what a training keeps could not be written.
+
+    Raises:
+        PolydistillError: It could not.
+    """
+    try:
+        yield
+    except Exception as error:
+        found = disk_error(error, work)
+        if found is None or found.errno not in FULL:
+            raise
+        raise PolydistillError(
+            f"A checkpoint could not be written to {work}: {reason_of(found, work)}.",
+            "Make room; the same command with --resume goes on from the last whole checkpoint.",
+        ) from error

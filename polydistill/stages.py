@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,20 +15,19 @@ import orjson
 from polydistill.checkpoint import copy_file
 from polydistill.durable import Held, followed, locked, make_folders, sync, write_file
 from polydistill.errors import PolydistillError
-from polydistill.outputs import disk_error, in_use, new_folder, reason_of
+from polydistill.outputs import in_use, new_folder
 from polydistill.processes import is_main, told_by_main, wait
 from polydistill.progress import Progress
 from polydistill.refs import ModelRef, resolve
+from polydistill.resuming import LOSSES, writing
 from polydistill.sealing import SEAL, is_whole, seal
 from polydistill.trimming import Source, TrimPlan, apply, copy_rest
 
 NAME = "stage.json"
-LOSSES = "losses.jsonl"  # the terms of every step, one line each
 ABOUT = (NAME, LOSSES, SEAL)  # of a stage, and no part of its model
 LOCK = "lock"
 SETTINGS = "config.json"  # what has to be the same for a run to go on
 SIGNALS = "signals.json"  # whether a teacher's signals are on disk, see `decided`
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)  # what a disk refuses
 ENDS = 20  # steps at either end of a stage whose losses are averaged for the report
 
 
@@ -138,25 +136,6 @@ def _link(file: Path, target: Path) -> None:
         target.hardlink_to(file)
     except OSError:
         copy_file(file, target)
-
-
-@contextmanager
-def writing(work: Path) -> Iterator[None]:
-    """Says in one sentence that what a training keeps could not be written.
-
-    Raises:
-        PolydistillError: It could not.
-    """
-    try:
-        yield
-    except Exception as error:
-        found = disk_error(error, work)
-        if found is None or found.errno not in FULL:
-            raise
-        raise PolydistillError(
-            f"A checkpoint could not be written to {work}: {reason_of(found, work)}.",
-            "Make room; the same command with --resume goes on from the last whole checkpoint.",
-        ) from error
 
 
 def decided(note: Path, decide: Callable[[], bool]) -> bool:

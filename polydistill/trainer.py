@@ -22,9 +22,8 @@ from polydistill.attention import trained_attention
 from polydistill.errors import PolydistillError
 from polydistill.processes import told_by_main, wait
 from polydistill.progress import Progress
-from polydistill.resuming import PARTIAL, STATE, checkpoint_of, finish, keep_only
+from polydistill.resuming import LOSSES, PARTIAL, STATE, checkpoint_of, finish, keep_only, writing
 from polydistill.sealing import is_whole
-from polydistill.stages import LOSSES, writing
 
 LOSS_STATE = "loss.json"
 
@@ -89,9 +88,14 @@ class DevTrainer(transformers.Trainer):
     """
 
     def __init__(
-        self, *args: Any, dev_score: Callable[[Any], float], batches: Any, terms: Terms | None, tolerance: float,
+        self,
+        *args: Any,
+        dev_score: Callable[[Any], float],
+        batches: Any,
+        terms: Terms | None,
+        tolerance: float,
         **options: Any,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(*args, **options)
         self._dev_score, self._batches, self._terms, self._tolerance = dev_score, batches, terms, tolerance
         self._work = Path(self.args.output_dir or ".")
@@ -162,7 +166,7 @@ class DevTrainer(transformers.Trainer):
         wait()
 
     def take_up_end(self, checkpoint: Path) -> None:
-        """Takes up the last checkpoint of a training that had stopped by itself."""
+        """Takes up the last checkpoint of a training that had stopped, and that would take a step if it went on."""
         self.state = transformers.TrainerState.load_from_json(str(checkpoint / STATE))
 
     def load_best(self) -> None:

@@ -18,12 +18,12 @@ import transformers
 from torch.utils.data import BatchSampler, Sampler
 
 from polydistill.batching import Feature, padded
+from polydistill.durable import make_folders, sync
 from polydistill.evaluation.tagging import NOT_TRAINED
 from polydistill.loading import quiet_transformers
 from polydistill.processes import is_main, told_by_main
 from polydistill.progress import Progress
-from polydistill.resuming import has_ended, keep_only, needed_of, newest_checkpoint
-from polydistill.stages import writing
+from polydistill.resuming import has_ended, keep_only, needed_of, newest_checkpoint, writing
 from polydistill.trainer import Clock, DevTrainer, Reporter, StepLoss, Terms
 
 POOL = 50  # batches among which lengths are sorted
@@ -187,6 +187,8 @@ def train(
 
 def _begun(work: Path, progress: Progress) -> Path | None:
     """The checkpoint to go on from; what is not needed for that goes."""
+    make_folders(work)
+    sync(work.parent)  # it may have been made before
     checkpoint = newest_checkpoint(work, progress)
     keep_only(work, needed_of(checkpoint) if checkpoint else ())
     return checkpoint

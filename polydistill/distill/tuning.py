@@ -278,9 +278,14 @@ def _task_teacher(
         "data": [split.sha256 for split in training], "bf16": inputs.bf16, "labels": wanted,
     }  # fmt: skip
     return kept_on_disk(
-        teacher, facts, features, student.model.tokenizer, max_bytes=inputs.cache_bytes, note=inputs.note,
+        teacher,
+        facts,
+        features,
+        student.model.tokenizer,
+        max_bytes=inputs.cache_bytes,
+        note=inputs.note,
         progress=inputs.progress,
-    )  # fmt: skip
+    )
 
 
 def vector_job(inputs: TaskInputs, lines: Mapping[str, Sequence[str]], objectives: Weighted) -> Job:

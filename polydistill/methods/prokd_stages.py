@@ -159,9 +159,14 @@ class Run:
         facts = {"teachers": hashes, "weights": list(weights), "data": self.text.sha256, "bf16": schedule.bf16,
                  "labels": [found.labels for found in (model, *models)]}  # fmt: skip
         teacher = kept_on_disk(
-            teacher, facts, features, model.tokenizer, max_bytes=int(self.config.cache_gb * 1e9),
-            note=checkpoints.with_name(SIGNALS), progress=self.progress,
-        )  # fmt: skip
+            teacher,
+            facts,
+            features,
+            model.tokenizer,
+            max_bytes=int(self.config.cache_gb * 1e9),
+            note=checkpoints.with_name(SIGNALS),
+            progress=self.progress,
+        )
         freeze(model.network, source.arch, **self.frozen)
         curves = tune_student(
             model, features, teacher, objectives, self.dev_score(model), schedule, source.arch, checkpoints,
