@@ -103,7 +103,7 @@ def writing(work: Path) -> Iterator[None]:
         yield
     except Exception as error:
         found = disk_error(error, work)
-        if found is None or found.errno not in FULL:
+        if found is None or (found is error and found.errno not in FULL):  # what cannot be read has its own sentence
             raise
         raise PolydistillError(
             f"A checkpoint could not be written to {work}: {reason_of(found, work)}.",

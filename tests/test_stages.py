@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -232,6 +233,7 @@ def test_a_disk_that_fills_in_a_stage_is_one_sentence(tmp_path: Path) -> None:
     errors = (
         OSError(errno.ENOSPC, "No space left on device"),
         SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        SafetensorError("Error while serializing: I/O error: Permission denied (os error 13)"),
         Exception("No space left on device (os error 28)"),  # tokenizers
         RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 125312 vs 125200"),
         RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"),
@@ -242,12 +244,12 @@ def test_a_disk_that_fills_in_a_stage_is_one_sentence(tmp_path: Path) -> None:
         def full(checkpoints: Path, error: Exception = error) -> Made:
             raise error
 
-        with pytest.raises(PolydistillError, match=r"could not be written to .*(disk is full|torch).*--resume"):
+        with pytest.raises(PolydistillError, match=r"not be written to .*(is full|torch|permission).*--resume"):
             Stages(tmp_path, SILENT).run("one", full)
-    for mistake in (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("unexpected pos 1")):
+    for mistake in (RuntimeError("mat1 and mat2 shapes"), ValueError("unexpected pos 1"), FileNotFoundError(2, "gone")):
 
         def wrong(checkpoints: Path, error: Exception = mistake) -> Made:
             raise error
 
-        with pytest.raises(type(mistake), match=str(mistake)):
+        with pytest.raises(type(mistake), match=re.escape(str(mistake))):
             Stages(tmp_path, SILENT).run("one", wrong)

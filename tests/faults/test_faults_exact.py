@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 from amount import cases
+from damage import damage
 
 from polydistill.checkpoint import Checkpoint
 from polydistill.errors import PolydistillError
@@ -20,19 +21,6 @@ from polydistill.sparse_files import NAME, TASK, UNDO_NAME, BaseTensor, Differen
 from polydistill.sparse_weights import tensor_hash
 
 pytestmark = pytest.mark.faults
-
-
-def damage(file: Path, chance: random.Random) -> str:
-    """Flips a bit, or cuts something off."""
-    content = bytearray(file.read_bytes())
-    if chance.random() < 0.1:
-        size = chance.randrange(len(content))
-        file.write_bytes(content[:size])
-        return f"{file.name} cut at {size}"
-    place, bit = chance.randrange(len(content)), chance.randrange(8)
-    content[place] ^= 1 << bit
-    file.write_bytes(content)
-    return f"bit {bit} of byte {place} of {file.name}"
 
 
 def changed(model: Path, seed: int) -> Difference:

@@ -6,13 +6,15 @@ import errno
 import hashlib
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import trainings
 from amount import cases
-from disk import KILL, Disk, compile_library, has_compiler
+from damage import damage
+from disk import KILL, Disk, Ended, compile_library, has_compiler
 
 pytestmark = [pytest.mark.faults, pytest.mark.skipif(not has_compiler(), reason="needs Linux and a C compiler")]
 FAULTS = (KILL, KILL, errno.ENOSPC, errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT, errno.EACCES)
@@ -54,31 +56,75 @@ def weights(folder: Path) -> str:
     return digest.hexdigest()
 
 
+class Whole(NamedTuple):
+    """A training that nothing happened to."""
+
+    args: list[str]
+    operations: int
+    weights: str
+
+
+@pytest.fixture(scope="module")
+def whole(root: Path, disk: Disk, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Whole]:
+    """Name of a command -> its arguments, what it does to the disk, and its weights."""
+    found: dict[str, Whole] = {}
+
+    def run(name: str) -> Whole:
+        if name not in found:
+            here, args = tmp_path_factory.mktemp("whole"), [*COMMANDS[name].format(root).split(), "-o", "out", "-q"]
+            ended = disk.run(args, here, what=KILL)
+            assert ended.code == 0 and ended.operations, ended.said
+            found[name] = Whole(args, ended.operations, weights(here / "out"))
+        return found[name]
+
+    return run
+
+
+def resumed(training: Whole, disk: Disk, here: Path) -> Ended:
+    """What becomes of it with --resume."""
+    there = ["--overwrite"] if (here / "out").exists() else []
+    return disk.run([*training.args, "--resume", *there], here)
+
+
+def is_one_sentence(ended: Ended) -> bool:
+    said = ended.said
+    return ended.code == 1 and said.count("Error: ") == 1 and "bug" not in said and "Traceback" not in said
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_training_that_fails_or_is_killed_goes_on_to_the_same_weights(
-    name: str, root: Path, disk: Disk, tmp_path: Path
+    name: str, disk: Disk, whole: Callable[[str], Whole], tmp_path: Path
 ) -> None:
-    command = [*COMMANDS[name].format(root).split(), "-o", "out", "-q"]
-    (tmp_path / "whole").mkdir()
-    whole = disk.run(command, tmp_path / "whole", what=KILL)
-    assert whole.code == 0 and whole.operations, whole.said
-    wanted, chance = weights(tmp_path / "whole/out"), random.Random(name)
+    training, chance, here = whole(name), random.Random(name), tmp_path / "here"
     for _ in range(cases(1)):
-        here, at, what = tmp_path / "here", chance.randint(1, whole.operations), chance.choice(FAULTS)
+        at, what = chance.randint(1, training.operations), chance.choice(FAULTS)
         here.mkdir()
-        ended = disk.run(command, here, at=at, what=what)
-        case = f"{name}: {errno.errorcode.get(what, 'KILL')} at operation {at} of {whole.operations}: {ended.said}"
+        ended = disk.run(training.args, here, at=at, what=what)
+        case = f"{errno.errorcode.get(what, 'KILL')} at operation {at} of {training.operations}: {ended.said}"
         if ended.code == 0:  # the fault came after all that matters, or never
-            assert what != KILL and weights(here / "out") == wanted, case
-        elif what == KILL:
-            assert ended.code == -9, case
+            assert what != KILL and weights(here / "out") == training.weights, case
         else:
-            assert ended.code == 1 and ended.said.count("Error: ") == 1, case
-            assert "bug" not in ended.said and "Traceback" not in ended.said, case
-        if ended.code != 0:
-            there = ["--overwrite"] if (here / "out").exists() else []
-            resumed = disk.run([*command, "--resume", *there], here)
-            assert resumed.code == 0, (case, resumed.said)
-            assert weights(here / "out") == wanted, case
+            assert ended.code == -9 if what == KILL else is_one_sentence(ended), case
+            again = resumed(training, disk, here)
+            assert again.code == 0 and weights(here / "out") == training.weights, (case, again.said)
             assert not list(here.glob(".out*")), case
+        shutil.rmtree(here)
+
+
+@pytest.mark.parametrize("name", ["finetune", "bistil"])
+def test_damage_to_what_a_killed_training_left_is_noticed(
+    name: str, disk: Disk, whole: Callable[[str], Whole], tmp_path: Path
+) -> None:
+    """It is made again, or there is one sentence; never other weights."""
+    training, chance, here = whole(name), random.Random(f"damage {name}"), tmp_path / "here"
+    for _ in range(cases(2)):
+        here.mkdir()
+        assert disk.run(training.args, here, at=chance.randint(50, training.operations - 10), what=KILL).code == -9
+        left = sorted(path for path in here.rglob("*") if path.is_file() and path.stat().st_size)
+        case = damage(chance.choice(left), chance)
+        again = resumed(training, disk, here)
+        if again.code == 0:
+            assert weights(here / "out") == training.weights, case
+        else:
+            assert is_one_sentence(again), (case, again.said)
         shutil.rmtree(here)
