@@ -27,6 +27,11 @@ from polydistill.durable import (
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.record import NAME as RECORD
 
+TORCH_WRITES = re.compile(
+    r"No space left|PytorchStreamWriter|file write failed|unexpected pos \d|iostream error|basic_filebuf"
+)
+NEARLY_FULL = 16 << 20  # bytes; torch does not say why it could not write
+
 
 @contextmanager
 def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
@@ -74,7 +79,7 @@ def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
 
 @contextmanager
 def os_errors(path: Path) -> Iterator[None]:
-    """Says in one sentence what safetensors could not write, as it raises errors of its own for a full disk.
+    """Says in one sentence what libraries could not write, as they raise errors of their own for a full disk.
 
     Args:
         path: What is being written.
@@ -84,12 +89,32 @@ def os_errors(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except SafetensorError as error:
-        number = re.search(r"os error (\d+)", str(error))
-        if number is None:
+    except Exception as error:
+        found = None if isinstance(error, OSError) else disk_error(error, path)
+        if found is None:
             raise
-        code = int(number[1])
-        raise explain_os_error(OSError(code, os.strerror(code)), path) from error
+        raise explain_os_error(found, path) from error
+
+
+def disk_error(error: Exception, path: Path) -> OSError | None:
+    """The operating system's error behind what safetensors, tokenizers or torch raise; None if it is none.
+
+    Args:
+        error: What was raised.
+        path: What was being written.
+    """
+    if isinstance(error, OSError):
+        return error if error.errno is not None else None
+    text = str(error)
+    if type(error) is Exception or isinstance(error, SafetensorError):  # tokenizers have no class of their own
+        number = re.search(r"os error (\d+)", text)
+        return OSError(int(number[1]), os.strerror(int(number[1]))) if number else None
+    if not isinstance(error, RuntimeError) or not TORCH_WRITES.search(text):
+        return None
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    full = "No space left" in text or shutil.disk_usage(there).free < NEARLY_FULL
+    code, why = (errno.ENOSPC, "") if full else (errno.EIO, "torch could not write all of it")
+    return OSError(code, why or os.strerror(code))
 
 
 def check_output(path: Path, *, overwrite: bool, reads: Iterable[Path | str | None] = ()) -> None:
@@ -245,6 +270,17 @@ def _put_in_place(partial: Path, place: Path, *, overwrite: bool) -> None:
 
 def explain_os_error(error: OSError, path: Path, option: str = "-o") -> PolydistillError:
     """Turns a writing error into a sentence with the way out; `option` is the one that names the place."""
+    if error.errno is None:  # not from the operating system, so no place is at fault
+        raise error
+    free = "Free some space or choose" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Choose"
+    return PolydistillError(
+        f"{path} could not be written: {reason_of(error, path)}. Nothing was left behind.",
+        f"{free} another place with {option}.",
+    )
+
+
+def reason_of(error: OSError, path: Path) -> str:
+    """Why something below `path` could not be written."""
     reasons = {
         errno.ENOSPC: "the disk is full",
         errno.EDQUOT: "your disk quota is used up",
@@ -252,10 +288,4 @@ def explain_os_error(error: OSError, path: Path, option: str = "-o") -> Polydist
         errno.EACCES: "there is no permission to write there",
         errno.EPERM: "there is no permission to write there",
     }
-    if error.errno is None:  # not from the operating system, so no place is at fault
-        raise error
-    why = reasons.get(error.errno) or f"{error.strerror} ({error.filename or path})"
-    free = "Free some space or choose" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Choose"
-    return PolydistillError(
-        f"{path} could not be written: {why}. Nothing was left behind.", f"{free} another place with {option}."
-    )
+    return reasons.get(error.errno or 0) or f"{error.strerror} ({error.filename or path})"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def several() -> bool:
@@ -23,7 +26,7 @@ def wait() -> None:
         PartialState().wait_for_everyone()
 
 
-def told_by_main(value: bool) -> bool:
+def told_by_main(value: T) -> T:
     """What the main process has there, in every process."""
     if not several():
         return value

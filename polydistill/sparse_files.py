@@ -2,7 +2,8 @@
 
 A base model is a network without its head. `difference.safetensors` holds, for each of its tensors, flat indices and
 what is added there; the metadata list all tensors of the base with shape and hash. A model folder with differences
-applied carries them beside its weights, and in `difference.undo.safetensors` the entries that they overwrote.
+applied carries them beside its weights, and in `difference.undo.safetensors` the entries that they overwrote. Both
+kinds of file carry a hash of all that they say, so that a damaged one is never taken for exact.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from polydistill.errors import PolydistillError
 from polydistill.outputs import write_beside
 
 NAME, UNDO_NAME = "difference.safetensors", "difference.undo.safetensors"
-FORMAT, UNDO_FORMAT = "polydistill-difference-1", "polydistill-undo-1"
+FORMAT, UNDO_FORMAT = "polydistill-difference-2", "polydistill-undo-2"
+CONTENT = "sha256"  # of all else
 TASK, LANGUAGE, COMBINED = "task", "language", "combined"
 BITS: dict[int, Any] = {2: np.uint16, 4: np.uint32, 8: np.uint64}  # bytes of a value -> its bits as a number
 FILE_TYPES = {
@@ -165,6 +167,7 @@ class Difference:
                 raise _broken(path, f"some values of {name} are no numbers")
         if promised != (found.count, found.base_hash):
             raise _broken(path, "its entries or its base are not those that its metadata promise")
+        _check_hash(path)
         return found
 
 
@@ -230,6 +233,7 @@ class Undo:
             raise _broken(path, "its metadata cannot be read") from error
         if any(name not in found.base for name in (*entries, *found.result)):
             raise _broken(path, "its entries lie outside its base")
+        _check_hash(path)
         return found
 
     def differences(self, folder: Path) -> list[Difference]:
@@ -309,18 +313,44 @@ def _base(text: str) -> dict[str, BaseTensor]:
     return {name: BaseTensor(tuple(map(int, shape)), str(sha)) for name, (shape, sha) in listed}
 
 
+def content_hash(metadata: Mapping[str, str], tensors: Mapping[str, bytes]) -> str:
+    """SHA-256 of all that a file says: its metadata but for this hash, and the bytes of its tensors."""
+    digest = hashlib.sha256()
+    for key, value in sorted(metadata.items()):
+        if key != CONTENT:
+            digest.update(json.dumps([key, value]).encode())
+    for name, content in sorted(tensors.items()):
+        digest.update(json.dumps([name, len(content)]).encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _check_hash(path: Path) -> None:
+    """Refuses a file that does not say what was written.
+
+    Raises:
+        PolydistillError: It does not.
+    """
+    checkpoint = Checkpoint.of_file(path)
+    tensors = {name: _array(tensor).tobytes() for name, tensor in checkpoint.tensors.items()}
+    metadata = checkpoint.metadata[path]
+    if metadata.get(CONTENT) != content_hash(metadata, tensors):
+        raise _broken(path, "it was changed or damaged after it was written")
+
+
 def _file_bytes(entries: Mapping[str, Entries], types: Mapping[str, str], metadata: Mapping[str, str]) -> bytes:
     """A safetensors file with `NAME.indices` and `NAME.values` for each tensor."""
-    arrays: dict[str, np.ndarray] = {}
+    content: dict[str, bytes] = {}
     tensors = []
     for name, (indices, values) in entries.items():
         small = not len(indices) or indices[-1] <= INT32_MAX
-        arrays[f"{name}.indices"] = indices.astype(np.int32 if small else np.int64)
-        arrays[f"{name}.values"] = values
+        content[f"{name}.indices"] = indices.astype(np.int32 if small else np.int64).tobytes()
+        content[f"{name}.values"] = values.tobytes()
         for key, code in ((f"{name}.indices", "I32" if small else "I64"), (f"{name}.values", types[name])):
             tensors.append(NewTensor(key, code, (len(indices),), lambda out: None))
     ordered = in_order(tensors)
-    return header(ordered, metadata) + b"".join(arrays[t.name].tobytes() for t in ordered)
+    sealed = {**metadata, CONTENT: content_hash(metadata, content)}
+    return header(ordered, sealed) + b"".join(content[t.name] for t in ordered)
 
 
 def _read(path: Path, wanted: str) -> tuple[dict[str, str], dict[str, Entries], dict[str, str]]:
@@ -360,4 +390,7 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 def _broken(path: Path, why: str) -> PolydistillError:
-    return PolydistillError(f"{path} is broken: {why}.", "Take it from where it was made once more.")
+    hint = "Take it from where it was made once more."
+    if path.name == UNDO_NAME:
+        hint = "Take the base model itself, or delete this file and subtract the difference with --approximate."
+    return PolydistillError(f"{path} is broken: {why}.", hint)

@@ -26,6 +26,7 @@ from polydistill.errors import PolydistillError
 from polydistill.sparse_files import (
     BITS,
     NAME,
+    UNDO_NAME,
     Applied,
     BaseTensor,
     Difference,
@@ -90,6 +91,23 @@ class Weights:
                     f"The difference was made on other weights than those of {self.checkpoint.folder} "
                     f"({name} is not the same).",
                     "Give the model that it was made on, or add it to this one all the same with --force.",
+                )
+
+    def check_restored(self, hashes: Mapping[str, str]) -> None:
+        """Refuses weights that are not the base model, bit for bit.
+
+        Args:
+            hashes: Name in the base model -> `values_hash` of what was written.
+
+        Raises:
+            PolydistillError: They are not.
+        """
+        for name, tensor in self.original.items():
+            if hashes[name] != tensor.sha256:
+                raise PolydistillError(
+                    f"What {self.checkpoint.folder} gives back is not the base model: {name} is not the same.",
+                    f"Take the base model itself, or delete {UNDO_NAME} and subtract the difference with "
+                    "--approximate.",
                 )
 
 
@@ -197,7 +215,7 @@ def rewrite(
         progress: Called with the number of bytes just written.
 
     Returns:
-        Name in the base model -> `values_hash` afterwards.
+        Name in the base model -> `values_hash` of what was written.
     """
     stored = {weights.tensors[name].name: entries for name, entries in changes.items()}
     for file in weights.checkpoint.files:
@@ -211,10 +229,8 @@ def rewrite(
         progress(file.stat().st_size)
     if (index := weights.checkpoint.folder / INDEX_NAME).is_file():
         copy_file(index, out / INDEX_NAME)
-    return {
-        name: tensor_hash(tensor, changes[name]) if name in changes else weights.hashes[name]
-        for name, tensor in weights.tensors.items()
-    }
+    written = Checkpoint.open(out).tensors
+    return {name: tensor_hash(written[tensor.name]) for name, tensor in weights.tensors.items()}
 
 
 def keep_beside(folder: Path, difference: Difference, base: Checkpoint) -> None:

@@ -15,16 +15,19 @@ import orjson
 from polydistill.checkpoint import copy_file
 from polydistill.durable import Held, followed, locked, make_folders, sync, write_file
 from polydistill.errors import PolydistillError
-from polydistill.outputs import in_use, new_folder, os_errors
-from polydistill.processes import is_main, wait
+from polydistill.outputs import in_use, new_folder
+from polydistill.processes import is_main, told_by_main, wait
 from polydistill.progress import Progress
 from polydistill.refs import ModelRef, resolve
+from polydistill.resuming import LOSSES, writing
+from polydistill.sealing import SEAL, is_whole, seal
 from polydistill.trimming import Source, TrimPlan, apply, copy_rest
 
 NAME = "stage.json"
-LOSSES = "losses.jsonl"  # the terms of every step, one line each
-ABOUT = (NAME, LOSSES)  # of a stage, and no part of its model
+ABOUT = (NAME, LOSSES, SEAL)  # of a stage, and no part of its model
 LOCK = "lock"
+SETTINGS = "config.json"  # what has to be the same for a run to go on
+SIGNALS = "signals.json"  # whether a teacher's signals are on disk, see `decided`
 ENDS = 20  # steps at either end of a stage whose losses are averaged for the report
 
 
@@ -91,10 +94,10 @@ class Stages:
             make: Folder for checkpoints -> result. Every process calls it; the main one writes.
         """
         folder, checkpoints = self._work / name, self._work / f".{name}.training"
-        if not (folder / NAME).is_file():
+        if not told_by_main(self._is_done(folder) if is_main() else False):
             started = time.perf_counter()
             self._progress.note(f"Stage {name}.")
-            with os_errors(checkpoints):
+            with writing(checkpoints):
                 made = make(checkpoints)
             if is_main():
                 with new_folder(folder, overwrite=True) as out:
@@ -102,17 +105,27 @@ class Stages:
                     _write_facts(out / NAME, made, facts, time.perf_counter() - started)
                     if made.terms:
                         (out / LOSSES).write_bytes(b"".join(orjson.dumps(step) + b"\n" for step in made.terms))
+                    seal(out)
                 shutil.rmtree(checkpoints, ignore_errors=True)
             wait()
         values = orjson.loads((folder / NAME).read_bytes())
         self.done.append(Stage(name, folder, **values))
         return self.done[-1]
 
+    def _is_done(self, folder: Path) -> bool:
+        """Whether a stage's result is there as it was written; one that is not is made again."""
+        if is_whole(folder):
+            return True
+        if folder.exists():
+            self._progress.warn(f"{folder} is damaged, so that the stage is done again.")
+            shutil.rmtree(folder)
+        return False
+
     def link_into(self, out: Path) -> None:
         """Puts the folders of all stages into another one, too: as links, so that nothing is lost if the run fails."""
         for stage in self.done:
             for path in sorted(stage.folder.rglob("*")):
-                if path.is_file():
+                if path.is_file() and path.name != SEAL:
                     _link(path, out / stage.name / path.relative_to(stage.folder))
 
 
@@ -123,6 +136,28 @@ def _link(file: Path, target: Path) -> None:
         target.hardlink_to(file)
     except OSError:
         copy_file(file, target)
+
+
+def decided(note: Path, decide: Callable[[], bool]) -> bool:
+    """What is decided once in a run and noted in its folder, so that the run goes on with it.
+
+    Args:
+        note: The file.
+        decide: Called once, by the main process.
+
+    Raises:
+        PolydistillError: The file is damaged.
+    """
+    if is_main() and not note.is_file():
+        write_file(note, orjson.dumps(decide()))
+    wait()
+    try:
+        found = orjson.loads(note.read_bytes())
+    except ValueError:
+        found = None
+    if not isinstance(found, bool):
+        raise PolydistillError(f"{note} is damaged.", "Begin anew with --overwrite instead of --resume.")
+    return found
 
 
 @contextmanager
@@ -173,7 +208,7 @@ def _clear(work: Path) -> None:
     Raises:
         PolydistillError: Something cannot be removed.
     """
-    for path in work.iterdir():
+    for path in sorted(work.iterdir(), key=lambda path: path.name == SETTINGS):
         try:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -188,7 +223,7 @@ def _begun(
     work: Path, output: Path, config: dict[str, Any], *, resume: bool, overwrite: bool, progress: Progress
 ) -> Iterator[None]:
     wait()  # for the lock
-    settings = work / "config.json"
+    settings = work / SETTINGS
     written = orjson.dumps(config, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
     if unfinished(work) and (resume or not overwrite):
         if not resume:

@@ -8,32 +8,25 @@ each batch, and a loss is the one that a single process would have.
 from __future__ import annotations
 
 import itertools
-import math
-import re
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import orjson
 import torch
 import transformers
-from safetensors import SafetensorError
-from torch.utils.data import BatchSampler, DataLoader, Sampler
+from torch.utils.data import BatchSampler, Sampler
 
-from polydistill.attention import trained_attention
 from polydistill.batching import Feature, padded
-from polydistill.errors import PolydistillError
+from polydistill.durable import make_folders, sync
 from polydistill.evaluation.tagging import NOT_TRAINED
 from polydistill.loading import quiet_transformers
-from polydistill.processes import told_by_main
+from polydistill.processes import is_main, told_by_main
 from polydistill.progress import Progress
-from polydistill.stages import LOSSES
+from polydistill.resuming import has_ended, keep_only, needed_of, newest_checkpoint, writing
+from polydistill.trainer import Clock, DevTrainer, Reporter, StepLoss, Terms
 
 POOL = 50  # batches among which lengths are sorted
-LOSS_STATE = "loss.json"
 LABELS = ("labels", "start_positions", "end_positions")
 ABOUT = ("word_ids", "feature_tags", "example", "example_id")
 
@@ -75,24 +68,6 @@ class Schedule:
     steps: int | None = None
     every: int | None = None
     tolerance: float = 0.0
-
-
-class StepLoss(Protocol):
-    """The loss of a batch, where it is not the model's own."""
-
-    def __call__(
-        self, network: Any, batch: dict[str, Any], agree: Callable[[torch.Tensor], torch.Tensor]
-    ) -> tuple[torch.Tensor, dict[str, float]]:
-        """(scalar with a gradient, term -> its value); `agree` takes the mean of a scalar over all processes."""
-
-    def on_step(self, step: int, losses: Mapping[str, float]) -> None:
-        """Called after each step with the mean terms of its batches."""
-
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint has to keep, as JSON."""
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Takes up what a checkpoint kept."""
 
 
 @dataclass
@@ -150,79 +125,6 @@ class LengthGrouped(Sampler[int]):
         yield from last
 
 
-class DevTrainer(transformers.Trainer):
-    """The Trainer with batches of our own, a dev score of our own predict loop and, if given, a loss of our own."""
-
-    def __init__(
-        self,
-        *args: Any,
-        dev_score: Callable[[Any], float],
-        batches: Any,
-        step_loss: StepLoss | None,
-        tolerance: float,
-        **options: Any,
-    ) -> None:
-        super().__init__(*args, **options)
-        self._dev_score, self._batches, self._step_loss, self._tolerance = dev_score, batches, step_loss, tolerance
-        self.terms: list[dict[str, float]] = []  # of the batches of the present step
-        if step_loss is not None:
-            self.model_accepts_loss_kwargs = False  # the mean over the batches of a step is taken by the Trainer
-
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        """The batches, each shared by all processes."""
-        features: Any = self.train_dataset
-        loader: DataLoader[Any] = DataLoader(features, batch_sampler=self._batches, collate_fn=self.data_collator)
-        return self.accelerator.prepare(loader)
-
-    def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """The loss of our own, with its terms noted."""
-        if self._step_loss is None:
-            with trained_attention(inputs["input_ids"]):
-                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        loss, terms = self._step_loss(model, inputs, self._agree)
-        _check_finite({f"its term {term}": value for term, value in terms.items()})
-        self.terms.append(terms)
-        return loss
-
-    def _agree(self, value: torch.Tensor) -> torch.Tensor:
-        return self.accelerator.reduce(value, "mean") if self.accelerator.num_processes > 1 else value
-
-    def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
-        """The dev score, and by how much a checkpoint is the one to keep."""
-        score = self._dev_score(self.model)
-        _check_finite({"the dev score": score})  # before the checkpoint is written
-        before = [entry["eval_score"] for entry in self.state.log_history if "eval_score" in entry]
-        metrics = {"eval_score": score, "eval_choice": score}
-        if self._tolerance:
-            fits = score >= max([score, *before]) - self._tolerance
-            metrics["eval_choice"] = float(self.state.global_step) if fits else -1.0
-        self.log({"eval_score": score})
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """The model, and beside it the state of the loss."""
-        super().save_model(output_dir, _internal_call)
-        if self._step_loss is not None and output_dir and self.args.should_save:
-            (Path(output_dir) / LOSS_STATE).write_bytes(orjson.dumps(self._step_loss.state()))
-
-
-def _check_finite(values: Mapping[str, float]) -> None:
-    """Refuses to go on with weights that are no numbers any more.
-
-    Raises:
-        PolydistillError: A value is infinite or none.
-    """
-    for what, value in values.items():
-        if not math.isfinite(value):
-            raise PolydistillError(
-                f"The loss is no longer a number: {what} is {value}. The last good checkpoint stays.",
-                "Begin again with a lower learning rate or without bfloat16, and with --overwrite.",
-            )
-
-
 def train(
     network: Any,
     tokenizer: Any,
@@ -260,50 +162,47 @@ def train(
         part = schedule.batch_size // schedule.accumulate
         order = LengthGrouped([len(f["input_ids"]) for f in features], part, schedule.seed)
         batches = BatchSampler(order, part, drop_last=False)
-    options = _arguments(schedule, len(batches), work)
-    terms = _Terms(work / LOSSES, step_loss) if step_loss is not None else None
-    callbacks: list[Any] = [_Reporter(progress), *([terms] if terms else [])]
-    if schedule.patience:
-        callbacks.append(transformers.EarlyStoppingCallback(schedule.patience))
-    if schedule.minutes is not None:
-        callbacks.append(_Clock(schedule.minutes, progress))
-    checkpoint = newest_checkpoint(work)
-    with quiet_transformers(), _writing(work):
+    terms = Terms(step_loss) if step_loss is not None else None
+    callbacks = _callbacks(schedule, terms, progress)
+    with quiet_transformers(), writing(work):
+        checkpoint = told_by_main(_begun(work, progress) if is_main() else None)
         trainer = DevTrainer(
-            model=network, args=options, train_dataset=features, processing_class=tokenizer,
-            eval_dataset=[features[0]],  # asked for, and not used: `evaluate` has its own
+            model=network, args=_arguments(schedule, len(batches), work), train_dataset=features,
+            processing_class=tokenizer, eval_dataset=[features[0]],  # asked for, and not used: `evaluate` has its own
             data_collator=collate or collator(tokenizer, about=step_loss is not None), callbacks=callbacks,
-            optimizers=(optimizer, None), dev_score=dev_score, batches=batches, step_loss=step_loss,
+            optimizers=(optimizer, None), dev_score=dev_score, batches=batches, terms=terms,
             tolerance=schedule.tolerance,
         )  # fmt: skip
-        if terms:
-            terms.trainer = trainer
-        if step_loss is not None and checkpoint:
-            step_loss.restore(orjson.loads((Path(checkpoint) / LOSS_STATE).read_bytes()))
+        if terms and checkpoint:
+            terms.restore(checkpoint)
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.remove_callback(transformers.ProgressCallback)
-        trainer.train(resume_from_checkpoint=checkpoint)
-    return _curves(trainer.state, work / LOSSES)
+        if checkpoint and has_ended(checkpoint):
+            trainer.take_up_end(checkpoint)
+        else:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.load_best()
+    return _curves(trainer.state, terms)
 
 
-@contextmanager
-def _writing(work: Path) -> Iterator[None]:
-    """Says in one sentence that a checkpoint could not be written; a half-written one is never gone on from.
+def _begun(work: Path, progress: Progress) -> Path | None:
+    """The checkpoint to go on from; what is not needed for that goes."""
+    make_folders(work)
+    sync(work.parent)  # it may have been made before
+    checkpoint = newest_checkpoint(work, progress)
+    keep_only(work, needed_of(checkpoint) if checkpoint else ())
+    return checkpoint
 
-    Raises:
-        PolydistillError: It could not.
-    """
-    try:
-        yield
-    except (OSError, SafetensorError, RuntimeError) as error:
-        full = re.search(r"os error 28|No space left|PytorchStreamWriter|file write failed", str(error))
-        if not full and not (isinstance(error, OSError) and error.errno):
-            raise
-        why = "the disk is full" if full else str(error)
-        raise PolydistillError(
-            f"A checkpoint could not be written to {work}: {why}.",
-            "Make room; the same command with --resume goes on from the last whole checkpoint.",
-        ) from error
+
+def _callbacks(schedule: Schedule, terms: Terms | None, progress: Progress) -> list[Any]:
+    """The reporter looks at what those before it want."""
+    found: list[Any] = [terms] if terms else []
+    if schedule.minutes is not None:
+        found.append(Clock(schedule.minutes, progress))
+    found.append(Reporter(progress))
+    if schedule.patience:
+        found.append(transformers.EarlyStoppingCallback(schedule.patience))
+    return found
 
 
 def collator(tokenizer: Any, *, about: bool = False) -> Callable[[list[Feature]], dict[str, Any]]:
@@ -342,11 +241,11 @@ def _arguments(schedule: Schedule, batches: int, work: Path) -> transformers.Tra
         output_dir=str(work), num_train_epochs=schedule.epochs, max_steps=schedule.steps or -1,
         learning_rate=schedule.lr, per_device_train_batch_size=schedule.batch_size, weight_decay=schedule.weight_decay,
         warmup_steps=round(schedule.warmup * total), lr_scheduler_type="linear",
-        eval_strategy="steps", eval_steps=between, save_strategy="steps", save_steps=between, save_total_limit=2,
+        eval_strategy="steps", eval_steps=between, save_strategy="steps", save_steps=between,
         restore_callback_states_from_checkpoint=True,  # how many checks were in vain
         gradient_accumulation_steps=schedule.accumulate, max_grad_norm=schedule.clip,
         accelerator_config={"split_batches": True}, ddp_find_unused_parameters=True,  # poolers, language model heads
-        load_best_model_at_end=True, metric_for_best_model="choice", greater_is_better=True,
+        metric_for_best_model="choice", greater_is_better=True,
         logging_strategy="steps", logging_steps=max(1, between // 10), report_to=[], disable_tqdm=True,
         seed=schedule.seed, data_seed=schedule.seed, bf16=schedule.bf16, remove_unused_columns=False,
         use_cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),  # it refuses bf16 otherwise
@@ -354,16 +253,8 @@ def _arguments(schedule: Schedule, batches: int, work: Path) -> transformers.Tra
     )  # fmt: skip
 
 
-def newest_checkpoint(work: Path) -> str | None:
-    """The newest whole checkpoint in a folder."""
-    found = [p for p in work.glob("checkpoint-*") if (p / "trainer_state.json").is_file()]
-    return str(max(found, key=lambda p: int(p.name.rpartition("-")[2]))) if found else None
-
-
-def _curves(state: Any, losses: Path) -> Curves:
-    curves = Curves(best_step=int(state.best_global_step or 0))
-    if losses.is_file():
-        curves.terms = [orjson.loads(line) for line in losses.read_bytes().splitlines()]
+def _curves(state: Any, terms: Terms | None) -> Curves:
+    curves = Curves(best_step=int(state.best_global_step or 0), terms=terms.steps if terms else [])
     curves.steps = int(state.global_step)
     for entry in state.log_history:
         if "loss" in entry:
@@ -372,71 +263,3 @@ def _curves(state: Any, losses: Path) -> Curves:
             curves.dev.append((entry["step"], float(entry["eval_score"])))
     curves.best = dict(curves.dev).get(curves.best_step, 0.0)
     return curves
-
-
-class _Reporter(transformers.TrainerCallback):
-    """Shows steps as a bar, and each dev score as a note."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress, self._stack = progress, ExitStack()
-        self._done: Callable[[int], object] = lambda n: None
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Opens the bar, from where training goes on."""
-        self._done = self._stack.enter_context(self._progress.bar("training", state.max_steps, "step"))
-        self._done(state.global_step)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """One step; after the last one there is always a dev score and a checkpoint."""
-        self._done(1)
-        if state.global_step >= state.max_steps:
-            control.should_evaluate = control.should_save = True
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
-        """A dev score, or a loss where that is what dev data are scored by: turned round, it is below 0."""
-        score = metrics["eval_score"]
-        seen = f"dev loss {-score:.4f}" if score < 0 else f"dev {score:.4f}"
-        self._progress.note(f"step {state.global_step:,}: {seen}")
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Closes the bar."""
-        self._stack.close()
-
-
-class _Terms(transformers.TrainerCallback):
-    """Writes the terms of the loss at each step, a line a step, and passes them on."""
-
-    trainer: DevTrainer
-
-    def __init__(self, path: Path, step_loss: StepLoss) -> None:
-        self._path, self._step_loss = path, step_loss
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Forgets steps after the checkpoint that training goes on from."""
-        if state.is_world_process_zero:
-            lines = self._path.read_bytes().splitlines(keepends=True) if self._path.is_file() else []
-            self._path.write_bytes(b"".join(lines[: state.global_step]))
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """The means over the batches of the step."""
-        seen, self.trainer.terms = self.trainer.terms, []
-        means = {term: sum(s[term] for s in seen) / len(seen) for term in seen[0]}
-        if state.is_world_process_zero:
-            with self._path.open("ab") as file:
-                file.write(orjson.dumps(means) + b"\n")
-        self._step_loss.on_step(state.global_step, means)
-
-
-class _Clock(transformers.TrainerCallback):
-    """Stops after some minutes, with a dev score and a checkpoint."""
-
-    def __init__(self, minutes: float, progress: Progress) -> None:
-        self._minutes, self._progress, self._started = minutes, progress, time.monotonic()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Looks at the clock; the main process's, so that all of them stop at the same step."""
-        over = time.monotonic() - self._started > 60 * self._minutes
-        if told_by_main(over) and state.global_step < state.max_steps:
-            done = f"{state.global_step:,} of {state.max_steps:,} steps"
-            self._progress.warn(f"The time is up after {done}; going on with what was learnt.")
-            control.should_evaluate = control.should_save = control.should_training_stop = True

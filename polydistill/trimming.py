@@ -30,7 +30,7 @@ CONFIG, GENERATION = "config.json", "generation_config.json"
 LEFT_OUT_SUFFIXES = (*PICKLE_SUFFIXES, ".onnx", ".gguf", ".xml", ".tflite", ".ot", ".py", ".lock")
 LEFT_OUT_NAMES = (
     "README.md", "polydistill.json", "polydistill-source.json", "model.safetensors.index.json",
-    "stage.json", "losses.jsonl",  # of a stage of a run, see `stages.ABOUT`
+    "stage.json", "losses.jsonl", "whole.json",  # of a stage of a run, see `stages.ABOUT`
 )  # fmt: skip
 GENERATING_SUFFIXES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "MTModel")
 GENERATION_IDS = (

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from polydistill.evaluation.cache import FORMAT
+from polydistill.sealing import with_hash
+
 Items = Sequence[Sequence[float]]
 
 
@@ -80,13 +83,13 @@ def score(
     if cache is not None:
         entry = {"metric": metric, "normalisation": normalisation, "sums": True, "items": items}
         stored = {
-            "format": 1, "key": key, "task": task, "language": language, "question_language": question_language,
+            "format": FORMAT, "key": key, "task": task, "language": language, "question_language": question_language,
             "split": split, "data_hash": data_hash, "weights_hash": model.weights_hash, "settings": {},
             "predictions": [None] * len(items), "items": [entry],
         }  # fmt: skip
         path = cache / "predictions" / key[:2] / f"{key}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(stored), encoding="utf-8")
+        path.write_bytes(with_hash(stored))
     return found
 
 

@@ -26,7 +26,7 @@ from polydistill.methods.bistil import BistilConfig, BistilResult, bistil
 from polydistill.methods.evaluate import EvaluateConfig, evaluate
 from polydistill.methods.finetune import FinetuneConfig, finetune
 from polydistill.sparse_files import Difference
-from polydistill.training import DevTrainer
+from polydistill.trainer import DevTrainer
 
 NAMES = {"PER": ["Ana", "Ion", "Maria"], "LOC": ["Cluj", "Paris", "Nairobi"], "ORG": ["Acme", "Dacia", "Safaricom"]}
 PLAIN = ["sees", "the", "red", "house", "in", "and", "with", "a", "letter"]

@@ -133,6 +133,22 @@ def test_blocks_on_disk_are_mapped_and_found_again(
     assert not np.array_equal(changed.ids[0], first.ids[0])
 
 
+@pytest.mark.parametrize("ending", ["i32", "json"])
+def test_blocks_on_disk_that_were_damaged_are_made_again(
+    ending: str, tokenizer: Any, source: TextSource, tmp_path: Path
+) -> None:
+    whole = np.array(pack(tokenizer, [source], "en", 32, folder=tmp_path / "blocks").ids)
+    (file,) = (tmp_path / "blocks").glob(f"*.{ending}")
+    content = file.read_bytes()
+    for damaged in (content[:-7], b"", bytes([*content[:40], content[40] ^ 1, *content[41:]]), None):
+        if damaged is None:
+            file.unlink()
+        else:
+            file.write_bytes(damaged)
+        assert np.array_equal(pack(tokenizer, [source], "en", 32, folder=tmp_path / "blocks").ids, whole)
+        assert file.read_bytes() == content
+
+
 def test_a_run_that_was_stopped_leaves_no_blocks(tokenizer: Any, source: TextSource, tmp_path: Path) -> None:
     class Stop(Progress):
         def bar(self, what: str, total: int | None, unit: str) -> Any:

@@ -17,6 +17,7 @@ from polydistill.record import RunRecord
 from polydistill.reports.compare import short_names
 from polydistill.reports.rows import mean_interval
 from polydistill.reports.tables import escape, estimate, p_value, percent
+from polydistill.sealing import with_hash
 
 
 class Said(NamedTuple):
@@ -345,20 +346,36 @@ def spoil_nothing(path: Path) -> None:
     """Leaves a cached file as it is."""
 
 
+def _change(path: Path, old: str, new: str) -> None:
+    """Replaces something in a cached file, whose hash is right afterwards."""
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    content = json.loads(text.replace(old, new))
+    del content["sha256"]
+    path.write_bytes(with_hash(content))
+
+
 def spoil_weights(path: Path) -> None:
-    path.write_text(path.read_text(encoding="utf-8").replace(STUDENT.weights_hash, "e" * 64), encoding="utf-8")
+    _change(path, STUDENT.weights_hash, "e" * 64)
 
 
 def spoil_items(path: Path) -> None:
-    path.write_text(path.read_text(encoding="utf-8").replace("[1, 1]", "[0, 1]"), encoding="utf-8")
+    _change(path, "[1,1]", "[0,1]")
 
 
 def spoil_numbers(path: Path) -> None:
-    path.write_text(path.read_text(encoding="utf-8").replace("[1, 1]", '["x", 1]'), encoding="utf-8")
+    _change(path, "[1,1]", '["x",1]')
 
 
 def spoil_metric(path: Path) -> None:
-    path.write_text(path.read_text(encoding="utf-8").replace('"accuracy"', '"f1"'), encoding="utf-8")
+    _change(path, '"accuracy"', '"f1"')
+
+
+def spoil_bit(path: Path) -> None:
+    """In an item, so that the score is still what it was."""
+    text = path.read_text(encoding="utf-8")
+    assert "[[1,1],[1,1],[0,1],[0,1]]" in text
+    path.write_text(text.replace("[[1,1],[1,1],[0,1],[0,1]]", "[[0,1],[1,1],[1,1],[0,1]]"), encoding="utf-8")
 
 
 def spoil_end(path: Path) -> None:
@@ -366,7 +383,8 @@ def spoil_end(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "spoil", [Path.unlink, spoil_weights, spoil_items, spoil_numbers, spoil_metric, spoil_end, spoil_nothing]
+    "spoil",
+    [Path.unlink, spoil_weights, spoil_items, spoil_numbers, spoil_metric, spoil_bit, spoil_end, spoil_nothing],
 )
 def test_no_interval_without_the_predictions(
     spoil: Callable[[Path], None], cache: Path, tmp_path: Path, compared: Callable[..., Any], say: Say
@@ -399,7 +417,8 @@ def test_keys_lead_nowhere_else(cache: Path, tmp_path: Path, compared: Callable[
     elsewhere = tmp_path / "elsewhere.json"
     scores[1]["predictions"] = f"../{elsewhere.stem}"
     content = json.loads(place.read_text(encoding="utf-8"))
-    elsewhere.write_text(json.dumps({**content, "key": scores[1]["predictions"]}), encoding="utf-8")
+    del content["sha256"]
+    elsewhere.write_bytes(with_hash({**content, "key": scores[1]["predictions"]}))
     assert (cache / "predictions" / ".." / "../elsewhere.json").is_file()  # where the key would lead
     found = compared(run(tmp_path / "a.json", [TEACHER, STUDENT], scores))
     assert of(found, "student", "en")["difference_interval"] is None

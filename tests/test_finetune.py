@@ -18,7 +18,8 @@ from polydistill.cli import main
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.methods.evaluate import EvaluateConfig, evaluate
 from polydistill.methods.finetune import FinetuneConfig, finetune
-from polydistill.training import LengthGrouped, newest_checkpoint
+from polydistill.resuming import newest_checkpoint
+from polydistill.training import LengthGrouped
 
 NAMES = {"PER": ["Ana", "Ion", "Maria"], "LOC": ["Cluj", "Paris", "Nairobi"], "ORG": ["Acme", "Dacia", "Safaricom"]}
 PLAIN = ["sees", "the", "red", "house", "in", "and", "with", "a", "letter"]

@@ -23,7 +23,7 @@ from polydistill.labelled.plain import words_of
 from polydistill.methods import prokd_stages
 from polydistill.methods.finetune import FinetuneConfig, finetune
 from polydistill.methods.prokd import ProkdConfig, prokd
-from polydistill.training import DevTrainer
+from polydistill.trainer import DevTrainer
 
 NAMES = {"PER": ["Ana", "Ion", "Maria"], "LOC": ["Cluj", "Paris", "Nairobi"], "ORG": ["Acme", "Dacia", "Safaricom"]}
 PLAIN = {

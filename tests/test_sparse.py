@@ -36,7 +36,7 @@ from polydistill.distill.sparse import (
 )
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.methods.sparse import apply, combine, info, remove
-from polydistill.sparse_files import NAME, TASK, UNDO_NAME, Difference, base_hash
+from polydistill.sparse_files import NAME, TASK, UNDO_NAME, Difference, base_hash, content_hash
 from polydistill.sparse_files import combine as combined
 from polydistill.sparse_weights import keep_beside
 
@@ -569,6 +569,40 @@ def test_a_broken_undo_file_is_refused(made: _Made, tmp_path: Path) -> None:
         remove(str(tmp_path / "on"), None, tmp_path / "off")
 
 
+def test_an_undo_file_that_leads_elsewhere_is_noticed_before_anything_is_written(made: _Made, tmp_path: Path) -> None:
+    """Its hash is right, and what it puts back is not the base model."""
+    apply(str(made.model), [made.a], tmp_path / "on")
+
+    def other_values(tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+        tensors["embeddings.word_embeddings.weight.values"][0] += 1
+
+    _spoilt(tmp_path / "on" / UNDO_NAME, tmp_path / "undo", other_values).replace(tmp_path / "on" / UNDO_NAME)
+    with pytest.raises(PolydistillError, match=r"is not the base model: embeddings.word.*delete difference.undo"):
+        remove(str(tmp_path / "on"), None, tmp_path / "off")
+    assert not (tmp_path / "off").exists()
+
+
+@pytest.mark.parametrize("what", [NAME, UNDO_NAME])
+def test_a_bit_that_flips_is_noticed(what: str, made: _Made, tmp_path: Path) -> None:
+    """Also in a value that might as well be another one."""
+    apply(str(made.model), [made.a], tmp_path / "on")
+    file, noticed = tmp_path / "on" / what, "broken: it was changed or damaged|not the difference that was applied"
+    content = bytearray(file.read_bytes())
+    tensor = Checkpoint.of_file(file).tensors["embeddings.word_embeddings.weight.values"]
+    content[tensor.start + 1] ^= 4
+    file.write_bytes(content)
+    with pytest.raises(PolydistillError, match=noticed):
+        remove(str(tmp_path / "on"), tmp_path / "on" / NAME, tmp_path / "off")
+    with pytest.raises(PolydistillError, match=noticed):
+        apply(str(tmp_path / "on"), [made.b], tmp_path / "off")
+    if what == NAME:
+        with pytest.raises(PolydistillError, match=noticed):
+            apply(str(made.model), [tmp_path / "on"], tmp_path / "off")
+        with pytest.raises(PolydistillError, match=noticed):
+            combine([tmp_path / "on", made.b], tmp_path / "both.safetensors")
+    assert not (tmp_path / "off").exists()
+
+
 def test_keeping_beside_checks_that_the_folder_is_the_base_plus_the_difference(made: _Made, tmp_path: Path) -> None:
     folder = shutil.copytree(made.a, tmp_path / "a")
     weights = _weights(folder)
@@ -585,6 +619,7 @@ def _spoilt(path: Path, out: Path, change: Callable[[dict[str, Tensor], dict[str
         metadata = dict(file.metadata())
     tensors = load_file(path)
     change(tensors, metadata)
+    metadata["sha256"] = content_hash(metadata, {name: t.numpy().tobytes() for name, t in tensors.items()})
     save_file(tensors, out, metadata=metadata)
     return out
 

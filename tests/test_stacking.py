@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -114,14 +115,16 @@ def test_vectors_are_kept_under_what_they_depend_on(
     features = text_features(alone, texts)
     first = vectors(alone, features, facts={"llm": "a"}, progress=SILENT)
     kept = list((tmp_path / "vectors").iterdir())
-    assert len(kept) == 1 and kept[0].stat().st_size == first.nbytes
-    kept[0].write_bytes((first + 1).astype(np.float32).tobytes())
+    assert len(kept) == 1 and kept[0].stat().st_size == 32 + first.nbytes
+    whole, other = kept[0].read_bytes(), (first + 1).astype(np.float32).tobytes()
+    kept[0].write_bytes(hashlib.sha256(other).digest() + other)
     assert np.array_equal(vectors(alone, features, facts={"llm": "a"}, progress=SILENT), first + 1)  # it was read
     for others, facts in ((features, {"llm": "b"}), (features[::-1], {"llm": "a"}), (features[:2], {"llm": "a"})):
         found = vectors(alone, others, facts=facts, progress=SILENT)
         wanted = vectors(alone, others, progress=SILENT)
         assert np.array_equal(found, wanted)
-    for broken in (b"abc", first[:, : first.shape[1] // 2].tobytes(), b""):  # it is made again
+    flipped = bytes([*whole[:50], whole[50] ^ 1, *whole[51:]])
+    for broken in (b"abc", whole[: len(whole) // 2], b"", flipped, whole[:32] + other):  # it is made again
         kept[0].write_bytes(broken)
         assert np.array_equal(vectors(alone, features, facts={"llm": "a"}, progress=SILENT), first)
 

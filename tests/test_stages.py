@@ -5,17 +5,21 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kills import Listener
+from safetensors import SafetensorError
 
 from polydistill.errors import PolydistillError
-from polydistill.progress import SILENT
+from polydistill.progress import SILENT, Progress
 from polydistill.stages import Made, Stages, work_folder
 
 HOLD = """
@@ -172,3 +176,80 @@ def test_what_an_unfinished_run_did_stays_until_it_is_overwritten(tmp_path: Path
     assert kept.stat().st_mtime_ns == was
     with folder(tmp_path / "out", overwrite=True, seed=1) as work:
         assert not list(work.glob("*/stage.json"))
+
+
+def _made(work: Path, done: list[str], progress: Progress = SILENT) -> Stages:
+    """Two stages, each of one file in a folder."""
+
+    def make(name: str, checkpoints: Path) -> Made:
+        def write(out: Path) -> dict[str, Any]:
+            (out / "model").mkdir()
+            (out / "model/weights").write_text(f"weights of {name}")
+            return {}
+
+        done.append(name)
+        return Made(write, 2, [{"loss": 1.0}, {"loss": 0.5}])
+
+    stages = Stages(work, progress)
+    for name in ("one", "two"):
+        stages.run(name, partial(make, name))
+    return stages
+
+
+@pytest.mark.parametrize("name", ["model/weights", "stage.json", "losses.jsonl", "whole.json"])
+@pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
+def test_a_stage_that_is_damaged_is_done_again(name: str, damage: str, tmp_path: Path) -> None:
+    done, listener, file = list[str](), Listener(), tmp_path / "one" / name
+    _made(tmp_path, done)
+    content = file.read_bytes()
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(content[:-3] if damage == "cut" else content[:3] + bytes([content[3] ^ 1]) + content[4:])
+    stages = _made(tmp_path, done, listener)
+    assert done == ["one", "two", "one"] and "one is damaged, so that the stage is done again" in listener.said
+    assert (tmp_path / "one/model/weights").read_text() == "weights of one" and stages.done[0].steps == 2
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_stages_stay_until_the_output_has_its_place(
+    links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    done = list[str]()
+    for out in ("killed", "again"):
+        _made(tmp_path / "work", done).link_into(tmp_path / out)
+    assert done == ["one", "two"]
+    found = {str(path.relative_to(tmp_path / "again")) for path in (tmp_path / "again").rglob("*") if path.is_file()}
+    assert found == {f"{s}/{f}" for s in done for f in ("model/weights", "stage.json", "losses.jsonl")}
+
+
+def test_a_disk_that_fills_in_a_stage_is_one_sentence(tmp_path: Path) -> None:
+    """However the library that writes puts it."""
+    errors = (
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        SafetensorError("Error while serializing: I/O error: Permission denied (os error 13)"),
+        Exception("No space left on device (os error 28)"),  # tokenizers
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 125312 vs 125200"),
+        RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"),
+        RuntimeError("basic_ios::clear: iostream error"),
+    )
+    for error in errors:
+
+        def full(checkpoints: Path, error: Exception = error) -> Made:
+            raise error
+
+        with pytest.raises(PolydistillError, match=r"not be written to .*(is full|torch|permission).*--resume"):
+            Stages(tmp_path, SILENT).run("one", full)
+    for mistake in (RuntimeError("mat1 and mat2 shapes"), ValueError("unexpected pos 1"), FileNotFoundError(2, "gone")):
+
+        def wrong(checkpoints: Path, error: Exception = mistake) -> Made:
+            raise error
+
+        with pytest.raises(type(mistake), match=re.escape(str(mistake))):
+            Stages(tmp_path, SILENT).run("one", wrong)

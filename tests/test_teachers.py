@@ -466,7 +466,7 @@ def test_what_takes_too_much_room_is_not_kept(tmp_path: Path, monkeypatch: pytes
 
 def test_signals_that_nobody_uses_make_room(tmp_path: Path) -> None:
     inner = teacher_of(tmp_path / "m", "tagging", TAGS)
-    needed = bytes_of(shapes_of(inner), ROWS) + len(ROWS) + 1000  # with marks and header
+    needed = bytes_of(shapes_of(inner), ROWS) + 4 * len(ROWS) + 1000  # with checksums and header
     kept = {}
     for name, days in (("old", 2.0), ("older", 3.0), ("used", 0.5)):
         teacher = cached(inner, {"run": name}, ROWS, max_bytes=9 * needed)
@@ -519,6 +519,28 @@ def test_one_process_writes_and_the_others_read(tmp_path: Path) -> None:
     assert inner.asked == asked + 1
 
 
+@pytest.mark.parametrize("damaged", ["logits-0.f32", cache_module.MARKS])
+def test_a_bit_that_flips_in_the_cache_is_noticed(damaged: str, tmp_path: Path) -> None:
+    inner, batch = teacher_of(tmp_path / "m", "classification", NLI, frozenset({Signal(LOGITS)})), tokens(ROWS)
+    writer = cached(inner, {}, ROWS, max_bytes=1 << 30)
+    assert isinstance(writer, CachedTeacher)
+    first = writer.signals(batch)
+    writer.close()
+    (file,) = [path for path in writer.folder.iterdir() if path.name.startswith(damaged.partition("-")[0])]
+    content = bytearray(file.read_bytes())
+    content[5] ^= 8
+    file.write_bytes(content)
+    reader = cached(inner, {}, ROWS, max_bytes=1 << 30, writes=False)
+    with pytest.raises(PolydistillError, match=r"changed after they were written.*--resume"):
+        reader.signals(batch)
+    again, asked = cached(inner, {}, ROWS, max_bytes=1 << 30), inner.asked
+    assert isinstance(again, CachedTeacher)
+    again.signals(batch)
+    assert inner.asked == asked + 1 and again.is_full
+    again.close()
+    assert all(torch.equal(reader.signals(batch)[s], t) for s, t in first.items())
+
+
 def test_other_inputs_under_the_same_number_are_noticed(tmp_path: Path) -> None:
     inner = teacher_of(tmp_path / "m", "classification", NLI, frozenset({Signal(LOGITS)}))
     teacher = cached(inner, {}, ROWS, max_bytes=1 << 30)
@@ -555,8 +577,8 @@ def test_a_kill_in_the_middle_leaves_marked_what_is_right(tmp_path: Path) -> Non
     assert done.returncode == -9, done.stderr.decode()[-2000:]
     teacher = cached(inner, {}, ROWS, max_bytes=1 << 30)
     assert isinstance(teacher, CachedTeacher)
-    marks = np.fromfile(teacher.folder / cache_module.MARKS, np.uint8)
-    assert marks.tolist() == [1, 1, 1, 0, 0]
+    marks = np.fromfile(teacher.folder / cache_module.MARKS, np.uint32)
+    assert (marks != 0).tolist() == [True, True, True, False, False]
     expected, asked = inner.inner.signals(batch), inner.asked
     start = {key: value[:3] for key, value in batch.items()}
     mask = start["attention_mask"]

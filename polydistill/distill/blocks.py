@@ -17,12 +17,13 @@ import torch
 from torch.utils.data import Dataset
 
 from polydistill.batching import Feature
-from polydistill.checkpoint import write_all
+from polydistill.checkpoint import file_sha256, write_all
 from polydistill.data import TextReader, TextSource
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.tagging import NOT_TRAINED
 from polydistill.outputs import explain_os_error, write_beside
 from polydistill.progress import SILENT, Progress
+from polydistill.sealing import checked, with_hash
 from polydistill.vocab.counts import Text
 
 FORMAT = 1  # to be raised whenever the same text gives other blocks
@@ -143,18 +144,28 @@ def pack(
     facts = _facts(tokenizer, sources, language, length, limit_tokens)
     name = hashlib.sha256(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
     data, about = folder / f"{language}-{name}.i32", folder / f"{language}-{name}.json"
-    if not about.is_file():
+    if (found := _kept(about, data)) is None:
         packer = _Packer(tokenizer, language, length, limit_tokens)
         rows = _write(packer.blocks(sources, progress), data)
         texts = [asdict(text) for text in packer.texts]
         if rows:
-            write_beside(about, orjson.dumps({**facts, "rows": rows, "texts": texts}), option="POLYDISTILL_CACHE")
+            found = {**facts, "rows": rows, "texts": texts, "blocks": file_sha256(data)}
+            write_beside(about, with_hash(found), option="POLYDISTILL_CACHE")
         else:
             data.unlink()
             _checked(np.empty((0, length), np.int32), packer)
-    found = orjson.loads(about.read_bytes())
+    assert found is not None
     ids = np.memmap(data, np.int32, "r", shape=(found["rows"], length))
     return Blocks(ids, np.arange(len(ids)), language, tuple(Text(**text) for text in found["texts"]))
+
+
+def _kept(about: Path, data: Path) -> dict[str, Any] | None:
+    """What was noted of blocks, None if they are not there or not what was written."""
+    found = checked(about)
+    try:
+        return found if found is not None and file_sha256(data) == found["blocks"] else None
+    except (OSError, KeyError):
+        return None
 
 
 class _Packer:

@@ -7,7 +7,8 @@ import math
 import os
 import shutil
 import weakref
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic, time
@@ -30,12 +31,13 @@ from polydistill.distill.signals import (
     Signals,
 )
 from polydistill.distill.teachers import Teacher
+from polydistill.errors import PolydistillError
 from polydistill.offline import cache_root
 from polydistill.outputs import explain_os_error, write_beside
 from polydistill.progress import SILENT, Progress
 
-FORMAT = 1  # to be raised whenever files or signals change
-HEADER, MARKS = "header.json", "marks.u8"
+FORMAT = 2  # to be raised whenever files or signals change
+HEADER, MARKS = "header.json", "checksums.u32"
 FLUSH_SECONDS = 30
 UNUSED_SECONDS = 24 * 3600  # after which signals may go; a run that goes on writes its header anew
 ROOM_LEFT = 1 << 30  # bytes of a disk that are left free
@@ -48,7 +50,7 @@ def cached(
     facts: Mapping[str, Any],
     lengths: Sequence[int],
     *,
-    max_bytes: int,
+    max_bytes: int | None,
     writes: bool = True,
     progress: Progress = SILENT,
 ) -> Teacher:
@@ -60,6 +62,7 @@ def cached(
             precision, the order of its labels.
         lengths: (n,) positions of each example, by `example_id`.
         max_bytes: More is not kept. Where others do not fit in beside these, those that no run has used for a day go.
+            None for as much as it takes.
         writes: Whether this process adds to what is there; only one may.
         progress: Where to report.
 
@@ -69,6 +72,8 @@ def cached(
     shapes = shapes_of(inner)
     needed, root = bytes_of(shapes, lengths), cache_root() / "signals"
     folder = root / key_of(facts, shapes, lengths)
+    if max_bytes is None:
+        return CachedTeacher(inner, folder, shapes, lengths, writes=writes, progress=progress)
     if writes and needed <= max_bytes:
         headers = [header for header in root.glob(f"*/{HEADER}") if header.parent != folder]
         make_room([(header.stat().st_mtime, header.parent) for header in headers], max_bytes - needed)
@@ -144,6 +149,8 @@ def _free(folder: Path) -> int:
 class CachedTeacher:
     """Signals are written when an example is first seen, and read from then on; padding is 0 (`NEVER` in answers).
 
+    Each example has a checksum. While signals are written, one that does not fit has them written again.
+
     Args:
         inner: The teacher.
         folder: Where they lie.
@@ -172,7 +179,8 @@ class CachedTeacher:
     ) -> None:
         self.needs, self.folder, self.hits = inner.needs, folder, 0
         self._inner, self._lengths, self._progress = inner, np.asarray(lengths, np.int64), progress
-        self._files = {s: _File(folder, s, shape, self._lengths) for s, shape in shapes.items()}
+        files = {s: _File(folder, s, shape, self._lengths) for s, shape in shapes.items()}
+        self._files = dict(sorted(files.items(), key=lambda item: item[1].path.name))  # the order of checksums
         self._writer: _Writer | None = None
         self._marks: np.ndarray | None = None
         if writes:
@@ -186,7 +194,7 @@ class CachedTeacher:
         """The signals of a batch; it has `example_id` (B,)."""
         ids = batch["example_id"].tolist()
         marks = self._marked()
-        if marks is not None and marks[ids].all():
+        if marks is not None and marks[ids].all() and self._are_sound(ids, marks):
             self.hits += 1
             device, width = batch["input_ids"].device, batch["input_ids"].shape[1]
             return {s: file.read(ids, width).to(device) for s, file in self._files.items()}
@@ -195,6 +203,12 @@ class CachedTeacher:
             self._add(ids, batch, found, self._writer)
         return found
 
+    @property
+    def is_full(self) -> bool:
+        """Whether every example can be read."""
+        marks = self._marked()
+        return marks is not None and bool(marks.all())
+
     def close(self) -> None:
         """Marks what was written, and writes no more."""
         if self._writer is not None:
@@ -202,18 +216,34 @@ class CachedTeacher:
             self._writer = None
 
     def _marked(self) -> np.ndarray | None:
-        """(n,) 1 for the examples that can be read; None while there is no cache to read."""
+        """(n,) checksums of the examples that can be read, else 0; None while there is no cache to read."""
         if self._writer is not None:
             return self._writer.marks
         if self._marks is None and (self.folder / HEADER).is_file():
-            self._marks = np.memmap(self.folder / MARKS, np.uint8, "r", shape=(len(self._lengths),))
+            self._marks = np.memmap(self.folder / MARKS, np.uint32, "r", shape=(len(self._lengths),))
         return self._marks
+
+    def _are_sound(self, ids: Sequence[int], marks: np.ndarray) -> bool:
+        """Whether some examples are as they were written.
+
+        Raises:
+            PolydistillError: They are not, and this process cannot write them again.
+        """
+        damaged = [i for i in ids if checksum(file.values(i) for file in self._files.values()) != marks[i]]
+        if damaged and self._writer is None:
+            raise PolydistillError(
+                f"Signals in {self.folder} changed after they were written.",
+                "The same command with --resume computes them again.",
+            )
+        if damaged:
+            marks[damaged] = 0
+        return not damaged
 
     def _add(self, ids: Sequence[int], batch: Batch, found: Signals, writer: _Writer) -> None:
         real = batch["attention_mask"].sum(-1).tolist()
         if real != self._lengths[ids].tolist():
             raise ValueError(f"examples {ids} have {real} positions, not the {self._lengths[ids].tolist()} of before")
-        tensors = {self._files[s]: t.cpu() for s, t in found.items()}
+        tensors = {file: found[s].cpu() for s, file in self._files.items()}
         try:
             for row, example in enumerate(ids):
                 if not writer.marks[example]:
@@ -222,6 +252,14 @@ class CachedTeacher:
             why = explain_os_error(error, self.folder, "POLYDISTILL_CACHE").message
             self._progress.warn(f"{why} The teacher's signals are kept no further.")
             self.close()
+
+
+def checksum(parts: Iterable[np.ndarray]) -> int:
+    """CRC-32 of an example's values, never 0."""
+    found = 0
+    for values in parts:
+        found = zlib.crc32(np.ascontiguousarray(values, np.float32).data, found)
+    return found or 1
 
 
 class _File:
@@ -241,14 +279,18 @@ class _File:
         """Where an example's values lie in those of a batch."""
         return tuple(slice(int(self.lengths[example]) if d is None else d) for d in self.shape)
 
-    def read(self, ids: Sequence[int], width: int) -> Tensor:
-        """(B, ...) the signal of some examples, padded to `width` positions."""
+    def values(self, example: int) -> np.ndarray:
+        """(k,) all of an example."""
         if self._map is None:
             self._map = np.memmap(self.path, np.float32, "r", shape=(int(self.starts[-1]),))
+        return self._map[self.starts[example] : self.starts[example + 1]]
+
+    def read(self, ids: Sequence[int], width: int) -> Tensor:
+        """(B, ...) the signal of some examples, padded to `width` positions."""
         found = np.full((len(ids), *(width if d is None else d for d in self.shape)), self._fill, np.float32)
         for row, example in enumerate(ids):
-            values, place = self._map[self.starts[example] : self.starts[example + 1]], self.own(example)
-            found[row][place] = values.reshape([part.stop for part in place])
+            place = self.own(example)
+            found[row][place] = self.values(example).reshape([part.stop for part in place])
         return torch.from_numpy(found)
 
 
@@ -261,19 +303,20 @@ class _Writer:
     def __init__(self, folder: Path, files: Sequence[_File], count: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._open = {file: _open(file.path, file.nbytes) for file in files}
-        self._marks_file = _open(folder / MARKS, count)
-        self.marks = np.fromfile(folder / MARKS, np.uint8, count)
+        self._marks_file = _open(folder / MARKS, 4 * count)
+        self.marks = np.fromfile(folder / MARKS, np.uint32, count)
         about = {"format": FORMAT, "examples": count, "files": {f.path.name: list(f.shape) for f in files}}
         write_beside(folder / HEADER, orjson.dumps(about), option="POLYDISTILL_CACHE")
         self._pending: list[int] = []
         self._flushed = monotonic()
 
     def add(self, example: int, values: Sequence[tuple[_File, Tensor]]) -> None:
-        for file, tensor in values:
+        arrays = [np.ascontiguousarray(tensor.numpy()[file.own(example)], np.float32) for file, tensor in values]
+        for (file, _), array in zip(values, arrays, strict=True):
             out = self._open[file]
             out.seek(4 * int(file.starts[example]))
-            write_all(out, np.ascontiguousarray(tensor.numpy()[file.own(example)], np.float32))
-        self.marks[example] = 1
+            write_all(out, array)
+        self.marks[example] = checksum(arrays)
         self._pending.append(example)
         if monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
@@ -283,8 +326,9 @@ class _Writer:
         for out in self._open.values():
             os.fsync(out.fileno())
         for example in self._pending:
-            self._marks_file.seek(example)
-            self._marks_file.write(b"\x01")
+            self._marks_file.seek(4 * example)
+            self._marks_file.write(self.marks[example].tobytes())
+        os.fsync(self._marks_file.fileno())
         self._pending.clear()
         self._flushed = monotonic()
 

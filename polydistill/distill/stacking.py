@@ -30,7 +30,8 @@ from polydistill.stacks.network import Stack
 from polydistill.stacks.parts import on_device
 from polydistill.training import Curves, Schedule, collator, train
 
-FORMAT = 1  # to be raised whenever the same text gives another vector
+FORMAT = 2  # to be raised whenever the same text gives another vector
+DIGEST = 32  # bytes of SHA-256 in front of kept vectors
 PENALTIES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # of the ridge, times the mean variance of an input
 BATCH, CHUNK = 32, 50_000
 MOST_KEPT = 4_000_000_000  # bytes of vectors on disk; above that, those that no run has used for a day go
@@ -87,16 +88,21 @@ def vectors(
     if place is not None:
         others = [file for file in place.parent.glob("*.f32") if file != place]
         make_room([(file.stat().st_mtime, file) for file in others], MOST_KEPT - made.nbytes)
-        write_beside(place, made.tobytes(), option="POLYDISTILL_CACHE")
+        values = made.tobytes()
+        write_beside(place, hashlib.sha256(values).digest() + values, option="POLYDISTILL_CACHE")
     return made
 
 
 def _kept(place: Path, shape: tuple[int, int]) -> np.ndarray | None:
+    """What was kept, None if it is not there or not what was written."""
     try:
-        values = np.fromfile(place, np.float32)
+        content = place.read_bytes()
     except OSError:
         return None
-    return values.reshape(shape) if len(values) == shape[0] * shape[1] else None
+    digest, values = content[:DIGEST], content[DIGEST:]
+    if len(values) != 4 * shape[0] * shape[1] or hashlib.sha256(values).digest() != digest:
+        return None
+    return np.frombuffer(values, np.float32).reshape(shape).copy()
 
 
 def input_means(llm: Any, features: Sequence[Feature]) -> np.ndarray:

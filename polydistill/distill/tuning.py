@@ -33,6 +33,7 @@ from polydistill.distill.teachers import (
     load_teacher,
     rows_of,
 )
+from polydistill.errors import PolydistillError
 from polydistill.evaluation.heads import TaskModel, new_head, open_model
 from polydistill.evaluation.kinds import dev_predictions, dev_score, finest_loyalty, trainable_kind_of
 from polydistill.labelled.examples import LabelledSplit
@@ -40,6 +41,7 @@ from polydistill.loading import load_encoder, load_tokenizer, longest_input
 from polydistill.processes import is_main, wait
 from polydistill.progress import Progress
 from polydistill.record import text_hash
+from polydistill.stages import decided
 from polydistill.task import TAGGING
 from polydistill.training import Curves, Schedule, collator, train
 
@@ -195,6 +197,7 @@ class TaskInputs:
         by_loyalty: Whether loyalty to the first teacher chooses the checkpoint, in place of the task's own metric.
         bf16: Whether the teachers multiply in bfloat16.
         cache_bytes: Most that their signals may take on disk.
+        note: File that says whether they are there, once that was decided.
         progress: Where to report.
         include: Folders with architectures of the user's own.
     """
@@ -209,6 +212,7 @@ class TaskInputs:
     by_loyalty: bool
     bf16: bool
     cache_bytes: int
+    note: Path
     progress: Progress
     include: tuple[Path, ...] = ()
 
@@ -274,7 +278,13 @@ def _task_teacher(
         "data": [split.sha256 for split in training], "bf16": inputs.bf16, "labels": wanted,
     }  # fmt: skip
     return kept_on_disk(
-        teacher, facts, features, student.model.tokenizer, max_bytes=inputs.cache_bytes, progress=inputs.progress
+        teacher,
+        facts,
+        features,
+        student.model.tokenizer,
+        max_bytes=inputs.cache_bytes,
+        note=inputs.note,
+        progress=inputs.progress,
     )
 
 
@@ -305,7 +315,9 @@ def vector_job(inputs: TaskInputs, lines: Mapping[str, Sequence[str]], objective
         "teachers": [Checkpoint.open(inputs.teachers[0].folder).weights_hash], "bf16": inputs.bf16,
         "data": {code: text_hash(list(texts)) for code, texts in lines.items()},
     }  # fmt: skip
-    teacher = kept_on_disk(teacher, facts, features, tokenizer, max_bytes=inputs.cache_bytes, progress=inputs.progress)
+    teacher = kept_on_disk(
+        teacher, facts, features, tokenizer, max_bytes=inputs.cache_bytes, note=inputs.note, progress=inputs.progress
+    )
     held, collate = features[::HELD_OUT], collator(tokenizer, about=True)
     loss = DistilLoss(network, objectives, teacher, inputs.arch)
 
@@ -318,29 +330,49 @@ def vector_job(inputs: TaskInputs, lines: Mapping[str, Sequence[str]], objective
 
 def kept_on_disk(
     teacher: Teacher, facts: Mapping[str, Any], features: Sequence[Feature], tokenizer: Any, *, max_bytes: int,
-    progress: Progress,
+    note: Path, progress: Progress,
 ) -> Teacher:  # fmt: skip
     """A teacher with its signals on disk, all of them written now, or the teacher itself where they take too much.
 
     What a batch says of an example depends on the others in it, in the last bit: written in batches that are always
-    the same, a run that goes on after a kill reads what an unbroken one does.
+    the same, a run that goes on after a kill reads what an unbroken one does. So it is decided once a run.
 
     Args:
         teacher: The teacher.
         facts: What its signals depend on; see `cached`.
         features: All inputs, numbered by `example_id`.
         tokenizer: What pads them.
-        max_bytes: More is not kept.
+        max_bytes: More is not kept, by a run that has not decided yet.
+        note: File of the decision.
         progress: Where to report.
+
+    Raises:
+        PolydistillError: They were on disk before this run was stopped, and cannot be any more.
     """
     lengths = [len(f["input_ids"]) for f in features]
-    teacher = cached(teacher, facts, lengths, max_bytes=max_bytes, writes=is_main(), progress=progress)
-    if isinstance(teacher, CachedTeacher) and is_main():
-        collate = collator(tokenizer, about=True)
-        with progress.bar("teacher", len(features), "input") as done:
-            for places in by_length(features, FILL_BATCH):
-                teacher.signals(collate([features[i] for i in places]))
-                done(len(places))
-        teacher.close()
+
+    def fill(most: int | None) -> bool:
+        kept = cached(teacher, facts, lengths, max_bytes=most, progress=progress)
+        return isinstance(kept, CachedTeacher) and _filled(kept, features, tokenizer, progress)
+
+    begun = note.is_file()
+    if not decided(note, lambda: fill(max_bytes)):
+        return teacher
+    if begun and is_main() and not fill(None):
+        raise PolydistillError(
+            "The run began with its teacher's signals on disk, and there is no room for them any more.",
+            "Make room in POLYDISTILL_CACHE, or begin anew with --overwrite instead of --resume.",
+        )
     wait()
-    return teacher
+    return cached(teacher, facts, lengths, max_bytes=None, writes=False, progress=progress)
+
+
+def _filled(kept: CachedTeacher, features: Sequence[Feature], tokenizer: Any, progress: Progress) -> bool:
+    """Writes what is not there yet; whether all of it is there then."""
+    collate = collator(tokenizer, about=True)
+    with progress.bar("teacher", len(features), "input") as done:
+        for places in by_length(features, FILL_BATCH):
+            kept.signals(collate([features[i] for i in places]))
+            done(len(places))
+    kept.close()
+    return kept.is_full

@@ -16,8 +16,9 @@ import orjson
 from polydistill.metrics.items import Measured
 from polydistill.offline import cache_root
 from polydistill.outputs import write_beside
+from polydistill.sealing import checked, with_hash
 
-FORMAT = 1  # to be raised whenever a predict loop says something else of the same input
+FORMAT = 2  # to be raised whenever a predict loop says something else of the same input
 
 
 def key_of(facts: Mapping[str, Any]) -> str:
@@ -31,12 +32,9 @@ def place(key: str) -> Path:
 
 
 def load(key: str) -> dict[str, Any] | None:
-    """What was stored under a key, None if nothing whole is there."""
-    try:
-        data = orjson.loads(place(key).read_bytes())
-    except (OSError, orjson.JSONDecodeError):
-        return None
-    return data if isinstance(data, dict) and data.get("key") == key and data.get("format") == FORMAT else None
+    """What was stored under a key, None if nothing is there or something else than was stored."""
+    data = checked(place(key))
+    return data if data is not None and (data.get("key"), data.get("format")) == (key, FORMAT) else None
 
 
 def save(key: str, facts: Mapping[str, Any], predictions: list[Any], measured: list[Measured]) -> None:
@@ -47,4 +45,4 @@ def save(key: str, facts: Mapping[str, Any], predictions: list[Any], measured: l
     """
     items = [{"metric": m.metric, "normalisation": m.normalisation, "sums": m.sums, "items": m.items} for m in measured]
     content = {"format": FORMAT, "key": key, **facts, "predictions": predictions, "items": items}
-    write_beside(place(key), orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), option="POLYDISTILL_CACHE")
+    write_beside(place(key), with_hash(content), option="POLYDISTILL_CACHE")

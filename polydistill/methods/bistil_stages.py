@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from polydistill import sparse_files
 from polydistill.catalog import languages as every_language
 from polydistill.counting import count
@@ -23,11 +21,10 @@ from polydistill.methods.finetune import FinetuneConfig, finetune
 from polydistill.methods.presets import Tuning
 from polydistill.methods.sparse import Given
 from polydistill.methods.sparse import apply as apply_differences
-from polydistill.processes import is_main, wait
 from polydistill.progress import Progress
 from polydistill.refs import ModelRef, model_folder, resolve
 from polydistill.sparse_weights import keep_beside
-from polydistill.stages import Made, cut_models, save_network
+from polydistill.stages import SIGNALS, Made, cut_models, decided, save_network
 from polydistill.trimming import Source, Wishes
 from polydistill.vocab.keep import KeepRule
 from polydistill.vocab.letters import unwritten
@@ -170,16 +167,15 @@ def bf16(config: BistilConfig, todo: Prepared, student: Path, checkpoints: Path)
     from polydistill.distill.objectives.build import build
     from polydistill.distill.speed import random_network, tokens_per_second
 
-    note = checkpoints.with_name("precision.json")
-    if is_main() and not note.is_file():
+    def is_faster() -> bool:
         asked = build(
             {"hidden": 1.0}, pairs=tuple((i, i) for i in range(len(todo.layers))), options=options(config, todo)
         )
         networks = random_network(student, None, 0), random_network(student, None, 0)
         rates = tokens_per_second(*networks, asked, todo.source.arch, 8, 64)
-        note.write_bytes(orjson.dumps(rates["bfloat16"] > FASTER * rates["float32"]))
-    wait()
-    return bool(orjson.loads(note.read_bytes()))
+        return bool(rates["bfloat16"] > FASTER * rates["float32"])
+
+    return decided(checkpoints.with_name("precision.json"), is_faster)
 
 
 def made_teacher(
@@ -250,7 +246,7 @@ class Phase2:
         from polydistill.distill import sparse
 
         bf = bf16(self.config, self.todo, self.student, checkpoints)
-        job = self._job(bf)
+        job = self._job(bf, checkpoints.with_name(SIGNALS))
         student, network = job.student, job.student.model.network
         before, entries = None, None
         if tuned is not None:
@@ -277,17 +273,17 @@ class Phase2:
 
         return Made(write, curves.steps, curves.terms)
 
-    def _job(self, bf: bool) -> Job:
+    def _job(self, bf: bool, note: Path) -> Job:
         from polydistill.distill import tuning
         from polydistill.distill.objectives.build import build
 
         asked = build(self.tuning.objectives, pairs=self.todo.pairs, options=options(self.config, self.todo))
         if self.todo.vectors:
-            return tuning.vector_job(self._inputs(bf), self._lines(), asked)
+            return tuning.vector_job(self._inputs(bf, note), self._lines(), asked)
         assert self.todo.labelled is not None
-        return tuning.task_job(self._inputs(bf), self.todo.labelled.training, self.todo.labelled.dev, asked)
+        return tuning.task_job(self._inputs(bf, note), self.todo.labelled.training, self.todo.labelled.dev, asked)
 
-    def _inputs(self, bf: bool) -> TaskInputs:
+    def _inputs(self, bf: bool, note: Path) -> TaskInputs:
         from polydistill.distill.tuning import TaskInputs, TeacherFolder
 
         given = [(t.weight, t.aligned) for t in self.todo.teachers] or [(1.0, False)]
@@ -295,7 +291,7 @@ class Phase2:
         return TaskInputs(
             self.student, teachers, self.todo.source.arch, None if self.todo.vectors else self.todo.task,
             self.todo.codes[0], self.tuning.length, self.config.seed, self.todo.by_loyalty, bf,
-            int(1e9 * self.config.cache_gb), self.progress, self.config.include_path,
+            int(1e9 * self.config.cache_gb), note, self.progress, self.config.include_path,
         )  # fmt: skip
 
     def _lines(self) -> Mapping[str, list[str]]:

@@ -12,7 +12,7 @@ from polydistill.checkpoint import Checkpoint
 from polydistill.methods.prokd_plan import PROKD, TSL, Prepared, unused
 from polydistill.progress import Progress
 from polydistill.refs import ModelRef, resolve
-from polydistill.stages import Made, cut_models, save_network
+from polydistill.stages import SIGNALS, Made, cut_models, save_network
 from polydistill.trimming import Source
 
 if TYPE_CHECKING:
@@ -159,7 +159,13 @@ class Run:
         facts = {"teachers": hashes, "weights": list(weights), "data": self.text.sha256, "bf16": schedule.bf16,
                  "labels": [found.labels for found in (model, *models)]}  # fmt: skip
         teacher = kept_on_disk(
-            teacher, facts, features, model.tokenizer, max_bytes=int(self.config.cache_gb * 1e9), progress=self.progress
+            teacher,
+            facts,
+            features,
+            model.tokenizer,
+            max_bytes=int(self.config.cache_gb * 1e9),
+            note=checkpoints.with_name(SIGNALS),
+            progress=self.progress,
         )
         freeze(model.network, source.arch, **self.frozen)
         curves = tune_student(

@@ -282,10 +282,15 @@ def compose(source: Source, weights: Weights, parts: Sequence[Given], target: Pa
         parts: The differences.
         target: The existing folder where the weights go.
         progress: Where to report.
+
+    Raises:
+        PolydistillError: Without differences, the weights are not the base model.
     """
     changes, overwritten = recompose(weights, [g.difference for g in parts])
     with progress.bar("writing", source.checkpoint.nbytes, "B") as done:
         hashes = rewrite(weights, changes, target, done)
+    if not parts:
+        weights.check_restored(hashes)
     applied = tuple(Applied(component_name(i + 1), g.sha256) for i, g in enumerate(parts))
     for part, given in zip(applied, parts, strict=True):
         copy_file(given.path, target / part.file)
