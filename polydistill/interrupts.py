@@ -12,7 +12,8 @@ import os
 import signal
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -30,13 +31,16 @@ class _Stop:
     Attributes:
         number: Of the signal that asked, None before.
         since: When the run began to end.
+        waits: Whether signals wait.
+        waiting: Number of one that does.
         said: Whether the user has been told.
         code: The exit code, once the command is over.
     """
 
     number: int | None = None
     since: float | None = None
-    said = False
+    waits = said = False
+    waiting: int | None = None
     code: int | None = None
 
 
@@ -45,7 +49,8 @@ _hook = sys.unraisablehook
 
 def install() -> None:
     """Sets the handlers; a SIGINT that is ignored, as a shell's background jobs have it, stays so."""
-    _Stop.number, _Stop.since, _Stop.said = None, None, False
+    _Stop.number = _Stop.since = _Stop.waiting = None
+    _Stop.said = False
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _arrived)
     signal.signal(signal.SIGTERM, _arrived)
@@ -76,9 +81,40 @@ def end(code: int) -> NoReturn:
     sys.exit(code)
 
 
+@contextmanager
+def held() -> Iterator[None]:
+    """Lets signals wait until the block has ended: for what must not stop between two steps."""
+    before, _Stop.waits = _Stop.waits, True
+    try:
+        yield
+    finally:
+        _Stop.waits = before
+        _raise_waiting()
+
+
+@contextmanager
+def let_in() -> Iterator[None]:
+    """Inside `held`, the part that may be stopped."""
+    before, _Stop.waits = _Stop.waits, False
+    try:
+        _raise_waiting()
+        yield
+    finally:
+        _Stop.waits = before
+
+
+def _raise_waiting() -> None:
+    number, _Stop.waiting = (None, _Stop.waiting) if _Stop.waits else (_Stop.waiting, None)
+    if number is not None:
+        _arrived(number, None)
+
+
 def _arrived(number: int, frame: FrameType | None) -> None:
     if _Stop.code is not None:
         os._exit(_Stop.code)
+    if _Stop.waits:
+        _Stop.waiting = number
+        return
     if _is_ending(sys.exc_info()[1]):
         _Stop.since = _Stop.since or time.monotonic()
         if time.monotonic() - _Stop.since < PATIENCE:
