@@ -39,13 +39,13 @@ NER = ("--task", "ner", "--lang", "en", "--data-dir", "{m}")
 STACK = ("stack", "{m}/encoder", "{m}/llm", "--preset", "smoke", "--stage", "1", *TEXT, "--steps", "2",
          "--batch-size", "2", "--fit-lines", "8", "--length", "16")  # fmt: skip
 COMMANDS: dict[str, tuple[tuple[str, ...], int]] = {  # and about how many moments each has
-    "count": (("count", *TRIM[1:]), 4_000),
-    "trim": ((*TRIM, "--no-verify"), 4_000),
-    "verified trim": (TRIM, 45_000),
-    "stack": (STACK, 60_000),
-    "finetune": (("finetune", "--model", "{m}/e5", *NER, "--epochs", "1", "--max-length", "32"), 60_000),
-    "evaluate": (("evaluate", "--model", "{m}/tuned", *NER), 45_000),
-    "embed": (("embed", "{m}/stack"), 60_000),
+    "count": (("count", *TRIM[1:]), 3_400),
+    "trim": ((*TRIM, "--no-verify"), 2_700),
+    "verified trim": (TRIM, 30_000),
+    "stack": (STACK, 44_500),
+    "finetune": (("finetune", "--model", "{m}/e5", *NER, "--epochs", "1", "--max-length", "32"), 43_500),
+    "evaluate": (("evaluate", "--model", "{m}/tuned", *NER), 30_000),
+    "embed": (("embed", "{m}/stack"), 39_000),
 }
 QUICK = ("trim", "count", "trim", "verified trim", "trim", "count", "trim", "stack", "trim", "trim")
 ALL = (*QUICK, *(name for name in COMMANDS if name not in QUICK))
