@@ -14,8 +14,8 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     try:
-        from polydistill.cli import main as run
-
+        with interrupts.held():
+            from polydistill.cli import main as run
         run()
         code = 0
     except BaseException as error:

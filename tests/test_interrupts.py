@@ -104,6 +104,21 @@ def body():
     try: send()
     except BaseException as error: raise ImportError("some module") from error
 """,
+    "while a module in C loads that would crash": """
+import json
+for name in [name for name in sys.modules if name.split(".")[0] in ("json", "orjson")]:
+    del sys.modules[name]
+class Finder:
+    def find_spec(self, name, *more):
+        if name == "json.scanner": send()
+sys.meta_path.insert(0, Finder())
+def body():
+    import click
+    context = click.Context(cli.cli)
+    del cli.cli.main
+    cli.cli.get_command(context, "count")
+    print("not here")
+""",
     "while the command line loads": """
 cli.quiet_bitsandbytes = send
 """,

@@ -55,7 +55,8 @@ class LazyGroup(click.Group):
         """Imports a command."""
         if cmd_name not in COMMANDS:
             return None
-        return import_module(f"polydistill.cli.{cmd_name}").command
+        with interrupts.held():  # not all modules in C take an exception while they load: orjson crashes
+            return import_module(f"polydistill.cli.{cmd_name}").command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Lists the commands without importing them."""
