@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 
 from polydistill import interrupts
-from polydistill.errors import PolydistillError
+from polydistill.errors import MORE_MEMORY, PolydistillError, is_out_of_memory
 from polydistill.loading import quiet_bitsandbytes
 
 COMMANDS = {
@@ -39,9 +39,6 @@ Examples:
   polydistill info polydistill-out/multilingual-e5-small-ro
 """
 DEBUG = "POLYDISTILL_DEBUG"
-# What torch, the loader of shared libraries and Python's threads say.
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "failed to map segment",
-                 "can't start new thread")  # fmt: skip
 
 
 class LazyGroup(click.Group):
@@ -108,9 +105,8 @@ def _fail(error: BaseException) -> NoReturn:
         raise error
     if isinstance(error, PolydistillError):
         said, hint, code = f"Error: {error.message}", error.hint, error.exit_code
-    elif _is_out_of_memory(error):
-        said, code = "Error: The memory is not enough.", 1
-        hint = "Try a smaller --batch-size, --length or --limit where there is one, or a machine with more of it."
+    elif is_out_of_memory(error):
+        said, hint, code = "Error: The memory is not enough.", MORE_MEMORY, 1
     elif isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         said, code = f"Error: {place}{error.strerror or error}.", 1
@@ -122,13 +118,3 @@ def _fail(error: BaseException) -> NoReturn:
     if hint:
         click.echo(hint, err=True)
     sys.exit(code)
-
-
-def _is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether an error, or what it comes from, is for want of memory: torch and the loader have words of their own."""
-    while error is not None:
-        words = str(error).lower()
-        if isinstance(error, MemoryError) or any(part in words for part in OUT_OF_MEMORY):
-            return True
-        error = error.__cause__
-    return False
