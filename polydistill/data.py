@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from polydistill.catalog import Corpus, Language
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.lines import pieces
 from polydistill.textfiles import SUFFIXES, choose_column, format_of, gather, is_packed, read_file, text_of
 
 if TYPE_CHECKING:
@@ -244,13 +245,15 @@ class TextReader:
     def blocks(self) -> Iterator[list[str]]:
         """Yield lists of texts of about 4 MB together; a text is a line, or a row's whole column.
 
+        A text of more than 1,000,000 characters comes in pieces, see `lines.pieces`.
+
         Raises:
             PolydistillError: The text cannot be read, is not UTF-8, or there is none.
         """
         if self.source.kind == "wordlist":
             raise ValueError("a word list has weights: use read_words")
         for block in self._all_blocks():
-            texts = [text for text in block if text and not text.isspace()]
+            texts = [text for text in pieces(block) if text and not text.isspace()]
             if self._limit is not None:
                 texts = texts[: self._limit - self.lines]
             if not texts:

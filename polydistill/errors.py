@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+MORE_MEMORY = "Try a smaller --batch-size, --length or --limit where there is one, or a machine with more memory."
+# What torch, the loader of shared libraries and Python's threads say where memory is wanting.
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "failed to map segment",
+                  "can't start new thread")  # fmt: skip
+
 
 class PolydistillError(Exception):
     """Something was refused or failed for a reason that the user can act on.
@@ -26,3 +31,13 @@ class UsageError(PolydistillError):
     """The command line, or an argument of the Python API, was wrong."""
 
     exit_code = 2
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or what it comes from, is for want of memory."""
+    while error is not None:
+        words = str(error).lower()
+        if isinstance(error, MemoryError) or any(part in words for part in _OUT_OF_MEMORY):
+            return True
+        error = error.__cause__
+    return False

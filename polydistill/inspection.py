@@ -16,7 +16,7 @@ from polydistill.record import RunRecord
 from polydistill.refs import ModelRef, resolve
 from polydistill.trimming import Source
 from polydistill.vocab import Vocabulary
-from polydistill.vocab.counts import fertility
+from polydistill.vocab.counts import at_once, fertility
 
 LINES = 20_000
 EXAMPLES = 10
@@ -169,4 +169,5 @@ def _vocabulary(name: str, progress: Progress) -> Vocabulary:
 def _tokens(vocabulary: Vocabulary, lines: list[str]) -> list[list[str]]:
     space = vocabulary.spaces[0]
     names = {i: token for token, i in space.ids.items()}
-    return [[names[i] for i in row] for row in space.encoders[0](lines)]
+    rows = (row for part in at_once(lines) for row in space.encoders[0](lines[part]))
+    return [[names[i] for i in row] for row in rows]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from polydistill.errors import PolydistillError
+from polydistill.errors import MORE_MEMORY, PolydistillError, is_out_of_memory
 
 LONGEST = 100_000  # some tokenizers say that they take 10^30 tokens
 POSITIONS_AFTER_PADDING = ("roberta", "camembert", "mpnet", "xmod")  # they count positions from the padding id on
@@ -110,7 +110,8 @@ def positions_of(config: Any) -> int:
 
 
 def loading_failed(sentence: str, error: Exception, hint: str) -> PolydistillError:
-    """A sentence with what a library said, on one line."""
+    """A sentence with what a library said, on one line; want of memory has a way out of its own."""
+    hint = MORE_MEMORY if is_out_of_memory(error) else hint
     said = " ".join(str(error).split())[:300]
     return PolydistillError(f"{sentence} ({type(error).__name__}: {said}).", hint)
 

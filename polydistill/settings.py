@@ -7,12 +7,13 @@ import types
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from polydistill.errors import UsageError
 
 MOST_SEED = 2**32 - 1  # what NumPy's generators take
 PLACES = ("M", "PATH", "FILE", "DIR", "PATH_OR_HUB_ID", "LANG=PATH", "LANG=DIR")  # metavars of what a command reads
+MOST = 10**9  # of every other number: what is multiplied by it still fits the numbers of NumPy and torch
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Options:
         Raises:
             UsageError: There is one.
         """
+        hints = get_type_hints(type(self))
         for f in fields(self):
             value, choices = getattr(self, f.name), f.metadata.get("choices", ())
             if value is None and f.default is None:
@@ -32,9 +34,9 @@ class Options:
             if choices and value not in choices:
                 raise UsageError(f"{_option_of(f)} {value} is unknown.", f"Choose {', '.join(choices)}.")
             if (said := f.metadata.get("range")) and not said.holds(value):
-                raise UsageError(
-                    f"{_option_of(f)} must be {said}, not {_digits(value)}.", "Leave it out for the default."
-                )
+                raise _refused(f, str(said), value)
+            if (problem := _no_number(value, value_type(hints[f.name])[0], f.metadata.get("range"))) is not None:
+                raise _refused(f, problem, value)
 
     def in_vain(self, why_not: Mapping[str, str]) -> list[str]:
         """One sentence for each reason why options that were given change nothing.
@@ -99,8 +101,25 @@ class Range:
         return " and ".join(said)
 
 
+def _refused(of: Field[Any], said: str, value: object) -> UsageError:
+    return UsageError(f"{_option_of(of)} must be {said}, not {_digits(value)}.", "Leave it out for the default.")
+
+
+def _no_number(value: object, kind: Any, bounds: Range | None) -> str | None:
+    """What an option's value should be and is not; None if it is all right, or no number is wanted."""
+    if kind not in (int, float):
+        return None
+    if not isinstance(value, kind if kind is int else (int, float)) or isinstance(value, bool):
+        return "a whole number" if kind is int else "a number"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "a number"
+    return f"at most {_digits(MOST)}" if (bounds is None or bounds.most is None) and value > MOST else None
+
+
 def _digits(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) else repr(value)
+    if not isinstance(value, int):
+        return repr(value)
+    return f"{value:,}" if abs(value) < 10**30 else "a number of more than 30 digits"
 
 
 def setting(

@@ -28,7 +28,7 @@ class Table:
             return cls(tomllib.loads(path.read_bytes().decode("utf-8")), str(path))
         except UnicodeDecodeError as error:
             raise PolydistillError(f"{path} is not UTF-8 text ({error.reason}).", "Save it as UTF-8.") from None
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits, and deep lists
             raise PolydistillError(f"{path} is not valid TOML: {error}.", "Mend that line.") from None
         except OSError as error:
             raise PolydistillError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None

@@ -180,12 +180,24 @@ def _check(task: Task, table: Table) -> None:
         raise table.refuse("labels", f"does not fit: a task of kind {task.kind} {need} labels", "Mend it or the kind.")
     if task.hub is None and task.local is None:
         raise table.refuse("local", "is missing", "Give a template of local files, a [hub] section, or both.")
-    if task.local is not None and "{lang}" not in task.local:
-        raise table.refuse("local", "has no {lang}", "Write for instance ner/{lang}/{split}.conll.")
+    if task.local is not None:
+        _check_template(task.local, table)
     if task.kind == TAGGING:
         _check_tags(task, table)
     elif len({label.casefold() for label in task.labels}) != len(task.labels):
         raise table.refuse("labels", "names one label twice", "Labels are compared without regard to case.")
+
+
+def _check_template(template: str, table: Table) -> None:
+    """Refuses a template of files that has other places to fill in than {lang} and {split}."""
+    example = "Write for instance ner/{lang}/{split}.conll."
+    if "{lang}" not in template:
+        raise table.refuse("local", "has no {lang}", example)
+    rest = template.replace("{lang}", "").replace("{split}", "")
+    if "{" in rest or "}" in rest:
+        raise table.refuse("local", "has other braces than {lang} and {split}", example)
+    if template.startswith("/") or ".." in template.split("/") or "*" in template:
+        raise table.refuse("local", "is no file below the data folder", example)
 
 
 def _check_tags(task: Task, table: Table) -> None:

@@ -1,26 +1,24 @@
 """Files of text in the formats that a corpus can have, read in blocks of about 4 MB.
 
-Plain text, JSON lines, csv, tsv and parquet, each also packed with gzip. Only line feeds end a line: U+2028 and
-U+0085 are characters of the text.
+Plain text, JSON lines, csv, tsv and parquet, each also packed with gzip. What a file may hold is bounded: a line of
+plain text that is too long is cut, that of a table refused, so that a file packed to next to nothing cannot fill the
+memory.
 """
 
 from __future__ import annotations
 
 import csv
-import gzip
-import shutil
 import tempfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from polydistill.errors import PolydistillError
+from polydistill.lines import BLOCK_BYTES, LONGEST_LINE, FileErrors, line_blocks, open_file, too_long
 
 SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet")
-BLOCK_BYTES = 1 << 22
-_LONGEST_LINE = 1 << 24  # a longer one is cut at a space, so that a file without line ends stays readable
-_MARK = b"\xef\xbb\xbf"
+_ROWS = 256  # of a parquet file at once; each can be long without the file being large
+_MOST_PACKED = 100  # times its size that a packed parquet file may have: what is in it is packed already
 _PACKED = (".zip", ".bz2", ".xz", ".zst", ".7z", ".tar", ".tgz", ".rar")
 
 
@@ -45,98 +43,14 @@ def read_file(path: Path, column: str | None) -> Iterator[list[str]]:
     Raises:
         PolydistillError: The file cannot be read, is damaged, not UTF-8, or lacks the column.
     """
-    with _FileErrors(path):
+    with FileErrors(path):
         yield from _FORMATS.get(format_of(path), _read_plain)(path, column)
-
-
-def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield a UTF-8 file's lines with their numbers from 1, blank ones too, without line ends.
-
-    Raises:
-        PolydistillError: The file cannot be read, is damaged, or not UTF-8.
-    """
-    with _FileErrors(path):
-        yield from enumerate((line for block in _line_blocks(path) for line in block), 1)
-
-
-class _FileErrors:
-    """Turns what goes wrong with a file into a `PolydistillError` that names it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, (gzip.BadGzipFile, zlib.error, EOFError)):
-            raise PolydistillError(
-                f"{self.path} is not a whole gzip file ({error}).",
-                "Check it with gzip -t, or fetch it again.",
-            ) from error
-        if isinstance(error, OSError) and error.errno is not None:
-            raise PolydistillError(
-                f"{self.path} cannot be read: {error.strerror}.", "Check the file and who may read it."
-            ) from error
-
-
-def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")  # type: ignore[return-value]
-
-
-def _line_blocks(path: Path, *, cut_long: bool = False) -> Iterator[list[str]]:
-    """Yield a UTF-8 file's lines in blocks, blank ones too, split on line feeds alone."""
-    line, offset, rest = 1, 0, b""
-    with _open(path) as file:
-        while chunk := file.read(BLOCK_BYTES):
-            if offset == 0 and not rest:
-                _check_start(path, chunk)
-                if chunk.startswith(_MARK):
-                    chunk, offset = chunk[len(_MARK) :], len(_MARK)
-            data = rest + chunk
-            cut = data.rfind(b"\n") + 1
-            if not cut and cut_long and len(data) > _LONGEST_LINE:
-                cut = data.rfind(b" ") + 1
-            if not cut:
-                rest = data
-                continue
-            block, rest = data[:cut], data[cut:]
-            yield _decode(path, block, offset, line)[: -1 if block.endswith(b"\n") else None]
-            line += block.count(b"\n")
-            offset += len(block)
-        if rest:
-            yield _decode(path, rest, offset, line)
-
-
-def _check_start(path: Path, start: bytes) -> None:
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise PolydistillError(f"{path} is UTF-16, not UTF-8.", "Convert it: iconv -f UTF-16 -t UTF-8 IN > OUT.")
-    if start.startswith(b"\x1f\x8b"):
-        raise PolydistillError(f"{path} is gzip-compressed.", "Give it a name that ends in .gz.")
-
-
-def _decode(path: Path, block: bytes, offset: int, line: int) -> list[str]:
-    nul = block.find(b"\0")
-    if nul >= 0:
-        raise PolydistillError(
-            f"{path} is not text: it has a zero byte at offset {offset + nul}.",
-            "Give a text file; if it is UTF-16, convert it: iconv -f UTF-16 -t UTF-8 IN > OUT.",
-        )
-    try:
-        text = block.decode("utf-8")
-    except UnicodeDecodeError as error:
-        at = line + block.count(b"\n", 0, error.start)
-        raise PolydistillError(
-            f"{path} is not UTF-8: byte 0x{block[error.start]:02X} at offset {offset + error.start}, line {at}.",
-            "Convert it: iconv -f ISO-8859-1 -t UTF-8 IN > OUT (with the encoding that it has).",
-        ) from error
-    return text.replace("\r\n", "\n").split("\n")
 
 
 def _read_plain(path: Path, column: str | None) -> Iterator[list[str]]:
     if column is not None:
         raise PolydistillError(f"{path} is plain text and has no column {column}.", f"Leave #{column} out.")
-    return _line_blocks(path, cut_long=True)
+    return line_blocks(path, cut_long=True)
 
 
 def gather(texts: Iterable[str | None]) -> Iterator[list[str]]:
@@ -163,7 +77,7 @@ def _json_rows(path: Path, column: str | None) -> Iterator[str | None]:
     import orjson
 
     number = 0
-    for block in _line_blocks(path):
+    for block in line_blocks(path):
         for line in block:
             number += 1
             if not line or line.isspace():
@@ -224,30 +138,81 @@ def _read_table(path: Path, column: str | None) -> Iterator[list[str]]:
     return gather(_table_rows(path, column))
 
 
+class _Fed:
+    """The lines that a csv reader takes: how much since its last row, and whether there are no more."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines = (line for block in line_blocks(path) for line in block)
+        self.read, self.since, self.ended = 0, 0, False
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        try:
+            line = next(self._lines)
+        except StopIteration:
+            self.ended = True
+            raise
+        self.read += 1
+        self.since += len(line)
+        if self.since > LONGEST_LINE:
+            raise too_long(self._path, self.read)
+        return line + "\n"
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield a table's rows with the numbers of their last lines.
+
+    Raises:
+        PolydistillError: A quote is not closed, or a line ends in the middle of a cell.
+    """
+    csv.field_size_limit(LONGEST_LINE)
+    fed, start = _Fed(path), 1
+    tabs: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if format_of(path) == ".tsv" else {}
+    rows = csv.reader(fed, **tabs)
+    while True:
+        try:
+            row = next(rows, None)
+        except csv.Error as error:  # all that is left: a carriage return that ends no line, outside quotes
+            raise PolydistillError(
+                f"{path} line {fed.read} has a carriage return in the middle of a cell.",
+                "Put the cell in quotes, or mend the line ends.",
+            ) from error
+        if row is None:
+            return
+        if fed.ended:  # a row outside quotes ends with its line
+            raise PolydistillError(
+                f"{path} line {start} opens a quote that is never closed.", "Close it, or double it."
+            )
+        yield rows.line_num, row
+        start, fed.since = rows.line_num + 1, 0
+
+
 def _table_rows(path: Path, column: str | None) -> Iterator[str | None]:
     """Rows of a csv (quoted, commas) or tsv (tabs, quotes are text); `#2` takes the second of a nameless table."""
-    csv.field_size_limit(2**31 - 1)
-    lines = (line + "\n" for block in _line_blocks(path) for line in block)
-    if format_of(path) == ".tsv":
-        rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-    else:
-        rows = csv.reader(lines)
-    header = next(rows, None)
+    rows = _rows(path)
+    _, header = next(rows, (0, None))
     if header is None:
         return
-    if column is not None and column not in header and column.isdecimal() and 1 <= int(column) <= len(header):
+    if column is not None and column not in header and _is_number(column, len(header)):
         index = int(column) - 1
         yield header[index]
     else:
         index = header.index(choose_column(path, header, header, column))
-    for row in rows:
+    for number, row in rows:
         if len(row) > index:
             yield row[index]
         elif row:
             raise PolydistillError(
-                f"{path} line {rows.line_num} has {len(row)} columns instead of {len(header)}.",
+                f"{path} line {number} has {len(row)} columns instead of {len(header)}.",
                 "Mend that line, or quote the text in it.",
             )
+
+
+def _is_number(column: str, most: int) -> bool:
+    return column.isdecimal() and len(column) < 10 and 1 <= int(column) <= most
 
 
 def _read_parquet(path: Path, column: str | None) -> Iterator[list[str]]:
@@ -258,21 +223,43 @@ def _parquet_rows(path: Path, column: str | None) -> Iterator[str | None]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with _open(path) as file, tempfile.TemporaryFile() as unpacked:
-        if isinstance(file, gzip.GzipFile):  # parquet is read from its end
-            shutil.copyfileobj(file, unpacked, BLOCK_BYTES)
+    with open_file(path) as file, tempfile.TemporaryFile() as unpacked:
+        if path.name.lower().endswith(".gz"):  # parquet is read from its end
+            _unpack(path, file, unpacked)
             file = unpacked
         try:
             table = pq.ParquetFile(file)
             schema = table.schema_arrow
             strings = [field.name for field in schema if _is_text(field.type)]
             chosen = choose_column(path, schema.names, strings, column)
-            for batch in table.iter_batches(batch_size=4096, columns=[chosen]):
-                for value in batch.column(0).to_pylist():
+            for batch in table.iter_batches(batch_size=_ROWS, columns=[chosen]):
+                for value in _values(batch.column(0)):
                     yield text_of(value, str(path), chosen)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
             first = str(error).splitlines()[0]
             raise PolydistillError(f"{path} is not a whole parquet file: {first}", "Fetch it again.") from error
+
+
+def _values(column: Any) -> Iterator[Any]:
+    """A column's values; those of a dictionary are made once, as a long one can stand in every row."""
+    import pyarrow.types as types
+
+    if not types.is_dictionary(column.type):
+        return iter(column.to_pylist())
+    values = column.dictionary.to_pylist()
+    return (None if index is None else values[index] for index in column.indices.to_pylist())
+
+
+def _unpack(path: Path, packed: IO[bytes], unpacked: IO[bytes]) -> None:
+    left = max(BLOCK_BYTES, _MOST_PACKED * path.stat().st_size)
+    while part := packed.read(BLOCK_BYTES):
+        left -= len(part)
+        if left < 0:
+            raise PolydistillError(
+                f"{path} unpacks to more than {_MOST_PACKED} times its size.",
+                "Unpack it yourself, and look what it is.",
+            )
+        unpacked.write(part)
 
 
 def _is_text(kind: Any) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,11 +17,12 @@ from polydistill.errors import PolydistillError
 from polydistill.loading import load_tokenizer, loading_failed, quiet_transformers
 from polydistill.progress import SILENT, Progress
 from polydistill.trimming import TrimPlan
-from polydistill.vocab.counts import Fertility, fertility
+from polydistill.vocab.counts import Fertility, at_once, fertility
 from polydistill.vocab.keep import KeepSet
 
 MAX_TOKENS = 128
 MODEL_SENTENCES = 32
+LOGITS_BYTES = 64 << 20  # at once; one text has more where it has 128 tokens of more than 131,072
 TOLERANCE = 1e-4  # between float32 outputs; only the order of additions may differ
 COMPARED = ("last_hidden_state", "encoder_last_hidden_state", "logits", "start_logits", "end_logits")
 
@@ -64,7 +67,8 @@ class Verification:
 
 def encode(tokenizer: Any, texts: list[str], **options: Any) -> list[list[int]]:
     """Texts -> ids without special tokens."""
-    return tokenizer(texts, add_special_tokens=False, verbose=False, **options)["input_ids"] if texts else []
+    options |= {"add_special_tokens": False, "verbose": False}
+    return [row for part in at_once(texts) for row in tokenizer(texts[part], **options)["input_ids"]]
 
 
 def verify(
@@ -133,7 +137,10 @@ def _compare_tokens(
     Raises:
         PolydistillError: A line has only kept tokens and tokenizes differently.
     """
-    before, after = (t(**{argument: list(lines)}, verbose=False)["input_ids"] if lines else [] for t in (old, new))
+    parts = [lines[part] for part in at_once(lines)]
+    before, after = (
+        [ids for part in parts for ids in t(**{argument: list(part)}, verbose=False)["input_ids"]] for t in (old, new)
+    )
     mapped = [keep.table[np.array(ids, np.int64)] for ids in before]
     covered = [bool((ids >= 0).all()) for ids in mapped]
     identical = [np.array_equal(ids, found) for ids, found in zip(mapped, after, strict=True)]
@@ -158,46 +165,66 @@ def _compare_models(
     plan: TrimPlan, new_folder: Path, texts: list[str], old: Any, new: Any, progress: Progress
 ) -> float:
     """The largest absolute difference, the models being built one after the other."""
-    with progress.bar("verifying", 2, "model") as done:
-        outputs = []
-        first = int(plan.keeps[0].ids[0])  # pads where there is no token for it: the same one in both
-        for folder, tokenizer, pad in ((plan.source.model, old, first), (new_folder, new, 0)):
-            outputs.append(_outputs(folder, tokenizer, texts, plan.source.config, pad))
-            done(1)
-    largest = 0.0
-    before, after = outputs
-    for name, old_values in before.items():
-        new_values = after[name]
-        vocabulary = old_values.shape[-1] in {t.shape[c.spec.axis] for t, c in _cut_tensors(plan)}
-        if name == "logits" and vocabulary and old_values.shape[-1] != new_values.shape[-1]:
-            keep = plan.keeps[-1]
-            old_values, new_values = old_values[..., keep.ids], new_values[..., : len(keep)]
-        largest = max(largest, float(np.abs(old_values - new_values).max()))
+    first = int(plan.keeps[0].ids[0])  # pads where there is no token for it: the same one in both
+    largest, keep = 0.0, plan.keeps[-1]
+    # Logits of a large vocabulary do not fit in memory: those of kept tokens wait on the disk, in a file without name.
+    with progress.bar("verifying", 2, "model") as done, tempfile.TemporaryFile(dir=new_folder) as waiting:
+        shapes = []
+        for name, values in _outputs(plan, plan.source.model, old, texts, first):
+            cut = name == "logits" and values.shape[-1] in {t.shape[c.spec.axis] for t, c in _cut_tensors(plan)}
+            cut = cut and len(keep) < values.shape[-1]
+            kept = np.ascontiguousarray(values[..., keep.ids] if cut else values)
+            waiting.write(kept.data)
+            shapes.append(kept.shape)
+        done(1)
+        waiting.seek(0)
+        found = _outputs(plan, new_folder, new, texts, 0)
+        for shape, (_, values) in zip(shapes, found, strict=True):
+            before = np.frombuffer(waiting.read(4 * math.prod(shape)), np.float32).reshape(shape)
+            largest = float(np.maximum(largest, _difference(before, values[..., : shape[-1]])))  # also if it is none
+        done(1)
     return largest
+
+
+def _difference(before: np.ndarray, after: np.ndarray) -> float:
+    """The largest absolute difference; NaN if one of them is none where the other is a number."""
+    same = (before == after) | (np.isnan(before) & np.isnan(after))
+    return 0.0 if same.all() else float(np.abs(before - after)[~same].max())
 
 
 def _cut_tensors(plan: TrimPlan) -> list[tuple[Any, Any]]:
     return [(plan.source.checkpoint.tensors[name], cut) for name, cut in plan.cuts.items()]
 
 
-def _outputs(folder: Path, tokenizer: Any, texts: list[str], config: dict[str, Any], pad: int) -> dict[str, np.ndarray]:
+def _outputs(
+    plan: TrimPlan, folder: Path, tokenizer: Any, texts: list[str], pad: int
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields a model's outputs with their names, of as many texts at once as have 64 MiB of logits in the original."""
     import torch
 
+    config = plan.source.config
     model = load_model(folder, config)
     batch = _pad(tokenizer, texts, config, pad, "text")
     if config.get("is_encoder_decoder"):
         # Only Marian's target may have a vocabulary of its own; M2M-100 writes none before it knows the language.
         argument = "text_target" if getattr(tokenizer, "separate_vocabs", False) else "text"
         batch["decoder_input_ids"] = _pad(tokenizer, texts, config, pad, argument)["input_ids"]
-    try:
-        with torch.no_grad():
-            output = model(**{key: torch.tensor(rows) for key, rows in batch.items()})
-    except Exception as error:
-        raise loading_failed(f"transformers cannot run the model of {folder}", error, HINT) from error
-    found = {name: value.float().numpy() for name in COMPARED if (value := output.get(name)) is not None}
-    del model, output
+    together = len(texts)
+    if model.get_output_embeddings() is not None:
+        together = max(1, LOGITS_BYTES // (4 * plan.source.rows * max(len(rows[0]) for rows in batch.values())))
+    for start in range(0, len(texts), together):
+        part = {key: torch.tensor(rows[start : start + together]) for key, rows in batch.items()}
+        try:
+            with torch.no_grad():
+                output = model(**part)
+        except Exception as error:
+            raise loading_failed(f"transformers cannot run the model of {folder}", error, HINT) from error
+        for name in COMPARED:
+            if (value := output.get(name)) is not None:
+                yield name, value.float().numpy()
+        del output
+    del model
     gc.collect()
-    return found
 
 
 def _pad(

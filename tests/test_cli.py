@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import resource
 import shlex
 import signal
 import subprocess
@@ -21,6 +23,7 @@ from safetensors import safe_open
 
 from polydistill.cli import COMMANDS, cli, main
 from polydistill.cli.output import Console, columns
+from polydistill.loading import loading_failed
 
 # The options of the synopsis.
 TRIM_OPTIONS = (
@@ -489,6 +492,42 @@ def test_reader_that_goes_away(tmp_path: Path) -> None:
     process.stdin.write("go\n")
     process.stdin.close()
     assert process.stderr.read() == "" and process.wait(20) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("can't start new thread"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_too_little_memory_is_no_bug(error: Exception, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    def greedy(*args: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("polydistill.catalog.languages", greedy)
+    said = say("ls", "languages")
+    assert said.code == 1 and said.err.startswith("Error: The memory is not enough.\nTry a smaller --batch-size")
+    assert str(loading_failed("A model cannot be loaded", error, "Mend it.")).endswith("with more memory.")
+
+
+def test_a_line_of_50_mb_is_counted_in_little_memory(models: Path, tmp_path: Path) -> None:
+    with (tmp_path / "t.txt").open("wb") as file:
+        for _ in range(50):
+            file.write(b"a" * 1_000_000)
+    done = subprocess.run(
+        [sys.executable, "-m", "polydistill", "count", "--model", f"{models}/e5", "--lang", "ro", "--corpus", "t.txt",
+         "-o", "c.json"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30)),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "c.json").read_bytes())["languages"]["ro"]["texts"][0]["bytes"] == 50_000_051
 
 
 def test_no_bug_hides_behind_a_sentence(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:

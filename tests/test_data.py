@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polydistill import data, textfiles
+from polydistill import lines as module
 from polydistill.catalog import Corpus, Language
 from polydistill.data import TextReader, TextSource, assign_corpora, parse_corpus, read_texts, text_sources
 from polydistill.errors import PolydistillError, UsageError
@@ -108,7 +111,7 @@ def test_blocks_do_not_change_what_is_read(
     path.write_bytes("\n".join(lines).encode())
     expected = [line for line in "\n".join(lines).removeprefix("\ufeff").split("\n") if line and not line.isspace()]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(textfiles, "BLOCK_BYTES", max(size, 3))  # a mark at the start is 3 bytes
+        patch.setattr(module, "BLOCK_BYTES", max(size, 3))  # a mark at the start is 3 bytes
         if expected:
             assert texts(path) == expected
         else:
@@ -117,13 +120,112 @@ def test_blocks_do_not_change_what_is_read(
 
 
 def test_a_file_without_line_ends_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(textfiles, "BLOCK_BYTES", 64)
-    monkeypatch.setattr(textfiles, "_LONGEST_LINE", 256)
+    monkeypatch.setattr(module, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(module, "LONGEST_LINE", 256)
     path = tmp_path / "t.txt"
     path.write_text("cuvânt " * 500, encoding="utf-8")
     parts = texts(path)
     assert len(parts) > 5 and max(map(len, parts)) < 400
     assert "".join(parts).split() == ["cuvânt"] * 500
+
+
+@pytest.mark.parametrize("suffix", ["txt", "csv", "tsv", "jsonl"])
+@pytest.mark.parametrize("block", [24, 1 << 22])
+def test_carriage_returns_end_lines_where_no_line_feed_does(
+    suffix: str, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BLOCK_BYTES", block)
+    rows = ["întâi", "a doua", "", "a treia"]
+    if suffix == "jsonl":
+        rows = [json.dumps(row) for row in rows]
+    path = tmp_path / f"t.{suffix}"
+    path.write_bytes("\r".join([*(["text"] if suffix in ("csv", "tsv") else []), *rows]).encode())
+    assert texts(path) == ["întâi", "a doua", "a treia"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("t.csv", "text,b\none,2\ntw\ro,3\n", "t.csv line 3 has a carriage return in the middle of a cell."),
+        ("t.tsv", "text\tb\none\t2\ntw\ro\t3\n", "t.tsv line 3 has a carriage return in the middle of a cell."),
+        ("t.csv", 'text,b\none,2\n"two,3\nthree,4\n', "t.csv line 3 opens a quote that is never closed."),
+        ("t.csv", '"text,b\n', "t.csv line 1 opens a quote that is never closed."),
+    ],
+)
+def test_tables_whose_cells_do_not_end_are_refused_by_their_line(
+    tmp_path: Path, name: str, content: str, said: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content.encode())
+    with pytest.raises(PolydistillError, match=re.escape(said)):
+        texts(path)
+
+
+def test_quoted_cells_may_have_line_ends_and_quotes(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(b'text,b\n"one\ntwo\rthree",2\n"a ""word""",3')
+    assert texts(path) == ["one\ntwo\rthree", 'a "word"']
+
+
+@pytest.mark.parametrize("name", ["t.jsonl.gz", "t.csv.gz", "t.tsv.gz"])
+def test_a_packed_line_that_would_fill_the_memory_is_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(b'{"text": "' if "json" in name else b"text\n")
+        for _ in range(40):
+            file.write(b"a" * (1 << 20))
+    assert path.stat().st_size < 1 << 18
+    line = 1 if "json" in name else 2
+    with pytest.raises(PolydistillError, match=f"{name} line {line} is longer than 16 MiB"):
+        texts(path)
+
+
+def test_a_row_of_many_quoted_lines_is_bounded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(textfiles, "LONGEST_LINE", 1000)
+    path = tmp_path / "t.csv"
+    path.write_bytes(b'text,b\none,2\n"two' + b'\n","' * 400 + b'"\n')
+    with pytest.raises(PolydistillError, match=r"t.csv line .* is longer than"):
+        texts(path)
+
+
+@pytest.mark.parametrize("space", ["", " "])
+def test_long_texts_come_in_pieces_that_add_up(space: str, tmp_path: Path) -> None:
+    text = f"șaptezeci{space}" * 250_000
+    (tmp_path / "t.txt").write_text(text, encoding="utf-8")
+    (tmp_path / "t.jsonl").write_text(json.dumps({"text": text}), encoding="utf-8")
+    for name in ("t.txt", "t.jsonl"):
+        found = texts(tmp_path / name)
+        assert "".join(found) == text and len(found) > 2 and max(map(len, found)) <= 1_000_000
+        assert not space or all(piece.endswith(" ") for piece in found)
+
+
+def test_text_without_line_ends_is_cut_between_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK_BYTES", 5)
+    monkeypatch.setattr(module, "LONGEST_LINE", 16)
+    path = tmp_path / "t.txt"
+    path.write_text("aș東🙂" * 100, encoding="utf-8")
+    assert "".join(texts(path)) == "aș東🙂" * 100
+
+
+def test_a_packed_parquet_file_that_would_fill_the_disk_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet.gz"
+    path.write_bytes(gzip.compress(bytes(1 << 23)))
+    with pytest.raises(PolydistillError, match="unpacks to more than 100 times its size"):
+        texts(path)
+
+
+def test_one_long_text_in_every_row_of_a_parquet_file_is_held_once(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    column = pa.DictionaryArray.from_arrays(pa.array([0, None, 0] * 1000, pa.int32()), pa.array(["a " * 200_000]))
+    pq.write_table(pa.table({"text": column}), tmp_path / "t.parquet")
+    reader = TextReader(source(tmp_path / "t.parquet"), 100)
+    tracemalloc.start()
+    found = sum(map(len, reader.blocks()))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == 100 and peak < 30_000_000
 
 
 def test_blocks_are_bounded_and_lazy(tmp_path: Path) -> None:
@@ -135,7 +237,7 @@ def test_blocks_are_bounded_and_lazy(tmp_path: Path) -> None:
 
 
 def test_limit_and_max_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(textfiles, "BLOCK_BYTES", 16)
+    monkeypatch.setattr(module, "BLOCK_BYTES", 16)
     path = tmp_path / "t.txt"
     path.write_text("".join(f"line {i}\n" for i in range(100)))
     reader = TextReader(source(path), limit=5)
@@ -231,7 +333,7 @@ def test_bad_files(tmp_path: Path, name: str, content: bytes, said: str) -> None
 
 
 def test_offsets_count_earlier_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(textfiles, "BLOCK_BYTES", 10)
+    monkeypatch.setattr(module, "BLOCK_BYTES", 10)
     path = tmp_path / "t.txt"
     path.write_bytes(b"line\n" * 20 + b"\xff\n")
     with pytest.raises(PolydistillError, match="offset 100, line 21"):

@@ -13,6 +13,7 @@ import pytest
 from hub_stub import COMMIT, HubStub, refusing, run
 
 from polydistill import catalog
+from polydistill import lines as lines_module
 from polydistill.catalog import Language
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.labelled.examples import LabelledSplit
@@ -386,6 +387,25 @@ def test_what_is_not_of_a_task_is_not_read_as_its_data(tmp_path: Path, monkeypat
             load_split(catalog.task(task), language, split, data_dir=tmp_path, progress=log)
     assert asked_for == ["unimelb-nlp/wikiann", "facebook/xnli"]
     assert len(log.notes) == 2 and "comes from the Hub" in log.notes[0]
+
+
+def test_texts_too_long_for_a_tokenizer_are_refused_by_their_line(tmp_path: Path) -> None:
+    row = {"premise": "a", "hypothesis": "b" * 1_000_001, "label": "neutral"}
+    path = write(tmp_path / "t.jsonl", pairs("neutral") + json.dumps(row))
+    assert "line 2: its hypothesis has 1,000,001 characters, and 1,000,000 is" in refused("nli", path).message
+    path = write(tmp_path / "t.conll", "Ana B-PER\n" * 100_001)
+    assert "line 100001: the sentence has more than 100,000 words" in refused("ner", path).message
+
+
+def test_a_document_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines_module, "LONGEST_DOCUMENT", 1 << 20)
+    path = write(tmp_path / "t.json.gz", gzip.compress(b" " * (2 << 20)))
+    assert "t.json.gz has more than 1 MiB of text" in refused("qa", path).message
+
+
+def test_carriage_returns_alone_end_the_lines_of_labelled_files(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.conll", b"Ana B-PER\rvede O\r\rIon B-PER\r")
+    assert [example.tokens for example in read("ner", path).examples] == [("Ana", "vede"), ("Ion",)]
 
 
 def test_a_limit_takes_the_first_and_the_hash_is_of_what_is_left(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, get_type_hints
 
 import pytest
@@ -81,10 +81,43 @@ def test_what_is_left_out_is_not_looked_at() -> None:
     Toy(share=None, n=1999).check()
 
 
+def numbers(config: Options) -> dict[str, type]:
+    """Name of each option that is a number -> int or float."""
+    hints = get_type_hints(type(config))
+    kinds = {f.name: value_type(hints[f.name])[0] for f in fields(config)}
+    return {name: kind for name, kind in kinds.items() if kind in (int, float)}
+
+
+SENSELESS: dict[str, Any] = {
+    "10^23": 10**23, "10^5000": 10**5000, "-1": -1, "-10^23": -(10**23), "1e300": 1e300, "nan": math.nan,
+    "inf": math.inf, "-inf": -math.inf, "text": "3", "true": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("said", SENSELESS)
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: type(config).__name__)
+def test_no_number_that_makes_no_sense_passes_the_check(config: Options, said: str) -> None:
+    value = SENSELESS[said]
+    for name in numbers(config):
+        if said in ("-1", "-10^23") and name in ELSEWHERE.get(type(config), ()):
+            continue
+        with pytest.raises(UsageError) as refused:
+            replace(config, **{name: value}).check()
+        option = f"--{name.replace('_', '-')}"
+        assert refused.value.message.startswith(f"{option} must be ") and len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: type(config).__name__)
+def test_a_whole_number_is_whole(config: Options) -> None:
+    for name, kind in numbers(config).items():
+        if kind is int:
+            with pytest.raises(UsageError, match=r"must be a whole number, not 48\.5\."):
+                replace(config, **{name: 48.5}).check()
+
+
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: type(config).__name__)
 def test_every_default_is_allowed_and_every_number_has_a_range(config: Options) -> None:
     config.check()
-    hints = get_type_hints(type(config))
-    numbers = {f.name: f for f in fields(config) if value_type(hints[f.name])[0] in (int, float)}
-    assert {name for name, f in numbers.items() if f.metadata["range"] is None} == ELSEWHERE.get(type(config), set())
+    without = {f.name for f in fields(config) if f.name in numbers(config) and f.metadata["range"] is None}
+    assert without == ELSEWHERE.get(type(config), set())
     assert {f.name for f in fields(config) if f.metadata.get("choices")} == CHOSEN.get(type(config), set())

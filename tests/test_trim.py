@@ -106,6 +106,79 @@ def test_the_verification_builds_every_kind_of_model(
     assert all(0 <= shares["before"] < shares["after"] <= 1 for shares in lost.values())
 
 
+@pytest.mark.parametrize(
+    ("model_type", "head", "options"),
+    [
+        ("bert", "masked-lm", {"tokenizer": "xlm-roberta"}),
+        ("marian", "seq2seq-lm", tiny._TWO_VOCABULARIES),
+        ("bert", "base", {}),
+    ],
+)
+def test_the_verification_makes_logits_in_slices_and_says_the_same(
+    model_type: str, head: str, options: dict[str, Any], cut: Cut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    from polydistill import verification
+
+    largest = 0
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal largest
+            made = func(*args, **(kwargs or {}))
+            if isinstance(made, torch.Tensor) and made.dim() == 3:
+                largest = max(largest, made.numel())
+            return made
+
+    folder = tiny.model_folder(model_type, head, tmp_path / "old", **options)
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join(TEXT[:12]), encoding="utf-8")
+    found, made = [], []
+    for limit in (64 << 20, 1):
+        monkeypatch.setattr(verification, "LOGITS_BYTES", limit)
+        largest = 0
+        with Watch():
+            new = cut(folder, tmp_path / f"new{limit}", min_count=1, verify=True, verify_text=str(text))
+        made.append(largest)
+        difference = new.result.verification["max_abs_difference"]
+        found.append({**new.result.verification, "max_abs_difference": difference < 1e-6})
+    assert found[0] == found[1]
+    assert made[0] == made[1] if head == "base" else made[0] > 4 * made[1]
+    assert not list(tmp_path.glob("new*/tmp*"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [([1, 2], [1, 2.5], 0.5), ([np.nan, 1, -np.inf], [np.nan, 1, -np.inf], 0), ([1, np.nan, 3], [1, 2, 3], np.nan)],
+)
+def test_outputs_that_are_no_numbers_are_different_from_numbers_alone(
+    before: list[float], after: list[float], expected: float
+) -> None:
+    from polydistill.verification import _difference
+
+    assert _difference(np.array(before), np.array(after)) == pytest.approx(expected, nan_ok=True)
+
+
+def test_the_verification_notices_outputs_that_are_no_numbers(cut: Cut, tmp_path: Path) -> None:
+    folder = tiny.model_folder("gpt2", "causal-lm", tmp_path / "old")
+    from polydistill import verification
+
+    real = verification.load_model
+    with pytest.MonkeyPatch.context() as patch:
+
+        def broken(folder: Path, config: dict[str, Any]) -> Any:
+            model = real(folder, config)
+            if "partial" in str(folder):
+                model.transformer.ln_f.weight.data[0] = float("nan")
+            return model
+
+        patch.setattr(verification, "load_model", broken)
+        with pytest.raises(PolydistillError, match="outputs differ by up to nan"):
+            cut(folder, tmp_path / "new", verify=True)
+
+
 def test_the_verification_notices_wrong_rows_and_wrong_tokens(
     cut: Cut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from importlib import import_module
+from typing import NoReturn
 
 import click
 
-from polydistill.errors import PolydistillError
+from polydistill import interrupts
+from polydistill.errors import MORE_MEMORY, PolydistillError, is_out_of_memory
 from polydistill.loading import quiet_bitsandbytes
 
 COMMANDS = {
@@ -51,7 +52,8 @@ class LazyGroup(click.Group):
         """Imports a command."""
         if cmd_name not in COMMANDS:
             return None
-        return import_module(f"polydistill.cli.{cmd_name}").command
+        with interrupts.held():  # not all modules in C take an exception while they load: orjson crashes
+            return import_module(f"polydistill.cli.{cmd_name}").command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Lists the commands without importing them."""
@@ -75,40 +77,44 @@ def cli() -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Runs the command line: one clear sentence for a mistake, and the exit code that says whose it was."""
-    quiet_bitsandbytes()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what a scheduler sends: unfinished folders are removed
+    interrupts.install()
     try:
+        quiet_bitsandbytes()
         cli.main(args, prog_name="polydistill", standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
-    except click.ClickException as error:
+    except BaseException as error:
+        stopped = interrupts.exit_code()  # also where a library has made another error of it
+        if stopped is not None or isinstance(error, (KeyboardInterrupt, click.Abort)):
+            interrupts.say()
+            sys.exit(stopped or 130)
+        if isinstance(error, SystemExit):
+            raise
+        _fail(error)
+
+
+def _fail(error: BaseException) -> NoReturn:
+    """Says what went wrong, and ends with the exit code for it."""
+    if isinstance(error, click.ClickException):
         error.show()
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("Interrupted; no unfinished output was left behind.", err=True)
-        sys.exit(130)
-    except BrokenPipeError:
+    if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except PolydistillError as error:
-        _raise_if_debug()
-        click.echo(f"Error: {error.message}", err=True)
-        if error.hint:
-            click.echo(error.hint, err=True)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        _raise_if_debug()
-        place = f"{error.filename}: " if error.filename else ""
-        click.echo(f"Error: {place}{error.strerror or error}.", err=True)
-        click.echo("Check that the place exists, that you may use it, and that its disk has space.", err=True)
-        sys.exit(1)
-    except Exception as error:
-        _raise_if_debug()
-        click.echo(f"Error: {type(error).__name__}: {error}", err=True)
-        click.echo(f"This is a bug in polydistill; run again with {DEBUG}=1 and report the traceback.", err=True)
-        sys.exit(1)
-
-
-def _raise_if_debug() -> None:
     if os.environ.get(DEBUG):
-        raise
+        raise error
+    if isinstance(error, PolydistillError):
+        said, hint, code = f"Error: {error.message}", error.hint, error.exit_code
+    elif is_out_of_memory(error):
+        said, hint, code = "Error: The memory is not enough.", MORE_MEMORY, 1
+    elif isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        said, code = f"Error: {place}{error.strerror or error}.", 1
+        hint = "Check that the place exists, that you may use it, and that its disk has space."
+    else:
+        said, code = f"Error: {type(error).__name__}: {error}", 1
+        hint = f"This is a bug in polydistill; run again with {DEBUG}=1 and report the traceback."
+    click.echo(said, err=True)
+    if hint:
+        click.echo(hint, err=True)
+    sys.exit(code)

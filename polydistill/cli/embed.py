@@ -13,6 +13,7 @@ import click
 from polydistill.cli.options import SectionedCommand, build_config, common_options, config_file_option, config_options
 from polydistill.cli.output import Console
 from polydistill.errors import UsageError
+from polydistill.lines import only_returns, unix_ends
 from polydistill.methods.embed import EmbedConfig, embed
 from polydistill.outputs import write_beside
 
@@ -58,7 +59,8 @@ def command(
 def _lines() -> list[str]:
     """The lines of standard input; an empty one is an empty text, so that rows and lines stay together."""
     try:
-        text = sys.stdin.buffer.read().decode("utf-8")
+        content = sys.stdin.buffer.read()
+        text = (unix_ends(content) if only_returns(content) else content).decode("utf-8")
     except UnicodeDecodeError as error:
         hint = "Convert it first, for instance with iconv."
         raise UsageError(f"The text is not UTF-8 (byte {error.start:,}).", hint) from error

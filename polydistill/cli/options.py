@@ -169,7 +169,7 @@ def _read_toml(file: Path, config: type) -> dict[str, Any]:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"--config {file} cannot be read ({error.strerror}).", "Check the path.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
         raise UsageError(f"--config {file} is not valid TOML ({error}).", "Mend that line.") from error
     hints = get_type_hints(config)
     found: dict[str, Any] = {}

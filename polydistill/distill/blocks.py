@@ -24,7 +24,7 @@ from polydistill.evaluation.tagging import NOT_TRAINED
 from polydistill.outputs import explain_os_error, write_beside
 from polydistill.progress import SILENT, Progress
 from polydistill.sealing import checked, with_hash
-from polydistill.vocab.counts import Text
+from polydistill.vocab.counts import Text, at_once
 
 FORMAT = 1  # to be raised whenever the same text gives other blocks
 LINES_AT_ONCE = 1_000
@@ -224,15 +224,14 @@ class _Packer:
     def _tokens_of(self, reader: TextReader) -> Iterator[tuple[np.ndarray, int]]:
         separator, before = list(self.edges.separator), 0
         for texts in reader.blocks():
-            for start in range(0, len(texts), LINES_AT_ONCE):
-                lines = texts[start : start + LINES_AT_ONCE]
+            for part in at_once(texts, LINES_AT_ONCE):
                 # Called through transformers: the backend alone would cut and pad as its file says.
                 ids = self.tokenizer(
-                    lines, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False,
+                    texts[part], add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False,
                     verbose=False,
                 )["input_ids"]  # fmt: skip
                 flat = np.fromiter(chain.from_iterable(line + separator for line in ids if line), np.int32)
-                last = start + LINES_AT_ONCE >= len(texts)
+                last = part.stop == len(texts)
                 yield flat, reader.bytes - before if last else 0
             before = reader.bytes
 

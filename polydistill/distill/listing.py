@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from polydistill.errors import UsageError
+from polydistill.settings import MOST
 from polydistill.tables import closest
 
 PHASES = (1, 2)
@@ -112,6 +113,8 @@ def _parsed(text: str) -> tuple[int | None, Listed, float]:
         weight = float(number)
     except ValueError:
         weight = math.nan
-    if not 0 <= weight < math.inf:
-        raise UsageError(f"The weight '{number}' of {listed.name} makes no sense.", "Give a number from 0 on.")
+    if not 0 <= weight <= MOST:
+        raise UsageError(
+            f"The weight '{number}' of {listed.name} makes no sense.", f"Give a number from 0 to {MOST:,}."
+        )
     return only, listed, weight

@@ -99,7 +99,7 @@ def _count(total: int, layers: int | None, reduction: int | None, listed: tuple[
 
 
 def _listed(total: int, init: str) -> tuple[int, ...]:
-    if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", init):
+    if not re.fullmatch(r"\s*\d{1,9}\s*(,\s*\d{1,9}\s*)*", init):
         raise UsageError(
             f"--init {init!r} is unknown.", f"Choose {', '.join(INITS)}, or list the teacher's layers, such as 0,2,4."
         )

@@ -6,17 +6,18 @@ Every file may also be packed with gzip. Rows are not checked for sense here; se
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from polydistill.errors import PolydistillError
+from polydistill.lines import LONGEST_TEXT, numbered_lines, read_document
 from polydistill.task import CLASSIFICATION, FIELDS, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING
-from polydistill.textfiles import numbered_lines
 
 _BLANKS = re.compile(r"[ \t]+")  # no other white space: U+00A0 and U+3000 may stand inside a token
 _DOCUMENT_START = "-DOCSTART-"
+_MOST_WORDS = 100_000  # of a sentence
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,24 @@ def read_rows(path: Path, kind: str) -> Iterator[Row]:
     return _READERS[kind](path)
 
 
+def bounded(rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield rows whose texts are not too long for a tokenizer.
+
+    Raises:
+        PolydistillError: A text, or all words of a sentence, have more than 1,000,000 characters.
+    """
+    for row in rows:
+        for name, value in row.values.items():
+            parts = value if isinstance(value, (list, tuple)) else (value,)
+            size = sum(len(part) for part in parts if isinstance(part, str))
+            if size > LONGEST_TEXT:
+                raise PolydistillError(
+                    f"{row.where()}: its {name} has {size:,} characters, and {LONGEST_TEXT:,} is the most.",
+                    "Shorten it, or leave the example out.",
+                )
+        yield row
+
+
 def _json_rows(path: Path) -> Iterator[Row]:
     """One JSON object a line, with the keys premise, hypothesis and label."""
     import orjson
@@ -82,6 +101,11 @@ def _conll_rows(path: Path) -> Iterator[Row]:
                     f"{path} line {number} has a word without a tag: {cells[0]!r}.",
                     "Write a word, a space and its tag a line, and a blank line between sentences.",
                 )
+            if len(tokens) == _MOST_WORDS:
+                raise PolydistillError(
+                    f"{path} line {number}: the sentence has more than {_MOST_WORDS:,} words.",
+                    "Put blank lines between sentences.",
+                )
             tokens.append(cells[0])
             tags.append(cells[-1])
         elif tokens:
@@ -100,7 +124,7 @@ def _squad_rows(path: Path) -> Iterator[Row]:
     import orjson
 
     try:
-        document = orjson.loads("\n".join(line for _, line in numbered_lines(path)))
+        document = orjson.loads(read_document(path))
     except orjson.JSONDecodeError as error:
         raise PolydistillError(
             f"{path} line {error.lineno} is not JSON ({error.msg}).", "Give one JSON document in SQuAD's format."

@@ -15,7 +15,7 @@ from polydistill.errors import PolydistillError, UsageError
 from polydistill.labelled import hub
 from polydistill.labelled.checks import MISPLACED, WRONG_ANSWERS, Builder
 from polydistill.labelled.examples import LabelledSplit
-from polydistill.labelled.formats import Row, read_rows
+from polydistill.labelled.formats import Row, bounded, read_rows
 from polydistill.progress import SILENT, Progress
 from polydistill.task import CLASSIFICATION, MULTIPLE_CHOICE, SPAN_EXTRACTION, TAGGING, Task
 
@@ -73,7 +73,7 @@ def find_rows(
 ) -> tuple[Iterator[Row], str]:
     """(the rows of a split, not checked, and the file or data set that they come from); see `load_split`."""
     found = _find(task, language, split, None, _data_dir(data_dir), progress)
-    return iter(found.rows), found.where
+    return bounded(found.rows), found.where
 
 
 def _data_dir(given: Path | None) -> Path | None:
@@ -168,7 +168,7 @@ def _what_is_there(task: Task, data_dir: Path, folder: str) -> str:
 
 def _checked(task: Task, split: str, found: _Found, builder: Builder, progress: Progress) -> Sequence[Any]:
     """Make the examples and refuse a split that nothing can be measured on."""
-    examples, where = builder.build(found.rows), found.where
+    examples, where = builder.build(bounded(found.rows)), found.where
     for what, count in builder.mended.items():
         progress.note(f"{where}: {count} {what}")
     wrong, all_rows = builder.skipped[MISPLACED], len(examples) + builder.skipped[MISPLACED]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ from polydistill.processes import several
 from polydistill.progress import Progress
 from polydistill.record import RunRecord
 from polydistill.refs import ModelRef, resolve
+from polydistill.settings import MOST
 from polydistill.stacks.description import is_stack
 from polydistill.task import CLASSIFICATION, RETRIEVAL, SPAN_EXTRACTION, TAGGING
 from polydistill.trimming import Source, TrimPlan
@@ -375,7 +375,7 @@ def _layers(config: BistilConfig, source: Source, given: bool) -> tuple[int, ...
 def _relation_layers(config: BistilConfig, student: int, teacher: int) -> tuple[int, int] | None:
     if config.relation_layers is None:
         return None
-    found = re.fullmatch(r"(\d+),(\d+)", config.relation_layers.replace(" ", ""))
+    found = re.fullmatch(r"(\d{1,9}),(\d{1,9})", config.relation_layers.replace(" ", ""))
     if not found or int(found[1]) >= student or int(found[2]) >= teacher:
         raise UsageError(
             f"--relation-layers {config.relation_layers} does not name two layers.",
@@ -451,7 +451,7 @@ def _weighted(given: str) -> tuple[str, float]:
         weight = float(number) if equals else 1.0
     except ValueError:  # a folder with an equals sign in its name
         return given, 1.0
-    if not 0 < weight < math.inf:
+    if not 0 < weight <= MOST:
         raise UsageError(f"--teacher {given} has a weight that makes no sense.", "Write FOLDER=2.")
     return (name if equals else given), weight
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polydistill.errors import UsageError
+from polydistill.lines import LONGEST_TEXT
 from polydistill.outputs import check_file, check_outside
 from polydistill.progress import SILENT, Progress
 from polydistill.refs import ModelRef, resolve
@@ -59,6 +60,11 @@ def embed(config: EmbedConfig, texts: Sequence[str], progress: Progress = SILENT
         check_file(config.output, overwrite=config.overwrite, reads=[config.model])
     if not texts:
         raise UsageError("There is no text.", "Give some on standard input, one a line: polydistill embed DIR < texts")
+    longest = max(range(len(texts)), key=lambda i: len(texts[i]))
+    if len(texts[longest]) > LONGEST_TEXT:
+        raise UsageError(
+            f"Text {longest + 1} has {len(texts[longest]):,} characters, and {LONGEST_TEXT:,} is the most.", "Split it."
+        )
     folder = resolve(ModelRef.parse(config.model), progress=progress.note).folder
     if not is_stack(folder):
         raise UsageError(f"{config.model} is not a stack.", "Other models are read by sentence-transformers.")

@@ -21,7 +21,7 @@ from polydistill.outputs import check_file, check_output, check_outside, new_fol
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, parent_of, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
-from polydistill.settings import Options, Outcome, include_setting, output_setting, seed_setting, setting
+from polydistill.settings import MOST, Options, Outcome, include_setting, output_setting, seed_setting, setting
 from polydistill.trimming import Source, TrimPlan, Wishes, apply, plan, tokenizer_bytes, write_vocabulary
 from polydistill.vocab import collector_paused, open_vocabulary
 from polydistill.vocab.counts import LanguageCounts, TokenCounts
@@ -216,8 +216,11 @@ def parse_weights(weights: Sequence[str], languages: Sequence[Language], include
             value = float(number)
         except ValueError:
             value = -1.0
-        if not 0 < value < float("inf"):
-            raise UsageError(f"--weight {text!r} is not LANG=NUMBER with a number above 0.", "Write --weight ro=2.")
+        if not 0 < value <= MOST:
+            raise UsageError(
+                f"--weight {text!r} is not LANG=NUMBER with a number above 0 and at most {MOST:,}.",
+                "Write --weight ro=2.",
+            )
         code = language(name, include).code
         if code not in {lang.code for lang in languages}:
             raise UsageError(f"--weight {text!r} is for a language that is not kept.", f"Add --lang {code}.")

@@ -6,7 +6,7 @@ import itertools
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,7 +23,7 @@ FORMAT = 1
 WORDS_KEPT = 100_000  # most frequent words that a count remembers, for smoothing
 HELD_OUT_EVERY, HELD_OUT_LINES = 50, 500
 PENDING_UNITS, PENDING_CHARACTERS = 1_000_000, 64 << 20
-ENCODE_AT_ONCE = 20_000
+ENCODE_AT_ONCE, CHARACTERS_AT_ONCE = 20_000, 1_000_000
 UNITS_JOINED, LONGEST_JOINED = 32, 32
 # Han, kana, Thai, Lao, Tibetan, Burmese, Khmer: written without spaces between words.
 UNSEGMENTED = re.compile("[\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
@@ -156,6 +156,18 @@ def _unpack(data: Mapping[str, Any]) -> LanguageCounts:
     return LanguageCounts(spaces, data["words"], texts, tuple(data["held_out"]), data["wordlist"])
 
 
+def at_once(texts: Sequence[str], most: int = ENCODE_AT_ONCE) -> Iterator[slice]:
+    """Yields which texts to encode together: so many, or a million characters, which can take 150 MB."""
+    start = size = 0
+    for end, text in enumerate(texts):
+        if end - start == most or (size + len(text) > CHARACTERS_AT_ONCE and end > start):
+            yield slice(start, end)
+            start, size = end, 0
+        size += len(text)
+    if start < len(texts):
+        yield slice(start, len(texts))
+
+
 def tally(encode: Encode, units: Mapping[str, float], size: int, glue: str | None = None) -> np.ndarray:
     """Encodes each text once and counts its tokens as often as the text occurs.
 
@@ -170,11 +182,11 @@ def tally(encode: Encode, units: Mapping[str, float], size: int, glue: str | Non
     """
     total = np.zeros(size)
     texts, weights = _joined(units, glue) if glue is not None else (list(units), list(units.values()))
-    for i in range(0, len(texts), ENCODE_AT_ONCE):
-        ids = encode(texts[i : i + ENCODE_AT_ONCE])
+    for part in at_once(texts):
+        ids = encode(texts[part])
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         flat = np.fromiter(itertools.chain.from_iterable(ids), np.int64, int(lengths.sum()))
-        repeated = np.repeat(np.array(weights[i : i + ENCODE_AT_ONCE], np.float64), lengths)
+        repeated = np.repeat(np.array(weights[part], np.float64), lengths)
         total += np.bincount(flat, repeated, minlength=size)[:size]
     return total
 
@@ -440,5 +452,5 @@ def fertility(encode: Encode, lines: list[str], unknown: frozenset[int]) -> Fert
         unknown: Ids that stand for text that the vocabulary cannot write.
     """
     words = sum(len(line.split()) for line in lines)
-    ids = Counter(itertools.chain.from_iterable(encode(lines)))
+    ids = Counter(itertools.chain.from_iterable(row for part in at_once(lines) for row in encode(lines[part])))
     return Fertility(words, ids.total(), sum(n for i, n in ids.items() if i in unknown), len(ids))
