@@ -115,6 +115,7 @@ class Repos:
             (r"PUT /lfs/([0-9a-f]{64})", self._put),
             (r"POST /lfs/verify", self._verify),
             (rf"GET /api/models/{_REPO}/tree/([^/]+)(?:/.*)?", self._list),
+            (rf"GET /api/models/{_REPO}/commits/(.+)", self._commits),
             (rf"GET /api/models/{_REPO}(?:/revision/(.+))?", self._info),
             (rf"(?:GET|HEAD) /{_REPO}/resolve/([^/]+)/(.+)", self._file),
         ]
@@ -204,6 +205,14 @@ class Repos:
                 entry["lfs"] = {"oid": sha256(content), "size": len(content), "pointerSize": 130}
             entries.append(entry)
         return 200, entries
+
+    def _commits(self, handler: Any, query: Any, name: str, revision: str) -> Any:
+        found = self._known(handler, name, revision)
+        if found is None or len(found) == 3:
+            return found
+        repo, index = found
+        facts = {"authors": [{"user": "ann"}], "date": "2026-01-01T00:00:00.000Z", "title": "a", "message": ""}
+        return 200, [{"id": repo.oid(i), **facts} for i in range(index, -1, -1)]
 
     def _file(self, handler: Any, query: Any, name: str, revision: str, path: str) -> Any:
         found = self._known(handler, name, revision)
