@@ -5,7 +5,6 @@ from __future__ import annotations
 import netrc
 import os
 import re
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -40,16 +39,11 @@ def own_tokens() -> tuple[str, ...]:
     return tuple(sorted(token for token in found if len(token) >= _SHORTEST))
 
 
-def redacted(text: str, known: Iterable[str] | None = None) -> str:
-    """A short line without secrets and addresses, for a message.
-
-    Args:
-        text: What somebody else's library said.
-        known: Secrets that are known literally; None for `own_tokens`.
-    """
-    for secret in filter(None, own_tokens() if known is None else known):
+def redacted(text: str, limit: int = 200) -> str:
+    """A line of at most `limit` characters without secrets and addresses, for what somebody else's library said."""
+    for secret in own_tokens():
         text = text.replace(secret, "***")
     text = re.sub(r"\w+://\S+", "(address)", text)
     for pattern in PATTERNS.values():
         text = re.sub(pattern, "***", text)
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:limit]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import re
 from collections.abc import Callable
@@ -40,7 +41,8 @@ class Repo:
 class Fault:
     """What `path` (a pattern) is answered with, so many times: a status, or a cut after half of what is sent.
 
-    `lost` does what was asked for and then ends the connection without an answer.
+    `done` does what was asked for first; then `status` and `text` are the answer, or only a `share` of the bytes of the
+    true one comes before the connection ends, or stays `silent`.
     """
 
     path: str
@@ -48,8 +50,30 @@ class Fault:
     times: int = 1
     headers: dict[str, str] = field(default_factory=dict)
     text: str = "refused"
-    lost: bool = False
+    done: bool = False
+    share: float | None = None
+    silent: bool = False
+    meanwhile: Callable[[], object] = lambda: None  # what else happens on the Hub before it answers
     came: int = 0  # bytes that a cut let through
+
+    def spoil(self, handler: Any) -> None:
+        """Puts a bad answer in place of the true one that follows."""
+        true = handler.send
+
+        def send(data: bytes, headers: dict[str, str] | None = None, status: int = 200) -> None:
+            del handler.send  # the next request of this connection is answered well again
+            self.meanwhile()
+            if self.status:
+                true(self.text.encode(), self.headers, self.status)
+                return
+            out, handler.wfile = handler.wfile, io.BytesIO()
+            true(data, headers, status)
+            raw, handler.wfile = handler.wfile.getvalue(), out
+            out.write(raw[: int((self.share or 0) * len(raw))])
+            out.flush()
+            handler.end(silent=self.silent)
+
+        handler.send = send
 
 
 def is_large(path: str, content: bytes) -> bool:
@@ -83,12 +107,17 @@ class Repos:
         for fault in self.faults:
             if fault.times and re.search(fault.path, f"{method} {path}"):
                 fault.times -= 1
-                if fault.lost:
-                    handler.send = lambda *_: handler.cut(0)
+                if fault.done:
+                    fault.spoil(handler)
                     break
                 if fault.status:
                     handler.body()
+                    fault.meanwhile()
                     handler.send(json.dumps({"error": fault.text}).encode(), fault.headers, fault.status)
+                elif fault.silent:
+                    handler.body()
+                    fault.meanwhile()
+                    handler.end(silent=True)
                 else:
                     fault.came = handler.cut()
                 return True

@@ -102,7 +102,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 def named(fault: Fault) -> str:
-    what = "lost" if fault.lost else fault.status or "cut"
+    what = "lost" if fault.done else fault.status or "cut"
     return f"{fault.path.rpartition('/')[2]}-{what}".replace(" ", "-")
 
 
@@ -293,7 +293,7 @@ def test_one_clear_sentence_and_nothing_half_published(folder: Path, hub: HubStu
     [
         Fault("GET /api/whoami", 500, 2),
         Fault("POST /api/repos/create", 500),
-        Fault("POST /api/repos/create", lost=True),
+        Fault("POST /api/repos/create", done=True),
         Fault("preupload", 500, 2),
         Fault("objects/batch", 429, 1, {"Retry-After": "0"}),
         Fault("PUT /lfs", 500, 2),
@@ -302,7 +302,7 @@ def test_one_clear_sentence_and_nothing_half_published(folder: Path, hub: HubStu
         Fault("commit", 500, 2),
         Fault("commit", 429, 1, {"Retry-After": "1"}),
         Fault("commit"),
-        Fault("commit", lost=True),
+        Fault("commit", done=True),
         Fault("tree", 500),
     ],
     ids=named,

@@ -17,7 +17,8 @@ from hub_stub import COMMIT, HubStub, refusing, run
 
 from polydistill import modelfolder
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.refs import ModelRef, check_folder, is_network_error, model_folder, resolve, wanted_files
+from polydistill.reach import is_network_error
+from polydistill.refs import ModelRef, check_folder, model_folder, resolve, wanted_files
 
 RESOLVE = """
 import json, time

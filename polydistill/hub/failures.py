@@ -10,8 +10,8 @@ from typing import TypeVar
 from polydistill import hub_client
 from polydistill.errors import PolydistillError
 from polydistill.hub_client import HubSilent
+from polydistill.reach import chain, is_network_error
 from polydistill.redaction import redacted
-from polydistill.refs import is_network_error
 
 ATTEMPTS = 4
 NOTHING = "nothing was published"
@@ -64,15 +64,15 @@ def pause_after(error: Exception, attempt: int) -> float | None:
         return None
     asked = getattr(error, "response", None)
     try:
-        wait = float(asked.headers.get("Retry-After", "")) if asked is not None else 2.0**attempt
+        wait = float(asked.headers.get("Retry-After", "")) if asked is not None else 0.0
     except ValueError:
-        wait = 2.0**attempt
-    return max(wait, 0.0) if wait <= hub_client.PATIENCE else None
+        wait = 0.0
+    return max(wait, 2.0**attempt) if wait <= hub_client.PATIENCE else None
 
 
 def timed_out(error: Exception) -> bool:
     """Whether no answer came in the time that there is for one."""
-    return _status(error) is None and any("Timeout" in type(each).__name__ for each in _chain(error))
+    return _status(error) is None and any("Timeout" in type(each).__name__ for each in chain(error))
 
 
 def still_at_work(error: Exception) -> bool:
@@ -87,21 +87,13 @@ def is_unreadable(error: Exception) -> bool:
     )
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An exception, its cause, the cause's cause and so on."""
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or seen.__context__
-
-
 def _has(error: BaseException, kind: type[BaseException]) -> bool:
-    return any(isinstance(each, kind) for each in _chain(error))
+    return any(isinstance(each, kind) for each in chain(error))
 
 
 def _status(error: BaseException) -> int | None:
     """The status of the answer that an exception or its cause has."""
-    responses = (getattr(each, "response", None) for each in _chain(error))
+    responses = (getattr(each, "response", None) for each in chain(error))
     return next((int(response.status_code) for response in responses if response is not None), None)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from polydistill.hub.publication import CARD, Item, Publication
 from polydistill.hub.session import There
+from polydistill.reach import hub_hash
 
 # What a loader reads: where the folder has it no longer, it would be mixed with what is sent.
 _STALE = re.compile(
@@ -60,14 +60,7 @@ def _differs(item: Item, there: tuple[str, bool] | None) -> bool:
     known, large = there
     if not large and item.bytes > 100_000_000:  # as a small file it would not be there
         return True
-    digest = hashlib.sha256() if large else hashlib.sha1(b"blob %d\0" % item.bytes, usedforsecurity=False)
-    if isinstance(item.content, bytes):
-        digest.update(item.content)
-    else:
-        with item.content.open("rb") as file:
-            while piece := file.read(1 << 20):
-                digest.update(piece)
-    return digest.hexdigest() != known
+    return hub_hash(item.content, git=not large) != known
 
 
 def _is_stale(path: str) -> bool:

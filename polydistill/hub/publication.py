@@ -27,8 +27,10 @@ _FOLDERS = {"stages": "stages of the run", "runs": "logs of the training", "wand
             "__pycache__": "made by Python"}  # fmt: skip
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 # What a model is made of, and the pictures of its card.
-_MODEL = (".safetensors", ".onnx", ".onnx_data", ".onnx.data", ".gguf", ".json", ".jinja", ".md", ".txt", ".model",
-          ".spm", ".bpe", ".codes", ".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg")  # fmt: skip
+_WEIGHTS = (".safetensors", ".onnx", ".onnx_data", ".onnx.data", ".gguf")
+_VOCABULARIES = (".model", ".spm", ".bpe", ".codes")
+_TEXTS = (".json", ".jinja", ".md", ".txt")
+_PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg")
 _LEGAL = re.compile(r"(LICEN[CS]E|NOTICE|COPYING|CITATION|USE_POLICY)([._-].*)?", re.IGNORECASE)
 _ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"\x28\xb5\x2f\xfd", b"Rar!")
 # Files in which a path of this machine may stand, beside the record and the card.
@@ -185,7 +187,7 @@ def _why_not_this(path: Path, name: PurePosixPath, root: Path) -> str | None:
         return None
     if not path.is_file():
         return "not a file"
-    if not (str(name).endswith(_MODEL) or _LEGAL.fullmatch(name.name)):
+    if not (name.name.endswith(_WEIGHTS + _VOCABULARIES + _TEXTS + _PICTURES) or _LEGAL.fullmatch(name.name)):
         return "not part of a model"
     with path.open("rb") as file:
         return "an archive" if file.read(8).startswith(_ARCHIVES) else None
@@ -335,7 +337,7 @@ def _refuse_leaks(item: Item, leaks: Leaks) -> None:
         PolydistillError: It does.
     """
     name = PurePosixPath(item.path)
-    vocabulary = name.name in OWNED_NAMES or name.suffix in (".model", ".spm", ".bpe", ".codes")
+    vocabulary = name.name in OWNED_NAMES or name.suffix in _VOCABULARIES
     found = leaks.find(item.content, homes=not vocabulary)
     if found == FOLDERS:
         raise PolydistillError(

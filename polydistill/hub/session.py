@@ -159,10 +159,10 @@ class Session:
             The commit.
         """
         forget()
+        said = "Publish with polydistill"
         done = self.api.create_commit(
-            self.repository, operations, commit_message="Publish with polydistill", revision=self.branch,
-            parent_commit=parent,
-        )  # fmt: skip
+            self.repository, operations, commit_message=said, revision=self.branch, parent_commit=parent
+        )
         if not (isinstance(done.oid, str) and _COMMIT.fullmatch(done.oid)):
             raise Unreadable
         return done.oid
