@@ -52,6 +52,7 @@ def connect() -> None:
             _factory = _limited(_http._GLOBAL_CLIENT_FACTORY)
             set_client_factory(_factory)
     forget()
+    _interrupted.clear()  # not where an interrupt ends: a thread may only begin its work then
     token = get_token()
     if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
         raise PolydistillError(
@@ -106,7 +107,16 @@ def _ask(request: Any) -> None:
 def _remember(event: str, info: dict[str, Any]) -> None:
     """Keeps a connection's socket, so that an interrupt can end what waits for it."""
     if event.endswith(("connect_tcp.complete", "start_tls.complete")):
-        _sockets.append(weakref.ref(info["return_value"].get_extra_info("socket")))
+        known = weakref.ref(info["return_value"].get_extra_info("socket"))
+        _sockets.append(known)
+        if _interrupted.is_set():  # it was not known yet when the others were shut
+            _shut(known)
+
+
+def _shut(known: weakref.ref[Any]) -> None:
+    if (connection := known()) is not None:
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 def _answer(response: Any, paced: Callable[..., Any]) -> None:
@@ -164,9 +174,7 @@ def interruptible() -> Iterator[None]:
     def stop(number: int, frame: Any) -> None:
         _interrupted.set()
         for known in list(_sockets):
-            if (connection := known()) is not None:
-                with suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
+            _shut(known)
         handler = before[number]
         if callable(handler):
             handler(number, frame)
@@ -183,4 +191,3 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        _interrupted.clear()
