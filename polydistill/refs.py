@@ -93,6 +93,10 @@ class ResolvedModel:
     note: str | None = None
 
 
+class FetchBroke(OutOfReach):
+    """The Hub answered, but did not send all files."""
+
+
 def resolve(ref: ModelRef, *, offline_ok: bool = True, progress: Progress | None = None) -> ResolvedModel:
     """Find a model's files, fetching them if need be.
 
@@ -141,6 +145,8 @@ def _from_hub(ref: ModelRef, progress: Progress | None) -> ResolvedModel:
     if cached is None:
         try:
             cached = _download(ref, progress)
+        except FetchBroke:
+            raise  # of this commit the cache now has a part, which may well look like a whole model
         except OutOfReach as error:
             cached = _cached(ref)
             if cached is None:
@@ -177,9 +183,12 @@ def _download(ref: ModelRef, progress: Progress | None) -> Path:
     if progress:
         progress(f"Fetching {ref.name}@{(info.sha or '')[:12]} from the Hub")
     had = _blobs(ref.name)
-    with hub_errors(ref.name, ref.revision), _progress_bars(progress is not None), interruptible():
-        # By its name and not its commit, so that the cache knows the name when the Hub is gone.
-        folder = Path(snapshot_download(ref.name, revision=ref.revision, allow_patterns=wanted))
+    try:
+        with hub_errors(ref.name, ref.revision), _progress_bars(progress is not None), interruptible():
+            # By its name and not its commit, so that the cache knows the name when the Hub is gone.
+            folder = Path(snapshot_download(ref.name, revision=ref.revision, allow_patterns=wanted))
+    except OutOfReach as error:
+        raise FetchBroke(str(error)) from error
     _check_fetched(ref, folder, had)
     check_folder(folder)
     return folder

@@ -42,7 +42,7 @@ class Fault:
     """What `path` (a pattern) is answered with, so many times: a status, or a cut after half of what is sent.
 
     `done` does what was asked for first; then `status` and `text` are the answer, or only a `share` of the bytes of the
-    true one comes before the connection ends, or stays `silent`.
+    true one comes before the connection ends, or stays `silent`, or goes on with a byte now and then, `slowly`.
     """
 
     path: str
@@ -53,6 +53,7 @@ class Fault:
     done: bool = False
     share: float | None = None
     silent: bool = False
+    slowly: bool = False
     meanwhile: Callable[[], object] = lambda: None  # what else happens on the Hub before it answers
     came: int = 0  # bytes that a cut let through
 
@@ -69,8 +70,11 @@ class Fault:
             out, handler.wfile = handler.wfile, io.BytesIO()
             true(data, headers, status)
             raw, handler.wfile = handler.wfile.getvalue(), out
-            out.write(raw[: int((self.share or 0) * len(raw))])
+            known = int((self.share or 0) * len(raw))
+            out.write(raw[:known])
             out.flush()
+            if self.slowly:
+                handler.trickle(raw[known:])
             handler.end(silent=self.silent)
 
         handler.send = send

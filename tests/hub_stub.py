@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -122,6 +123,13 @@ def _handler(stub: HubStub) -> type[BaseHTTPRequestHandler]:
                 if silent:
                     self.connection.recv(1)
                 self.connection.shutdown(socket.SHUT_RDWR)
+
+        def trickle(self, content: bytes) -> None:
+            """Sends byte after byte, slowly, until the client leaves."""
+            with suppress(OSError):
+                for byte in content:
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(0.02)
 
         def do_HEAD(self) -> None:
             self.do_GET()
