@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from polydistill.catalog import Corpus, Language
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.lines import pieces
+from polydistill.redaction import redacted
 from polydistill.textfiles import SUFFIXES, choose_column, format_of, gather, is_packed, read_file, text_of
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def text_sources(
     """
     if corpora:
         return [parse_corpus(language, corpus) for corpus in corpora]
-    from polydistill.refs import OutOfReach
+    from polydistill.reach import OutOfReach
 
     reason = "its file in the catalogue names no corpus"
     for corpus in language.corpora:
@@ -169,7 +170,7 @@ def parse_corpus(language: Language, corpus: str) -> TextSource:
     match = _HUB_SET.fullmatch(corpus)
     if match is None or format_of(Path(path)) or is_packed(Path(path)):
         raise PolydistillError(f"The corpus {path} does not exist.", _near(Path(path)))
-    from polydistill.refs import OutOfReach
+    from polydistill.reach import OutOfReach
 
     wanted = Corpus(match["dataset"], match["config"], "train", match["column"] or "", match["revision"])
     try:
@@ -298,12 +299,9 @@ def _hub_source(language: Language, corpus: Corpus) -> TextSource:
         OutOfReach: The Hub does not answer.
         PolydistillError: There is no such data set or revision, or access was refused.
     """
-    from polydistill.refs import TIMEOUT, hub_errors
+    from polydistill.reach import hub_info
 
-    with hub_errors(corpus.dataset, corpus.revision, "data set"):
-        from huggingface_hub import HfApi
-
-        info = HfApi().dataset_info(corpus.dataset, revision=corpus.revision, timeout=TIMEOUT)
+    info = hub_info(corpus.dataset, corpus.revision, "data set")
     config = f":{corpus.config}" if corpus.config else ""
     where = f"{corpus.dataset}{config}@{info.sha}"
     pinned = replace(corpus, revision=info.sha)
@@ -312,14 +310,14 @@ def _hub_source(language: Language, corpus: Corpus) -> TextSource:
 
 def _hub_rows(source: TextSource) -> Iterator[str | None]:
     """Stream a data set's column of text."""
-    from polydistill.refs import OutOfReach, hub_errors
+    from polydistill.reach import OutOfReach, hub_errors
 
     assert source.corpus is not None
     dataset = source.corpus.dataset
     column: str | None = None
     try:
         with hub_errors(dataset, source.corpus.revision, "data set"):
-            for row in _open_hub_set(source.corpus):
+            for row in _read_hub_set(source.corpus):
                 if column is None:
                     strings = [name for name, value in row.items() if isinstance(value, str)]
                     column = choose_column(f"The data set {dataset}", list(row), strings, source.column)
@@ -331,18 +329,17 @@ def _hub_rows(source: TextSource) -> Iterator[str | None]:
         ) from error
 
 
-def _open_hub_set(corpus: Corpus) -> Any:
+def _read_hub_set(corpus: Corpus) -> Iterator[Any]:
     import datasets
 
     try:
-        return datasets.load_dataset(
+        yield from datasets.load_dataset(
             corpus.dataset, corpus.config, split=corpus.split, revision=corpus.revision, streaming=True
         )
     except (ValueError, datasets.exceptions.DatasetsError, RuntimeError) as error:
-        # Wrong configuration or split, no data files, or a data set that wants to run code.
-        said = " ".join(str(error).split())[:300]
+        # Wrong configuration or split, no data files, broken ones, or a data set that wants to run code.
         raise PolydistillError(
-            f"The data set {corpus.dataset} cannot be read: {said}",
+            f"The data set {corpus.dataset} cannot be read: {redacted(str(error), limit=300)}",
             "Write org/name:configuration#column, with a configuration that has the split train.",
         ) from error
 

@@ -10,20 +10,22 @@ import contextlib
 import difflib
 import errno
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.hub_client import interruptible
 from polydistill.modelfolder import card_licence, check_folder, model_folder, read_json, refuse_weights
+from polydistill.reach import OutOfReach, hub_errors, hub_hash, hub_info
 
-__all__ = ["ModelRef", "OutOfReach", "ResolvedModel", "check_folder", "hub_errors", "model_folder", "resolve"]
+__all__ = ["ModelRef", "ResolvedModel", "check_folder", "model_folder", "resolve"]
 
 Progress = Callable[[str], None]
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-TIMEOUT = 10.0  # seconds until a Hub that does not answer counts as out of reach
+_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 _TEXT_SUFFIXES = (".json", ".txt", ".model", ".spm", ".md", ".jinja")
 _WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
@@ -91,8 +93,8 @@ class ResolvedModel:
     note: str | None = None
 
 
-class OutOfReach(Exception):
-    """The Hub did not answer; the text says why. Callers go on without it."""
+class FetchBroke(OutOfReach):
+    """The Hub answered, but did not send all files."""
 
 
 def resolve(ref: ModelRef, *, offline_ok: bool = True, progress: Progress | None = None) -> ResolvedModel:
@@ -143,6 +145,8 @@ def _from_hub(ref: ModelRef, progress: Progress | None) -> ResolvedModel:
     if cached is None:
         try:
             cached = _download(ref, progress)
+        except FetchBroke:
+            raise  # of this commit the cache now has a part, which may well look like a whole model
         except OutOfReach as error:
             cached = _cached(ref)
             if cached is None:
@@ -169,21 +173,53 @@ def _cached(ref: ModelRef) -> Path | None:
 
 
 def _download(ref: ModelRef, progress: Progress | None) -> Path:
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import snapshot_download
 
-    with hub_errors(ref.name, ref.revision):
-        info = HfApi().model_info(ref.name, revision=ref.revision, timeout=TIMEOUT)
+    info = hub_info(ref.name, ref.revision)
     names = [file.rfilename for file in info.siblings or []]
     wanted = wanted_files(names)
     if not any(_WEIGHTS.fullmatch(PurePosixPath(name).name) for name in wanted):
         refuse_weights(str(ref), names, "", on_hub=True)
     if progress:
         progress(f"Fetching {ref.name}@{(info.sha or '')[:12]} from the Hub")
-    with hub_errors(ref.name, ref.revision), _progress_bars(progress is not None):
-        # By its name and not its commit, so that the cache knows the name when the Hub is gone.
-        folder = Path(snapshot_download(ref.name, revision=ref.revision, allow_patterns=wanted))
+    had = _blobs(ref.name)
+    try:
+        with hub_errors(ref.name, ref.revision), _progress_bars(progress is not None), interruptible():
+            # By its name and not its commit, so that the cache knows the name when the Hub is gone.
+            folder = Path(snapshot_download(ref.name, revision=ref.revision, allow_patterns=wanted))
+    except OutOfReach as error:
+        raise FetchBroke(str(error)) from error
+    _check_fetched(ref, folder, had)
     check_folder(folder)
     return folder
+
+
+def _blobs(name: str) -> set[str]:
+    """Names of the files that the Hub's cache has of a model: the hashes that the Hub gave for them."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    blobs = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=name, repo_type="model"), "blobs")
+    return {path.name for path in blobs.iterdir()} if blobs.is_dir() else set()
+
+
+def _check_fetched(ref: ModelRef, folder: Path, had: Container[str]) -> None:
+    """Compares files that were fetched just now with their hashes, which the Hub's client does not.
+
+    Raises:
+        PolydistillError: One is another; it is removed, so that it is fetched again.
+    """
+    for path in folder.rglob("*"):
+        blob = path.resolve()
+        if not path.is_symlink() or blob.name in had or not _HASH.fullmatch(blob.name):
+            continue
+        if hub_hash(blob, git=len(blob.name) == 40) != blob.name:
+            blob.unlink()
+            path.unlink()
+            raise PolydistillError(
+                f"{path.relative_to(folder)} of {ref} is not what the Hub has: it changed on its way.",
+                "Run the same command again; if that does not help, look for a proxy that changes files.",
+            )
 
 
 def wanted_files(names: Sequence[str]) -> list[str]:
@@ -219,81 +255,6 @@ def _progress_bars(shown: bool) -> Iterator[None]:
         yield
     finally:
         enable_progress_bars()
-
-
-@contextlib.contextmanager
-def hub_errors(name: str, revision: str | None, kind: str = "model") -> Iterator[None]:
-    """Turn the Hub client's errors into ours; its own texts are long and may repeat a request's headers.
-
-    Args:
-        name: `org/name` of what is asked for.
-        revision: Its revision, if one was asked for.
-        kind: "model" or "data set".
-
-    Raises:
-        OutOfReach: The Hub did not answer, or could not.
-        PolydistillError: It said no.
-    """
-    from huggingface_hub import errors
-
-    page = f"https://huggingface.co/{'datasets/' if kind == 'data set' else ''}{name}"
-    try:
-        yield
-    except errors.GatedRepoError as error:
-        raise PolydistillError(
-            f"The {kind} {name} is gated: its owner wants you to accept conditions first.",
-            f"Accept them on {page}, then log in with `hf auth login`.",
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise PolydistillError(
-            f"The {kind} {name} has no revision {revision}.",
-            f"Its branches and tags are on {page}/tree/main.",
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise PolydistillError(
-            f"The Hub has no {kind} {name}, or it is private, and there is no folder or file of that name.",
-            f"Check the spelling; for a private {kind} log in with `hf auth login`.",
-        ) from error
-    except errors.HFValidationError as error:
-        raise PolydistillError(f"{name} is not a name that the Hub can have.", "Write org/name.") from error
-    except errors.HfHubHTTPError as error:
-        status = error.response.status_code
-        if status in (401, 403):
-            raise PolydistillError(
-                f"The Hub refused access to the {kind} {name} ({status}).",
-                "Log in with `hf auth login`, with a token that may read it.",
-            ) from error
-        raise OutOfReach(f"it answered with status {status}") from error
-    except PolydistillError:
-        raise
-    except Exception as error:
-        if not is_network_error(error):
-            raise
-        offline = type(error).__name__ == "OfflineModeIsEnabled"
-        raise OutOfReach("HF_HUB_OFFLINE is set" if offline else type(error).__name__) from error
-
-
-def is_network_error(error: BaseException) -> bool:
-    """Whether an exception means that a server could not be reached.
-
-    The Hub's client has changed its HTTP library more than once, so it is known by its module's name.
-    """
-    seen: BaseException | None = error
-    while seen is not None:
-        if type(seen).__module__.split(".")[0].rstrip("0123456789") in (
-            "httpx",
-            "httpcore",
-            "requests",
-            "urllib",
-            "aiohttp",
-        ):
-            return True
-        if isinstance(seen, (ConnectionError, TimeoutError)):
-            return True
-        if type(seen).__name__ in ("LocalEntryNotFoundError", "IncompleteSnapshotError", "gaierror"):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
 
 
 @contextlib.contextmanager

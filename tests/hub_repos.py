@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import re
 from collections.abc import Callable
@@ -40,7 +41,8 @@ class Repo:
 class Fault:
     """What `path` (a pattern) is answered with, so many times: a status, or a cut after half of what is sent.
 
-    `lost` does what was asked for and then ends the connection without an answer.
+    `done` does what was asked for first; then `status` and `text` are the answer, or only a `share` of the bytes of the
+    true one comes before the connection ends, or stays `silent`, or goes on with a byte now and then, `slowly`.
     """
 
     path: str
@@ -48,8 +50,34 @@ class Fault:
     times: int = 1
     headers: dict[str, str] = field(default_factory=dict)
     text: str = "refused"
-    lost: bool = False
+    done: bool = False
+    share: float | None = None
+    silent: bool = False
+    slowly: bool = False
+    meanwhile: Callable[[], object] = lambda: None  # what else happens on the Hub before it answers
     came: int = 0  # bytes that a cut let through
+
+    def spoil(self, handler: Any) -> None:
+        """Puts a bad answer in place of the true one that follows."""
+        true = handler.send
+
+        def send(data: bytes, headers: dict[str, str] | None = None, status: int = 200) -> None:
+            del handler.send  # the next request of this connection is answered well again
+            self.meanwhile()
+            if self.status:
+                true(self.text.encode(), self.headers, self.status)
+                return
+            out, handler.wfile = handler.wfile, io.BytesIO()
+            true(data, headers, status)
+            raw, handler.wfile = handler.wfile.getvalue(), out
+            known = int((self.share or 0) * len(raw))
+            out.write(raw[:known])
+            out.flush()
+            if self.slowly:
+                handler.trickle(raw[known:])
+            handler.end(silent=self.silent)
+
+        handler.send = send
 
 
 def is_large(path: str, content: bytes) -> bool:
@@ -83,12 +111,17 @@ class Repos:
         for fault in self.faults:
             if fault.times and re.search(fault.path, f"{method} {path}"):
                 fault.times -= 1
-                if fault.lost:
-                    handler.send = lambda *_: handler.cut(0)
+                if fault.done:
+                    fault.spoil(handler)
                     break
                 if fault.status:
                     handler.body()
+                    fault.meanwhile()
                     handler.send(json.dumps({"error": fault.text}).encode(), fault.headers, fault.status)
+                elif fault.silent:
+                    handler.body()
+                    fault.meanwhile()
+                    handler.end(silent=True)
                 else:
                     fault.came = handler.cut()
                 return True
@@ -115,6 +148,7 @@ class Repos:
             (r"PUT /lfs/([0-9a-f]{64})", self._put),
             (r"POST /lfs/verify", self._verify),
             (rf"GET /api/models/{_REPO}/tree/([^/]+)(?:/.*)?", self._list),
+            (rf"GET /api/models/{_REPO}/commits/(.+)", self._commits),
             (rf"GET /api/models/{_REPO}(?:/revision/(.+))?", self._info),
             (rf"(?:GET|HEAD) /{_REPO}/resolve/([^/]+)/(.+)", self._file),
         ]
@@ -204,6 +238,14 @@ class Repos:
                 entry["lfs"] = {"oid": sha256(content), "size": len(content), "pointerSize": 130}
             entries.append(entry)
         return 200, entries
+
+    def _commits(self, handler: Any, query: Any, name: str, revision: str) -> Any:
+        found = self._known(handler, name, revision)
+        if found is None or len(found) == 3:
+            return found
+        repo, index = found
+        facts = {"authors": [{"user": "ann"}], "date": "2026-01-01T00:00:00.000Z", "title": "a", "message": ""}
+        return 200, [{"id": repo.oid(i), **facts} for i in range(index, -1, -1)]
 
     def _file(self, handler: Any, query: Any, name: str, revision: str, path: str) -> Any:
         found = self._known(handler, name, revision)

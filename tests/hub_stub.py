@@ -13,6 +13,8 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -89,6 +91,7 @@ def refusing() -> str:
 def _handler(stub: HubStub) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def log_message(self, *_: object) -> None:
             pass
@@ -110,9 +113,23 @@ def _handler(stub: HubStub) -> type[BaseHTTPRequestHandler]:
         def cut(self, share: float = 0.5) -> int:
             """Ends the connection when a part of what is sent has come; returns its bytes."""
             came = self.rfile.read(int(share * int(self.headers.get("Content-Length") or 0)))
-            self.connection.shutdown(socket.SHUT_RDWR)
-            self.close_connection = True
+            self.end()
             return len(came)
+
+        def end(self, *, silent: bool = False) -> None:
+            """Ends the connection, or leaves that to the client and says nothing until then."""
+            self.close_connection = True
+            with suppress(OSError):
+                if silent:
+                    self.connection.recv(1)
+                self.connection.shutdown(socket.SHUT_RDWR)
+
+        def trickle(self, content: bytes) -> None:
+            """Sends byte after byte, slowly, until the client leaves."""
+            with suppress(OSError):
+                for byte in content:
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(0.02)
 
         def do_HEAD(self) -> None:
             self.do_GET()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hub_repos import Fault
 from hub_stub import COMMIT, HubStub, refusing, run
 from hypothesis import given
 from hypothesis import strategies as st
@@ -484,6 +485,18 @@ def test_hub_data_set_refused(hub: HubStub, tmp_path: Path, corpus: str, said: s
 
     found = read_hub(hub.endpoint, tmp_path, corpus)
     assert re.search(said, found["error"] + " " + found["hint"]), found
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_a_data_set_from_a_hub_that_falls_silent(hub: HubStub, tmp_path: Path, share: float) -> None:
+    """Left alone, the libraries try each read twenty times, and each try six times."""
+    limits = "from polydistill import hub_client as h; h.TIMEOUT = h.STORING = 0.3; h.PATIENCE = 0.5\n"
+    code = READ.replace("CORPORA", "['org/texts:sw#title']").replace("LIMIT", "3").replace("WORDFREQ", "None")
+    fault = Fault("GET .*/resolve/.*sw/", times=99, silent=True, share=share, done=True)
+    hub.writable.faults[:] = [fault]
+    found = run(limits + code, endpoint=hub.endpoint, home=tmp_path)
+    hub.writable.faults.clear()
+    assert "out of reach" in found["error"] and fault.times >= 99 - 5
 
 
 def test_no_hub(tmp_path: Path) -> None:

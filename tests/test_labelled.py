@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hub_repos import Fault
 from hub_stub import COMMIT, HubStub, refusing, run
 
 from polydistill import catalog
@@ -584,6 +585,19 @@ def test_a_data_set_that_is_a_script_is_read_from_its_converted_files(answers: d
 )
 def test_the_hubs_refusals_are_told(answers: dict[str, Any], case: str, said: str) -> None:
     assert re.search(said, answers[case]["error"]) and answers[case]["hint"], answers[case]
+
+
+@pytest.mark.parametrize("path", ["GET /api/datasets/", "(GET|HEAD) .*/resolve/"])
+def test_labelled_data_from_a_hub_that_falls_silent(
+    hub: HubStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    limits = "from polydistill import hub_client as h; h.TIMEOUT = h.STORING = 0.3; h.PATIENCE = 0.5\n"
+    monkeypatch.setitem(globals(), "READ", limits + READ)
+    fault = Fault(path, times=99, silent=True)
+    hub.writable.faults[:] = [fault]
+    found = from_hub(hub.endpoint, tmp_path, tmp_path / "home", {"a": (NLI, ("org/nli",), "sw")})
+    hub.writable.faults.clear()
+    assert "The Hub is out of reach" in found["a"]["error"] and fault.times >= 99 - 5
 
 
 def test_without_the_hub_the_cache_serves_and_else_it_is_told(hub: HubStub, tmp_path: Path) -> None:

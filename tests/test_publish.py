@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import tiny
 from hub_repos import Fault, Repo
@@ -21,9 +26,12 @@ from polydistill.card import is_unedited
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation.heads import new_head
 from polydistill.hub import publication
+from polydistill.hub.leaks import _PIECE as PIECE
+from polydistill.hub.leaks import FOLDERS, Leaks
 from polydistill.hub.opening import check_opens
 from polydistill.hub.publication import gather
 from polydistill.hub.publish import PublishConfig, publish
+from polydistill.hub.session import Session
 from polydistill.methods.evaluate import EvaluateConfig, evaluate
 from polydistill.record import RunRecord
 
@@ -76,21 +84,51 @@ def hub() -> Iterator[HubStub]:
         yield stub
 
 
-def say(hub: HubStub, folder: Path, *args: str, token: str | None = TOKEN, verify: bool = False, **more: str) -> Said:
-    """Runs `polydistill publish` in a process of its own; the token is never in what it says."""
+SHORT = """
+import sys
+from polydistill import hub_client
+from polydistill.cli import main
+from polydistill.hub import commit
+hub_client.TIMEOUT = hub_client.STORING = 0.3
+hub_client.PATIENCE = 0.5
+commit.LATE = (0.01,)
+main(sys.argv[1:])
+"""  # the command with little patience
+
+
+def started(hub: HubStub, home: Path, *args: str, code: str = "", **more: str) -> subprocess.Popen[str]:
+    """`polydistill` in a process of its own, or `code` in its place."""
     settings = {
-        "HF_ENDPOINT": hub.endpoint, "HF_HOME": str(folder.parent / "home"), "HF_HUB_DISABLE_XET": "1",
-        "no_proxy": "127.0.0.1", **({"HF_TOKEN": token} if token else {}), **more,
-    }  # fmt: skip
+        "HF_ENDPOINT": hub.endpoint,
+        "HF_HOME": str(home),
+        "HF_HUB_DISABLE_XET": "1",
+        "no_proxy": "127.0.0.1",
+        **more,
+    }
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
+    command = [sys.executable, *(("-c", code) if code else ("-m", "polydistill")), *args]
+    pipes: Any = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env={**kept, **settings}, **pipes)
+
+
+def say(
+    hub: HubStub,
+    folder: Path,
+    *args: str,
+    token: str | None = TOKEN,
+    verify: bool = False,
+    code: str = "",
+    **more: str,
+) -> Said:
+    """Runs `polydistill publish` in a process of its own; the token is never in what it says."""
+    more = {**({"HF_TOKEN": token} if token else {}), **more}
     checks = [] if verify else ["--no-verify"]
-    done = subprocess.run(
-        [sys.executable, "-m", "polydistill", "publish", str(folder), *(args or (NAME, "--yes")), *checks],
-        env={**kept, **settings}, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    for secret in (TOKEN, "s3cr3t", "Traceback"):
-        assert secret not in done.stdout + done.stderr
-    return Said(done.returncode, done.stdout, done.stderr)
+    command = ("publish", str(folder), *(args or (NAME, "--yes")), *checks)
+    with started(hub, folder.parent / "home", *command, code=code, **more) as process:
+        out, err = process.communicate(timeout=120)
+    for secret in (TOKEN, token or TOKEN, "s3cr3t", "Traceback"):
+        assert secret not in out + err
+    return Said(process.returncode, out, err)
 
 
 def there(hub: HubStub, name: str = NAME, branch: str = "main") -> dict[str, bytes]:
@@ -102,7 +140,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 def named(fault: Fault) -> str:
-    what = "lost" if fault.lost else fault.status or "cut"
+    what = "lost" if fault.done else fault.status or "cut"
     return f"{fault.path.rpartition('/')[2]}-{what}".replace(" ", "-")
 
 
@@ -130,6 +168,7 @@ def test_published_downloaded_and_scored_the_same(
     assert card == found["card"] and f'model="{NAME}"' in card and "license: mit" in card
     code = f"""
 import json, pathlib, transformers
+from polydistill.hub.session import Session
 from polydistill.methods.evaluate import EvaluateConfig, evaluate
 model = transformers.AutoModelForSequenceClassification.from_pretrained({NAME!r})
 tokenizer = transformers.AutoTokenizer.from_pretrained({NAME!r})
@@ -293,7 +332,7 @@ def test_one_clear_sentence_and_nothing_half_published(folder: Path, hub: HubStu
     [
         Fault("GET /api/whoami", 500, 2),
         Fault("POST /api/repos/create", 500),
-        Fault("POST /api/repos/create", lost=True),
+        Fault("POST /api/repos/create", done=True),
         Fault("preupload", 500, 2),
         Fault("objects/batch", 429, 1, {"Retry-After": "0"}),
         Fault("PUT /lfs", 500, 2),
@@ -302,7 +341,7 @@ def test_one_clear_sentence_and_nothing_half_published(folder: Path, hub: HubStu
         Fault("commit", 500, 2),
         Fault("commit", 429, 1, {"Retry-After": "1"}),
         Fault("commit"),
-        Fault("commit", lost=True),
+        Fault("commit", done=True),
         Fault("tree", 500),
     ],
     ids=named,
@@ -349,6 +388,112 @@ def hub_digest(path: Path) -> str:
     from polydistill.checkpoint import file_sha256
 
     return file_sha256(path)
+
+
+# --- answers that are broken or do not come
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("commit", 500, 9, done=True),
+        Fault("commit", 504, 9, done=True),
+        Fault("commit", 200, text="<html>", done=True),
+        Fault("commit", 200, text='{"commitUrl": "x", "commitOid": "x"}', done=True),
+        Fault("commit", share=0.9, done=True),
+        Fault("commit", silent=True, done=True),
+        Fault("commit", share=0.9, silent=True, done=True),
+    ],
+    ids=lambda fault: f"{fault.status}-{fault.share}-{fault.silent}",
+)
+def test_a_commit_whose_answer_is_lost_is_found(folder: Path, hub: HubStub, fault: Fault) -> None:
+    hub.writable.faults.append(fault)
+    said = say(hub, folder, code=SHORT)
+    assert said.code == 0 and "asked again, it says that the commit is there" in said.err
+    repo = hub.writable.repos[NAME]
+    assert repo.oid(1) in said.out and set(there(hub)) == SENT and len(repo.messages) == 1
+
+
+def test_a_commit_is_found_below_somebody_elses(folder: Path, hub: HubStub) -> None:
+    def change() -> None:
+        repo = hub.writable.repos[NAME]
+        repo.commits.append({**repo.tree(), "config.json": b"{}"})
+        repo.branches["main"] = len(repo.commits) - 1
+
+    hub.writable.faults.append(Fault("commit", 502, done=True, meanwhile=change))
+    said = say(hub, folder)
+    assert said.code == 0 and "Somebody else has changed" in said.err
+    assert hub.writable.repos[NAME].oid(1) in said.out and len(hub.writable.repos[NAME].commits) == 3
+
+
+def test_a_commit_of_somebody_else_in_between_is_not_overwritten(folder: Path, hub: HubStub) -> None:
+    def change() -> None:
+        repo = hub.writable.repos[NAME]
+        repo.commits.append({"notes.md": b"theirs"})
+        repo.branches["main"] = len(repo.commits) - 1
+
+    hub.writable.faults.append(Fault("preupload", 500, meanwhile=change))
+    said = say(hub, folder)
+    assert said.code == 1 and f"nothing was published, since somebody else changed {NAME} meanwhile" in said.err
+    assert there(hub) == {"notes.md": b"theirs"}
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_what_cannot_be_found_out_is_not_claimed(folder: Path, hub: HubStub, done: bool) -> None:
+    def gone() -> None:
+        hub.writable.faults.append(Fault("GET", 500, 99))
+
+    hub.writable.faults.append(Fault("commit", 502, done=done, meanwhile=gone))
+    said = say(hub, folder, code=SHORT)
+    assert said.code == 1 and "it is not known whether it was published" in said.err
+    assert f"Look at {hub.endpoint}/{NAME}/commits/main, or run the same command again" in said.err
+    hub.writable.faults.clear()
+    again = say(hub, folder)
+    assert again.code == 0 and ("nothing was sent" in again.out) == done
+    assert set(there(hub)) == SENT and len(hub.writable.repos[NAME].messages) == 1
+
+
+def test_a_commit_that_may_still_arrive_is_said_to(folder: Path, hub: HubStub) -> None:
+    hub.writable.faults.append(Fault("commit", silent=True))
+    said = say(hub, folder, code=SHORT)
+    assert said.code == 1 and "has published nothing so far, but may still be at work on it" in said.err
+
+
+@pytest.mark.parametrize("path", ["GET", "POST /api/repos/create", "preupload", "objects/batch", "PUT /lfs", "tree"])
+@pytest.mark.parametrize("share", [None, 0.5])
+def test_a_silent_hub_is_left(folder: Path, hub: HubStub, path: str, share: float | None) -> None:
+    hub.writable.faults.append(Fault(path, times=99, silent=True, share=share, done=share is not None))
+    said = say(hub, folder, code=SHORT)
+    assert said.code == 1 and "The Hub did not answer; nothing was published" in said.err
+    assert hub.writable.faults[0].times >= 99 - 4
+
+
+def test_a_hub_that_asks_for_hours_is_not_waited_for(folder: Path, hub: HubStub) -> None:
+    hub.writable.faults.append(Fault("objects/batch", 429, 9, {"Retry-After": "9999"}))
+    assert "wants fewer requests (429); nothing was published" in say(hub, folder).err
+
+
+@pytest.mark.parametrize("path", ["GET /api/whoami", "PUT /lfs", "commit"])
+def test_an_interrupt_does_not_wait_for_a_silent_hub(folder: Path, hub: HubStub, path: str) -> None:
+    """Also not where the Hub's client sends several large files at once, in other threads."""
+    weights = load_file(folder / "model.safetensors")
+    save_file({"one": next(iter(weights.values()))}, folder / "difference.safetensors")
+    asked = threading.Event()
+    fault = Fault(path, times=9, silent=True, meanwhile=asked.set)
+    hub.writable.faults.append(fault)
+    command = ("publish", str(folder), NAME, "--yes", "--no-verify")
+    with started(hub, folder.parent / "home", *command, code=PATIENT, HF_TOKEN=TOKEN) as process:
+        assert asked.wait(60)
+        process.send_signal(signal.SIGINT)
+        try:
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130 and "Interrupted" in err and "Traceback" not in err
+    assert ("whether it arrived shows at" in err) == (path == "commit")
+
+
+PATIENT = SHORT.replace("0.3", "1000.0").replace("0.5", "1000.0")
 
 
 def test_no_connection_at_all(folder: Path, hub: HubStub) -> None:
@@ -461,13 +606,36 @@ def test_what_is_left_out(folder: Path) -> None:
     }  # fmt: skip
 
 
+def test_what_is_no_part_of_a_model_is_left_out_and_named(folder: Path, hub: HubStub) -> None:
+    """Whatever it is called: logs, scripts and notebooks tell of machines, and archives cannot be looked through."""
+    here = f"--data {folder.resolve().parent}/secret".encode()
+    others = ("train.log", "run.sh", "model.py", "setup.ini", "try.ipynb", "Makefile", "data.csv", "x.yaml", "m.data")
+    for name in others:
+        (folder / name).write_bytes(here)
+    packed = {"vocab.txt": gzip.compress(here), "more.json": b"PK\x03\x04" + here, "LICENSE": b"BZh9" + here}
+    for name, content in packed.items():
+        (folder / name).write_bytes(content)
+    parts = {"NOTICE", "LICENSE.txt", "spiece.model", "onnx/model.onnx", "onnx/model.onnx_data", "m-Q8_0.gguf", "a.png"}
+    (folder / "onnx").mkdir()
+    for name in parts:
+        (folder / name).write_bytes(b"a part")
+    found = gathered(folder)
+    assert {item.path for item in found.files} == SENT | parts
+    assert found.left_out == {**dict.fromkeys(others, "not part of a model"), **dict.fromkeys(packed, "an archive")}
+    said = say(hub, folder, NAME, "--dry-run")
+    assert all(f"left out: {why}" in said.out for why in ("not part of a model", "an archive"))
+
+
 def test_links_are_not_followed_out_of_the_folder(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "secret.txt").write_text("secret")
     (tmp_path / "more").mkdir()
     (folder / "inside.txt").symlink_to("config.json")
     assert "inside.txt" in {item.path for item in gathered(folder).files}
-    for target in (tmp_path / "secret.txt", tmp_path / "more", tmp_path / "nothing"):
+    for target in (tmp_path / "secret.txt", tmp_path / "more", tmp_path / "nothing", tmp_path / "model/notes.txt"):
         (folder / "notes.txt").symlink_to(target)
+        if target.is_relative_to(folder):  # a link to itself
+            assert gathered(folder).left_out["notes.txt"] == "not a file"
+            break
         with pytest.raises(PolydistillError, match="leads out of"):
             gathered(folder)
         (folder / "notes.txt").unlink()
@@ -512,6 +680,116 @@ def test_a_text_of_ones_own_with_paths_is_refused(folder: Path) -> None:
     (folder / "run.json").write_text(json.dumps({"data": f"{folder.resolve().parent}/secret"}))
     with pytest.raises(PolydistillError, match=r"run\.json tells of folders of this machine"):
         gather(folder, NAME)
+
+
+def test_a_snapshot_of_the_hubs_cache_can_be_published(folder: Path, tmp_path: Path) -> None:
+    snapshot, blobs = tmp_path / "models--a--b" / "snapshots" / ("0" * 40), tmp_path / "models--a--b" / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for path in folder.iterdir():
+        shutil.move(path, blobs / f"hash of {path.name}")
+        (snapshot / path.name).symlink_to(f"../../blobs/hash of {path.name}")
+    assert {item.path for item in gathered(snapshot).files} == SENT
+    (snapshot / "notes.txt").symlink_to("../../../outside.txt")
+    with pytest.raises(PolydistillError, match="leads out of"):
+        gathered(snapshot)
+
+
+HERE = "/work/of/somebody"
+
+
+@pytest.mark.parametrize("code", ["utf-8", "utf-16", "utf-16-be"])
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (TOKEN, "your own token"),
+        ("ghp_" + "a" * 36, "a GitHub token"),
+        ("-----BEGIN RSA PRIVATE KEY-----", "a private key"),
+        (f"{HERE}/corpus.txt", FOLDERS),
+        ("/home/ann/corpus.txt", FOLDERS),
+        ("C:\\Users\\ann\\corpus.txt", FOLDERS),
+        ("/työ/of/somebody/corpus.txt", FOLDERS),
+    ],
+    ids=str,
+)
+def test_leaks_are_found_in_any_bytes(tmp_path: Path, code: str, text: str, found: str) -> None:
+    """At every place, also where a file is read in pieces, and whatever stands before and behind."""
+    leaks = Leaks([TOKEN], [Path(HERE), Path("/työ/of/somebody")])
+    noise = np.random.default_rng(0).normal(size=1_300_000).astype(np.float32).tobytes()
+    assert leaks.find(noise) is None
+    path, secret = tmp_path / "file", text.encode(code)
+    for place in (0, 1, 1001, PIECE - 1, PIECE - len(secret) // 2, PIECE, len(noise)):
+        path.write_bytes(noise[:place] + b"\0A" + secret + b"A\0" + noise[place:])
+        assert leaks.find(path) == found, place
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (f'{{"data": "{HERE}/x"}}', True),
+        (f'{{"data": "{HERE}/x"}}'.replace("/", "\\/"), True),
+        (f"file://{HERE}/x", True),
+        (f"a longer {HERE}", True),
+        (f"{HERE}else/x", False),
+        (f"https://example.org{HERE}/x", False),
+        (f"corpora{HERE}/x", False),
+        ("see /home/ann/run.sh", True),
+        ('"D:\\\\Users\\\\ann\\\\x"', True),
+        ("--data /root/x", True),
+        ("https://example.org/home/ann/", False),
+        ("#!/usr/bin/env python", False),
+        ("hf_short and a-hf_" + 40 * "-", False),
+    ],
+)
+def test_only_whole_paths_and_tokens_are_found_in_texts(text: str, found: bool) -> None:
+    assert (Leaks([TOKEN], [Path(HERE)]).find(text.encode()) is not None) == found
+
+
+@pytest.mark.parametrize("name", ["onnx/model.onnx", "model.gguf", "onnx/model.onnx_data", "spiece.model", "a.png"])
+def test_ones_own_token_is_found_in_files_that_are_no_texts(folder: Path, hub: HubStub, name: str) -> None:
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(bytes(1000) + b"password-of-ann" + bytes(1000))
+    said = say(hub, folder, token="password-of-ann")
+    assert said.code == 1 and f"{name} seems to hold your own token" in said.err
+    assert "password" not in said.out + said.err
+
+
+def test_paths_in_the_heads_of_weights_are_found(folder: Path) -> None:
+    """The metadata of safetensors and ONNX files are text."""
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt", "run": f"{folder.resolve()}/x"})
+    with pytest.raises(PolydistillError, match=r"model\.safetensors tells of folders of this machine"):
+        gathered(folder)
+
+
+def test_every_token_that_the_user_has_is_known(
+    folder: Path, tmp_path: Path, hub: HubStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of the environment, those of `hf auth login`, and the password in .netrc."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "stored_tokens").write_text("[one]\nhf_token = stored-token-1\n")
+    (home / "token").write_text("file-token-2\n")
+    (tmp_path / ".netrc").write_text("machine huggingface.co login ann password netrc-token-3\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    for token in ("stored-token-1", "file-token-2", "netrc-token-3", "other-token-4"):
+        (folder / "notes.txt").write_text(f"my {token}")
+        more = {"HF_HOME": str(home), "HOME": str(tmp_path), "HUGGING_FACE_HUB_TOKEN": "other-token-4"}
+        said = say(hub, folder, NAME, "--dry-run", **more)
+        assert said.code == 1 and "notes.txt seems to hold your own token" in said.err
+        assert token not in said.out + said.err
+
+
+@pytest.mark.parametrize("token", ["hf_with a space" + "x" * 20, "hf_täst" + "x" * 30])
+def test_a_token_that_cannot_be_one_is_not_repeated(folder: Path, hub: HubStub, token: str) -> None:
+    said = say(hub, folder, token=token)
+    assert said.code == 1 and "has characters that no token has" in said.err and hub.requests == []
+
+
+def test_the_password_of_an_endpoint_is_not_repeated() -> None:
+    session = Session(SimpleNamespace(endpoint=f"https://ann:{TOKEN}@hub.example:80/x?token={TOKEN}"), NAME, "main")
+    assert session.address() == f"https://hub.example:80/x/{NAME}/commits/main"
+    assert session.address("0" * 40) == f"https://hub.example:80/x/{NAME}/tree/{'0' * 40}"
 
 
 def test_nothing_is_exported_of_what_cannot_be_published(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import socket
@@ -13,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hub_repos import Fault
 from hub_stub import COMMIT, HubStub, refusing, run
 
 from polydistill import modelfolder
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.refs import ModelRef, check_folder, is_network_error, model_folder, resolve, wanted_files
+from polydistill.reach import is_network_error
+from polydistill.refs import ModelRef, check_folder, model_folder, resolve, wanted_files
 
 RESOLVE = """
 import json, time
@@ -273,6 +276,74 @@ def test_hub_model_with_only_a_pickle_is_refused_before_anything_is_fetched(hub:
     assert "only has pickled weights (pytorch_model.bin)" in found["error"]
     assert "refs/pr" in found["hint"]
     assert not hub.fetched()
+
+
+LIMITS = "from polydistill import hub_client as h; h.TIMEOUT = h.STORING = 0.3; h.PATIENCE = 0.5\n"
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (Fault("GET /api/models", times=99, silent=True), "ReadTimeout"),
+        (Fault("HEAD", times=99, silent=True), "gave no good answer in"),
+        (Fault("GET .*safetensors", times=99, silent=True), "gave no good answer in"),
+        (Fault("GET .*safetensors", times=99, silent=True, share=0.9, done=True), "gave no good answer in"),
+        (Fault("GET .*safetensors", times=99, slowly=True, share=0.3, done=True), "sent less than 1000 bytes a second"),
+        (Fault("GET .*safetensors", 429, 99, {"Retry-After": "9999"}), "status 429"),
+        (Fault("GET .*safetensors", 200, 99, text="short", done=True), "another size"),
+        (Fault("GET /api/models", 200, text="[]", done=True), "its answer cannot be read"),
+    ],
+    ids=str,
+)
+def test_a_hub_that_does_not_do_its_part_is_left(hub: HubStub, tmp_path: Path, fault: Fault, said: str) -> None:
+    (hub.models["org/model"] / "model.safetensors").write_text(3000 * "weights")
+    hub.writable.faults.append(fault)
+    code = LIMITS + RESOLVE.replace("NAME", repr("org/model"))
+    found = run(code, endpoint=hub.endpoint, home=tmp_path / "home")
+    assert said in found["error"] and "org/model cannot be fetched" in found["error"] and found["hint"]
+    hub.writable.faults.clear()
+    assert resolve_in_process("org/model", hub.endpoint, tmp_path / "home")["revision"] == COMMIT
+
+
+def test_a_file_that_changed_on_its_way_is_not_kept(hub: HubStub, tmp_path: Path) -> None:
+    true = (hub.models["org/model"] / "model.safetensors").read_bytes()
+    headers = {"ETag": f'"{hashlib.sha256(true).hexdigest()}"', "X-Repo-Commit": COMMIT}
+    hub.writable.faults.append(Fault("GET .*[0-9a-f]/model.safetensors", 200, 1, headers, "another", done=True))
+    found = resolve_in_process("org/model", hub.endpoint, tmp_path / "home")
+    assert "model.safetensors of org/model is not what the Hub has" in found["error"]
+    found = resolve_in_process("org/model", hub.endpoint, tmp_path / "home")
+    assert (Path(found["folder"]) / "model.safetensors").read_bytes() == true
+
+
+def test_a_part_of_a_model_is_not_taken_for_the_model(hub: HubStub, tmp_path: Path) -> None:
+    """Without its last layer it would load and compute something else."""
+    hub.writable.faults.append(Fault("GET .*/2_Dense/", 500, 99))
+    found = resolve_in_process("org/model", hub.endpoint, tmp_path / "home")
+    assert found["error"] == "The Hub is out of reach (it answered with status 500), so org/model cannot be fetched."
+
+
+def test_an_interrupt_ends_a_fetch_from_a_silent_hub(hub: HubStub, tmp_path: Path) -> None:
+    """The Hub's client fetches in other threads, for which it would wait."""
+    asked = tmp_path / "asked"
+    hub.writable.faults.append(Fault("GET .*/resolve/", times=99, silent=True, meanwhile=asked.touch))
+    code = f"""
+import json, os, signal, threading, time
+from polydistill import hub_client as h
+from polydistill.refs import ModelRef, resolve
+h.TIMEOUT = h.PATIENCE = 1000
+def interrupt():
+    while not os.path.exists({str(asked)!r}): time.sleep(0.02)
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=interrupt, daemon=True).start()
+try: resolve(ModelRef("org/model"))
+except KeyboardInterrupt: print(json.dumps("interrupted"))
+"""
+    assert run(code, endpoint=hub.endpoint, home=tmp_path / "home") == "interrupted"
+
+
+def test_a_token_that_cannot_be_one(hub: HubStub, tmp_path: Path) -> None:
+    found = resolve_in_process("org/model", hub.endpoint, tmp_path / "home", HF_TOKEN="hf_täst and more")
+    assert found["error"] == "The token for the Hub has characters that no token has." and "täst" not in str(found)
 
 
 def test_no_network_is_noticed_quickly(tmp_path: Path) -> None:

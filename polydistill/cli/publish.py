@@ -33,9 +33,10 @@ Examples:
 def command(ctx: click.Context, yes: bool, as_json: bool, quiet: bool, verbose: bool, **values: Any) -> None:
     """Publish the model in DIR on the Hub, with a card made from its record.
 
-    One commit, there whole or not at all. Files that the Hub has already are not sent again; parts of an older model
-    that DIR has no longer are removed. Checkpoints, `stages/`, pickles and hidden files are left out, and paths of this
-    machine are not told. DIR itself stays as it is.
+    One commit, there whole or not at all; if its answer is lost, the Hub is asked what became of it. Files that the Hub
+    has already are not sent again; parts of an older model that DIR has no longer are removed. What is no part of a
+    model is left out: scripts, logs, data, archives, checkpoints, `stages/`, pickles, hidden files (`hf upload` can add
+    such). Paths of this machine are not told, and a file that holds a secret stops it. DIR itself stays as it is.
     """
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
     config = build_config(PublishConfig, ctx, values, None)

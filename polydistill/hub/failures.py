@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from polydistill import hub_client
 from polydistill.errors import PolydistillError
-from polydistill.hub.leaks import redacted
-from polydistill.refs import is_network_error
+from polydistill.hub_client import HubSilent
+from polydistill.reach import chain, is_network_error
+from polydistill.redaction import redacted
 
 ATTEMPTS = 4
-LONGEST_WAIT = 120.0  # seconds that the Hub may ask to wait for
+NOTHING = "nothing was published"
 _AGAIN = (408, 429, 500, 502, 503, 504)
 _RUN_AGAIN = "Run the same command again: files that have arrived are not sent again."
 _WAYS_OUT = {
@@ -24,8 +26,14 @@ _WAYS_OUT = {
     429: ("The Hub wants fewer requests", "Wait some minutes, then run the same command again."),
     507: ("The Hub has no room left for these files", "Free some of its owner's storage, then run it again."),
 }
+# What reading an answer raises that is none, or not of the form that it should have.
+_UNREADABLE = (AttributeError, KeyError, IndexError, TypeError, RecursionError, UnicodeDecodeError)
 
 Result = TypeVar("Result")
+
+
+class Unreadable(Exception):
+    """An answer of the Hub that says nothing."""
 
 
 def patiently(call: Callable[[], Result]) -> Result:
@@ -34,75 +42,109 @@ def patiently(call: Callable[[], Result]) -> Result:
         try:
             return call()
         except Exception as error:
-            pause = _pause(error, attempt)
+            pause = pause_after(error, attempt)
             if attempt + 1 == ATTEMPTS or pause is None:
                 raise
             time.sleep(pause)
     raise AssertionError
 
 
-def _pause(error: Exception, attempt: int) -> float | None:
+def pause_after(error: Exception, attempt: int) -> float | None:
     """Seconds to wait before the next try, None if there is none.
 
-    What came out of an upload of large files was tried again by the Hub's client before it gave up.
+    A silent Hub was given its time already, and what came out of an upload of large files was tried again by the Hub's
+    client before it gave up.
     """
-    if isinstance(error, RuntimeError):
+    if _has(error, HubSilent) or isinstance(error, RuntimeError):
         return None
     status = _status(error)
     if status is None:
-        return 2.0**attempt if is_network_error(error) else None
+        return 2.0**attempt if is_network_error(error) or is_unreadable(error) else None
     if status not in _AGAIN:
         return None
     asked = getattr(error, "response", None)
     try:
-        wait = float(asked.headers.get("Retry-After", "")) if asked is not None else 2.0**attempt
+        wait = float(asked.headers.get("Retry-After", "")) if asked is not None else 0.0
     except ValueError:
-        wait = 2.0**attempt
-    return max(wait, 0.0) if wait <= LONGEST_WAIT else None
+        wait = 0.0
+    return max(wait, 2.0**attempt) if wait <= hub_client.PATIENCE else None
+
+
+def timed_out(error: Exception) -> bool:
+    """Whether no answer came in the time that there is for one."""
+    return _status(error) is None and any("Timeout" in type(each).__name__ for each in chain(error))
+
+
+def still_at_work(error: Exception) -> bool:
+    """Whether the Hub may go on with what it gave no answer to in time."""
+    return _status(error) in (408, 504) or timed_out(error)
+
+
+def is_unreadable(error: Exception) -> bool:
+    """Whether the Hub answered with something that is no answer."""
+    return _status(error) is None and (
+        isinstance(error, (Unreadable, *_UNREADABLE)) or type(error).__name__ == "JSONDecodeError"
+    )
+
+
+def _has(error: BaseException, kind: type[BaseException]) -> bool:
+    return any(isinstance(each, kind) for each in chain(error))
 
 
 def _status(error: BaseException) -> int | None:
     """The status of the answer that an exception or its cause has."""
-    seen: BaseException | None = error
-    while seen is not None:
-        response = getattr(seen, "response", None)
-        if response is not None:
-            return int(response.status_code)
-        seen = seen.__cause__ or seen.__context__
-    return None
+    responses = (getattr(each, "response", None) for each in chain(error))
+    return next((int(response.status_code) for response in responses if response is not None), None)
 
 
 @contextmanager
-def explained(name: str, token: str | None) -> Iterator[None]:
-    """Turns what the Hub's client raises into one sentence; its own texts repeat addresses and may hold secrets.
+def explained(name: str, outcome: str = NOTHING) -> Iterator[None]:
+    """Turns what the Hub's client raises into one sentence.
 
     Args:
         name: The repository.
-        token: What must not be repeated.
+        outcome: How the sentence ends: what became of what was to be published.
 
     Raises:
-        PolydistillError: Something failed; nothing of it can be seen on the Hub.
+        PolydistillError: Something failed.
     """
     try:
         yield
     except PolydistillError:
         raise
     except Exception as error:
-        failure: Any = _failure(error, name, token)
-        raise failure from None
+        raise failure(error, name, outcome) from None
 
 
-def _failure(error: Exception, name: str, token: str | None) -> PolydistillError:
+def failure(error: Exception, name: str, outcome: str, hint: str | None = None) -> PolydistillError:
+    """One sentence for a failure; the client's own texts repeat addresses and may hold secrets.
+
+    Args:
+        error: What the Hub's client raised.
+        name: The repository.
+        outcome: How the sentence ends.
+        hint: The way out, if the reason is not what decides it.
+    """
+    if isinstance(error, PolydistillError):
+        return error
+    said, way_out = _said(error, name)
+    return PolydistillError(f"{said}; {outcome}.", hint or way_out)
+
+
+def _said(error: Exception, name: str) -> tuple[str, str]:
     status = _status(error)
     if status in _WAYS_OUT:
         said, hint = _WAYS_OUT[status]
-        return PolydistillError(f"{said.format(name=name)} ({status}); nothing was published.", hint)
+        return f"{said.format(name=name)} ({status})", hint
     if status is not None and status >= 500:
-        return PolydistillError(f"The Hub failed several times ({status}); nothing was published.", _RUN_AGAIN)
+        return f"The Hub failed several times ({status})", _RUN_AGAIN
+    if _has(error, HubSilent) or timed_out(error):
+        return "The Hub did not answer", "Try again later: files that have arrived are not sent again."
     if status is None and is_network_error(error):
-        return PolydistillError("The connection to the Hub broke; nothing was published.", _RUN_AGAIN)
-    what = redacted(str(error), [token] if token else []) if status is None else f"status {status}"
-    return PolydistillError(
-        f"The Hub refused what was sent ({type(error).__name__}: {what}); nothing was published.",
-        "Check the folder and its README.md.",
-    )
+        return "The connection to the Hub broke", _RUN_AGAIN
+    if is_unreadable(error):
+        return "The Hub's answer cannot be read", "Check HF_ENDPOINT and proxies, then run the same command again."
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{error.filename or 'A file'} cannot be read ({error.strerror})", "Mend it, then run it again."
+    what = redacted(str(error)) if status is None else f"status {status}"
+    return f"The Hub refused what was sent ({type(error).__name__}: {what})", "Check the folder and its README.md."

@@ -2,61 +2,107 @@
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-# What each looks like to whoever gave it out; the names go into messages, what was found never does.
-_SECRETS = {
-    "a Hugging Face token": rb"\bhf_[A-Za-z0-9]{30,}\b|\bapi_org_[A-Za-z0-9]{30,}\b",
-    "an AWS key": rb"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
-    "a private key": rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----",
-    "a GitHub token": rb"\bgh[pousr]_[A-Za-z0-9]{36,}\b|\bgithub_pat_[A-Za-z0-9_]{50,}\b",
-    "a GitLab token": rb"\bglpat-[A-Za-z0-9_-]{20,}\b",
-    "a Google key": rb"\bAIza[0-9A-Za-z_-]{35}\b",
-    "a Slack token": rb"\bxox[abprs]-[0-9A-Za-z-]{20,}",
-    "an API key": rb"\bsk-[A-Za-z0-9_-]{32,}\b",
-}
-_PATTERNS = {name: re.compile(pattern) for name, pattern in _SECRETS.items()}
-_HEADER = 8  # bytes of the length that safetensors begin with
-_WEIGHTS = (".safetensors", ".onnx", ".onnx_data", ".data", ".gguf")
+import numpy as np
+
+from polydistill.redaction import PATTERNS
+
+_IN_TEXT = {name: re.compile(pattern.encode()) for name, pattern in PATTERNS.items()}
+# Among bytes that are no text any may stand before and behind.
+_IN_BINARY = {name: re.compile(pattern.replace(r"\b", "").encode()) for name, pattern in PATTERNS.items()}
+_PIECE = 1 << 22  # bytes that are looked at together
+_OVERLAP = 1 << 13  # bytes of a piece that are looked at again with the next one
+_ENCODINGS = ("utf-8", "utf-16-le", "utf-16-be")
+_RUN = 8  # printable characters in a row that may be text within other bytes
+FOLDERS = "folders of this machine"
+# Homes of whoever it is, on this or another machine.
+_HOMES = rb"/(?:home|Users)/[\w.-]+/|/root/[\w.-]|\\Users\\[\w.-]+\\"
+_BEGINS = rb"(?:file://|[A-Za-z]:|(?<![\w:/\\.~-]))"  # where a path begins in a text, and not within one or an address
+_HOMES_IN_TEXT, _HOMES_IN_BINARY = re.compile(_BEGINS + rb"(?:%b)" % _HOMES), re.compile(_HOMES)
 # Two names behind slashes that do not belong to an address or a relative path.
 _PATH = re.compile(r"(?:file://)?(?<![\w:/\\.~-])(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\'\"`,;:|<>()\[\]{}]+){2,}[/\\]?")
 _NAMES_A_PLACE = ("path", "file", "dir", "folder", "source")
 
 
-def secret_in(path: Path, known: Iterable[str] = ()) -> str | None:
-    """What kind of secret a file seems to hold, None if none; of weights only the header is looked at.
+class Leaks:
+    """What must not stand in any file that is sent, be it a text or not.
 
     Args:
-        path: The file.
-        known: Secrets that are known literally, such as the user's own token.
+        secrets: Secrets that are known literally, such as the user's own token.
+        places: Folders whose names must not be told; one such as `/data` may stand in any text by chance and is let
+            through.
     """
-    with path.open("rb") as file:
-        if path.suffix == ".safetensors":
-            length = int.from_bytes(file.read(_HEADER), "little")
-            content = file.read(min(length, 100_000_000))
-        else:
-            content = b"" if path.suffix in _WEIGHTS else file.read()
-    return secret_in_text(content, known)
+
+    def __init__(self, secrets: Iterable[str] = (), places: Iterable[Path] = ()) -> None:
+        told = [str(place) for place in places if len(place.parts) > 2]
+        self._secrets = [secret.encode() for secret in secrets if secret]
+        self._places = [text.encode() for text in told]
+        self._foreign = [text.encode(code) for text in told if not text.isascii() for code in _ENCODINGS]
+        names = b"|".join(map(re.escape, self._places))
+        self._in_text = re.compile(_BEGINS + rb"(?:%b)(?:[/\\]|(?![\w.-]))" % names)
+
+    def find(self, content: Path | bytes, *, homes: bool = True) -> str | None:
+        """What kind of secret a file seems to hold, or `FOLDERS`; None if nothing.
+
+        Args:
+            content: The file, or what it would hold.
+            homes: Whether somebody's home counts too; not in a vocabulary, where such a token may stand.
+        """
+        for piece in _pieces(content):
+            binary = b"\0" in piece
+            if binary and any(place in piece for place in self._foreign):
+                return FOLDERS
+            for text in _texts_within(piece) if binary else _readings(piece):
+                if (found := self._secret(text, binary)) or (found := self._folders(text, homes, binary)):
+                    return found
+        return None
+
+    def _secret(self, text: bytes, binary: bool) -> str | None:
+        if any(secret in text for secret in self._secrets):
+            return "your own token"
+        patterns = _IN_BINARY if binary else _IN_TEXT
+        return next((name for name, pattern in patterns.items() if pattern.search(text)), None)
+
+    def _folders(self, text: bytes, homes: bool, binary: bool) -> str | None:
+        if any(place in text for place in self._places) and (binary or self._in_text.search(text)):
+            return FOLDERS
+        return FOLDERS if homes and (_HOMES_IN_BINARY if binary else _HOMES_IN_TEXT).search(text) else None
 
 
-def secret_in_text(content: bytes, known: Iterable[str] = ()) -> str | None:
-    """As `secret_in`, of content."""
-    if any(secret and secret.encode() in content for secret in known):
-        return "your own token"
-    return next((name for name, pattern in _PATTERNS.items() if pattern.search(content)), None)
+def _pieces(content: Path | bytes) -> Iterator[bytes]:
+    """The content, in pieces that overlap."""
+    with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
+        kept = b""
+        while read := file.read(_PIECE):
+            yield kept + read
+            kept = (kept + read)[-_OVERLAP:]
 
 
-def redacted(text: str, known: Iterable[str] = ()) -> str:
-    """A short line without secrets and addresses, for a message."""
-    for secret in filter(None, known):
-        text = text.replace(secret, "***")
-    text = re.sub(r"\w+://\S+", "(address)", text)
-    for pattern in _PATTERNS.values():
-        text = re.sub(pattern.pattern.decode(), "***", text)
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]
+def _readings(text: bytes) -> Iterator[bytes]:
+    """A text as it is, and as JSON would read it."""
+    yield text
+    if b"\\/" in text or b"\\\\" in text:
+        yield text.replace(b"\\/", b"/").replace(b"\\\\", b"\\")
+
+
+def _texts_within(piece: bytes) -> Iterator[bytes]:
+    """What can be read in bytes that are not a text, also as UTF-16: of each reading, all longer printable runs."""
+    whole = np.frombuffer(piece, np.uint8)
+    for lane in (whole, whole[::2], whole[1::2]):
+        run = (lane - 0x20) < 0x5F  # wraps around below 0x20
+        for step in (1, 2, 4):  # now true where _RUN printable ones begin
+            run = run[:-step] & run[step:]
+        starts = np.flatnonzero(run)
+        if len(starts):
+            breaks = np.flatnonzero(np.diff(starts) > 1)
+            first, last = starts[np.r_[0, breaks + 1]], starts[np.r_[breaks, -1]] + _RUN
+            bare = lane.tobytes()
+            yield from _readings(b"\n".join(bare[a:b] for a, b in zip(first, last, strict=True)))
 
 
 def without_paths(value: Any, places: Iterable[Path] = ()) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 from polydistill.card import card, is_unedited, licence_of
 from polydistill.card.facts import BESIDE
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.hub.leaks import secret_in, secret_in_text, settings_without_paths, text_without_places, without_paths
+from polydistill.hub.leaks import FOLDERS, Leaks, settings_without_paths, text_without_places, without_paths
 from polydistill.modelfolder import card_licence, check_folder, model_folder, read_json, tokenizer_files
 from polydistill.record import NAME as RECORD
 from polydistill.record import RunRecord
@@ -26,11 +26,17 @@ _TRAINING = re.compile(r"(optimizer|scheduler|rng_state|scaler|trainer_state|tra
 _FOLDERS = {"stages": "stages of the run", "runs": "logs of the training", "wandb": "logs of the training",
             "__pycache__": "made by Python"}  # fmt: skip
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+# What a model is made of, and the pictures of its card.
+_WEIGHTS = (".safetensors", ".onnx", ".onnx_data", ".onnx.data", ".gguf")
+_VOCABULARIES = (".model", ".spm", ".bpe", ".codes")
+_TEXTS = (".json", ".jinja", ".md", ".txt")
+_PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg")
+_LEGAL = re.compile(r"(LICEN[CS]E|NOTICE|COPYING|CITATION|USE_POLICY)([._-].*)?", re.IGNORECASE)
+_ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"\x28\xb5\x2f\xfd", b"Rar!")
 # Files in which a path of this machine may stand, beside the record and the card.
 _SETTINGS = ("config.json", "tokenizer_config.json", "generation_config.json", "sentence_bert_config.json",
              "config_sentence_transformers.json")  # fmt: skip
 Content = Path | bytes
-_TEXTS = (".csv", ".html", ".json", ".jsonl", ".md", ".toml", ".tsv", ".txt", ".yaml", ".yml")
 _LICENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,59}")
 
 
@@ -138,9 +144,9 @@ def gather(
     own |= {name: cleaned for name in found if (cleaned := _cleaned(folder, name)) is not None}
     contents: dict[str, Content] = {name: folder / name for name in found} | own | dict(beside or {})
     items = [Item.of(name, contents[name]) for name in sorted(contents)]
+    leaks = Leaks(secrets, places)
     for item in items:
-        _refuse_secrets(item, secrets)
-        _refuse_places(item, places)
+        _refuse_leaks(item, leaks)
     changed = [name for name in own if name != CARD or (edited and own[CARD] != text.encode())]
     return Publication(folder, tuple(items), left_out, tuple(sorted(changed)), own[CARD].decode(), edited)
 
@@ -153,21 +159,38 @@ def _files(folder: Path) -> tuple[list[str], dict[str, str]]:
     """
     root, found, left_out = folder.resolve(), [], {}
     for path, name in _walk(folder, PurePosixPath()):
-        why = _why_not(name)
-        if why is None and path.is_symlink():
-            if not path.resolve().is_relative_to(root):
-                raise PolydistillError(
-                    f"{name} is a symbolic link that leads out of {folder}.",
-                    "Put the file itself there; nothing outside the folder is published.",
-                )
-            why = "a link to a folder" if path.is_dir() else None
-        if why is None and not path.is_dir() and not path.is_file():
-            why = "not a file"
+        why = _why_not(name) or _why_not_this(path, name, root)
         if why is not None:
             left_out[f"{name}/" if path.is_dir() else str(name)] = why
         elif path.is_file():
             found.append(str(name))
     return found, dict(sorted(left_out.items()))
+
+
+def _why_not_this(path: Path, name: PurePosixPath, root: Path) -> str | None:
+    """Why a file is not sent for what it is and not for its name, None if it is.
+
+    Raises:
+        PolydistillError: It is a link that leads out of the folder.
+    """
+    if path.is_symlink():
+        target = Path(os.path.realpath(path))
+        blobs = root.parent.parent / "blobs"  # a snapshot in the Hub's cache consists of links to them
+        if not target.is_relative_to(root) and not (root.parent.name == "snapshots" and target.parent == blobs):
+            raise PolydistillError(
+                f"{name} is a symbolic link that leads out of {root}.",
+                "Put the file itself there; nothing outside the folder is published.",
+            )
+        if path.is_dir():
+            return "a link to a folder"
+    if path.is_dir():
+        return None
+    if not path.is_file():
+        return "not a file"
+    if not (name.name.endswith(_WEIGHTS + _VOCABULARIES + _TEXTS + _PICTURES) or _LEGAL.fullmatch(name.name)):
+        return "not part of a model"
+    with path.open("rb") as file:
+        return "an archive" if file.read(8).startswith(_ARCHIVES) else None
 
 
 def _walk(folder: Path, inside: PurePosixPath) -> Iterator[tuple[Path, PurePosixPath]]:
@@ -307,24 +330,19 @@ def _places(folder: Path) -> list[Path]:
     return sorted(places, key=lambda place: -len(str(place)))
 
 
-def _refuse_places(item: Item, places: Sequence[Path]) -> None:
-    """Refuses a text of the user's own that tells of folders of this machine; what polydistill writes has been cleaned.
+def _refuse_leaks(item: Item, leaks: Leaks) -> None:
+    """Refuses a file that tells what nobody should know; what polydistill writes has been cleaned of paths.
 
     Raises:
         PolydistillError: It does.
     """
-    if isinstance(item.content, bytes) or item.content.suffix not in _TEXTS or item.content.name in OWNED_NAMES:
-        return
-    text = item.content.read_text(encoding="utf-8", errors="replace")
-    if text_without_places(text, [place for place in places if len(place.parts) > 2]) != text:
+    name = PurePosixPath(item.path)
+    vocabulary = name.name in OWNED_NAMES or name.suffix in _VOCABULARIES
+    found = leaks.find(item.content, homes=not vocabulary)
+    if found == FOLDERS:
         raise PolydistillError(
-            f"{item.path} tells of folders of this machine.", "Take them out of it, or take the file out of the folder."
+            f"{item.path} tells of {FOLDERS}.", "Take them out of it, or take the file out of the folder."
         )
-
-
-def _refuse_secrets(item: Item, secrets: Sequence[str]) -> None:
-    found = secret_in_text(item.content, secrets) if isinstance(item.content, bytes) else (
-        secret_in(item.content, secrets))  # fmt: skip
     if found:
         raise PolydistillError(
             f"{item.path} seems to hold {found}.", "Take it out, and have it revoked if it was real."

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polydistill.card import human_bytes, is_unedited
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.hub.failures import explained, patiently
+from polydistill.hub.commit import send
+from polydistill.hub.failures import explained
 from polydistill.hub.opening import check_opens
-from polydistill.hub.publication import CARD, FROM_HUB, Item, Publication, gather
+from polydistill.hub.plan import Plan, plan_for
+from polydistill.hub.publication import CARD, FROM_HUB, Publication, gather
 from polydistill.hub.session import Session, There, quietly
+from polydistill.hub_client import interruptible
 from polydistill.progress import SILENT, Progress
+from polydistill.redaction import own_tokens
 from polydistill.settings import setting
 
 if TYPE_CHECKING:
@@ -24,13 +27,6 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
 _BRANCH = re.compile(r"(?!refs/)[A-Za-z0-9][\w./-]{0,99}")
-# What a loader reads: where the folder has it no longer, it would be mixed with what is sent.
-_STALE = re.compile(
-    r"model.*\.safetensors(\.index\.json)?|tokenizer.*|vocab\.(json|txt)|merges\.txt|added_tokens\.json|.*\.spm"
-    r"|special_tokens_map\.json|sentencepiece.*\.model|spiece\.model|generation_config\.json|chat_template\.jinja"
-    r"|modules\.json|sentence_bert_config\.json|config_sentence_transformers\.json|difference.*\.safetensors"
-)
-_STALE_FOLDERS = re.compile(r"onnx|\d+_[A-Za-z]+")
 _HEAD_ALONE = re.compile(r"\ufeff?\s*---\s*\n.*?\n---\s*", re.DOTALL)
 
 
@@ -99,33 +95,6 @@ class Published:
         return {**found, **done, "sent": list(self.sent), "removed": list(self.removed)}
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What one commit would change.
-
-    Attributes:
-        repository: `org/name`.
-        new: Whether the repository is made first.
-        send: Files that differ from what is there.
-        remove: Paths of an older model's parts.
-    """
-
-    repository: str
-    new: bool
-    send: tuple[Item, ...]
-    remove: tuple[str, ...]
-
-    @property
-    def bytes(self) -> int:
-        """Size of what is sent, at most."""
-        return sum(item.bytes for item in self.send)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether all is there already."""
-        return not self.send and not self.remove
-
-
 def publish(
     config: PublishConfig, progress: Progress = SILENT, confirm: Callable[[Plan], bool] = lambda plan: True
 ) -> Published:
@@ -138,8 +107,8 @@ def publish(
 
     Raises:
         UsageError: Repository, branch or another value cannot be one.
-        PolydistillError: The folder is not fit to be published, the Hub refused, or could not be reached; then the
-            branch is as it was.
+        PolydistillError: The folder is not fit to be published, the Hub refused, or could not be reached; it says what
+            became of the branch.
     """
     _check_names(config)
     token = None if config.dry_run else _token()
@@ -158,7 +127,8 @@ def _gather(config: PublishConfig, token: str | None, exported: ExportResult | N
     made = {str(file["path"]): exported.output / str(file["path"]) for file in exported.files} if exported else {}
     return gather(
         config.folder.expanduser(), config.repository, licence=config.license, source=config.card,
-        secrets=[token] if token else [], beside=made, exported=exported.to_json() if exported else None,
+        secrets=[*own_tokens(), *([token] if token else [])], beside=made,
+        exported=exported.to_json() if exported else None,
     )  # fmt: skip
 
 
@@ -187,16 +157,13 @@ def _published(
     result = Published(config.repository, publication, config.revision, notes=notes)
     if token is None:
         return result
-    with quietly(progress):
-        with explained(config.repository, token):
+    with quietly(progress), interruptible():
+        with explained(config.repository):
             session = Session.open(config.repository, config.revision, token)
             there = session.look()
             publication, settled = _settle_card(session, config, publication, there)
-        if config.private and there.public:
-            raise PolydistillError(
-                f"{config.repository} is there already, and public.", "Make it private on its settings page first."
-            )
-        plan = _plan(config.repository, publication, there)
+            _check_private(config, there)
+        plan = plan_for(config.repository, publication, there)
         if not plan.is_empty:
             if config.verify:
                 progress.note("Loading what would be sent ...")
@@ -204,37 +171,34 @@ def _published(
             if not confirm(plan):
                 raise PolydistillError("Nothing was sent.", "Answer y, or add --yes, to publish.")
             progress.note(f"Sending {len(plan.send)} files, {human_bytes(plan.bytes)}, to {config.repository} ...")
-        with explained(config.repository, token):
-            session.prepare(there, private=config.private)
-            commit = _commit(session, publication, plan, there)
+        commit = _sent(session, config, publication, plan, there, progress)
     return replace(
         result, publication=publication, commit=commit, url=session.address(commit), removed=plan.remove,
         sent=tuple(item.path for item in plan.send), notes=(*notes, *settled),
     )  # fmt: skip
 
 
-def _commit(session: Session, publication: Publication, plan: Plan, there: There) -> str:
-    """The commit; tried again it is planned again, since the first try may have arrived without its answer."""
-    tries = 0
+def _check_private(config: PublishConfig, there: There) -> None:
+    if config.private and there.public:
+        raise PolydistillError(
+            f"{config.repository} is there already, and public.", "Make it private on its settings page first."
+        )
 
-    def attempt() -> str:
-        nonlocal tries
-        tries += 1
-        now, seen = plan, there
-        if tries > 1:
-            seen = session.look()
-            now = _plan(session.repository, publication, seen)
-            moved = there.exists and seen.head != (there.head or there.start)
-            if moved and not now.is_empty:
-                raise PolydistillError(
-                    f"{session.repository} was changed by somebody else meanwhile; nothing was published.",
-                    "Look at what is there now, then run the same command again.",
-                )
-        if now.is_empty:
-            return str(seen.head or seen.start)
-        return session.commit(now.send, now.remove, seen.head or seen.start)
 
-    return patiently(attempt)
+def _sent(
+    session: Session, config: PublishConfig, publication: Publication, plan: Plan, there: There, progress: Progress
+) -> str:
+    """The commit that has all of it: a new one, or the one that is there if it needs none."""
+    new = not there.exists
+    with explained(config.repository):
+        session.prepare(there, private=config.private)
+    if new:
+        with explained(config.repository, "nothing was published, and the new repository is empty"):
+            there = session.look()
+            _check_private(config, there)  # as somebody else may have made it meanwhile
+    if plan.is_empty:
+        return str(there.at)
+    return send(session, publication, plan, there, progress)
 
 
 def _check_names(config: PublishConfig) -> None:
@@ -311,34 +275,3 @@ def _settle_card(
             "Say which one it shall have: --card record (a new one), --card folder, or --card hub (it stays).",
         )
     return publication, ()
-
-
-def _plan(repository: str, publication: Publication, there: There) -> Plan:
-    """Which files differ, and which of an older model's would be mixed with them."""
-    ours = {item.path for item in publication.files} | {CARD}
-    changed = tuple(item for item in publication.files if _differs(item, there.files.get(item.path)))
-    stale = tuple(sorted(path for path in there.files if path not in ours and _is_stale(path)))
-    return Plan(repository, not there.exists, changed, stale)
-
-
-def _differs(item: Item, there: tuple[str, bool] | None) -> bool:
-    if there is None:
-        return True
-    known, large = there
-    if not large and item.bytes > 100_000_000:  # as a small file it would not be there
-        return True
-    digest = hashlib.sha256() if large else hashlib.sha1(b"blob %d\0" % item.bytes, usedforsecurity=False)
-    if isinstance(item.content, bytes):
-        digest.update(item.content)
-    else:
-        with item.content.open("rb") as file:
-            while piece := file.read(1 << 20):
-                digest.update(piece)
-    return digest.hexdigest() != known
-
-
-def _is_stale(path: str) -> bool:
-    parts = PurePosixPath(path).parts
-    if any(_STALE_FOLDERS.fullmatch(part) for part in parts[:-1]):
-        return True
-    return len(parts) == 1 and _STALE.fullmatch(path) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 import warnings
@@ -10,11 +11,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from polydistill.card.text import printable
 from polydistill.errors import PolydistillError
-from polydistill.hub.failures import patiently
+from polydistill.hub.failures import Unreadable, patiently
 from polydistill.hub.publication import Item
+from polydistill.hub_client import connect, forget
 from polydistill.progress import SILENT, Progress
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_COMMITS = 20  # of those that somebody else made meanwhile, so many are looked at
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,11 @@ class There:
     start: str | None = None
     files: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
 
+    @property
+    def at(self) -> str | None:
+        """The commit that the branch points to, or would."""
+        return self.head or self.start
+
 
 @dataclass(frozen=True)
 class Session:
@@ -53,6 +65,7 @@ class Session:
         """
         from huggingface_hub import HfApi
 
+        connect()
         api = HfApi(token=token)
         who = patiently(api.whoami)
         role = ((who.get("auth") or {}).get("accessToken") or {}).get("role")
@@ -63,8 +76,8 @@ class Session:
         # A fine-grained token need not tell its owner's organisations; what it may do is seen when it is done.
         if role != "fineGrained" and owner.lower() not in map(str.lower, known):
             raise PolydistillError(
-                f"The token belongs to {known[0]}, who is no member of {owner}.",
-                f"Publish to {known[0]}/{short}, or log in as somebody who is.",
+                f"The token belongs to {printable(known[0])}, who is no member of {owner}.",
+                f"Publish to {printable(known[0])}/{short}, or log in as somebody who is.",
             )
         return cls(api, repository, branch)
 
@@ -106,30 +119,59 @@ class Session:
         if self.branch != "main" and there.head is None:
             patiently(lambda: self.api.create_branch(self.repository, branch=self.branch, exist_ok=True))
 
-    def commit(self, send: Sequence[Item], remove: Sequence[str], parent: str | None) -> str:
-        """One commit; large files that the Hub has already are not sent again.
+    def look_at(self, commit: str) -> There:
+        """What a commit has."""
+        return There(True, head=commit, files=self._files(commit))
+
+    def commits_since(self, before: str | None) -> list[str]:
+        """The branch's commits after another one, the newest first."""
+        commits = patiently(lambda: self.api.list_repo_commits(self.repository, revision=self.branch))
+        names = [str(commit.commit_id) for commit in commits]
+        return names[: names.index(before) if before in names else len(names)][:_COMMITS]
+
+    def upload(self, send: Sequence[Item], remove: Sequence[str]) -> list[Any]:
+        """Sends the large files, but for those that the Hub has already; nobody sees them before a commit.
 
         Args:
             send: Files to add or replace.
             remove: Paths to remove.
-            parent: What the branch must still point to, None where it is new.
+
+        Returns:
+            The changes, for `commit`.
+        """
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+        def sent() -> list[Any]:
+            add = [CommitOperationAdd(item.path, item.content) for item in send]
+            self.api.preupload_lfs_files(self.repository, add, revision=self.branch, free_memory=False)
+            return [*add, *(CommitOperationDelete(path, is_folder=False) for path in remove)]
+
+        return patiently(sent)
+
+    def commit(self, operations: Sequence[Any], parent: str | None) -> str:
+        """One commit, asked for once: whoever has no answer must look before asking again.
+
+        Args:
+            operations: What `upload` returned.
+            parent: What the branch must still point to.
 
         Returns:
             The commit.
         """
-        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-
-        operations: list[Any] = [CommitOperationAdd(item.path, item.content) for item in send]
-        operations += [CommitOperationDelete(path, is_folder=False) for path in remove]
+        forget()
+        said = "Publish with polydistill"
         done = self.api.create_commit(
-            self.repository, operations, commit_message="Publish with polydistill", revision=self.branch,
-            parent_commit=parent,
-        )  # fmt: skip
-        return str(done.oid)
+            self.repository, operations, commit_message=said, revision=self.branch, parent_commit=parent
+        )
+        if not (isinstance(done.oid, str) and _COMMIT.fullmatch(done.oid)):
+            raise Unreadable
+        return done.oid
 
-    def address(self, commit: str) -> str:
-        """The page of a commit."""
-        return f"{self.api.endpoint}/{self.repository}/tree/{commit}"
+    def address(self, commit: str | None = None) -> str:
+        """The page of a commit, or that of the branch's commits; without a password that the endpoint may have."""
+        parts = urlsplit(str(self.api.endpoint))
+        endpoint = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+        return f"{endpoint}/{self.repository}/{f'tree/{commit}' if commit else f'commits/{self.branch}'}"
 
 
 @contextmanager

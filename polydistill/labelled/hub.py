@@ -9,7 +9,9 @@ from typing import Any
 
 from polydistill.catalog import Language
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.hub_client import interruptible
 from polydistill.labelled.formats import Row
+from polydistill.redaction import redacted
 from polydistill.task import FIELDS, PARQUET_BRANCH, SPAN_EXTRACTION, TAGGING, HubSource, Task
 
 _LABELS = ("label", "tags")
@@ -45,17 +47,15 @@ def find_rows(task: Task, source: HubSource, language: Language, split: str) -> 
     Raises:
         PolydistillError: The data set cannot be had, or lacks a column.
     """
-    from polydistill.refs import TIMEOUT, OutOfReach, hub_errors
+    from polydistill.reach import OutOfReach, hub_errors, hub_info
 
     config = source.config or source.languages[language.code]
     name, wanted = source.dataset, source.splits[split]
     # On the branch of converted files a configuration is a folder.
     chosen = {"data_dir" if source.revision == PARQUET_BRANCH else "name": config}
     try:
-        with hub_errors(name, source.revision, "data set"):
-            from huggingface_hub import HfApi
-
-            commit = HfApi().dataset_info(name, revision=source.revision, timeout=TIMEOUT).sha
+        commit = hub_info(name, source.revision, "data set").sha
+        with hub_errors(name, source.revision, "data set"), interruptible():
             table = _open(name, wanted, commit, chosen)
     except OutOfReach as error:
         commit = source.revision if _COMMIT.fullmatch(source.revision or "") else None
@@ -80,7 +80,7 @@ def _open(dataset: str, split: str, commit: str | None, chosen: Mapping[str, str
         return datasets.load_dataset(dataset, split=split, revision=commit, **chosen)
     except (ValueError, datasets.exceptions.DatasetsError, RuntimeError) as error:
         # Wrong configuration or split, no data files, or a data set that wants to run code.
-        said = " ".join(str(error).split())[:300]
+        said = redacted(str(error), limit=300)
         raise PolydistillError(f"The data set {dataset} cannot be read: {said}", _OWN_FILES) from error
 
 
