@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.modelfolder import card_licence, check_folder, model_folder, read_json, refuse_weights
+from polydistill.jsonfiles import read_json
+from polydistill.modelfolder import card_licence, check_folder, model_folder, refuse_weights
 
 __all__ = ["ModelRef", "OutOfReach", "ResolvedModel", "check_folder", "hub_errors", "model_folder", "resolve"]
 

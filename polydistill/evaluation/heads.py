@@ -81,7 +81,7 @@ def open_model(
             f"{folder} has no head for {kind} (it lacks {missing[0]}).",
             "Tune it first: `polydistill finetune --model ...`.",
         )
-    names = [model.config.id2label[i] for i in range(len(model.config.id2label))]
+    names = [model.config.id2label.get(i, f"LABEL_{i}") for i in range(len(model.config.id2label))]
     found = () if kind == SPAN_EXTRACTION else output_labels(names, kind, labels, not_scored, folder)
     tokenizer = _tokenizer(folder, model.config)
     return TaskModel(model.eval(), tokenizer, found, longest_input(tokenizer, model.config, max_length))

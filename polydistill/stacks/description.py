@@ -11,7 +11,8 @@ import orjson
 
 from polydistill.checkpoint import Checkpoint
 from polydistill.errors import PolydistillError
-from polydistill.modelfolder import model_folder, read_json
+from polydistill.jsonfiles import read_json
+from polydistill.modelfolder import model_folder
 from polydistill.refs import ModelRef, ResolvedModel, resolve
 
 CONFIG, MODEL_TYPE, FORMAT = "config.json", "polydistill-stack", 1
