@@ -127,7 +127,7 @@ class Part:
 
     def refuse(self, why: str) -> PolydistillError:
         """The error `FILE: WHERE why`."""
-        return PolydistillError(f"{self.file}: {self.where or 'its content'} {why}.", self.hint)
+        return PolydistillError(f"{self.file}{f': {self.where}' if self.where else ''} {why}.", self.hint)
 
     def wrong(self, should: str) -> PolydistillError:
         """The error that the value is not what it should be."""

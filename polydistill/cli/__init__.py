@@ -9,7 +9,7 @@ from importlib import import_module
 
 import click
 
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, is_panic
 from polydistill.loading import quiet_bitsandbytes
 
 COMMANDS = {
@@ -106,6 +106,13 @@ def main(args: list[str] | None = None) -> None:
         _raise_if_debug()
         click.echo(f"Error: {type(error).__name__}: {error}", err=True)
         click.echo(f"This is a bug in polydistill; run again with {DEBUG}=1 and report the traceback.", err=True)
+        sys.exit(1)
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        _raise_if_debug()
+        click.echo(f"Error: A library that reads tokenizers and weights gave up: {error}.", err=True)
+        click.echo("A file of the model is probably broken: fetch or save the model again.", err=True)
         sys.exit(1)
 
 

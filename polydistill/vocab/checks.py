@@ -28,7 +28,6 @@ PARTS = {
     "normalizer": "normalizers",
     "pre_tokenizer": "pretokenizers",
     "post_processor": "processors",
-    "decoder": "decoders",
 }
 
 

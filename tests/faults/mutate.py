@@ -10,10 +10,47 @@ from typing import Any
 
 DEEP = "DEEP"  # stands for 10,000 lists in each other, which Python's own writer cannot write
 JUNK: tuple[Any, ...] = (
-    None, True, False, 0, 1, -1, 3, 255, 2**31, 2**32 - 1, 2**53, 2**63, 10**30, 1.5, -1e300, 1e308, "", "x", "▁", "\0",
-    "12", "../x", "a" * 5_000, "Sequence", "<unk>", [], {}, [[]], [None], [1, 2], ["a", "b"], {"a": 1}, {"type": "x"},
-    {"content": 3}, [[[[[[[[1]]]]]]]], DEEP, {"Regex": "("}, {"Regex": "(a+)+c"}, {"Regex": ""}, {"String": ""},
-)  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    3,
+    255,
+    2**31,
+    2**32 - 1,
+    2**53,
+    2**63,
+    10**30,
+    1.5,
+    -1e300,
+    1e308,
+    "",
+    "x",
+    "▁",
+    "\0",
+    "12",
+    "../x",
+    "a" * 5_000,
+    "Sequence",
+    "<unk>",
+    [],
+    {},
+    [[]],
+    [None],
+    [1, 2],
+    ["a", "b"],
+    {"a": 1},
+    {"type": "x"},
+    {"content": 3},
+    [[[[[[[[1]]]]]]]],
+    DEEP,
+    {"Regex": "("},
+    {"Regex": "(a+)+c"},
+    {"Regex": ""},
+    {"String": ""},
+)
 Path = list[Any]
 
 
@@ -136,8 +173,17 @@ def _rename(owner: Any, key: Any, rng: random.Random) -> None:
 
 
 _CHANGES: tuple[Callable[[Any, Any, random.Random], None], ...] = (
-    _replace, _replace, _replace, _delete, _nudge, _nudge, _swap, _copy, _again, _rename,
-)  # fmt: skip
+    _replace,
+    _replace,
+    _replace,
+    _delete,
+    _nudge,
+    _nudge,
+    _swap,
+    _copy,
+    _again,
+    _rename,
+)
 
 
 def mutate_sentencepiece(raw: bytes, rng: random.Random) -> bytes:

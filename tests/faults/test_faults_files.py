@@ -61,8 +61,15 @@ KINDS = {
     "header": Kind("bert", ("model.safetensors",), mutate_safetensors),
     "index": Kind("sharded", ("model.safetensors.index.json",)),
 }
-TYPES = {"xlm-roberta": "xlm-roberta", "bert": "bert", "qwen2": "qwen2", "gemma": "gemma3_text", "marian": "marian",
-         "sentences": "bert", "sharded": "bert"}  # fmt: skip
+TYPES = {
+    "xlm-roberta": "xlm-roberta",
+    "bert": "bert",
+    "qwen2": "qwen2",
+    "gemma": "gemma3_text",
+    "marian": "marian",
+    "sentences": "bert",
+    "sharded": "bert",
+}
 
 
 @pytest.fixture(scope="module")
@@ -102,11 +109,22 @@ def _write_model(folder: Path, model_type: str, shards: int) -> None:
     if shards > 1:
         _dump(folder / "model.safetensors.index.json", {"metadata": {"total_size": 1}, "weight_map": files})
     config = {
-        "model_type": model_type, "architectures": ["BertModel"], "vocab_size": rows, "hidden_size": 8,
-        "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8, "max_position_embeddings": 64,
-        "pad_token_id": 0, "eos_token_id": [1, 2], "id2label": {"0": "A", "1": "B"}, "label2id": {"A": 0, "B": 1},
-        "bad_words_ids": [[1]], "forced_decoder_ids": [[1, 2]], "text_config": {"vocab_size": rows, "bos_token_id": 2},
-    }  # fmt: skip
+        "model_type": model_type,
+        "architectures": ["BertModel"],
+        "vocab_size": rows,
+        "hidden_size": 8,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+        "max_position_embeddings": 64,
+        "pad_token_id": 0,
+        "eos_token_id": [1, 2],
+        "id2label": {"0": "A", "1": "B"},
+        "label2id": {"A": 0, "B": 1},
+        "bad_words_ids": [[1]],
+        "forced_decoder_ids": [[1, 2]],
+        "text_config": {"vocab_size": rows, "bos_token_id": 2},
+    }
     _dump(folder / "config.json", config)
 
 
