@@ -14,6 +14,7 @@ from polydistill.loading import load_tokenizer, loading_failed, longest_input, q
 from polydistill.modelfolder import model_folder
 from polydistill.stacks.description import is_stack
 from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING
+from polydistill.vocab import check_tokenizer_files
 
 AUTO_CLASSES = {
     CLASSIFICATION: "AutoModelForSequenceClassification",
@@ -121,6 +122,7 @@ def _sentence_model(folder: Path, max_length: int | None, prompt: str | None) ->
     import torch
     from sentence_transformers import SentenceTransformer
 
+    check_tokenizer_files(model_folder(folder))
     try:
         with quiet_transformers():
             model = SentenceTransformer(
