@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from polydistill.errors import PolydistillError
-from polydistill.jsonfiles import Part, parse_json, read_json
+from polydistill.jsonfiles import Part, parse_json, read_json, short
 
 ITEM_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
@@ -94,7 +94,7 @@ class Checkpoint:
             metadata[file], entries = _read_header(file)
             for tensor in entries:
                 if tensor.name in tensors:
-                    raise _broken(file, f"the tensor {tensor.name} stands in two files")
+                    raise _broken(file, f"the tensor {short(tensor.name)} stands in two files")
                 tensors[tensor.name] = tensor
         return cls(folder, files, tensors, metadata)
 
@@ -185,7 +185,7 @@ def _read_header(file: Path) -> tuple[dict[str, str], list[Tensor]]:
             raise _broken(file, f"its header has {length:,} bytes, more than {LARGEST_HEADER:,}")
         raw = stream.read(length)
     try:
-        header = Part(file, parse_json(raw, file), hint=HINT)
+        header = Part(file, parse_json(raw, file, unique=True), hint=HINT)
         metadata = {key: header["__metadata__"][key].of(str) for key in header["__metadata__"].optional(dict) or ()}
         entries = [_entry(name, header[name]) for name in header.value if name != "__metadata__"]
     except PolydistillError as error:
@@ -194,10 +194,10 @@ def _read_header(file: Path) -> tuple[dict[str, str], list[Tensor]]:
     tensors = []
     for name, dtype, shape, start, stop in sorted(entries, key=lambda e: e[3:]):
         if dtype not in ITEM_BYTES:
-            raise PolydistillError(f"{file}: {name} has the unknown type {dtype}.", "Update polydistill.")
+            raise PolydistillError(f"{file}: {short(name)} has the unknown type {short(dtype)}.", "Update polydistill.")
         tensor = Tensor(name, dtype, shape, file, base + start)
-        if start != end or min(shape, default=0) < 0 or stop - start != tensor.nbytes:
-            raise _broken(file, f"the bytes of {name} do not fit its shape")
+        if start != end or stop - start != tensor.nbytes:
+            raise _broken(file, f"the bytes of {short(name)} do not fit its shape")
         end = stop
         tensors.append(tensor)
     if base + end != size:

@@ -123,15 +123,14 @@ def _parts(top: Part) -> Iterator[Part]:
 
 def _check_types(part: Part) -> None:
     """The values that polydistill reads, or that decide how large a model is."""
-    for key, kind in KINDS.items():
-        part[key].optional(kind)
+    for key in filter(part.value.__contains__, KINDS):
+        part[key].optional(KINDS[key])
     for name in part["architectures"].items():
         name.of(str)
-    for key, most in LIMITS.items():
-        value = part[key].value
-        for size in part[key].items() if isinstance(value, list) else [part[key]]:
+    for key in filter(part.value.__contains__, LIMITS):
+        for size in part[key].items() if isinstance(part[key].value, list) else [part[key]]:
             if size.value is not None:
-                size.whole_number(-1 if key in POSITIONS or key in OTHER else 0, most)
+                size.whole_number(-1 if key in POSITIONS or key in OTHER else 0, LIMITS[key])
     if len(part["id2label"].optional(dict) or ()) > MOST_LABELS:
         raise part["id2label"].wrong(f"an object of at most {MOST_LABELS:,} labels")
     for label in part["id2label"].members():
@@ -210,6 +209,6 @@ def _compare(part: Part, stored: int) -> None:
 
 def _largest(part: Part, keys: tuple[str, ...]) -> int:
     """The largest of some sizes, 0 where none is given."""
-    values = [part[key].value for key in keys]
+    values = [part.value.get(key) for key in keys]
     flat = [n for value in values for n in (value if isinstance(value, list) else [value]) if n is not None]
     return max(flat, default=0)

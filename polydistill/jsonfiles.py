@@ -6,8 +6,11 @@ values and 6 levels); they keep a file made to do harm from taking memory or tim
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -70,8 +73,14 @@ def read_text(path: Path, largest: int = LARGEST) -> str:
         raise PolydistillError(f"{path} is not UTF-8 (byte {error.start:,}).", HINT) from error
 
 
-def parse_json(raw: bytes, path: Path, kind: type = dict) -> Any:
+def parse_json(raw: bytes, path: Path, kind: type = dict, *, unique: bool = False) -> Any:
     """Parses the content of `path`; see `read_json`. `NaN` and `Infinity` are no JSON.
+
+    Args:
+        raw: The content.
+        path: Its file, for messages.
+        kind: `dict` or `list`.
+        unique: Whether a key that stands twice in an object is refused, of which otherwise the last counts.
 
     Raises:
         PolydistillError: It is not JSON, holds something else, or too much.
@@ -86,7 +95,15 @@ def parse_json(raw: bytes, path: Path, kind: type = dict) -> Any:
         raise PolydistillError(f"{path} holds {shown(content)}, but must hold {NAMES[kind]}.", HINT)
     if _is_deeper([content], DEEPEST):
         raise PolydistillError(f"{path} is nested more than {DEEPEST} levels deep.", HINT)
+    if unique:
+        json.loads(raw, object_pairs_hook=partial(_refuse_twice, path))
     return content
+
+
+def _refuse_twice(path: Path, pairs: list[tuple[str, Any]]) -> None:
+    if len({key for key, _ in pairs}) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise PolydistillError(f"{path} says {short(repr(twice))} twice.", HINT)
 
 
 def _is_deeper(values: Sequence[Any], most: int) -> bool:
@@ -105,7 +122,11 @@ def shown(value: Any) -> str:
     """A value as an error names it: short, on one line."""
     if isinstance(value, dict | list):
         return f"{NAMES[type(value)]} of {len(value):,}"
-    text = orjson.dumps(value).decode()
+    return short(orjson.dumps(value).decode())
+
+
+def short(text: str) -> str:
+    """A name from a file, cut to what a message can hold."""
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -138,8 +159,8 @@ class Part:
         """A member of what must be an object (None where it is missing), or an item of a list."""
         if isinstance(key, int):
             return Part(self.file, self.value[key], f"{self.where}[{key}]", self.hint)
-        name = key if len(key) <= 60 else key[:57] + "..."
-        return Part(self.file, self.of(dict).get(key), f"{self.where}.{name}" if self.where else name, self.hint)
+        where = f"{self.where}.{short(key)}" if self.where else short(key)
+        return Part(self.file, self.of(dict).get(key), where, self.hint)
 
     def of(self, kind: type) -> Any:
         """The value, which must be of a kind: `dict`, `list`, `str`, `int` or `bool`.

@@ -36,7 +36,10 @@ def model_folder(folder: Path) -> Path:
     if (folder / "modules.json").is_file():
         for module in Part(folder / "modules.json", read_json(folder / "modules.json", list)).items():
             module.of(dict)
-            inner = folder / (module["path"].optional(str) or "")
+            path = module["path"].optional(str) or ""
+            if len(path.encode()) > 255 or "\0" in path:
+                raise module["path"].wrong("the name of a folder")
+            inner = folder / path
             if "Transformer" in module["type"].of(str) and (inner / "config.json").is_file():
                 return inner
     if (folder / "adapter_config.json").is_file():
@@ -93,7 +96,7 @@ def model_type(folder: Path) -> str:
     """
     config = model_folder(folder) / "config.json"
     found = read_json(config).get("model_type")
-    if not found or not isinstance(found, str):
+    if not isinstance(found, str) or not re.fullmatch(r"[\w.-]{1,100}", found):
         raise PolydistillError(f"{config} does not say its model_type.", "Give the folder of a transformers model.")
     return found
 

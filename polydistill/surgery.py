@@ -26,7 +26,7 @@ from polydistill.checkpoint import (
     write_safetensors,
 )
 from polydistill.errors import PolydistillError
-from polydistill.jsonfiles import Part, read_json
+from polydistill.jsonfiles import Part, read_json, short
 from polydistill.vocab.keep import KeepSet
 
 FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -70,9 +70,13 @@ def plan_cuts(checkpoint: Checkpoint, arch: Arch, keeps: Sequence[KeepSet], rows
         if spec is None:
             continue
         space = spec.space if len(keeps) > 1 else 0
-        if spec.axis >= len(tensor.shape) or tensor.shape[spec.axis] < keeps[space].ids.max() + 1:
+        if (
+            not tensor.elements
+            or spec.axis >= len(tensor.shape)
+            or tensor.shape[spec.axis] < keeps[space].ids.max() + 1
+        ):
             raise PolydistillError(
-                f"{name} has the shape {list(tensor.shape)}, too small for {keeps[space].size:,} tokens.",
+                f"{short(name)} has the shape {list(tensor.shape)}, too small for {keeps[space].size:,} tokens.",
                 "The tokenizer does not belong to these weights.",
             )
         cuts[name] = Cut(spec, keeps[space], rows[space])

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from polydistill.errors import library_errors
-from polydistill.jsonfiles import Part
+from polydistill.jsonfiles import Part, short
 from polydistill.vocab import charsmap
 
 MOST_IDS = 4_000_000  # the largest vocabulary of a published model has a quarter of it
@@ -29,6 +29,11 @@ PARTS = {
     "pre_tokenizer": "pretokenizers",
     "post_processor": "processors",
 }
+
+
+def quoted(token: str) -> str:
+    """A token as a message names it."""
+    return short(repr(token))
 
 
 def check_tokenizer(top: Part, kind: str, beside: Mapping[str, int]) -> None:
@@ -75,7 +80,7 @@ def check_ids(part: Part) -> dict[str, int]:
     if len(set(ids)) < len(ids):
         twice = Counter(ids).most_common(1)[0][0]
         first, second = [token for token, i in table.items() if i == twice][:2]
-        raise part.refuse(f"gives the id {twice} to two tokens, {first!r} and {second!r}")
+        raise part.refuse(f"gives the id {twice} to two tokens, {quoted(first)} and {quoted(second)}")
     if max(map(len, table)) > LONGEST_TOKEN:
         raise part.refuse(f"has a token of more than {LONGEST_TOKEN:,} characters")
     return table
@@ -103,7 +108,7 @@ def check_unigram(model: Part) -> dict[str, int]:
     ids = dict(zip(pieces, range(len(pieces)), strict=True))
     if len(ids) < len(entries):
         i = next(i for i, piece in enumerate(pieces) if ids[piece] != i)
-        raise vocab[i].refuse(f"is the piece {pieces[i]!r}, which stands there twice")
+        raise vocab[i].refuse(f"is the piece {quoted(pieces[i])}, which stands there twice")
     if "" in ids or max(map(len, ids)) > LONGEST_TOKEN:
         i = ids.get("", next((i for p, i in ids.items() if len(p) > LONGEST_TOKEN), 0))
         raise vocab[i][0].wrong(f"a text of 1 to {LONGEST_TOKEN:,} characters")
@@ -125,7 +130,7 @@ def _check_merges(part: Part, ids: Mapping[str, int]) -> None:
             raise part[i].wrong("two tokens, each merge written like the first")
         for token in (*pair, "".join(pair)):
             if token not in ids:
-                raise part[i].refuse(f"needs the token {token!r}, which the vocabulary does not have")
+                raise part[i].refuse(f"needs the token {quoted(token)}, which the vocabulary does not have")
 
 
 def _all_known(pairs: list[Any], ids: Mapping[str, int]) -> bool:
@@ -162,9 +167,9 @@ def _check_added(part: Part, ids: Mapping[str, int]) -> dict[str, int]:
         if not 0 < len(text) <= LONGEST_TOKEN:
             raise token["content"].wrong(f"a text of 1 to {LONGEST_TOKEN:,} characters")
         if text in added:
-            raise token.refuse(f"is {text!r}, which stands there twice")
+            raise token.refuse(f"is {quoted(text)}, which stands there twice")
         if text in ids and ids[text] != i:
-            raise token["id"].refuse(f"is {i}, but {text!r} has the id {ids[text]} in the vocabulary")
+            raise token["id"].refuse(f"is {i}, but {quoted(text)} has the id {ids[text]} in the vocabulary")
         if text not in ids and i in taken:
             raise token["id"].refuse(f"is {i}, which another token has")
         added[text] = i
@@ -233,21 +238,21 @@ def _check_inserted(step: Part, known: Mapping[str, int]) -> None:
             for inner in piece.members():
                 inner.of(dict)
                 if inner["id"].of(str) not in specials and "SpecialToken" in piece.value:
-                    raise inner["id"].refuse(f"is {inner['id'].value!r}, which special_tokens does not have")
+                    raise inner["id"].refuse(f"is {quoted(inner['id'].value)}, which special_tokens does not have")
 
 
 def _check_known(token: Part, i: Part, known: Mapping[str, int]) -> None:
     if known.get(token.of(str)) is None:
-        raise token.refuse(f"is {token.value!r}, which the vocabulary does not have")
+        raise token.refuse(f"is {quoted(token.value)}, which the vocabulary does not have")
     if type(i.value) is not int or i.value != known[token.value]:
-        raise i.wrong(f"{known[token.value]}, the id of {token.value!r}")
+        raise i.wrong(f"{known[token.value]}, the id of {quoted(token.value)}")
 
 
 def _check_padding(part: Part, known: Mapping[str, int]) -> None:
     if part.optional(dict) is None:
         return
     if part["pad_token"].of(str) not in known:
-        raise part["pad_token"].refuse(f"is {part['pad_token'].value!r}, which the vocabulary does not have")
+        raise part["pad_token"].refuse(f"is {quoted(part['pad_token'].value)}, which the vocabulary does not have")
     if isinstance(part["strategy"].value, dict) and part["strategy"]["Fixed"].value is not None:
         part["strategy"]["Fixed"].whole_number(0, 1 << 20)
 

@@ -17,7 +17,7 @@ from polydistill.errors import PolydistillError, library_errors
 from polydistill.jsonfiles import HINT, LARGEST_VOCABULARY, Part, read_bytes, read_json
 from polydistill.vocab import charsmap
 from polydistill.vocab.bpe import NEVER, merge_path
-from polydistill.vocab.checks import LONGEST_TOKEN, MOST_IDS, check_ids
+from polydistill.vocab.checks import LONGEST_TOKEN, MOST_IDS, check_ids, quoted
 from polydistill.vocab.keep import KeepSet, tokens_by_id
 from polydistill.vocab.tokenizer_config import TokenizerConfig, content, language_code, write_json
 
@@ -61,7 +61,7 @@ def _fault(proto: Any, names: Sequence[str]) -> str | None:
     if not all(names) or max(map(len, names)) > LONGEST_TOKEN:
         return f"a piece is empty, or longer than {LONGEST_TOKEN:,} characters"
     if len(set(names)) < len(names):
-        return f"the piece {Counter(names).most_common(1)[0][0]!r} stands in it twice"
+        return f"the piece {quoted(Counter(names).most_common(1)[0][0])} stands in it twice"
     if not np.isfinite([p.score for p in proto.pieces]).all():
         return "a score is no number"
     if [p.type for p in proto.pieces].count(UNKNOWN) != 1:

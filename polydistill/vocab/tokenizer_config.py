@@ -14,7 +14,7 @@ import orjson
 from polydistill.catalog import Language
 from polydistill.errors import UsageError
 from polydistill.jsonfiles import Part, read_json, read_text
-from polydistill.vocab.checks import MOST_IDS
+from polydistill.vocab.checks import MOST_IDS, quoted
 from polydistill.vocab.keep import KeepSet
 
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -93,7 +93,7 @@ def check_config(top: Part) -> None:
     for key in top["added_tokens_decoder"].optional(dict) or ():
         token = top["added_tokens_decoder"][key]
         if not (key.isascii() and key.isdigit() and len(key) < 10 and int(key) < MOST_IDS):
-            raise token.refuse(f"stands under {key!r}, which is no id below {MOST_IDS:,}")
+            raise token.refuse(f"stands under {quoted(key)}, which is no id below {MOST_IDS:,}")
         token.of(dict)
         token["content"].of(str)
     for name in ("separate_vocabs", "do_lower_case", "add_bos_token", "add_eos_token"):

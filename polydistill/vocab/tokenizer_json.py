@@ -13,10 +13,10 @@ import orjson
 
 from polydistill.catalog import Language
 from polydistill.errors import PolydistillError, library_errors
-from polydistill.jsonfiles import HINT, LARGEST_VOCABULARY, Part, parse_json, read_bytes
+from polydistill.jsonfiles import HINT, LARGEST_VOCABULARY, Part, parse_json, read_bytes, short
 from polydistill.vocab import sentencepiece_model, sentencepiece_unigram, wordpiece
 from polydistill.vocab.bpe import BPE, byte_alphabet
-from polydistill.vocab.checks import check_tokenizer
+from polydistill.vocab.checks import check_tokenizer, quoted
 from polydistill.vocab.counts import WORDS, Cut, bare_words
 from polydistill.vocab.keep import KeepSet, tokens_by_id
 from polydistill.vocab.tokenizer_config import TokenizerConfig, is_code_of, language_code, write_json
@@ -57,7 +57,7 @@ class TokenizerJson:
         self.data, kind = checked(content, folder, self.config)
         if kind not in MODELS:
             raise PolydistillError(
-                f"{folder} has a tokenizer of the kind {kind or 'unknown'}, which cannot be trimmed.",
+                f"{folder} has a tokenizer of the kind {short(kind or 'unknown')}, which cannot be trimmed.",
                 f"Supported are {', '.join(MODELS)}, and SentencePiece models with a vocab.json.",
             )
         model = self.data["model"]
@@ -77,7 +77,8 @@ class TokenizerJson:
         for token, i in beside.items():
             if i in taken:
                 raise PolydistillError(
-                    f"{self.folder}: the files beside {NAME} give {token!r} the id {i}, which another token has.", HINT
+                    f"{self.folder}: the files beside {NAME} give {quoted(token)} the id {i}, which another token has.",
+                    HINT,
                 )
             taken.add(i)
         beyond = [i for token, i in listed.items() if token not in self.model.ids]
@@ -177,8 +178,8 @@ class TokenizerJson:
             found = tokenizer.token_to_id(token["content"])
             if found != token["id"]:
                 raise PolydistillError(
-                    f"{path} gives the added token {token['content']!r} the id {token['id']}, but the `tokenizers` "
-                    f"library gives it {found}.",
+                    f"{path} gives the added token {quoted(token['content'])} the id {token['id']}, but the "
+                    f"`tokenizers` library gives it {found}.",
                     HINT,
                 )
         return tokenizer

@@ -194,6 +194,8 @@ def mutate_sentencepiece(raw: bytes, rng: random.Random) -> bytes:
         return mutate_bytes(raw, rng)
     proto = sentencepiece_model_pb2.ModelProto.FromString(raw)
     for _ in range(rng.choice((1, 1, 2))):
+        if not proto.pieces:
+            break
         piece, other = rng.choice(proto.pieces), rng.choice(proto.pieces)
         charsmap = bytearray(proto.normalizer_spec.precompiled_charsmap or b"x")
         charsmap[rng.randrange(min(len(charsmap), rng.choice((8, 4_096, len(charsmap)))))] ^= 1 << rng.randrange(8)

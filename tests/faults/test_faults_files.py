@@ -11,8 +11,10 @@ import os
 import random
 import resource
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,12 +22,14 @@ import numpy as np
 import pytest
 import tiny
 from amount import cases
-from mutate import mutate_json, mutate_safetensors, mutate_sentencepiece
+from mutate import mutate_bytes, mutate_json, mutate_safetensors, mutate_sentencepiece
 
+from polydistill.card import folder_card
 from polydistill.catalog import language
 from polydistill.checkpoint import NewTensor, write_safetensors
 from polydistill.errors import PolydistillError
 from polydistill.inspection import info
+from polydistill.record import RunRecord
 from polydistill.refs import ModelRef, resolve
 from polydistill.trimming import Source, Wishes, apply, plan
 from polydistill.vocab import open_vocabulary
@@ -36,15 +40,13 @@ pytestmark = pytest.mark.faults
 
 MEMORY, SECONDS = 1 << 30, 10
 LINES = tiny.sentences("ro", count=12)
-Mutate = Callable[[bytes, random.Random], bytes]
 
 
 class Kind(NamedTuple):
-    """What is damaged: a model folder, some of its files, and how."""
+    """What is damaged: one of some files of a model folder."""
 
     model: str
     files: tuple[str, ...]
-    mutate: Mutate = mutate_json
 
 
 BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
@@ -54,38 +56,58 @@ KINDS = {
     "byte-bpe": Kind("qwen2", ("tokenizer.json",)),
     "sentencepiece-bpe": Kind("gemma", ("tokenizer.json",)),
     "beside": Kind("gemma", BESIDE),
+    "older": Kind("gpt2", ("vocab.json", "merges.txt")),
+    "converted": Kind("t5", ("spiece.model",)),
     "config": Kind("bert", ("config.json", "generation_config.json")),
     "modules": Kind("sentences", ("modules.json",)),
-    "sentencepiece": Kind("marian", ("source.spm", "target.spm"), mutate_sentencepiece),
+    "sentencepiece": Kind("marian", ("source.spm", "target.spm")),
     "tables": Kind("marian", ("vocab.json", *BESIDE[:2])),
-    "header": Kind("bert", ("model.safetensors",), mutate_safetensors),
+    "header": Kind("bert", ("model.safetensors",)),
     "index": Kind("sharded", ("model.safetensors.index.json",)),
+    "record": Kind("bert", ("polydistill.json",)),
 }
-TYPES = {
-    "xlm-roberta": "xlm-roberta",
-    "bert": "bert",
-    "qwen2": "qwen2",
-    "gemma": "gemma3_text",
-    "marian": "marian",
-    "sentences": "bert",
-    "sharded": "bert",
+# Suffix -> how such a file is damaged.
+MUTATE: dict[str, Callable[[bytes, random.Random], bytes]] = {
+    ".json": mutate_json,
+    ".txt": mutate_bytes,
+    ".model": mutate_sentencepiece,
+    ".spm": mutate_sentencepiece,
+    ".safetensors": mutate_safetensors,
+}
+# Folder -> the model type of the rest, where it is another one.
+TYPES = {"gemma": "gemma3_text", "sentences": "bert", "sharded": "bert"}
+EMBEDDINGS = {
+    "gemma3_text": "model.embed_tokens",
+    "qwen2": "model.embed_tokens",
+    "marian": "model.shared",
+    "t5": "shared",
+    "gpt2": "wte",
 }
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole folder of each model: a real tokenizer, and an embedding with two layers' worth of names."""
+    from transformers import AutoTokenizer  # before the processes are made, each of which would take seconds to do so
+
+    assert AutoTokenizer
     place = tmp_path_factory.mktemp("models")
-    for name, model_type in TYPES.items():
-        family = "bert" if name in ("sentences", "sharded") else name
+    for name in {kind.model for kind in KINDS.values()}:
+        model_type = TYPES.get(name, name)
+        family = "bert" if model_type == "bert" else name
         inner = place / name / ("0_Transformer" if name == "sentences" else "")
-        tiny.tokenizer_files(family, inner, size=220, legacy=name == "gemma")
+        tiny.tokenizer_files(family, inner, size=220, legacy=name == "gemma", beside=name in ("t5", "gpt2"))
         _write_model(inner, model_type, shards=2 if name == "sharded" else 1)
+        if name in ("t5", "gpt2"):
+            (inner / "tokenizer.json").unlink()
     module = {"idx": 0, "name": "0", "path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}
     pooling = {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}
     _dump(place / "sentences/modules.json", [module, pooling])
     _dump(place / "bert/generation_config.json", {"eos_token_id": [3], "suppress_tokens": [1, 2], "max_length": 20})
     _dump(place / "gemma/added_tokens.json", {"<mask>": 4})
+    texts = [{"language": "ro", "where": "ro.txt", "lines": 12, "bytes": 400, "sha256": "0"}]
+    parent = RunRecord("trim", {"lang": ["ro"]}, {"source": "org/name@1"}, texts, {"languages": ["ro"]})
+    RunRecord("finetune", {"task": "nli"}, {"source": "org/it"}, [], {}, parent=asdict(parent)).save(place / "bert")
     return place
 
 
@@ -95,9 +117,8 @@ def _dump(path: Path, value: Any) -> None:
 
 def _write_model(folder: Path, model_type: str, shards: int) -> None:
     rows = max(max(space.ids.values()) for space in open_vocabulary(folder).spaces) + 3
-    embedding = {"gemma3_text": "model.embed_tokens", "qwen2": "model.embed_tokens", "marian": "model.shared"}
     rng = np.random.default_rng(0)
-    arrays = {f"{embedding.get(model_type, 'embeddings.word_embeddings')}.weight": rng.standard_normal((rows, 8))}
+    arrays = {f"{EMBEDDINGS.get(model_type, 'embeddings.word_embeddings')}.weight": rng.standard_normal((rows, 8))}
     arrays |= {f"layers.{i}.weight": rng.standard_normal((8, 8)) for i in range(2)}
     files: dict[str, str] = {}
     for i in range(shards):
@@ -142,12 +163,17 @@ def attempt(folder: Path, out: Path) -> str:
         counts["ro"] = counter.result([])
         trimmed = plan(source, TokenCounts("", counts, template), Wishes((language("ro"),), KeepRule(min_count=1)))
         apply(trimmed, out)
+        if (folder / "polydistill.json").is_file():
+            folder_card(folder)
     except PolydistillError as error:
         told = error.message.endswith((".", ")")) and error.hint and "\n" not in str(error) and len(str(error)) < 2_000
         return "refused" if told else f"unclear: {error}"
     except BaseException as error:
         return f"{type(error).__name__}: {error!s:.200} at {_where(error)}"
-    return _wrong(source, trimmed.keeps, out) or "right"
+    try:
+        return _wrong(source, trimmed.keeps, out) or "right"
+    except BaseException as error:  # ours too: what was written must be whole
+        return f"not right: {type(error).__name__}: {error!s:.200} at {_where(error)}"
 
 
 def _where(error: BaseException) -> str:
@@ -172,7 +198,7 @@ def _wrong(source: Source, keeps: Any, out: Path) -> str | None:
         with safe_open(file, "np") as old, safe_open(out / file.relative_to(source.folder), "np") as cut:
             for name in old.keys():  # noqa: SIM118
                 rows = keeps[0].ids if source.arch.vocabulary_tensor(name) else slice(None)
-                if not np.array_equal(old.get_tensor(name)[rows], cut.get_tensor(name)):
+                if old.get_tensor(name)[rows].tobytes() != cut.get_tensor(name).tobytes():
                     return f"wrong rows of {name}"
     return None
 
@@ -183,7 +209,8 @@ def _encoders(vocabulary: Any) -> list[Callable[[list[str]], list[list[int]]]]:
         return [encoder for space in vocabulary.spaces for encoder in space.encoders[:1]]
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(vocabulary.folder / "tokenizer.json"))
+    file = vocabulary.folder / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(file)) if file.is_file() else Tokenizer.from_buffer(vocabulary._raw)
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return [lambda lines: [tokenizer.encode(line).ids for line in lines]]
@@ -204,11 +231,13 @@ def _work(models: Path, kind: Kind, seeds: range, place: Path, say: Any) -> None
         folder, out = place / "model", place / "out"
         for old in (folder, out):
             shutil.rmtree(old, ignore_errors=True)
-        shutil.copytree(models / kind.model, folder)
+        shutil.copytree(models / kind.model, folder, copy_function=os.link)
         out.mkdir()
         rng = random.Random(seed)
         file = folder / rng.choice([name for name in kind.files if (folder / name).is_file()])
-        file.write_bytes(kind.mutate(file.read_bytes(), rng))
+        damaged = MUTATE[file.suffix](file.read_bytes(), rng)
+        file.unlink()  # it is a link
+        file.write_bytes(damaged)
         say.send((seed, attempt(folder, out)))
     say.send(None)
 
@@ -247,6 +276,35 @@ def test_a_damaged_file_is_refused_or_read_right(name: str, models: Path, tmp_pa
     assert not bad, "\n".join(f"{seed}: {outcome}" for seed, outcome in bad.items())
 
 
-@pytest.mark.parametrize("name", ["bert", "xlm-roberta", "qwen2", "gemma", "marian", "sentences", "sharded"])
+@pytest.mark.parametrize("name", sorted({kind.model for kind in KINDS.values()}))
 def test_the_whole_files_are_read_right(name: str, models: Path, tmp_path: Path) -> None:
     assert attempt(models / name, tmp_path) == "right"
+
+
+def test_what_takes_memory_or_time_or_kills_its_process_is_noticed(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def harm(folder: Path, out: Path) -> str:
+        for deed in deeds:
+            deeds.remove(deed)
+            return deed()
+        return "right"
+
+    def loop() -> str:
+        while True:
+            pass
+
+    def fill() -> str:
+        try:
+            return str(len(bytes(2 * MEMORY)))
+        except MemoryError:
+            return "MemoryError"
+
+    deeds = [fill]
+    monkeypatch.setattr(f"{__name__}.attempt", harm)
+    monkeypatch.setattr(f"{__name__}.SECONDS", 1)
+    assert _run(models, KINDS["config"], 2, tmp_path) == {0: "MemoryError", 1: "right"}
+    deeds[:] = [loop]
+    assert _run(models, KINDS["config"], 1, tmp_path) == {0: f"died with -{signal.SIGXCPU}"}
+    deeds[:] = [lambda: os.kill(os.getpid(), signal.SIGSEGV) or ""]
+    assert _run(models, KINDS["config"], 1, tmp_path) == {0: f"died with -{signal.SIGSEGV}"}
