@@ -154,29 +154,33 @@ def check_ids(part: Part) -> None:
             for i in _flat(part[key]):
                 i.optional(int)
         elif key in SUPPRESSED:
-            for i in part[key].items():
-                i.of(int)
+            _check_list(part[key])
         elif key == "bad_words_ids":
             for word in part[key].items():
-                word.of(list)
-                for i in word.items():
-                    i.of(int)
+                _check_list(word)
         elif key == "forced_decoder_ids":
             for pair in part[key].items():
-                if len(pair.of(list)) != 2:
-                    raise pair.wrong("a position and an id")
-                pair[0].of(int)
-                pair[1].optional(int)
+                position, i = _pair(pair, "a position and an id")
+                position.of(int)
+                i.optional(int)
         elif key == "sequence_bias" and isinstance(value, list):
             for pair in part[key].items():
-                if len(pair.of(list)) != 2:
-                    raise pair.wrong("ids and their bias")
-                pair[0].of(list)
-                for i in pair[0].items():
-                    i.of(int)
+                _check_list(_pair(pair, "ids and their bias")[0])
         elif key in CODE_MAPS:
             for i in part[key].members():
                 i.of(int)
+
+
+def _check_list(part: Part) -> None:
+    part.of(list)
+    for i in part.items():
+        i.of(int)
+
+
+def _pair(part: Part, should: str) -> tuple[Part, Part]:
+    if len(part.of(list)) != 2:
+        raise part.wrong(should)
+    return part[0], part[1]
 
 
 def _flat(part: Part) -> Iterator[Part]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,16 @@ def test_ids_with_holes_pass(tmp_path: Path) -> None:
     vocab["far"] = last + 50
     path.write_bytes(orjson.dumps(data))
     assert TokenizerJson(tmp_path).size == last + 51 and MOST_IDS > 262_144 * 10
+
+
+def test_a_panic_at_the_door_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tiny.tokenizer_files("bert", tmp_path) / "tokenizer.json"
+    path.write_bytes(orjson.dumps({**json.loads(path.read_bytes()), "pre_tokenizer": split({"Regex": "(a+)+c"})}))
+    capfd.readouterr()
+    with pytest.raises(PolydistillError, match="PanicException"):
+        open_vocabulary(tmp_path)
+    os.write(2, b"heard again")
+    assert capfd.readouterr().err == "heard again"
 
 
 def test_panics_of_the_library_are_errors_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

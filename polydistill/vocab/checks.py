@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -264,8 +267,25 @@ def _check_with_library(top: Part, kind: str) -> None:
     model = top["model"].value
     small = {"vocab": [["?", 0.0]], "unk_id": None} if kind == "Unigram" else {"vocab": {"?": 0}}
     rest = {**top.value, "model": {**model, **small, **({"merges": []} if kind == "BPE" else {})}}
-    with library_errors(f"{top.file} cannot be read", top.hint):
+    with library_errors(f"{top.file} cannot be read", top.hint), _silent():
         tokenizer = Tokenizer.from_buffer(orjson.dumps(rest))
         text = PROBE if tokenizer.normalizer is None else tokenizer.normalizer.normalize_str(PROBE)
         if tokenizer.pre_tokenizer is not None:
             tokenizer.pre_tokenizer.pre_tokenize_str(text)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without what a library in Rust prints when it gives up, which says no more than its exception."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # nobody listens
+        yield
+        return
+    try:
+        with Path(os.devnull).open("w") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
