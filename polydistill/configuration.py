@@ -129,14 +129,13 @@ def _check_types(part: Part) -> None:
         name.of(str)
     for key in filter(part.value.__contains__, LIMITS):
         for size in part[key].items() if isinstance(part[key].value, list) else [part[key]]:
-            if size.value is not None:
+            if size.value is not None and not (key == "image_size" and isinstance(size.value, dict)):
                 size.whole_number(-1 if key in POSITIONS or key in OTHER else 0, LIMITS[key])
     if len(part["id2label"].optional(dict) or ()) > MOST_LABELS:
         raise part["id2label"].wrong(f"an object of at most {MOST_LABELS:,} labels")
     for label in part["id2label"].members():
         label.of(str)
-    for place in part["label2id"].members():
-        place.whole_number(0, MOST_LABELS)
+    part["label2id"].optional(dict)
     if part["num_labels"].value is not None:
         part["num_labels"].whole_number(0, MOST_LABELS)
 

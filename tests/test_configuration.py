@@ -51,7 +51,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"architectures": [3]}, r"architectures\[0\] is 3, but must be a text"),
     ({"id2label": ["A"]}, r"id2label is a list of 1, but must be an object"),
     ({"id2label": {"0": 3}}, r"id2label\.0 is 3, but must be a text"),
-    ({"label2id": {"A": 10**9}}, r"label2id\.A is 1000000000"),
+    ({"label2id": ["A"]}, r"label2id is a list of 1, but must be an object"),
     ({"num_labels": 10**9}, r"num_labels is 1000000000"),
     ({"tie_word_embeddings": "no"}, r"tie_word_embeddings is \"no\", but must be true or false"),
     ({"text_config": {"num_hidden_layers": 10**9}}, r"text_config\.num_hidden_layers is 1000000000"),

@@ -22,7 +22,7 @@ from polydistill.jsonfiles import Part, short
 from polydistill.vocab import charsmap
 
 MOST_IDS = 4_000_000  # the largest vocabulary of a published model has a quarter of it
-LONGEST_TOKEN = 1_024  # characters
+LONGEST_TOKEN = 4_096  # characters; how a BPE token is put together takes the square of its length
 LONGEST_PATTERN = 10_000
 MOST_ADDED = 100_000
 GROWTH = 1_024  # how many times longer a normaliser's replacements may make a text
@@ -169,11 +169,11 @@ def _check_added(part: Part, ids: Mapping[str, int]) -> dict[str, int]:
         text, i = token["content"].of(str), token["id"].whole_number(0, MOST_IDS - 1)
         if not 0 < len(text) <= LONGEST_TOKEN:
             raise token["content"].wrong(f"a text of 1 to {LONGEST_TOKEN:,} characters")
-        if text in added:
+        if added.get(text, i) != i:
             raise token.refuse(f"is {quoted(text)}, which stands there twice")
         if text in ids and ids[text] != i:
             raise token["id"].refuse(f"is {i}, but {quoted(text)} has the id {ids[text]} in the vocabulary")
-        if text not in ids and i in taken:
+        if text not in ids and text not in added and i in taken:
             raise token["id"].refuse(f"is {i}, which another token has")
         added[text] = i
         taken.add(i)
