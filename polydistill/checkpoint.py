@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from polydistill.errors import PolydistillError
+from polydistill.jsonfiles import Part, parse_json, read_json, short
 
 ITEM_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
@@ -29,6 +30,9 @@ ITEM_BYTES = {
 }  # fmt: skip
 INDEX_NAME = "model.safetensors.index.json"
 CHUNK_BYTES = 16 << 20
+LARGEST_HEADER = 32 << 20  # a hundred thousand tensors have a third of it
+LARGEST_SIZE = 1 << 48  # of an axis or an offset
+HINT = "Download or save the model again; nothing was written."
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
 
 
@@ -90,7 +94,7 @@ class Checkpoint:
             metadata[file], entries = _read_header(file)
             for tensor in entries:
                 if tensor.name in tensors:
-                    raise _broken(file, f"the tensor {tensor.name} stands in two files")
+                    raise _broken(file, f"the tensor {short(tensor.name)} stands in two files")
                 tensors[tensor.name] = tensor
         return cls(folder, files, tensors, metadata)
 
@@ -132,21 +136,19 @@ def file_sha256(file: Path) -> str:
 
 
 def _broken(file: Path, why: str) -> PolydistillError:
-    return PolydistillError(
-        f"{file} is not a whole safetensors file: {why}.", "Download or save the model again; nothing was written."
-    )
+    return PolydistillError(f"{file} is not a whole safetensors file: {why}.", HINT)
 
 
 def _checkpoint_files(folder: Path) -> list[Path]:
     index = folder / INDEX_NAME
     if index.is_file():
         try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()), key=str)
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise _broken(index, "its weight_map cannot be read") from error
+            weights = Part(index, read_json(index))["weight_map"]
+            weights.of(dict)
+            names = sorted({part.of(str) for part in weights.members()})
+        except PolydistillError as error:
+            raise _broken(index, f"its weight_map cannot be read ({error.message.rstrip('.')})") from error
         for name in names:
-            if not isinstance(name, str):
-                raise _broken(index, "its weight_map cannot be read")
             if Path(name).name != name or name == "..":
                 raise _broken(index, f"it names a file outside the folder ({name!r})")
             if not (folder / name).is_file():
@@ -177,31 +179,41 @@ def _read_header(file: Path) -> tuple[dict[str, str], list[Tensor]]:
     with file.open("rb") as stream:
         prefix = stream.read(8)
         length = int.from_bytes(prefix, "little")
-        if len(prefix) < 8 or length > min(size - 8, 100_000_000):
+        if len(prefix) < 8 or length > size - 8:
             raise _broken(file, "its header is cut off")
+        if length > LARGEST_HEADER:
+            raise _broken(file, f"its header has {length:,} bytes, more than {LARGEST_HEADER:,}")
         raw = stream.read(length)
     try:
-        header = json.loads(raw)
-        metadata = dict(header.pop("__metadata__", None) or {})
-        entries = []
-        for name, e in header.items():
-            start, stop = map(int, e["data_offsets"])
-            entries.append((name, e["dtype"], tuple(int(n) for n in e["shape"]), start, stop))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise _broken(file, "its header cannot be read") from error
+        header = Part(file, parse_json(raw, file, unique=True), hint=HINT)
+        metadata = {key: header["__metadata__"][key].of(str) for key in header["__metadata__"].optional(dict) or ()}
+        entries = [_entry(name, header[name]) for name in header.value if name != "__metadata__"]
+    except PolydistillError as error:
+        raise _broken(file, f"its header cannot be read ({error.message.rstrip('.')})") from error
     base, end = 8 + length, 0
     tensors = []
     for name, dtype, shape, start, stop in sorted(entries, key=lambda e: e[3:]):
         if dtype not in ITEM_BYTES:
-            raise PolydistillError(f"{file}: {name} has the unknown type {dtype}.", "Update polydistill.")
+            raise PolydistillError(f"{file}: {short(name)} has the unknown type {short(dtype)}.", "Update polydistill.")
         tensor = Tensor(name, dtype, shape, file, base + start)
-        if start != end or min(shape, default=0) < 0 or stop - start != tensor.nbytes:
-            raise _broken(file, f"the bytes of {name} do not fit its shape")
+        if start != end or stop - start != tensor.nbytes:
+            raise _broken(file, f"the bytes of {short(name)} do not fit its shape")
         end = stop
         tensors.append(tensor)
     if base + end != size:
         raise _broken(file, f"{base + end:,} bytes were promised and {size:,} are there")
     return metadata, tensors
+
+
+def _entry(name: str, part: Part) -> tuple[str, str, tuple[int, ...], int, int]:
+    """(name, type, shape, start, stop) of a tensor."""
+    part.of(dict)
+    if len(part["data_offsets"].of(list)) != 2:
+        raise part["data_offsets"].wrong("a start and a stop")
+    start, stop = (offset.whole_number(0, LARGEST_SIZE) for offset in part["data_offsets"].items())
+    part["shape"].of(list)
+    shape = tuple(n.whole_number(0, LARGEST_SIZE) for n in part["shape"].items())
+    return name, part["dtype"].of(str), shape, start, stop
 
 
 class RowReader:

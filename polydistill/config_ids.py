@@ -5,18 +5,12 @@ Keys are told apart by what losing a token would mean: a start token must stay, 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from polydistill.configuration import CODE_MAPS, NEEDED, SUPPRESSED
 from polydistill.errors import PolydistillError
 from polydistill.vocab.keep import KeepSet
-
-# One id or a list of ids that the model starts, ends, pads or marks something with.
-NEEDED = re.compile(r".*_token_(id|ids|index)|padding_idx|force_words_ids")
-# Lists whose dropped members mean nothing any more: a token that is gone cannot be generated.
-SUPPRESSED = ("suppress_tokens", "begin_suppress_tokens")
-CODE_MAPS = ("lang_to_id", "lang_code_to_id", "language_to_id", "task_to_id")
 
 
 def _is_id(value: Any) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 MORE_MEMORY = "Try a smaller --batch-size, --length or --limit where there is one, or a machine with more memory."
 # What torch, the loader of shared libraries and Python's threads say where memory is wanting.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "failed to map segment",
@@ -41,3 +44,36 @@ def is_out_of_memory(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether a library written in Rust (tokenizers, safetensors) gave up: its exception is no `Exception`."""
+    return type(error).__name__ == "PanicException"
+
+
+def loading_failed(sentence: str, error: BaseException, hint: str) -> PolydistillError:
+    """A sentence with what a library said, on one line; want of memory has a way out of its own."""
+    hint = MORE_MEMORY if is_out_of_memory(error) else hint
+    said = " ".join(str(error).split())[:300]
+    return PolydistillError(f"{sentence} ({type(error).__name__}: {said}).", hint)
+
+
+@contextmanager
+def library_errors(sentence: str, hint: str) -> Iterator[None]:
+    """Turns whatever a library raises, also what is no `Exception`, into a sentence with what it said.
+
+    Args:
+        sentence: What could not be done, without a full stop.
+        hint: The way out.
+
+    Raises:
+        PolydistillError: The library failed.
+    """
+    try:
+        yield
+    except PolydistillError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
+        raise loading_failed(sentence, error, hint) from error

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from polydistill import surgery
+from polydistill.card.text import at, printable, texts
 from polydistill.catalog import language
 from polydistill.data import parse_corpus, read_texts
 from polydistill.progress import SILENT, Progress
@@ -89,8 +90,9 @@ def info(
 
 def lineage_line(record: Mapping[str, Any]) -> str:
     """One run of a lineage, such as `trim (ro) of org/name@commit`."""
-    languages = ", ".join(record["result"].get("languages", []))
-    return f"{record['command']}{f' ({languages})' if languages else ''} of {record['source']['source']}"
+    languages = ", ".join(texts(at(record, "result", "languages")))
+    command, source = printable(at(record, "command")), printable(at(record, "source", "source"))
+    return f"{command}{f' ({languages})' if languages else ''} of {source}"
 
 
 def read_lines(text: str) -> list[str]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from polydistill.errors import MORE_MEMORY, PolydistillError, is_out_of_memory
+from polydistill.errors import PolydistillError, library_errors, loading_failed
 
 LONGEST = 100_000  # some tokenizers say that they take 10^30 tokens
 POSITIONS_AFTER_PADDING = ("roberta", "camembert", "mpnet", "xmod")  # they count positions from the padding id on
@@ -22,14 +22,15 @@ def load_tokenizer(folder: Path, hint: str = "Check the folder with that library
         hint: The way out if it cannot be loaded.
 
     Raises:
-        PolydistillError: transformers cannot load it.
+        PolydistillError: It is broken, or transformers cannot load it.
     """
     from transformers import AutoTokenizer
 
-    try:
+    from polydistill.vocab import check_tokenizer_files
+
+    check_tokenizer_files(folder)
+    with library_errors(f"transformers cannot load the tokenizer of {folder}", hint):
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except Exception as error:
-        raise loading_failed(f"transformers cannot load the tokenizer of {folder}", error, hint) from error
 
 
 def load_encoder(folder: Path, *, eager: bool = False) -> Any:
@@ -40,7 +41,7 @@ def load_encoder(folder: Path, *, eager: bool = False) -> Any:
         eager: Whether attention is computed the plain way, which alone gives its probabilities.
 
     Raises:
-        PolydistillError: transformers cannot load it.
+        PolydistillError: It is broken, or transformers cannot load it.
     """
     import torch
     from transformers import AutoModel
@@ -107,13 +108,6 @@ def positions_of(config: Any) -> int:
         return LONGEST
     after_padding = any(name in config.model_type for name in POSITIONS_AFTER_PADDING)
     return int(min(LONGEST, positions - (1 + config.pad_token_id if after_padding else 0)))
-
-
-def loading_failed(sentence: str, error: Exception, hint: str) -> PolydistillError:
-    """A sentence with what a library said, on one line; want of memory has a way out of its own."""
-    hint = MORE_MEMORY if is_out_of_memory(error) else hint
-    said = " ".join(str(error).split())[:300]
-    return PolydistillError(f"{sentence} ({type(error).__name__}: {said}).", hint)
 
 
 def quiet_bitsandbytes() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from polydistill.configuration import check_config
 from polydistill.errors import PolydistillError
+from polydistill.jsonfiles import Part, read_json
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt")
 _TOKENIZER_SUFFIXES = (".model", ".spm")
@@ -33,9 +34,13 @@ def model_folder(folder: Path) -> Path:
     if (folder / "config.json").is_file():
         return folder
     if (folder / "modules.json").is_file():
-        for module in read_json(folder / "modules.json", list):
-            inner = folder / module.get("path", "") if isinstance(module, dict) else folder
-            if (inner / "config.json").is_file() and "Transformer" in module.get("type", ""):
+        for module in Part(folder / "modules.json", read_json(folder / "modules.json", list)).items():
+            module.of(dict)
+            path = module["path"].optional(str) or ""
+            if len(path.encode()) > 255 or "\0" in path:
+                raise module["path"].wrong("the name of a folder")
+            inner = folder / path
+            if "Transformer" in module["type"].of(str) and (inner / "config.json").is_file():
                 return inner
     if (folder / "adapter_config.json").is_file():
         raise PolydistillError(
@@ -55,7 +60,7 @@ def check_folder(folder: Path) -> None:
         PolydistillError: Something is missing, or the weights come in another format.
     """
     inner = model_folder(folder)
-    config = read_json(inner / "config.json")
+    config = check_config(inner)
     names = sorted({path.name for place in (folder, inner) for path in place.iterdir()})
     if not any(name in _TOKENIZER_FILES or name.endswith(_TOKENIZER_SUFFIXES) for name in names):
         raise PolydistillError(
@@ -67,6 +72,10 @@ def check_folder(folder: Path) -> None:
         if not isinstance(shards, dict) or not shards:
             raise PolydistillError(
                 f"{inner / 'model.safetensors.index.json'} names no weights.", "Fetch the model again."
+            )
+        if not all(isinstance(shard, str) and len(shard.encode()) < 256 for shard in shards.values()):
+            raise PolydistillError(
+                f"{inner / 'model.safetensors.index.json'} names something that is no file.", "Fetch the model again."
             )
         missing = sorted({str(shard) for shard in shards.values() if not (inner / str(shard)).is_file()})
         if missing:
@@ -87,7 +96,7 @@ def model_type(folder: Path) -> str:
     """
     config = model_folder(folder) / "config.json"
     found = read_json(config).get("model_type")
-    if not found or not isinstance(found, str):
+    if not isinstance(found, str) or not re.fullmatch(r"[\w.-]{1,100}", found):
         raise PolydistillError(f"{config} does not say its model_type.", "Give the folder of a transformers model.")
     return found
 
@@ -141,18 +150,3 @@ def card_licence(folder: Path) -> str | None:
     if found.get("license") == "other":
         return found.get("license_name", "other")
     return found.get("license")
-
-
-def read_json(path: Path, kind: type = dict) -> Any:
-    """Read a JSON file whose top is a `kind`.
-
-    Raises:
-        PolydistillError: It is not JSON, or holds something else.
-    """
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise PolydistillError(f"{path} is not valid JSON ({error}).", "Fetch the model again.") from error
-    if not isinstance(content, kind):
-        raise PolydistillError(f"{path} does not hold a JSON {kind.__name__}.", "Fetch the model again.")
-    return content

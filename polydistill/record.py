@@ -156,8 +156,8 @@ class RunRecord:
     def lineage(self) -> list[Mapping[str, Any]]:
         """This record and those it descends from, newest first, as plain objects."""
         chain: list[Mapping[str, Any]] = [asdict(self)]
-        while chain[-1].get("parent"):
-            chain.append(chain[-1]["parent"])
+        while isinstance(parent := chain[-1].get("parent"), dict) and parent:
+            chain.append(parent)
         return chain
 
 

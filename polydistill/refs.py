@@ -16,7 +16,8 @@ from pathlib import Path, PurePosixPath
 
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.hub_client import interruptible
-from polydistill.modelfolder import card_licence, check_folder, model_folder, read_json, refuse_weights
+from polydistill.jsonfiles import read_json
+from polydistill.modelfolder import card_licence, check_folder, model_folder, refuse_weights
 from polydistill.reach import OutOfReach, hub_errors, hub_hash, hub_info
 
 __all__ = ["ModelRef", "ResolvedModel", "check_folder", "model_folder", "resolve"]

@@ -21,6 +21,7 @@ import numpy as np
 
 from polydistill.checkpoint import ITEM_BYTES, Checkpoint, NewTensor, Tensor, file_sha256, header, in_order
 from polydistill.errors import PolydistillError
+from polydistill.jsonfiles import parse_json
 from polydistill.outputs import write_beside
 
 NAME, UNDO_NAME = "difference.safetensors", "difference.undo.safetensors"
@@ -154,8 +155,8 @@ class Difference:
         """
         metadata, entries, _ = _read(path, FORMAT)
         try:
-            base = _base(metadata["base_tensors"])
-            languages, tasks = (tuple(map(str, json.loads(metadata[key]))) for key in ("languages", "tasks"))
+            base = _base(metadata["base_tensors"], path)
+            languages, tasks = (tuple(map(str, _said(metadata[key], path, list))) for key in ("languages", "tasks"))
             found = cls(entries, base, metadata["kind"], languages, tasks)
             promised = int(metadata["count"]), metadata["base"]
         except (KeyError, ValueError, TypeError, AttributeError) as error:
@@ -227,8 +228,8 @@ class Undo:
             return None
         metadata, entries, types = _read(path, UNDO_FORMAT)
         try:
-            applied = tuple(Applied(Path(file).name, str(sha)) for file, sha in json.loads(metadata["applied"]))
-            found = cls(entries, types, _base(metadata["base_tensors"]), dict(json.loads(metadata["result"])), applied)
+            applied = tuple(Applied(Path(file).name, str(sha)) for file, sha in _said(metadata["applied"], path, list))
+            found = cls(entries, types, _base(metadata["base_tensors"], path), _said(metadata["result"], path), applied)
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise _broken(path, "its metadata cannot be read") from error
         if any(name not in found.base for name in (*entries, *found.result)):
@@ -308,8 +309,16 @@ def _sum(a: Entries, b: Entries) -> Entries:
     return Entries(indices, values)
 
 
-def _base(text: str) -> dict[str, BaseTensor]:
-    listed = json.loads(text).items()
+def _said(text: str, path: Path, kind: type = dict) -> Any:
+    """What a text in the metadata of a file says."""
+    try:
+        return parse_json(text.encode(), path, kind)
+    except PolydistillError as error:
+        raise ValueError(error.message) from error
+
+
+def _base(text: str, path: Path) -> dict[str, BaseTensor]:
+    listed = _said(text, path).items()
     return {name: BaseTensor(tuple(map(int, shape)), str(sha)) for name, (shape, sha) in listed}
 
 

@@ -26,6 +26,7 @@ from polydistill.checkpoint import (
     write_safetensors,
 )
 from polydistill.errors import PolydistillError
+from polydistill.jsonfiles import Part, read_json, short
 from polydistill.vocab.keep import KeepSet
 
 FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -69,9 +70,13 @@ def plan_cuts(checkpoint: Checkpoint, arch: Arch, keeps: Sequence[KeepSet], rows
         if spec is None:
             continue
         space = spec.space if len(keeps) > 1 else 0
-        if spec.axis >= len(tensor.shape) or tensor.shape[spec.axis] < keeps[space].ids.max() + 1:
+        if (
+            not tensor.elements
+            or spec.axis >= len(tensor.shape)
+            or tensor.shape[spec.axis] < keeps[space].ids.max() + 1
+        ):
             raise PolydistillError(
-                f"{name} has the shape {list(tensor.shape)}, too small for {keeps[space].size:,} tokens.",
+                f"{short(name)} has the shape {list(tensor.shape)}, too small for {keeps[space].size:,} tokens.",
                 "The tokenizer does not belong to these weights.",
             )
         cuts[name] = Cut(spec, keeps[space], rows[space])
@@ -170,9 +175,9 @@ def write_checkpoint(
             write_safetensors(out / file.name, new, checkpoint.metadata[file])
     index = checkpoint.folder / INDEX_NAME
     if index.is_file():
-        data = orjson.loads(index.read_bytes())
+        data = read_json(index)
         parameters, nbytes = sizes(checkpoint, cuts, dtype)
-        data["metadata"] = {**(data.get("metadata") or {}), "total_size": nbytes}
+        data["metadata"] = {**(Part(index, data)["metadata"].optional(dict) or {}), "total_size": nbytes}
         if "total_parameters" in data["metadata"]:
             data["metadata"]["total_parameters"] = parameters
         (out / INDEX_NAME).write_bytes(orjson.dumps(data, option=orjson.OPT_INDENT_2))
@@ -204,9 +209,12 @@ def write_renamed(
         places.update({t.name: file.name for t in new})
     index = checkpoint.folder / INDEX_NAME
     if index.is_file():
-        data = orjson.loads(index.read_bytes())
+        data = read_json(index)
         kept = [checkpoint.tensors[name] for name in names]
-        data["metadata"] = {**(data.get("metadata") or {}), "total_size": sum(t.nbytes for t in kept)}
+        data["metadata"] = {
+            **(Part(index, data)["metadata"].optional(dict) or {}),
+            "total_size": sum(t.nbytes for t in kept),
+        }
         if "total_parameters" in data["metadata"]:
             data["metadata"]["total_parameters"] = sum(t.elements for t in kept)
         data["weight_map"] = dict(sorted(places.items()))

@@ -13,7 +13,9 @@ import numpy as np
 from polydistill import config_ids, surgery
 from polydistill.catalog import Arch, Language, arch
 from polydistill.checkpoint import PICKLE_SUFFIXES, Checkpoint, copy_file
+from polydistill.configuration import check_config, check_ids
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.jsonfiles import Part, read_json
 from polydistill.modelfolder import model_folder, model_type
 from polydistill.progress import SILENT, Progress
 from polydistill.refs import ResolvedModel
@@ -23,7 +25,7 @@ from polydistill.vocab.counts import LanguageCounts, TokenCounts
 from polydistill.vocab.keep import Evidence, IdSpace, KeepRule, KeepSet, select
 from polydistill.vocab.letters import required_letters
 from polydistill.vocab.smoothing import expected_counts, surfaces_of, unseen_share
-from polydistill.vocab.tokenizer_config import matching, read_json, write_json
+from polydistill.vocab.tokenizer_config import matching, write_json
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 # Other formats of the weights, which would keep the whole vocabulary, and what is written anew.
@@ -92,12 +94,15 @@ class Source:
     @cached_property
     def config(self) -> dict[str, Any]:
         """config.json."""
-        return read_json(self.model / CONFIG)
+        return check_config(self.model)
 
     @cached_property
     def generation(self) -> dict[str, Any]:
         """generation_config.json, {} if there is none."""
-        return read_json(self.model / GENERATION)
+        generation = Part(self.model / GENERATION, read_json(self.model / GENERATION, optional=True))
+        check_ids(generation)
+        found: dict[str, Any] = generation.value
+        return found
 
     @property
     def rows(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import io
 import json
 import os
 import shutil
@@ -39,6 +40,13 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.model_folder("bert", "base", folder / "e5", tokenizer="xlm-roberta", rows=421)
     for code in ("ro", "ru", "en"):
         (folder / f"{code}.txt").write_text("\n".join(tiny.sentences(code, count=150)) + "\n", encoding="utf-8")
+    (folder / "nli/en").mkdir(parents=True)
+    labels = ("entailment", "neutral", "contradiction")
+    rows = [
+        {"premise": t, "hypothesis": t, "label": labels[i % 3]} for i, t in enumerate(tiny.sentences("en", count=6))
+    ]
+    for split in ("train", "dev", "test"):
+        (folder / f"nli/en/{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
 
@@ -178,6 +186,92 @@ def test_broken_configuration(file: str, text: str, said: str, copy: Path, refus
     (copy / file).write_text(text)
     assert said in refuse(*BROKEN, code=1)
     assert said in refuse("info", "copy", code=1)
+
+
+TWO = ("ro", "en", "--text", "ro={m}/ro.txt", "--text", "en={m}/en.txt")
+COMMANDS = {
+    "trim": BROKEN,
+    "count": ("count", "--model", "copy", "--lang", "ro", "--corpus", "{m}/ro.txt", "-o", "c.json"),
+    "info": ("info", "copy"),
+    "diff": ("diff", "{m}/e5", "copy", "--text", "{m}/ro.txt"),
+    "plan": ("plan", "--model", "copy", *TWO),
+    "finetune": ("finetune", "--model", "copy", "--task", "nli", "--lang", "en", "--data-dir", "{m}", "-o", "out"),
+    "bistil": ("bistil", "--model", "copy", *TWO, "-o", "out"),
+    "prokd": ("prokd", "--teacher", "copy", "en", "ro", "--text", "{m}/ro.txt", "--data-dir", "{m}", "-o", "out"),
+    "stack": ("stack", "copy", "copy", "-o", "out"),
+    "evaluate": ("evaluate", "--model", "copy", "--task", "nli", "--lang", "en", "--data-dir", "{m}"),
+    "sparse": ("sparse", "train", "--model", "copy", "--lang", "ro", "--text", "{m}/ro.txt", "-o", "out"),
+    "export": ("export", "copy", "--onnx", "-o", "out"),
+    "publish": ("publish", "copy", "org/name", "--dry-run"),
+}
+HOSTILE: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
+    "layers": (
+        "config.json",
+        lambda raw: raw.replace(b'"num_hidden_layers": 2', b'"num_hidden_layers": 1000000000'),
+        "config.json: num_hidden_layers is 1000000000, but must be a whole number from 0 to 1,024.",
+    ),
+    "nesting": ("config.json", lambda raw: b'{"a":' * 10_000, "config.json is not valid JSON (depth limit exceeded"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_hostile_configuration(command: str, name: str, copy: Path, refuse: Refuse) -> None:
+    file, change, said = HOSTILE[name]
+    content = change((copy / file).read_bytes())
+    assert content != (copy / file).read_bytes()
+    (copy / file).write_bytes(content)
+    assert said in refuse(*COMMANDS[command], code=1)
+
+
+def test_hostile_stack(copy: Path, refuse: Refuse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"text\n")))
+    (copy / "config.json").write_bytes(b'{"a":' * 10_000)
+    assert "config.json is not valid JSON (depth limit exceeded" in refuse("embed", "copy", code=1)
+
+
+def test_modules_that_are_none(copy: Path, refuse: Refuse) -> None:
+    (copy / "inner").mkdir()
+    for file in [path for path in copy.iterdir() if path.is_file()]:
+        file.rename(copy / "inner" / file.name)
+    for modules, said in (
+        ([{"path": 3, "type": "sentence_transformers.models.Transformer"}], "modules.json"),
+        ([{"path": "inner", "type": ["Transformer"]}], "modules.json"),
+        ([3], "modules.json"),
+        ({}, "modules.json holds an object of 0, but must hold a list."),
+    ):
+        (copy / "modules.json").write_text(json.dumps(modules))
+        assert said in refuse("info", "copy", code=1)
+
+
+@pytest.mark.parametrize("number", ["Infinity", "NaN", "1e999", "-1", "2.0", "9" * 400, '"8"', "[1]"])
+def test_numbers_that_no_header_has(number: str, copy: Path, refuse: Refuse) -> None:
+    weights = copy / "model.safetensors"
+    raw = weights.read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    header = raw[8 : 8 + length].replace(b"[0,", f"[{number},".encode(), 1)
+    weights.write_bytes(len(header).to_bytes(8, "little") + header + raw[8 + length :])
+    assert "is not a whole safetensors file: its header cannot be read (" in refuse("info", "copy", code=1)
+
+
+def test_a_header_as_long_as_its_file(copy: Path, refuse: Refuse) -> None:
+    with (copy / "model.safetensors").open("wb") as file:
+        file.write((100_000_000).to_bytes(8, "little"))
+        file.truncate(100_000_008)
+    assert "its header has 100,000,000 bytes, more than 33,554,432" in refuse("info", "copy", code=1)
+
+
+def test_a_panic_of_a_library(say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
+    from tokenizers import Regex
+    from tokenizers.pre_tokenizers import Split
+
+    def panic(*args: Any, **options: Any) -> None:
+        Split(Regex("(a+)+c"), "isolated").pre_tokenize_str("a" * 60)
+
+    monkeypatch.setattr("polydistill.cli.info.info", panic)
+    said = say("info", "{m}/e5")
+    assert said.code == 1 and "Error: A library that reads tokenizers and weights gave up: Onig: " in said.err
+    assert "Traceback" not in said.err and "bug in polydistill" not in said.err
 
 
 def test_model_that_is_not_there(refuse: Refuse, copy: Path) -> None:

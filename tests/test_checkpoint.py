@@ -51,6 +51,16 @@ BROKEN = {
     "a hole between tensors": safetensors({"a": entry(0, 8, 2), "b": entry(12, 20, 2)}, bytes(20)),
     "offsets backwards": safetensors({"a": entry(8, 0, 2)}, bytes(8)),
     "metadata is a list": safetensors({"__metadata__": [1], "a": entry(0, 8, 2)}, bytes(8)),
+    "metadata of numbers": safetensors({"__metadata__": {"format": 1}, "a": entry(0, 8, 2)}, bytes(8)),
+    "an offset without end": safetensors(GOOD[8:].rstrip(b"\x00").replace(b"8]", b"Infinity]"), bytes(8)),
+    "a shape of true": safetensors({"a": entry(0, 8, True, 2)}, bytes(8)),
+    "an axis of 2**60": safetensors({"a": entry(0, 8, 2), "b": entry(8, 8, 1 << 60, 0)}, bytes(8)),
+    "a type that is a list": safetensors({"a": {**entry(0, 8, 2), "dtype": ["F32"]}}, bytes(8)),
+    "a tensor twice": safetensors(
+        b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}',
+        bytes(8),
+    ),
+    "nested 100,000 times": safetensors(b'{"a":' * 100_000),
 }
 
 

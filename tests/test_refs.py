@@ -148,7 +148,7 @@ def test_sentence_transformers_with_the_model_in_a_sub_folder(tmp_path: Path) ->
         ("config.json", {}, "no config.json"),
         ("config.json", {"adapter_config.json": "{}"}, "adapter"),
         ("config.json", {"config.json": "{not"}, "not valid JSON"),
-        ("config.json", {"config.json": "[]"}, "does not hold a JSON dict"),
+        ("config.json", {"config.json": "[]"}, "must hold an object"),
         ("tokenizer.json", {}, "no tokenizer"),
         ("model.safetensors", {}, "no weights"),
         ("model.safetensors", {"pytorch_model.bin": ""}, "pickled weights .*BertForMaskedLM.*save_pretrained"),

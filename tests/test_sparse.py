@@ -655,9 +655,28 @@ def _no_metadata(tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     del metadata["languages"]
 
 
-@pytest.mark.parametrize(
-    "change", [_out_of_range, _unordered, _incomplete, _not_a_number, _one_less, _other_base, _no_metadata]
-)
+def _deep_metadata(tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    metadata["languages"] = "[" * 100_000
+
+
+def _infinite_base(tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    metadata["base_tensors"] = metadata["base_tensors"].replace("32", "Infinity", 1)
+
+
+SPOILT = [
+    _out_of_range,
+    _unordered,
+    _incomplete,
+    _not_a_number,
+    _one_less,
+    _other_base,
+    _no_metadata,
+    _deep_metadata,
+    _infinite_base,
+]
+
+
+@pytest.mark.parametrize("change", SPOILT)
 def test_a_broken_difference_is_refused(
     change: Callable[[dict[str, Tensor], dict[str, str]], None], made: _Made, tmp_path: Path
 ) -> None:

@@ -163,6 +163,20 @@ def test_a_tokenizer_larger_than_the_matrix_is_refused(tmp_path: Path) -> None:
         surgery.plan_cuts(source, arch("bert"), [keep([1, ROWS], 30)], [2])
 
 
+def test_embeddings_of_no_width_are_refused(tmp_path: Path) -> None:
+    source = write(tmp_path / "old", {**bert(), WORDS: np.zeros((ROWS, 0), np.float32)})
+    with pytest.raises(PolydistillError, match=r"\[\d+, 0\], too small"):
+        surgery.plan_cuts(source, arch("bert"), [keep()], [4])
+
+
+def test_a_broken_index_is_not_written_anew(tmp_path: Path) -> None:
+    source = write(tmp_path / "old", {WORDS: bert()[WORDS]}, {LAYER: bert()[LAYER]})
+    index = tmp_path / "old" / INDEX_NAME
+    index.write_text(json.dumps({**json.loads(index.read_text()), "metadata": [1]}))
+    with pytest.raises(PolydistillError, match=r"index\.json: metadata is a list of 1, but must be an object"):
+        cut(source, tmp_path / "new")
+
+
 def test_a_model_without_embeddings_is_refused(tmp_path: Path) -> None:
     source = write(tmp_path / "old", {LAYER: np.zeros((2, 2), np.float32), BIAS: np.zeros(ROWS, np.float32)})
     with pytest.raises(PolydistillError, match="none of the embedding tensors"):

@@ -11,6 +11,7 @@ import tiny
 
 from polydistill.catalog import language
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.jsonfiles import read_json
 from polydistill.trimming import Wishes, _dropped
 from polydistill.vocab import open_vocabulary
 from polydistill.vocab.keep import KeepRule, KeepSet, select
@@ -20,7 +21,6 @@ from polydistill.vocab.tokenizer_config import (
     is_code_of,
     language_code,
     matching,
-    read_json,
     write_json,
 )
 
@@ -270,14 +270,7 @@ def test_lists_and_tables_of_special_tokens_lose_the_dropped(tmp_path: Path) -> 
 # ---- reading ----
 
 
-def test_json_files(tmp_path: Path) -> None:
-    assert read_json(tmp_path / "none.json") == {}
-    write_json(tmp_path / "a.json", {"ș": [1, None]})
-    assert read_json(tmp_path / "a.json") == {"ș": [1, None]}
-    assert "ș" in (tmp_path / "a.json").read_text(encoding="utf-8")
-    (tmp_path / "a.json").write_text('{"a": ')
-    with pytest.raises(PolydistillError, match=r"a\.json is not valid JSON"):
-        read_json(tmp_path / "a.json")
+def test_special_tokens_are_texts_or_objects() -> None:
     assert content("<s>") == content({"content": "<s>", "lstrip": False}) == "<s>" and content(None) is None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from polydistill.card.text import at, mapping, objects, plain, printable, shared, texts
+from polydistill.errors import PolydistillError
+from polydistill.jsonfiles import read_json
 from polydistill.record import RunRecord
 
 BESIDE = "onnx"  # what `publish --onnx` adds to the result of a record: what the export reported
@@ -295,6 +296,6 @@ def _classes(folder: Path) -> tuple[str, ...]:
     try:
         if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
             return ()
-        return tuple(texts(at(json.loads(path.read_bytes()), "architectures")))
-    except (OSError, ValueError, RecursionError):
+        return tuple(texts(at(read_json(path), "architectures")))
+    except (OSError, PolydistillError):
         return ()

@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 
 from polydistill import interrupts
-from polydistill.errors import MORE_MEMORY, PolydistillError, is_out_of_memory
+from polydistill.errors import MORE_MEMORY, PolydistillError, is_out_of_memory, is_panic
 from polydistill.loading import quiet_bitsandbytes
 
 COMMANDS = {
@@ -111,6 +111,9 @@ def _fail(error: BaseException) -> NoReturn:
         place = f"{error.filename}: " if error.filename else ""
         said, code = f"Error: {place}{error.strerror or error}.", 1
         hint = "Check that the place exists, that you may use it, and that its disk has space."
+    elif is_panic(error):
+        said, code = f"Error: A library that reads tokenizers and weights gave up: {error}.", 1
+        hint = "A file of the model is probably broken: fetch or save the model again."
     else:
         said, code = f"Error: {type(error).__name__}: {error}", 1
         hint = f"This is a bug in polydistill; run again with {DEBUG}=1 and report the traceback."

@@ -14,6 +14,7 @@ from polydistill.loading import load_tokenizer, loading_failed, longest_input, q
 from polydistill.modelfolder import model_folder
 from polydistill.stacks.description import is_stack
 from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING
+from polydistill.vocab import check_tokenizer_files
 
 AUTO_CLASSES = {
     CLASSIFICATION: "AutoModelForSequenceClassification",
@@ -81,7 +82,7 @@ def open_model(
             f"{folder} has no head for {kind} (it lacks {missing[0]}).",
             "Tune it first: `polydistill finetune --model ...`.",
         )
-    names = [model.config.id2label[i] for i in range(len(model.config.id2label))]
+    names = [model.config.id2label.get(i, f"LABEL_{i}") for i in range(len(model.config.id2label))]
     found = () if kind == SPAN_EXTRACTION else output_labels(names, kind, labels, not_scored, folder)
     tokenizer = _tokenizer(folder, model.config)
     return TaskModel(model.eval(), tokenizer, found, longest_input(tokenizer, model.config, max_length))
@@ -121,6 +122,7 @@ def _sentence_model(folder: Path, max_length: int | None, prompt: str | None) ->
     import torch
     from sentence_transformers import SentenceTransformer
 
+    check_tokenizer_files(model_folder(folder))
     try:
         with quiet_transformers():
             model = SentenceTransformer(

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from polydistill.errors import PolydistillError
+from polydistill.jsonfiles import read_json
 from polydistill.loading import quiet_transformers
-from polydistill.modelfolder import model_folder, read_json
+from polydistill.modelfolder import model_folder
 from polydistill.stacks.description import is_stack
 
 _AUTO = ("AutoModelForTokenClassification", "AutoModelForSequenceClassification", "AutoModelForQuestionAnswering",

@@ -18,8 +18,8 @@ from polydistill.evaluation.kinds import kind_of
 from polydistill.evaluation.scoring import score
 from polydistill.evaluation.subjects import Subject
 from polydistill.evaluation.summaries import loyalty_rows
+from polydistill.jsonfiles import read_json
 from polydistill.methods.export_plan import PACKAGES, ExportConfig, Job, prepare
-from polydistill.modelfolder import read_json
 from polydistill.outputs import new_folder
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, Score, parent_of, peak_memory_bytes, source_facts, versions

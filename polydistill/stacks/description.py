@@ -10,8 +10,10 @@ from pathlib import Path
 import orjson
 
 from polydistill.checkpoint import Checkpoint
+from polydistill.configuration import check_config
 from polydistill.errors import PolydistillError
-from polydistill.modelfolder import model_folder, read_json
+from polydistill.jsonfiles import read_json
+from polydistill.modelfolder import model_folder
 from polydistill.refs import ModelRef, ResolvedModel, resolve
 
 CONFIG, MODEL_TYPE, FORMAT = "config.json", "polydistill-stack", 1
@@ -183,9 +185,10 @@ def check_parent(place: Path, part: Parent, what: str, other: str) -> None:
     """Refuses a model that is not the one that a stack was made with.
 
     Raises:
-        PolydistillError: Its weights or its configuration are others.
+        PolydistillError: Its weights or its configuration are others, or broken.
     """
     inner = model_folder(place)
+    check_config(inner)
     differs = None
     if Checkpoint.open(inner).weights_hash != part.weights_hash:
         differs = f"other weights than {other} ({part.source}, sha256 {part.weights_hash[:12]})"

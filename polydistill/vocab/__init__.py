@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, library_errors
+from polydistill.jsonfiles import LARGEST_VOCABULARY, read_bytes
 from polydistill.vocab import sentencepiece_model
 from polydistill.vocab.sentencepiece_model import SentencePieceVocabulary
 from polydistill.vocab.tokenizer_config import TokenizerConfig
-from polydistill.vocab.tokenizer_json import NAME, TokenizerJson
+from polydistill.vocab.tokenizer_json import NAME, TokenizerJson, checked
 
 Vocabulary = TokenizerJson | SentencePieceVocabulary
 # Classes of transformers that run the SentencePiece library itself and number its pieces by a vocab.json.
@@ -44,17 +45,36 @@ def open_vocabulary(folder: Path) -> Vocabulary:
     )
 
 
+def check_tokenizer_files(folder: Path) -> None:
+    """Refuses a broken tokenizer before transformers reads it.
+
+    Raises:
+        PolydistillError: A file is broken or too large; the message says what is wrong where.
+    """
+    config = TokenizerConfig(folder)
+    if (folder / NAME).is_file():
+        checked(read_bytes(folder / NAME, LARGEST_VOCABULARY), folder, config)
+        return
+    for name in OWNED_NAMES:
+        if name.startswith(("vocab", "target_vocab")) and name.endswith(".json") and (folder / name).is_file():
+            sentencepiece_model.read_table(folder / name)
+        elif (folder / name).is_file():
+            read_bytes(folder / name, LARGEST_VOCABULARY)
+    for path in sentencepiece_model.files(folder):
+        if not read_bytes(path, LARGEST_VOCABULARY).isascii():  # a .model of tiktoken is text
+            sentencepiece_model.read_model(path)
+
+
 def _convert(folder: Path) -> bytes:
     from transformers import AutoTokenizer
 
-    try:
+    check_tokenizer_files(folder)
+    with library_errors(
+        f"The tokenizer of {folder} could not be read",
+        "Save it with a recent transformers, so that it has a tokenizer.json.",
+    ):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         return tokenizer.backend_tokenizer.to_str().encode()
-    except Exception as error:
-        raise PolydistillError(
-            f"The tokenizer of {folder} could not be read ({type(error).__name__}: {str(error).splitlines()[0]}).",
-            "Save it with a recent transformers, so that it has a tokenizer.json.",
-        ) from error
 
 
 @contextmanager

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from polydistill.catalog import Language
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, library_errors
+from polydistill.jsonfiles import HINT, LARGEST_VOCABULARY, Part, read_bytes, read_json
+from polydistill.vocab import charsmap
 from polydistill.vocab.bpe import NEVER, merge_path
+from polydistill.vocab.checks import LONGEST_TOKEN, MOST_IDS, check_ids, quoted
 from polydistill.vocab.keep import KeepSet, tokens_by_id
-from polydistill.vocab.tokenizer_config import TokenizerConfig, content, language_code, read_json, write_json
+from polydistill.vocab.tokenizer_config import TokenizerConfig, content, language_code, write_json
 
 SUFFIXES = (".model", ".spm")
-NORMAL, USER_DEFINED, UNUSED, BYTE, BPE_TYPE = 1, 4, 5, 6, 2  # sentencepiece_model.proto
+NORMAL, UNKNOWN, USER_DEFINED, UNUSED, BYTE, BPE_TYPE = 1, 2, 4, 5, 6, 2  # sentencepiece_model.proto
 
 
 def files(folder: Path) -> list[Path]:
@@ -37,11 +43,35 @@ def read_model(path: Path) -> Any:
     from sentencepiece import sentencepiece_model_pb2
 
     proto = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
+    raw = read_bytes(path, LARGEST_VOCABULARY)
     try:
-        proto.ParseFromString(path.read_bytes())
-    except DecodeError as error:
+        proto.ParseFromString(raw)
+        names = [p.piece for p in proto.pieces]
+    except (DecodeError, UnicodeDecodeError) as error:
         raise PolydistillError(f"{path} is not a SentencePiece model.", "Download the model again.") from error
+    if why := _fault(proto, names):
+        raise PolydistillError(f"{path} is not a whole SentencePiece model: {why}.", "Download the model again.")
     return proto
+
+
+def _fault(proto: Any, names: Sequence[str]) -> str | None:
+    """What is wrong with a model that could be parsed: a cut file still parses where a field ends."""
+    if not 0 < len(names) < MOST_IDS:
+        return f"it has {len(names):,} pieces"
+    if not all(names) or max(map(len, names)) > LONGEST_TOKEN:
+        return f"a piece is empty, or longer than {LONGEST_TOKEN:,} characters"
+    if len(set(names)) < len(names):
+        return f"the piece {quoted(Counter(names).most_common(1)[0][0])} stands in it twice"
+    if not np.isfinite([p.score for p in proto.pieces]).all():
+        return "a score is no number"
+    if [p.type for p in proto.pieces].count(UNKNOWN) != 1:
+        return "it has no unknown piece, or several"
+    if not proto.HasField("trainer_spec") or not proto.HasField("normalizer_spec"):
+        return "it is cut off"
+    for spec in (proto.normalizer_spec, proto.denormalizer_spec):
+        if spec.precompiled_charsmap and (why := charsmap.fault(spec.precompiled_charsmap)):
+            return f"its character map {why}"
+    return None
 
 
 def trimmed(proto: Any, keeps: Callable[[str], bool]) -> Any:
@@ -174,14 +204,31 @@ class JsonSpace:
         from sentencepiece import SentencePieceProcessor
 
         def encoder(path: Path) -> Callable[[list[str]], list[list[int]]]:
-            processor, ids, unk = SentencePieceProcessor(model_file=str(path)), self.ids, self.ids[self.unk]
-            return lambda texts: [[ids.get(p, unk) for p in ps] for ps in processor.encode(texts, out_type=str)]
+            with library_errors(f"{path} cannot be read", HINT):
+                processor = SentencePieceProcessor(model_file=str(path))
+            ids, unk = self.ids, self.ids[self.unk]
 
+            def encode(texts: list[str]) -> list[list[int]]:
+                with library_errors(f"{path} cannot cut a text", HINT):
+                    return [[ids.get(p, unk) for p in ps] for ps in processor.encode(texts, out_type=str)]
+
+            return encode
+
+        _ = self.protos  # refuses what the library would read past its end
         return [encoder(path) for path in self.models]
 
 
 def _rank(scores: Mapping[str, float], left: str, right: str) -> float:
     return -scores.get(left + right, -NEVER)
+
+
+def read_table(path: Path) -> dict[str, int]:
+    """Token -> id, from a vocab.json.
+
+    Raises:
+        PolydistillError: It is none.
+    """
+    return check_ids(Part(path, read_json(path, largest=LARGEST_VOCABULARY)))
 
 
 class SentencePieceVocabulary:
@@ -192,13 +239,15 @@ class SentencePieceVocabulary:
         self.config = TokenizerConfig(folder)
         unk = content(self.config.config.get("unk_token")) or "<unk>"
         models = files(folder)
-        table = read_json(folder / "vocab.json")
-        if not table or not models or unk not in table:
+        table = read_table(folder / "vocab.json")
+        if not models or unk not in table:
             raise PolydistillError(
                 f"{folder} lacks vocab.json with {unk}, or its SentencePiece models.", "Download the model again."
             )
-        target = read_json(folder / "target_vocab.json") if self.config.config.get("separate_vocabs") else {}
-        if target:
+        if self.config.config.get("separate_vocabs") and (folder / "target_vocab.json").exists():
+            target = read_table(folder / "target_vocab.json")
+            if unk not in target:
+                raise PolydistillError(f"{folder / 'target_vocab.json'} lacks {unk}.", HINT)
             source_model, target_model = folder / "source.spm", folder / "target.spm"
             self.spaces = [
                 JsonSpace("vocabulary", "vocab.json", table, {}, (source_model,), unk),
@@ -211,7 +260,8 @@ class SentencePieceVocabulary:
         """M2M-100's language codes have ids after the table's, computed by its class; its files may not name them."""
         if self.config.class_name != "M2M100Tokenizer":
             return {}
-        rows = int(read_json(self.folder / "config.json").get("vocab_size", 0))
+        config = Part(self.folder / "config.json", read_json(self.folder / "config.json", optional=True))
+        rows = config["vocab_size"].whole_number(0, MOST_IDS) if "vocab_size" in config.value else 0
         first = max(table.values()) + 1
         codes = [token for token in self.config.listed() if language_code(token)]
         added = self.config.added_tokens() or {token: first + i for i, token in enumerate(codes)}

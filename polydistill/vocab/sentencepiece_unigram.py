@@ -41,7 +41,10 @@ def encoder(data: Mapping[str, Any], exact: Encode) -> Encode | None:
 
     controls = {t["id"] for t in data.get("added_tokens", [])} - {model["unk_id"]}
     proto = _proto(model["vocab"], model["unk_id"], controls, charsmap)
-    processor, threads = SentencePieceProcessor(model_proto=proto), os.cpu_count() or 1
+    try:
+        processor, threads = SentencePieceProcessor(model_proto=proto), os.cpu_count() or 1
+    except RuntimeError:  # a character map of another make
+        return None
 
     def encode(texts: list[str]) -> list[list[int]]:
         odd = [i for i, text in enumerate(texts) if ODD.search(text)]
@@ -76,7 +79,7 @@ def _charsmap(normalizer: Any) -> bytes | None:
 def _marks_words(data: Mapping[str, Any]) -> bool:
     steps = data.get("pre_tokenizer") or {}
     steps = steps["pretokenizers"] if steps.get("type") == "Sequence" else [steps]
-    *before, last = steps
+    *before, last = steps or [{}]
     always = last.get("prepend_scheme", "always") == "always" and last.get("add_prefix_space", True)
     return (
         last.get("type") == "Metaspace"

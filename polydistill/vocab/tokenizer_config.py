@@ -12,7 +12,9 @@ from typing import Any
 import orjson
 
 from polydistill.catalog import Language
-from polydistill.errors import PolydistillError, UsageError
+from polydistill.errors import UsageError
+from polydistill.jsonfiles import Part, read_json, read_text
+from polydistill.vocab.checks import MOST_IDS, quoted
 from polydistill.vocab.keep import KeepSet
 
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -20,27 +22,6 @@ EXTRA_LISTS = ("extra_special_tokens", "additional_special_tokens", "model_speci
 DEFAULT_LANGUAGE = {"NllbTokenizer": "eng_Latn", "MBartTokenizer": "en_XX", "MBart50Tokenizer": "en_XX"}
 FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 LANGUAGE_CODE = re.compile(r"__([a-z]{2,3})__|>>(\w+)<<|([a-z]{2,3}_(?:[A-Z]{2}|[A-Z][a-z]{3}))")
-
-
-def read_json(path: Path) -> Any:
-    """Reads a JSON file, or returns {} where there is none.
-
-    Raises:
-        PolydistillError: It is not JSON.
-    """
-    return parse_json(path.read_bytes(), path) if path.is_file() else {}
-
-
-def parse_json(raw: bytes, path: Path) -> Any:
-    """Parses the content of `path`.
-
-    Raises:
-        PolydistillError: It is not JSON.
-    """
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise PolydistillError(f"{path} is not valid JSON ({error}).", "Download or save the model again.") from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -95,14 +76,58 @@ def matching(patterns: Iterable[str], tokens: Iterable[str], languages: Sequence
     return matched
 
 
+def check_config(top: Part) -> None:
+    """Refuses a tokenizer_config.json or special_tokens_map.json with a value of another type than is read here.
+
+    Raises:
+        PolydistillError: It has one; the message says where.
+    """
+    for name in ("tokenizer_class", "src_lang", "tgt_lang", "source_lang", "target_lang"):
+        top[name].optional(str)
+    for role in NAMED:
+        _check_token(top[role])
+    for name in EXTRA_LISTS:
+        tokens = top[name]
+        for token in tokens.items() if isinstance(tokens.value, list) else tokens.members():
+            _check_token(token)
+    for key in top["added_tokens_decoder"].optional(dict) or ():
+        token = top["added_tokens_decoder"][key]
+        if not (key.isascii() and key.isdigit() and len(key) < 10 and int(key) < MOST_IDS):
+            raise token.refuse(f"stands under {quoted(key)}, which is no id below {MOST_IDS:,}")
+        token.of(dict)
+        token["content"].of(str)
+    for name in ("separate_vocabs", "do_lower_case", "add_bos_token", "add_eos_token"):
+        top[name].optional(bool)
+    length = top["model_max_length"]
+    if type(length.value) not in (type(None), int, float) or (length.value or 1) < 1:
+        raise length.wrong("a number of tokens")
+    template = top["chat_template"]
+    if not isinstance(template.value, str):
+        for named in template.items():
+            named.of(dict)
+            named["template"].of(str)
+
+
+def _check_token(part: Part) -> None:
+    """A special token is a text, or an object with its text."""
+    if isinstance(part.value, dict):
+        part["content"].of(str)
+    elif part.value is not None:
+        part.of(str)
+
+
 class TokenizerConfig:
     """tokenizer_config.json, special_tokens_map.json and added_tokens.json of one folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.config: dict[str, Any] = read_json(folder / FILES[0])
-        self.special_map: dict[str, Any] = read_json(folder / FILES[1])
-        self.added: dict[str, int] = read_json(folder / FILES[2])
+        self.config: dict[str, Any] = read_json(folder / FILES[0], optional=True)
+        self.special_map: dict[str, Any] = read_json(folder / FILES[1], optional=True)
+        self.added: dict[str, int] = read_json(folder / FILES[2], optional=True)
+        check_config(Part(folder / FILES[0], self.config))
+        check_config(Part(folder / FILES[1], self.special_map))
+        for token in Part(folder / FILES[2], self.added).members():
+            token.whole_number(0, MOST_IDS - 1)
 
     @property
     def class_name(self) -> str:
@@ -135,7 +160,7 @@ class TokenizerConfig:
         """The sources of the chat templates."""
         template = self.config.get("chat_template")
         found = [template] if isinstance(template, str) else [t.get("template", "") for t in template or []]
-        return found + [p.read_text(encoding="utf-8") for p in sorted(self.folder.glob("**/*.jinja"))]
+        return found + [read_text(p) for p in sorted(self.folder.glob("**/*.jinja"))]
 
     def write(self, out: Path, keep: KeepSet, dropped: frozenset[str], languages: Sequence[Language]) -> None:
         """Writes the files that were there, with new ids and without the dropped tokens."""

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from polydistill.catalog import Language
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, library_errors
+from polydistill.jsonfiles import HINT, LARGEST_VOCABULARY, Part, parse_json, read_bytes, short
 from polydistill.vocab import sentencepiece_model, sentencepiece_unigram, wordpiece
 from polydistill.vocab.bpe import BPE, byte_alphabet
+from polydistill.vocab.checks import check_tokenizer, quoted
 from polydistill.vocab.counts import WORDS, Cut, bare_words
 from polydistill.vocab.keep import KeepSet, tokens_by_id
-from polydistill.vocab.tokenizer_config import TokenizerConfig, is_code_of, language_code, parse_json, write_json
+from polydistill.vocab.tokenizer_config import TokenizerConfig, is_code_of, language_code, write_json
 from polydistill.vocab.unigram import Unigram
 from polydistill.vocab.wordpiece import WordPiece
 
@@ -50,20 +52,38 @@ class TokenizerJson:
         self.folder = folder
         self._raw = raw
         self.config = TokenizerConfig(folder)
-        content = raw or (folder / NAME).read_bytes()
+        content = raw or read_bytes(folder / NAME, LARGEST_VOCABULARY)
         self.fingerprint = hashlib.sha256(content).hexdigest()
-        self.data: dict[str, Any] = parse_json(content, folder / NAME)
-        model = self.data.get("model") or {}
-        kind = model.get("type") or _guess_type(model)
+        self.data, kind = checked(content, folder, self.config)
         if kind not in MODELS:
             raise PolydistillError(
-                f"{folder} has a tokenizer of the kind {kind or 'unknown'}, which cannot be trimmed.",
+                f"{folder} has a tokenizer of the kind {short(kind or 'unknown')}, which cannot be trimmed.",
                 f"Supported are {', '.join(MODELS)}, and SentencePiece models with a vocab.json.",
             )
+        model = self.data["model"]
         self.model = MODELS[kind](model, _is_byte_level(self.data))
-        listed = {t["content"]: int(t["id"]) for t in self.data.get("added_tokens", [])}
+        listed = {t["content"]: t["id"] for t in self.data.get("added_tokens", [])}
         beside = {t: i for t, i in self.config.added_tokens().items() if t not in listed and t not in self.model.ids}
         self.added: dict[str, int] = {**listed, **beside}
+        self._check_added(listed, beside)
+
+    def _check_added(self, listed: Mapping[str, int], beside: Mapping[str, int]) -> None:
+        """The added tokens that the vocabulary lacks have ids of their own, those that the library gives them.
+
+        Raises:
+            PolydistillError: Another token has such an id.
+        """
+        taken = {*self.model.ids.values(), *listed.values()} if beside else set()
+        for token, i in beside.items():
+            if i in taken:
+                raise PolydistillError(
+                    f"{self.folder}: the files beside {NAME} give {quoted(token)} the id {i}, which another token has.",
+                    HINT,
+                )
+            taken.add(i)
+        beyond = [i for token, i in listed.items() if token not in self.model.ids]
+        if beyond != [*range(len(self.model.ids), len(self.model.ids) + len(beyond))]:
+            _ = self._tokenizer  # which compares them
 
     @property
     def spaces(self) -> list[TokenizerJson]:
@@ -142,20 +162,38 @@ class TokenizerJson:
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
-        """Without truncation and padding."""
+        """Without truncation and padding.
+
+        Raises:
+            PolydistillError: The library cannot read it, or numbers its added tokens otherwise.
+        """
         from tokenizers import Tokenizer
 
         path = self.folder / NAME
-        tokenizer = Tokenizer.from_buffer(self._raw) if self._raw else Tokenizer.from_file(str(path))
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
+        with library_errors(f"{path} cannot be read", HINT):
+            tokenizer = Tokenizer.from_buffer(self._raw) if self._raw else Tokenizer.from_file(str(path))
+            tokenizer.no_truncation()
+            tokenizer.no_padding()
+        for token in self.data.get("added_tokens", []):
+            found = tokenizer.token_to_id(token["content"])
+            if found != token["id"]:
+                raise PolydistillError(
+                    f"{path} gives the added token {quoted(token['content'])} the id {token['id']}, but the "
+                    f"`tokenizers` library gives it {found}.",
+                    HINT,
+                )
         return tokenizer
 
     @cached_property
     def encoders(self) -> list[Encode]:
         """One function from texts to ids, without special tokens, truncation or padding."""
         tokenizer = self._tokenizer
-        return [lambda texts: [e.ids for e in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]]
+
+        def encode(texts: list[str]) -> list[list[int]]:
+            with library_errors(f"The tokenizer of {self.folder} cannot cut a text", HINT):
+                return [e.ids for e in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
+        return [encode]
 
     @property
     def cut(self) -> Cut | None:
@@ -223,6 +261,29 @@ class TokenizerJson:
             padding = self.data["padding"]
             data["padding"] = {**padding, "pad_id": keep.new(self.ids[padding["pad_token"]])}
         return data
+
+
+def checked(content: bytes, folder: Path, config: TokenizerConfig) -> tuple[dict[str, Any], str | None]:
+    """Parses a tokenizer.json and refuses one that is broken.
+
+    Args:
+        content: Its bytes.
+        folder: Where it lies.
+        config: The files beside it.
+
+    Returns:
+        (its content, the kind of its model or None); of a kind that is not in `MODELS`, little was checked.
+
+    Raises:
+        PolydistillError: It is broken; the message says what is wrong where.
+    """
+    data: dict[str, Any] = parse_json(content, folder / NAME)
+    top = Part(folder / NAME, data)
+    model = top["model"].optional(dict)
+    kind = (top["model"]["type"].optional(str) or _guess_type(model)) if model else None
+    if kind in MODELS:
+        check_tokenizer(top, kind, config.added_tokens())
+    return data, kind
 
 
 def _guess_type(model: Mapping[str, Any]) -> str | None:
