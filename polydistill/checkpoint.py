@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from polydistill.errors import PolydistillError
+from polydistill.inside import inside
 
 ITEM_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
@@ -147,10 +148,10 @@ def _checkpoint_files(folder: Path) -> list[Path]:
         for name in names:
             if not isinstance(name, str):
                 raise _broken(index, "its weight_map cannot be read")
-            if Path(name).name != name or name == "..":
-                raise _broken(index, f"it names a file outside the folder ({name!r})")
-            if not (folder / name).is_file():
+            if not inside(folder, name, index).is_file():
                 raise _broken(index, f"it names {name}, which is missing")
+            if Path(name).name != name:
+                raise _broken(index, f"it names a file in another folder ({name})")
         return [folder / name for name in names]
     single = folder / "model.safetensors"
     if single.is_file():

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from polydistill.door import check_folder, refuse_weights
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.modelfolder import card_licence, check_folder, model_folder, read_json, refuse_weights
+from polydistill.modelfolder import card_licence, model_folder, read_json
 
 __all__ = ["ModelRef", "OutOfReach", "ResolvedModel", "check_folder", "hub_errors", "model_folder", "resolve"]
 

@@ -14,12 +14,13 @@ from typing import IO, Any
 
 import orjson
 
+from polydistill.copying import copy_rest
 from polydistill.errors import PolydistillError
 from polydistill.outputs import new_folder, os_errors
 from polydistill.processes import is_main, wait
 from polydistill.progress import Progress
 from polydistill.refs import ModelRef, resolve
-from polydistill.trimming import Source, TrimPlan, apply, copy_rest
+from polydistill.trimming import Source, TrimPlan, apply
 
 NAME = "stage.json"
 LOSSES = "losses.jsonl"  # the terms of every step, one line each
@@ -243,7 +244,7 @@ def save_network(network: Any, like: Path, out: Path, include: Sequence[Path] = 
     source = Source.open(resolve(ModelRef.parse(str(like))), include)
     copy_rest(source, out, vocabulary=True)
     with quiet_transformers():
-        network.save_pretrained(out / source.model.relative_to(source.folder))
+        network.save_pretrained(source.place_in(out))
 
 
 def cut_models(plans: Mapping[str, TrimPlan], progress: Progress) -> Made:

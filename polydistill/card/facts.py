@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from polydistill.card.text import at, mapping, objects, plain, printable, shared, texts
+from polydistill.inside import leads_out
 from polydistill.record import RunRecord
 
 BESIDE = "onnx"  # what `publish --onnx` adds to the result of a record: what the export reported
@@ -293,7 +294,7 @@ def _classes(folder: Path) -> tuple[str, ...]:
     """Class names in the folder's config.json; nothing outside the folder is read."""
     path = folder / "config.json"
     try:
-        if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+        if not path.is_file() or leads_out(path, folder):
             return ()
         return tuple(texts(at(json.loads(path.read_bytes()), "architectures")))
     except (OSError, ValueError, RecursionError):

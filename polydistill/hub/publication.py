@@ -12,9 +12,10 @@ from typing import Any
 
 from polydistill.card import card, is_unedited, licence_of
 from polydistill.card.facts import BESIDE
+from polydistill.door import check_folder
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.hub.leaks import secret_in, secret_in_text, settings_without_paths, text_without_places, without_paths
-from polydistill.modelfolder import card_licence, check_folder, model_folder, read_json, tokenizer_files
+from polydistill.modelfolder import card_licence, model_folder, read_json, tokenizer_files
 from polydistill.record import NAME as RECORD
 from polydistill.record import RunRecord
 from polydistill.stacks.description import Description, is_stack

@@ -10,7 +10,9 @@ from pathlib import Path
 import orjson
 
 from polydistill.checkpoint import Checkpoint
+from polydistill.door import check_folder
 from polydistill.errors import PolydistillError
+from polydistill.inside import inside
 from polydistill.modelfolder import model_folder, read_json
 from polydistill.refs import ModelRef, ResolvedModel, resolve
 
@@ -166,7 +168,7 @@ def find_parent(folder: Path, role: str, description: Description, given: Path |
     if given is not None:
         place = given
     elif description.whole:
-        place = folder / role
+        place = inside(folder, role, folder / CONFIG)
     else:
         try:
             place = resolve(ModelRef.parse(part.name)).folder
@@ -185,6 +187,7 @@ def check_parent(place: Path, part: Parent, what: str, other: str) -> None:
     Raises:
         PolydistillError: Its weights or its configuration are others.
     """
+    check_folder(place, tokenizer=False)
     inner = model_folder(place)
     differs = None
     if Checkpoint.open(inner).weights_hash != part.weights_hash:

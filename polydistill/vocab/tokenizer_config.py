@@ -13,6 +13,7 @@ import orjson
 
 from polydistill.catalog import Language
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.inside import files_below
 from polydistill.vocab.keep import KeepSet
 
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -135,7 +136,7 @@ class TokenizerConfig:
         """The sources of the chat templates."""
         template = self.config.get("chat_template")
         found = [template] if isinstance(template, str) else [t.get("template", "") for t in template or []]
-        return found + [p.read_text(encoding="utf-8") for p in sorted(self.folder.glob("**/*.jinja"))]
+        return found + [p.read_text(encoding="utf-8") for p in files_below(self.folder) if p.suffix == ".jinja"]
 
     def write(self, out: Path, keep: KeepSet, dropped: frozenset[str], languages: Sequence[Language]) -> None:
         """Writes the files that were there, with new ids and without the dropped tokens."""
