@@ -6,10 +6,11 @@ or links to another outside. Every command comes through here, by `refs.resolve`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
+from polydistill.checkpoint import INDEX_NAME
 from polydistill.errors import PolydistillError
 from polydistill.inside import inside, leads_out
 from polydistill.modelfolder import (
@@ -23,7 +24,8 @@ from polydistill.modelfolder import (
     read_json,
 )
 
-ADAPTER, INDEX, WEIGHTS = "adapter_config.json", "model.safetensors.index.json", "model.safetensors"
+ADAPTER, WEIGHTS = "adapter_config.json", "model.safetensors"
+ATTENTION = ("attn_implementation", "_attn_implementation")
 TEMPLATES = "additional_chat_templates"
 NEEDED_SUFFIXES = (".json", ".safetensors", ".jinja", ".tiktoken", ".bpe", ".codes", TEMPLATES, *TOKENIZER_SUFFIXES)
 # Modules of sentence-transformers that compute what their configuration says; others load classes that it names.
@@ -95,12 +97,11 @@ def _check_model(folder: Path, place: Path) -> None:
     _refuse_code(folder, config)
     for file in sorted(place.glob("sentence_*_config.json")):
         _check_loading(file, read_json(file))
-    if (place / INDEX).is_file():
-        _check_shards(folder, place / INDEX)
+    if (place / INDEX_NAME).is_file():
+        _check_shards(folder, place / INDEX_NAME)
     elif not (place / WEIGHTS).is_file():
         names = sorted({path.name for part in (folder, place) for path in part.iterdir()})
-        classes = config.get("architectures") or [""]
-        refuse_weights(str(folder), names, str(classes[0]), on_hub=False)
+        refuse_weights(str(folder), names, next(iter(_classes(config)), ""), on_hub=False)
 
 
 def _check_shards(folder: Path, index: Path) -> None:
@@ -138,7 +139,20 @@ def _check_tokenizer(folder: Path, inner: Path) -> None:
         for key, value in values.items():
             if key not in UNREAD_NAMES and key.endswith(("_file", "_files", "_spm", "init_inputs")):
                 for name in value if isinstance(value, list) else [value]:
-                    _ = name is None or inside(place, name, file)
+                    _check_name(place, name, file)
+
+
+def _check_name(place: Path, name: object, file: Path) -> None:
+    """A name in tokenizer_config.json; old ones have paths of the machine where they were written, which do no harm."""
+    if name is not None and not (isinstance(name, str) and not any(map(_exists, (Path(name), place / name)))):
+        inside(place, name, file)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # the name is too long
+        return False
 
 
 def _check_module(folder: Path, module: Module) -> None:
@@ -166,9 +180,8 @@ def _check_loading(file: Path, values: Mapping[str, Any]) -> None:
     """What sentence-transformers would hand on to transformers."""
     parts = [values[part] for part in LOADING_PARTS if isinstance(values.get(part), dict)]
     keys = [key for part in parts for key in part if key not in LOADING]
-    kernels = [key for part in parts for key in part if _is_kernel(part[key])]
     other = ["tokenizer_name_or_path"] if values.get("tokenizer_name_or_path") else []
-    if found := [*other, *keys, *kernels]:
+    if found := [*other, *keys, *_kernels(parts)]:
         raise PolydistillError(
             f"{file} sets {ascii(found[0])[:80]}, with which something else than this folder could be loaded.",
             "Take it out of the file if the model does not need it.",
@@ -181,26 +194,34 @@ def _refuse_code(folder: Path, config: Mapping[str, Any]) -> None:
     Raises:
         PolydistillError: transformers does not have its class, or is to fetch a kernel.
     """
-    for key in ("attn_implementation", "_attn_implementation"):
-        if _is_kernel(config.get(key)):
-            raise PolydistillError(
-                f"{folder} asks for attention by code from the Hub ({ascii(config[key])[:80]}), which is not run.",
-                f"Take {key} out of its config.json.",
-            )
+    if kernels := _kernels([config, *config.values()]):
+        raise PolydistillError(
+            f"{folder} asks for attention by code from the Hub ({ascii(kernels[0])[:80]}), which is not run.",
+            "Take attn_implementation out of its config.json.",
+        )
     if not config.get("auto_map"):
         return
     import transformers
 
-    classes = set(map(str, config.get("architectures") or ["none"]))
-    if not classes <= set(dir(transformers)):
+    classes = _classes(config)
+    if not classes or not set(classes) <= set(transformers.__all__):  # type: ignore[attr-defined]
         raise PolydistillError(
             f"{folder} is built by code of its own (auto_map in config.json), which is not run.",
             "Choose a model of an architecture that transformers has: `polydistill ls architectures`.",
         )
 
 
-def _is_kernel(value: object) -> bool:
-    return isinstance(value, str) and "/" in value
+def _classes(config: Mapping[str, Any]) -> list[str]:
+    """The names of a model's classes, as far as its configuration says them."""
+    found = config.get("architectures")
+    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
+
+
+def _kernels(parts: Iterable[object]) -> list[str]:
+    """The repositories whose kernels parts of a configuration ask attention to be computed with."""
+    asked = [part.get(key) for part in parts if isinstance(part, Mapping) for key in ATTENTION]
+    names = [name for value in asked for name in (value.values() if isinstance(value, Mapping) else [value])]
+    return [name for name in names if isinstance(name, str) and "/" in name]
 
 
 def _refuse_links(place: Path, folder: Path) -> None:

@@ -159,12 +159,16 @@ FOLDERS: dict[str, tuple[Change, str]] = {
     "a record behind a link": (link("polydistill.json", "victim/polydistill.json"), "leads out"),
     "a template behind a link": (link("additional_chat_templates/x.jinja", "secret.txt"), "leads out"),
     "a tokenizer named upwards": (
-        values("tokenizer_config.json", fast_tokenizer_files=["../victim/tokenizer.9.json"]),
+        values("tokenizer_config.json", fast_tokenizer_files=["../victim/tokenizer.json"]),
         "leads out",
     ),
     "a vocabulary named elsewhere": (values("tokenizer_config.json", vocab_file="/etc/passwd"), "leads out"),
     "an adapter": (adapter, "has an adapter"),
     "an attention kernel": (values("config.json", attn_implementation="evil/kernel"), "code from the Hub"),
+    "an attention kernel of a part": (
+        values("config.json", text_config={"attn_implementation": {"": "evil/kernel"}}),
+        "code from the Hub",
+    ),
     "a tokenizer of another model": (
         values("sentence_bert_config.json", tokenizer_name_or_path="../victim"),
         "tokenizer_name_or_path",

@@ -20,6 +20,7 @@ import tiny
 import polydistill
 from polydistill.cli import COMMANDS, main
 from polydistill.errors import PolydistillError
+from polydistill.methods import bistil_plan, sparse
 from polydistill.modelfolder import card_licence
 from polydistill.record import RunRecord
 from polydistill.refs import ModelRef, resolve
@@ -64,16 +65,18 @@ def place(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("builtins.input", lambda *_: "y")
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"y\n" * 9)))
     return tmp_path
 
 
 @pytest.fixture
-def say(home: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+def say(
+    home: Path, place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Said]:
     """Runs a command of `hostile.COMMANDS` on a folder in this process."""
 
     def say(line: str, evil: Path, *more: str) -> Said:
         capsys.readouterr()
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"y\n" * 9)))
         beside = {"GOOD": "good", "TEXT": "text.txt", "DATA": "data", "DIFFERENCE": "difference.safetensors"}
         paths = {"EVIL": evil, **{name: home / path for name, path in beside.items()}}
         for name, path in paths.items():
@@ -240,14 +243,13 @@ def test_links_that_lead_out_are_not_followed_into_the_copy_and_are_named(
     assert not any(path.is_symlink() for path in (place / "out").rglob("*"))
 
 
-@pytest.mark.parametrize("command", ["export", "sparse train", "bistil"])
+@pytest.mark.parametrize("command", ["sparse train", "bistil"])
 def test_other_copies_do_not_follow_them_either(
     command: str, say: Callable[..., Said], home: Path, place: Path
 ) -> None:
     shutil.copytree(home / "good", place / "evil")
     (place / "evil/notes.txt").symlink_to(place / "secret.txt")
     more = {
-        "export": "",
         "sparse train": "--steps 1 --length 16 --batch-size 2",
         "bistil": "--preset smoke --layers 1 --steps 1",
     }
@@ -283,6 +285,34 @@ def test_a_copy_of_a_model_is_made_in_the_copy_and_nowhere_else(home: Path, plac
     for model in (source.folder / "../victim", source.folder / "0_Transformer"):
         with pytest.raises(PolydistillError, match="lies outside"):
             replace(source, model=model).place_in(place / "out")
+
+
+def test_paths_of_the_machine_where_a_tokenizer_was_written_do_no_harm(
+    say: Callable[..., Said], home: Path, place: Path
+) -> None:
+    shutil.copytree(home / "good", place / "m")
+    old = "/root/.cache/huggingface/transformers/226a3071"
+    hostile.change_json(place / "m/tokenizer_config.json", tokenizer_file=old, special_tokens_map_file="/etc/passwd")
+    assert say(hostile.COMMANDS["trim"], place / "m").code == 0
+
+
+def test_what_a_student_was_made_of_is_not_looked_for_behind_a_link(
+    home: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(home / "good", place / "m")
+    (place / "m/stages").mkdir()
+    (place / "m/stages/vocabulary").symlink_to(place)
+    (place / "teacher").symlink_to(place / "victim")
+    monkeypatch.setattr(bistil_plan, "_is_student", lambda source: True)
+    with pytest.raises(PolydistillError, match="a link that leads out"):
+        bistil_plan.own_teacher(Source.open(resolve(ModelRef.parse(str(place / "m")))))
+
+
+def test_a_difference_behind_a_link_is_not_read(home: Path, place: Path) -> None:
+    (place / "d").mkdir()
+    (place / "d/difference.safetensors").symlink_to(home / "difference.safetensors")
+    with pytest.raises(PolydistillError, match="a link that leads out"):
+        sparse.info(place / "d")
 
 
 def test_a_card_and_templates_behind_links_are_not_read(home: Path, place: Path) -> None:
