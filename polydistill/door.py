@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
-from polydistill.checkpoint import INDEX_NAME
 from polydistill.errors import PolydistillError
 from polydistill.inside import inside, leads_out
 from polydistill.modelfolder import (
@@ -24,7 +23,7 @@ from polydistill.modelfolder import (
     read_json,
 )
 
-ADAPTER, WEIGHTS = "adapter_config.json", "model.safetensors"
+ADAPTER, INDEX, WEIGHTS = "adapter_config.json", "model.safetensors.index.json", "model.safetensors"
 ATTENTION = ("attn_implementation", "_attn_implementation")
 TEMPLATES = "additional_chat_templates"
 NEEDED_SUFFIXES = (".json", ".safetensors", ".jinja", ".tiktoken", ".bpe", ".codes", TEMPLATES, *TOKENIZER_SUFFIXES)
@@ -97,8 +96,8 @@ def _check_model(folder: Path, place: Path) -> None:
     _refuse_code(folder, config)
     for file in sorted(place.glob("sentence_*_config.json")):
         _check_loading(file, read_json(file))
-    if (place / INDEX_NAME).is_file():
-        _check_shards(folder, place / INDEX_NAME)
+    if (place / INDEX).is_file():
+        _check_shards(folder, place / INDEX)
     elif not (place / WEIGHTS).is_file():
         names = sorted({path.name for part in (folder, place) for path in part.iterdir()})
         refuse_weights(str(folder), names, next(iter(_classes(config)), ""), on_hub=False)
