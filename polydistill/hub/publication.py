@@ -202,8 +202,6 @@ def _check_complete(folder: Path, found: Sequence[str]) -> None:
 
     check_folder(folder)
     inner = model_folder(folder)
-    if not inner.resolve().is_relative_to(folder.resolve()):
-        raise PolydistillError(f"The model of {folder} lies outside it.", "Put its files into the folder.")
     for index in inner.glob("*.index.json"):
         named = read_json(index).get("weight_map")
         for shard in sorted({str(name) for name in named.values()} if isinstance(named, dict) else ()):
@@ -227,6 +225,7 @@ def _check_parents(folder: Path) -> None:
     description = Description.read(folder)
     for role, part in description.parts.items():
         if description.whole:
+            check_folder(folder / role, tokenizer=False)
             Checkpoint.open(folder / role)
         elif "@" not in part.name or Path(part.name).is_absolute():  # a folder, or weights that came from a package
             raise PolydistillError(
