@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from polydistill.errors import PolydistillError
+from polydistill.inside import inside
 from polydistill.jsonfiles import Part, parse_json, read_json, short
 
 ITEM_BYTES = {
@@ -149,10 +150,10 @@ def _checkpoint_files(folder: Path) -> list[Path]:
         except PolydistillError as error:
             raise _broken(index, f"its weight_map cannot be read ({error.message.rstrip('.')})") from error
         for name in names:
-            if Path(name).name != name or name == "..":
-                raise _broken(index, f"it names a file outside the folder ({name!r})")
-            if not (folder / name).is_file():
+            if not inside(folder, name, index).is_file():
                 raise _broken(index, f"it names {name}, which is missing")
+            if Path(name).name != name:
+                raise _broken(index, f"it names a file in another folder ({name})")
         return [folder / name for name in names]
     single = folder / "model.safetensors"
     if single.is_file():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from polydistill.errors import PolydistillError, library_errors, loading_failed
+from polydistill.modelfolder import model_folder
 
 LONGEST = 100_000  # some tokenizers say that they take 10^30 tokens
 POSITIONS_AFTER_PADDING = ("roberta", "camembert", "mpnet", "xmod")  # they count positions from the padding id on
@@ -31,6 +32,25 @@ def load_tokenizer(folder: Path, hint: str = "Check the folder with that library
     check_tokenizer_files(folder)
     with library_errors(f"transformers cannot load the tokenizer of {folder}", hint):
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+
+
+def load_config(folder: Path, **options: Any) -> Any:
+    """The configuration of a model, with everything that its file leaves to its class.
+
+    Args:
+        folder: The part of a snapshot that has config.json.
+        **options: What is set in it.
+
+    Raises:
+        PolydistillError: transformers cannot read it, or does not know such models.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **options)
+    except Exception as error:
+        hint = "Check the folder with that library."
+        raise loading_failed(f"transformers cannot read the config.json of {folder}", error, hint) from error
 
 
 def load_encoder(folder: Path, *, eager: bool = False) -> Any:
@@ -93,6 +113,46 @@ def load_masked_lm(folder: Path, *, seed: int, eager: bool = False) -> tuple[Any
             "Fetch or save the model again: what it lacks would begin as noise.",
         )
     return model, bool(missing)
+
+
+def load_sentence_model(folder: Path) -> Any:
+    """A `SentenceTransformer`, in float32, that reads text as it is: no chat template is rendered.
+
+    sentence-transformers renders the template of a decoder around every text; a template is a program, and a stranger's
+    may never end.
+
+    Args:
+        folder: A local snapshot; a bare encoder gets mean pooling.
+
+    Raises:
+        PolydistillError: sentence-transformers cannot load it, or it says that it takes nothing but conversations.
+    """
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    from polydistill.vocab import check_tokenizer_files
+
+    check_tokenizer_files(model_folder(folder))
+    try:
+        with quiet_transformers():
+            model = SentenceTransformer(
+                str(folder),
+                local_files_only=True,
+                trust_remote_code=False,
+                model_kwargs={"dtype": torch.float32, "use_safetensors": True},
+                processor_kwargs={"chat_template": None},
+            )
+    except Exception as error:
+        hint = "Choose an encoder, or a sentence-transformers folder."
+        raise loading_failed(f"sentence-transformers cannot load {folder}", error, hint) from error
+    if "message" in getattr(model[0], "modality_config", ()):
+        raise PolydistillError(
+            f"{folder} puts every text into its chat template, which is not rendered here.",
+            "Take `message` out of modality_config in its sentence_bert_config.json to have texts read as they are.",
+        )
+    if model.tokenizer.pad_token is None:  # as that of many decoders
+        model.tokenizer.pad_token = model.tokenizer.eos_token
+    return model
 
 
 def longest_input(tokenizer: Any, config: Any, wanted: int | None = None) -> int:

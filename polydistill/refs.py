@@ -14,10 +14,11 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from polydistill.door import check_folder, refuse_weights
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.hub_client import interruptible
 from polydistill.jsonfiles import read_json
-from polydistill.modelfolder import card_licence, check_folder, model_folder, refuse_weights
+from polydistill.modelfolder import card_licence, model_folder
 from polydistill.reach import OutOfReach, hub_errors, hub_hash, hub_info
 
 __all__ = ["ModelRef", "ResolvedModel", "check_folder", "model_folder", "resolve"]

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from polydistill.checkpoint import copy_file
+from polydistill.copying import copy_rest
 from polydistill.durable import Held, followed, locked, make_folders, sync, write_file
 from polydistill.errors import PolydistillError
 from polydistill.outputs import in_use, new_folder
@@ -21,7 +22,7 @@ from polydistill.progress import Progress
 from polydistill.refs import ModelRef, resolve
 from polydistill.resuming import LOSSES, writing
 from polydistill.sealing import SEAL, is_whole, seal
-from polydistill.trimming import Source, TrimPlan, apply, copy_rest
+from polydistill.trimming import Source, TrimPlan, apply
 
 NAME = "stage.json"
 ABOUT = (NAME, LOSSES, SEAL)  # of a stage, and no part of its model
@@ -279,7 +280,7 @@ def save_network(network: Any, like: Path, out: Path, include: Sequence[Path] = 
     source = Source.open(resolve(ModelRef.parse(str(like))), include)
     copy_rest(source, out, vocabulary=True)
     with quiet_transformers():
-        network.save_pretrained(out / source.model.relative_to(source.folder))
+        network.save_pretrained(source.place_in(out))
 
 
 def cut_models(plans: Mapping[str, TrimPlan], progress: Progress) -> Made:

@@ -12,9 +12,11 @@ import numpy as np
 
 from polydistill import config_ids, surgery
 from polydistill.catalog import Arch, Language, arch
-from polydistill.checkpoint import PICKLE_SUFFIXES, Checkpoint, copy_file
+from polydistill.checkpoint import Checkpoint
 from polydistill.configuration import check_config, check_ids
+from polydistill.copying import CONFIG, GENERATION, copy_rest
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.inside import leads_out
 from polydistill.jsonfiles import Part, read_json
 from polydistill.modelfolder import model_folder, model_type
 from polydistill.progress import SILENT, Progress
@@ -27,20 +29,11 @@ from polydistill.vocab.letters import required_letters
 from polydistill.vocab.smoothing import expected_counts, surfaces_of, unseen_share
 from polydistill.vocab.tokenizer_config import matching, write_json
 
-CONFIG, GENERATION = "config.json", "generation_config.json"
-# Other formats of the weights, which would keep the whole vocabulary, and what is written anew.
-LEFT_OUT_SUFFIXES = (*PICKLE_SUFFIXES, ".onnx", ".gguf", ".xml", ".tflite", ".ot", ".py", ".lock")
-LEFT_OUT_NAMES = (
-    "README.md", "polydistill.json", "polydistill-source.json", "model.safetensors.index.json",
-    "stage.json", "losses.jsonl", "whole.json",  # of a stage of a run, see `stages.ABOUT`
-)  # fmt: skip
 GENERATING_SUFFIXES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "MTModel")
 GENERATION_IDS = (
     "bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id",
     "forced_eos_token_id",
 )  # fmt: skip
-LEFT_OUT_FOLDERS = ("onnx", "openvino", "original", "coreml", "stages")  # the last: what our own runs leave
-SPARSE_FILES = "difference*.safetensors"  # they fit the weights that they lie beside, and no others
 
 
 @dataclass(frozen=True)
@@ -103,6 +96,23 @@ class Source:
         check_ids(generation)
         found: dict[str, Any] = generation.value
         return found
+
+    @property
+    def inner(self) -> Path:
+        """Where `model` lies below `folder`."""
+        return self.model.relative_to(self.folder)
+
+    def place_in(self, copy: Path) -> Path:
+        """Where `model` lies in a copy of `folder`; it is made if it is not there.
+
+        Raises:
+            PolydistillError: It would lie outside the copy.
+        """
+        place = copy / self.inner
+        if ".." in self.inner.parts or leads_out(place, copy):
+            raise PolydistillError(f"The model of {self.folder} lies outside it.", "Put its files into the folder.")
+        place.mkdir(parents=True, exist_ok=True)
+        return place
 
     @property
     def rows(self) -> int:
@@ -328,10 +338,9 @@ def apply(plan: TrimPlan, out: Path, *, dtype: str = "keep", progress: Progress 
         What the user should know.
     """
     source = plan.source
-    target = out / source.model.relative_to(source.folder)
-    target.mkdir(parents=True, exist_ok=True)
-    copy_rest(source, out)
-    notes = write_vocabulary(plan, target)
+    target = source.place_in(out)
+    notes = copy_rest(source, out)
+    notes += write_vocabulary(plan, target)
     cuts = plan.cuts
     with progress.bar("cutting", surgery.sizes(source.checkpoint, cuts, dtype)[1], "B") as done:
         surgery.write_checkpoint(source.checkpoint, cuts, target, dtype=dtype, progress=done)
@@ -365,44 +374,3 @@ def new_config(plan: TrimPlan, config: dict[str, Any]) -> dict[str, Any]:
 
 def _generates(config: dict[str, Any]) -> bool:
     return any(name.endswith(GENERATING_SUFFIXES) for name in config.get("architectures") or [])
-
-
-def copy_model(source: Source, out: Path) -> None:
-    """Copies a model as it is, without what else lies in its folder: records, stages, other formats.
-
-    Args:
-        source: The model.
-        out: An existing folder.
-    """
-    copy_rest(source, out, vocabulary=True)
-    inside = out / source.model.relative_to(source.folder)
-    inside.mkdir(parents=True, exist_ok=True)
-    index = [path] if (path := source.model / "model.safetensors.index.json").is_file() else []
-    for path in (source.model / CONFIG, *source.checkpoint.files, *index):
-        copy_file(path, inside / path.name)
-
-
-def copy_rest(source: Source, out: Path, *, vocabulary: bool = False) -> None:
-    """Copies everything but weights and config.json: modules, prompts, licences.
-
-    Args:
-        source: The model.
-        out: An existing folder.
-        vocabulary: Whether what has to do with the vocabulary is copied too: the tokenizer, generation_config.json.
-    """
-    written = {source.model / CONFIG, *source.checkpoint.files}
-    if not vocabulary:
-        written |= {source.model / name for name in (GENERATION, *OWNED_NAMES)}
-        written |= set(sentencepiece_model.files(source.model))
-    # Folders of a training run or of an earlier trim; parts of a sentence-transformers model are listed, and stay.
-    configs = [] if (source.folder / "modules.json").is_file() else source.folder.rglob(f"*/{CONFIG}")
-    others = {config.parent for config in configs}
-    for path in sorted(source.folder.rglob("*")):
-        inside = path.relative_to(source.folder)
-        hidden = any(part.startswith(".") or part in LEFT_OUT_FOLDERS for part in inside.parts)
-        if hidden or not path.is_file() or path in written or path.name in LEFT_OUT_NAMES:
-            continue
-        if not others.isdisjoint(path.parents) or path.match(SPARSE_FILES):
-            continue
-        if path.suffix not in LEFT_OUT_SUFFIXES and path.parent.resolve().is_relative_to(source.folder.resolve()):
-            copy_file(path, out / inside)

@@ -94,7 +94,7 @@ def verify(
         PolydistillError: They differ where they must not.
     """
     source = plan.source
-    new_folder = folder / source.model.relative_to(source.folder)
+    new_folder = source.place_in(folder)
     old, new = (load_tokenizer(folder, HINT) for folder in (source.model, new_folder))
     if getattr(new, "src_lang", None) and new.src_lang != old.src_lang:
         old.src_lang = new.src_lang  # the code of the original's own default language was dropped
@@ -256,7 +256,9 @@ def load_model(folder: Path, config: dict[str, Any]) -> Any:
     loader = getattr(transformers, names[0]) if names else transformers.AutoModel
     try:
         with quiet_transformers():
-            model = loader.from_pretrained(str(folder), local_files_only=True, dtype=torch.float32)
+            model = loader.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False, dtype=torch.float32
+            )
     except Exception as error:
         raise loading_failed(f"transformers cannot load the model of {folder}", error, HINT) from error
     return model.eval()

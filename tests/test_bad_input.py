@@ -529,7 +529,7 @@ def test_names_that_no_disk_takes(refuse: Refuse, here: Path) -> None:
 STAGES = {
     "folder": "pathlib.Path.mkdir",
     "weights": "polydistill.surgery.write_all",
-    "other files": "polydistill.trimming.copy_file",
+    "other files": "polydistill.copying.copy_file",
     "tokenizer": "polydistill.trimming.write_vocabulary",
     "record": "polydistill.record.RunRecord.save",
     "card": "polydistill.methods.trim.write_card",

@@ -110,7 +110,7 @@ def test_an_index_that_points_outside_is_refused(name: str, tmp_path: Path) -> N
     for place in (tmp_path / "secret.safetensors", folder / "sub" / "a.safetensors"):
         place.write_bytes(GOOD)
     write_index(folder, {"a": name})
-    with pytest.raises(PolydistillError, match="outside the folder"):
+    with pytest.raises(PolydistillError, match=r"out of its folder|in another folder"):
         Checkpoint.open(folder)
 
 

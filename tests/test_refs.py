@@ -156,7 +156,7 @@ def test_sentence_transformers_with_the_model_in_a_sub_folder(tmp_path: Path) ->
         ("model.safetensors", {"tf_model.h5": ""}, "TensorFlow"),
         ("model.safetensors", {"model.gguf": ""}, "GGUF"),
         ("model.safetensors", {"model.safetensors.index.json": "{}"}, "names no weights"),
-        ("model.safetensors", {"model.safetensors.index.json": '{"weight_map": {"a": "s1"}}'}, "lacks s1"),
+        ("model.safetensors", {"model.safetensors.index.json": '{"weight_map": {"a": "s1.safetensors"}}'}, "lacks s1"),
     ],
 )
 def test_folder_refused(tmp_path: Path, removed: str, added: dict[str, str], said: str) -> None:
@@ -171,7 +171,11 @@ def test_folder_refused(tmp_path: Path, removed: str, added: dict[str, str], sai
 
 def test_sharded_folder(tmp_path: Path) -> None:
     folder = write_model(
-        tmp_path / "m", **{"model.safetensors.index.json": '{"weight_map": {"a": "s1", "b": "s1"}}', "s1": ""}
+        tmp_path / "m",
+        **{
+            "model.safetensors.index.json": '{"weight_map": {"a": "s1.safetensors", "b": "s1.safetensors"}}',
+            "s1.safetensors": "",
+        },
     )
     (folder / "model.safetensors").unlink()
     check_folder(folder)

@@ -12,6 +12,7 @@ from typing import Any
 
 from polydistill.card.text import at, mapping, objects, plain, printable, shared, texts
 from polydistill.errors import PolydistillError
+from polydistill.inside import leads_out
 from polydistill.jsonfiles import read_json
 from polydistill.record import RunRecord
 
@@ -294,7 +295,7 @@ def _classes(folder: Path) -> tuple[str, ...]:
     """Class names in the folder's config.json; nothing outside the folder is read."""
     path = folder / "config.json"
     try:
-        if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+        if not path.is_file() or leads_out(path, folder):
             return ()
         return tuple(texts(at(read_json(path), "architectures")))
     except (OSError, PolydistillError):

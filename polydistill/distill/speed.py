@@ -14,8 +14,9 @@ import torch
 from polydistill.catalog import Arch
 from polydistill.distill.objectives.base import Weighted
 from polydistill.distill.signals import Observer
+from polydistill.errors import PolydistillError
 from polydistill.evaluation.heads import AUTO_CLASSES
-from polydistill.loading import loading_failed, quiet_transformers
+from polydistill.loading import load_config, loading_failed, quiet_transformers
 from polydistill.task import CLASSIFICATION, TAGGING
 
 PRECISIONS = ("float32", "bfloat16")
@@ -44,9 +45,11 @@ def random_network(
     options: dict[str, Any] = {"num_labels": labels} if kind in (CLASSIFICATION, TAGGING) else {}
     try:
         with quiet_transformers(), torch.device(device or "cpu"):
-            config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True, **options)
+            config = load_config(folder, **options)
             plain = {"attn_implementation": "eager"} if eager else {}
             model = loader.from_config(config, dtype=torch.float32, trust_remote_code=False, **plain)
+    except PolydistillError:
+        raise
     except Exception as error:
         what = f"transformers cannot build the model of {folder}{f' for {kind}' if kind else ''}"
         raise loading_failed(what, error, "Choose another model.") from error

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from polydistill import surgery
 from polydistill.catalog import Arch
+from polydistill.copying import CONFIG, copy_rest
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.loading import loading_failed
+from polydistill.loading import load_config
 from polydistill.progress import SILENT, Progress
 from polydistill.refs import ModelRef, resolve
-from polydistill.trimming import CONFIG, Source, copy_rest
+from polydistill.trimming import Source
 from polydistill.vocab.tokenizer_config import write_json
 
 if TYPE_CHECKING:
@@ -253,9 +254,9 @@ def reduce_layers(
         source = Source.open(resolve(ModelRef.parse(str(source))))
     names = student_names(source, layers)
     config = student_config(source, layers, dropout)
-    target = out / source.model.relative_to(source.folder)
-    target.mkdir(parents=True, exist_ok=True)
-    copy_rest(source, out, vocabulary=True)
+    target = source.place_in(out)
+    for note in copy_rest(source, out, vocabulary=True):
+        progress.note(note)
     write_json(target / CONFIG, config)
     total = sum(source.checkpoint.tensors[name].nbytes for name in names)
     with progress.bar("taking layers", total, "B") as done:
@@ -278,7 +279,7 @@ def randomise_layers(folder: Path, arch: Arch, seed: int) -> None:
     assert arch.layers is not None
     network = load_encoder(folder)
     torch.manual_seed(seed)
-    fresh = AutoModel.from_config(network.config)
+    fresh = AutoModel.from_config(network.config, trust_remote_code=False)
     layers, new = (net.get_submodule(arch.layers.path) for net in (network, fresh))
     layers.load_state_dict(new.state_dict())
     with quiet_transformers():
@@ -326,14 +327,7 @@ def _layer_of(source: Source, name: str) -> _LayerTensor | None:
 
 def _full_config(source: Source) -> dict[str, Any]:
     """The configuration with everything that its file leaves to its class."""
-    from transformers import AutoConfig
-
-    try:
-        found = AutoConfig.from_pretrained(str(source.model), local_files_only=True, trust_remote_code=False)
-    except Exception as error:
-        hint = "Check the folder with that library."
-        raise loading_failed(f"transformers cannot read the config.json of {source.model}", error, hint) from error
-    full: dict[str, Any] = found.to_dict()
+    full: dict[str, Any] = load_config(source.model).to_dict()
     return full
 
 

@@ -10,11 +10,17 @@ from typing import Any
 
 from polydistill.catalog import Language
 from polydistill.errors import PolydistillError
-from polydistill.loading import load_tokenizer, loading_failed, longest_input, quiet_transformers
+from polydistill.loading import (
+    load_config,
+    load_sentence_model,
+    load_tokenizer,
+    loading_failed,
+    longest_input,
+    quiet_transformers,
+)
 from polydistill.modelfolder import model_folder
 from polydistill.stacks.description import is_stack
 from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING
-from polydistill.vocab import check_tokenizer_files
 
 AUTO_CLASSES = {
     CLASSIFICATION: "AutoModelForSequenceClassification",
@@ -119,19 +125,7 @@ def _stack_reading(network: Any, reader: Any, labels: tuple[str, ...]) -> TaskMo
 
 def _sentence_model(folder: Path, max_length: int | None, prompt: str | None) -> TaskModel:
     """A model of sentence vectors as sentence-transformers reads it; a bare encoder gets mean pooling."""
-    import torch
-    from sentence_transformers import SentenceTransformer
-
-    check_tokenizer_files(model_folder(folder))
-    try:
-        with quiet_transformers():
-            model = SentenceTransformer(
-                str(folder), local_files_only=True, trust_remote_code=False,
-                model_kwargs={"dtype": torch.float32, "use_safetensors": True},
-            )  # fmt: skip
-    except Exception as error:
-        hint = "Choose an encoder, or a sentence-transformers folder."
-        raise loading_failed(f"sentence-transformers cannot load {folder}", error, hint) from error
+    model = load_sentence_model(folder)
     longest = min(n for n in (model.max_seq_length, max_length, _room_of_encoder(model, folder)) if n)
     model.max_seq_length = longest
     if prompt is not None:
@@ -141,10 +135,7 @@ def _sentence_model(folder: Path, max_length: int | None, prompt: str | None) ->
 
 def _room_of_encoder(model: Any, folder: Path) -> int:
     """Most tokens that the encoder inside a model of sentence vectors takes."""
-    import transformers
-
-    config = transformers.AutoConfig.from_pretrained(str(model_folder(folder)), local_files_only=True)
-    return longest_input(model.tokenizer, config)
+    return longest_input(model.tokenizer, load_config(model_folder(folder)))
 
 
 def new_head(
@@ -159,11 +150,7 @@ def new_head(
     """
     import transformers
 
-    if is_stack(folder):
-        raise PolydistillError(
-            f"{folder} is a stack, which cannot be tuned like one model.",
-            "It learns a task by `polydistill stack ENCODER LLM --stack ... --task ...`.",
-        )
+    refuse_stack(folder)
     transformers.set_seed(seed)
     named = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
     model, missing = _load(folder, kind, new=True, eager=eager, **(named if labels else {}))
@@ -175,6 +162,19 @@ def new_head(
         )
     tokenizer = _tokenizer(folder, model.config)
     return TaskModel(model, tokenizer, tuple(labels), longest_input(tokenizer, model.config, max_length))
+
+
+def refuse_stack(folder: Path) -> None:
+    """Refuses a stack in the place of a model to tune.
+
+    Raises:
+        PolydistillError: It is one.
+    """
+    if is_stack(folder):
+        raise PolydistillError(
+            f"{folder} is a stack, which cannot be tuned like one model.",
+            "It learns a task by `polydistill stack ENCODER LLM --stack ... --task ...`.",
+        )
 
 
 def output_labels(
@@ -236,9 +236,15 @@ def _load(folder: Path, kind: str, *, new: bool = False, eager: bool = False, **
     try:
         with quiet_transformers():
             model, info = loader.from_pretrained(
-                str(folder), local_files_only=True, dtype=torch.float32, output_loading_info=True,
-                ignore_mismatched_sizes=new, attn_implementation="eager" if eager else None, **options,
-            )  # fmt: skip
+                str(folder),
+                local_files_only=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=new,
+                attn_implementation="eager" if eager else None,
+                **options,
+            )
     except Exception as error:
         hint = "Choose a model of an architecture that has such a head."
         raise loading_failed(f"transformers cannot load {folder} for {kind}", error, hint) from error

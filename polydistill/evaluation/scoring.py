@@ -12,6 +12,7 @@ import orjson
 
 from polydistill.catalog import Language, Task
 from polydistill.evaluation import cache
+from polydistill.evaluation.heads import VECTOR_KINDS
 from polydistill.evaluation.kinds import Kind, kind_of
 from polydistill.evaluation.subjects import Subject
 from polydistill.labelled.examples import LabelledSplit
@@ -64,6 +65,8 @@ def _predictions(
     """(key, predictions, metrics); the predictions are from the cache if they are there."""
     split, how = cell.split, subject.settings
     settings = {"max_length": how.max_length or kind.MAX_LENGTH, "bf16": how.bf16, "prompt": how.prompt}
+    if subject.wanted.kind in VECTOR_KINDS:  # decoders were read through their chat templates before
+        settings["chat_template"] = None
     facts = {
         "task": split.task, "task_version": task_version(subject.wanted), "language": cell.language.code,
         "question_language": cell.question_language.code if cell.question_language else None, "split": split.split,

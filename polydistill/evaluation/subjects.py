@@ -12,6 +12,7 @@ from polydistill.catalog import Task
 from polydistill.checkpoint import Checkpoint, file_sha256
 from polydistill.evaluation.heads import VECTOR_KINDS, TaskModel, open_model
 from polydistill.evaluation.kinds import kind_of
+from polydistill.inside import files_below
 from polydistill.inspection import lineage_line
 from polydistill.modelfolder import tokenizer_files
 from polydistill.record import NAME as RECORD
@@ -100,7 +101,7 @@ class Subject:
         files = [folder / "config.json", *tokenizer_files(folder)]
         if self.wanted.kind in VECTOR_KINDS:
             # What a sentence-transformers folder has beside the encoder: pooling, prompts, layers with weights.
-            beside = (f for end in ("json", "safetensors") for f in self.resolved.folder.glob(f"**/*.{end}"))
+            beside = [f for f in files_below(self.resolved.folder) if f.suffix in (".json", ".safetensors")]
             files += sorted(f for f in beside if f.name != RECORD and (f.parent != folder or f.suffix == ".json"))
         return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
 

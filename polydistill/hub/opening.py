@@ -17,7 +17,7 @@ from typing import Any
 
 from polydistill.errors import PolydistillError
 from polydistill.jsonfiles import read_json
-from polydistill.loading import quiet_transformers
+from polydistill.loading import load_sentence_model, quiet_transformers
 from polydistill.modelfolder import model_folder
 from polydistill.stacks.description import is_stack
 
@@ -92,9 +92,7 @@ def open_model(folder: Path) -> dict[str, Any]:
         if not bool(torch.isfinite(output).all()):
             return {"class": auto, "problem": "what it computes is not finite"}
     if (folder / "modules.json").is_file() and auto == "AutoModel":
-        from sentence_transformers import SentenceTransformer
-
-        SentenceTransformer(str(folder), local_files_only=True, trust_remote_code=False, device="cpu").encode([_TEXT])
+        load_sentence_model(folder).to("cpu").encode([_TEXT])
     return {"class": auto, "problem": None}
 
 

@@ -12,10 +12,11 @@ from typing import Any
 
 from polydistill.card import card, is_unedited, licence_of
 from polydistill.card.facts import BESIDE
+from polydistill.door import check_folder
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.hub.leaks import FOLDERS, Leaks, settings_without_paths, text_without_places, without_paths
 from polydistill.jsonfiles import read_json
-from polydistill.modelfolder import card_licence, check_folder, model_folder, tokenizer_files
+from polydistill.modelfolder import card_licence, model_folder, tokenizer_files
 from polydistill.record import NAME as RECORD
 from polydistill.record import RunRecord
 from polydistill.stacks.description import Description, is_stack
@@ -225,8 +226,6 @@ def _check_complete(folder: Path, found: Sequence[str]) -> None:
 
     check_folder(folder)
     inner = model_folder(folder)
-    if not inner.resolve().is_relative_to(folder.resolve()):
-        raise PolydistillError(f"The model of {folder} lies outside it.", "Put its files into the folder.")
     for index in inner.glob("*.index.json"):
         named = read_json(index).get("weight_map")
         for shard in sorted({str(name) for name in named.values()} if isinstance(named, dict) else ()):
@@ -250,6 +249,7 @@ def _check_parents(folder: Path) -> None:
     description = Description.read(folder)
     for role, part in description.parts.items():
         if description.whole:
+            check_folder(folder / role, tokenizer=False)
             Checkpoint.open(folder / role)
         elif "@" not in part.name or Path(part.name).is_absolute():  # a folder, or weights that came from a package
             raise PolydistillError(

@@ -17,11 +17,13 @@ from polydistill.distill.matched import plan_like, same_vocabulary
 from polydistill.distill.student import chosen_layers, hidden_layers, layer_count, layer_pairs
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation.heads import AUTO_CLASSES, output_labels
+from polydistill.inside import inside
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.sources import load_split
 from polydistill.methods.presets import PRESETS, General, Preset, Tuning
 from polydistill.processes import several
 from polydistill.progress import Progress
+from polydistill.record import NAME as RECORD
 from polydistill.record import RunRecord
 from polydistill.refs import ModelRef, resolve
 from polydistill.settings import MOST
@@ -270,7 +272,9 @@ def _is_student(source: Source) -> bool:
 
 def own_teacher(source: Source) -> Path:
     """What teaches where no teacher is given: the model itself, or that which a student was made of."""
-    return source.folder / "stages/vocabulary/teacher" if _is_student(source) else source.folder
+    if not _is_student(source):
+        return source.folder
+    return inside(source.folder, "stages/vocabulary/teacher", source.folder / RECORD)
 
 
 def _depth(
@@ -303,11 +307,9 @@ def _check_length(source: Source, length: int) -> None:
     Raises:
         UsageError: They are.
     """
-    from transformers import AutoConfig
+    from polydistill.loading import load_config, positions_of
 
-    from polydistill.loading import positions_of
-
-    longest = positions_of(AutoConfig.from_pretrained(str(source.model), local_files_only=True))
+    longest = positions_of(load_config(source.model))
     if length > longest:
         raise UsageError(f"The model takes {longest} tokens at most.", f"Give --length {longest} or less.")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from polydistill.card import write_card
 from polydistill.checkpoint import copy_file, file_sha256
+from polydistill.copying import CONFIG, copy_rest
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.heads import TaskModel
 from polydistill.evaluation.kinds import kind_of
@@ -20,17 +21,18 @@ from polydistill.evaluation.subjects import Subject
 from polydistill.evaluation.summaries import loyalty_rows
 from polydistill.jsonfiles import read_json
 from polydistill.methods.export_plan import PACKAGES, ExportConfig, Job, prepare
+from polydistill.modelfolder import MODULES, modules_of
 from polydistill.outputs import new_folder
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, Score, parent_of, peak_memory_bytes, source_facts, versions
 from polydistill.settings import Outcome
-from polydistill.trimming import CONFIG, Source, copy_rest
+from polydistill.trimming import Source
 
 if TYPE_CHECKING:
     from polydistill.exporting.beside import Outputs
     from polydistill.exporting.networks import Head
 
-FOLDER, MODULES = "onnx", "modules.json"
+FOLDER = "onnx"
 # As transformers.js and optimum look for them; the second is what transformers.js calls q8, its default in a browser.
 FILES = {"onnx": "model.onnx", "int8": "model_quantized.onnx"}
 LEAST_LENGTH = 8  # tokens of what the exporter follows
@@ -117,9 +119,9 @@ def export(config: ExportConfig, progress: Progress = SILENT) -> ExportResult:
     started = time.perf_counter()
     job = prepare(config, progress)
     with new_folder(job.output, overwrite=config.overwrite) as out:
-        copy_rest(job.source, out, vocabulary=True)
-        place = out / job.source.model.relative_to(job.source.folder)
-        place.mkdir(parents=True, exist_ok=True)
+        for note in copy_rest(job.source, out, vocabulary=True):
+            progress.note(note)
+        place = job.source.place_in(out)
         copy_file(job.source.model / CONFIG, place / CONFIG)
         result, scores = _write(config, job, out, place / FOLDER, progress)
         seconds = round(time.perf_counter() - started, 1)
@@ -246,9 +248,8 @@ def _scores(
     torch, cells = job.task.subject, job.task.cells
     scores, reference = score(torch, cells, progress)
     rows: list[dict[str, Any]] = []
-    inner = job.source.model.relative_to(job.source.folder)
     for name, path in files.items():
-        called = str(job.output / inner / FOLDER / path.name)
+        called = str(job.output / job.source.inner / FOLDER / path.name)
         subject = _FileSubject(called, torch.resolved, torch.wanted, torch.settings, path, networks[name], torch)
         own, predictions = score(subject, cells, progress)
         scores += own
@@ -266,13 +267,13 @@ def _pooling(source: Source, head: Head) -> tuple[str, ...]:
     if head.name != FEATURES or not (source.folder / MODULES).is_file():
         return ()
     found = []
-    for module in read_json(source.folder / MODULES, list)[1:]:
-        name, settings = module["type"].rpartition(".")[2], source.folder / module["path"] / CONFIG
-        chosen = read_json(settings) if name == "Pooling" and settings.is_file() else {}
+    for module in modules_of(source.folder)[1:]:
+        settings = module.place / CONFIG
+        chosen = read_json(settings) if module.name == "Pooling" and settings.is_file() else {}
         old = [key for key, value in chosen.items() if key.startswith("pooling_mode_") and value is True]
         modes = [key.removeprefix("pooling_mode_").rpartition("_")[0] for key in old]  # pooling_mode_mean_tokens
         modes += [chosen["pooling_mode"]] if isinstance(chosen.get("pooling_mode"), str) else []
-        found.append(f"{name} ({', '.join(modes)})" if modes else name)
+        found.append(f"{module.name} ({', '.join(modes)})" if modes else module.name)
     return tuple(found)
 
 

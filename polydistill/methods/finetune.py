@@ -16,7 +16,7 @@ from polydistill.errors import UsageError
 from polydistill.evaluation.kinds import dev_score, trainable_kind_of
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.sources import load_split
-from polydistill.modelfolder import model_folder, tokenizer_files
+from polydistill.modelfolder import model_folder, model_type, tokenizer_files
 from polydistill.outputs import check_output, new_folder
 from polydistill.processes import several
 from polydistill.progress import SILENT, Progress
@@ -143,13 +143,14 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
     resolved = resolve(ModelRef.parse(config.model), progress=progress.note)
 
     from polydistill.distill.freezing import freeze
-    from polydistill.evaluation.heads import new_head
+    from polydistill.evaluation.heads import new_head, refuse_stack
     from polydistill.loading import quiet_transformers
     from polydistill.training import train
 
     folder = model_folder(resolved.folder)
+    refuse_stack(folder)
+    architecture = arch(model_type(folder), config.include_path)
     model = new_head(folder, wanted.kind, wanted.scored_labels, seed=config.seed, max_length=max_length)
-    architecture = arch(model.network.config.model_type, config.include_path)
     freeze(model.network, architecture, embeddings=config.freeze_embeddings, layers=config.freeze_layers)
     kind = trainable_kind_of(wanted)
     features = [f for split in training for f in kind.training_features(model, split.examples)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polydistill.catalog import Language, Task
+from polydistill.copying import CONFIG
 from polydistill.counting import count
 from polydistill.distill.matched import MIN_SHARE, check_writable, plan_together
 from polydistill.distill.student import (
@@ -31,7 +32,7 @@ from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
 from polydistill.settings import Options, Outcome, data_dir_setting, include_setting, setting
 from polydistill.surgery import renamed_bytes
 from polydistill.task import RETRIEVAL
-from polydistill.trimming import CONFIG, Source, TrimPlan, Wishes, new_config, tokenizer_bytes, write_vocabulary
+from polydistill.trimming import Source, TrimPlan, Wishes, new_config, tokenizer_bytes, write_vocabulary
 from polydistill.vocab.counts import TokenCounts
 from polydistill.vocab.keep import KeepRule
 from polydistill.vocab.tokenizer_config import write_json
@@ -335,15 +336,13 @@ def _labelled_tokens(config: PlanConfig, case: _Case, preset: Preset, phase: Tun
 
 def _features(case: _Case, examples: Sequence[Any], length: int) -> list[Feature]:
     """Labelled inputs, windowed or cut as in training; no network is needed for them."""
-    from transformers import AutoConfig
-
     from polydistill.evaluation.heads import TaskModel
     from polydistill.evaluation.kinds import trainable_kind_of
-    from polydistill.loading import load_tokenizer, longest_input
+    from polydistill.loading import load_config, load_tokenizer, longest_input
 
     assert case.task is not None
     tokenizer = load_tokenizer(case.folder / "student")
-    shape = AutoConfig.from_pretrained(str(case.folder / "student"), local_files_only=True)
+    shape = load_config(case.folder / "student")
     model = TaskModel(None, tokenizer, tuple(case.task.scored_labels), longest_input(tokenizer, shape, length))
     found: list[Feature] = trainable_kind_of(case.task).training_features(model, examples)
     return found

@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from polydistill.card import write_card
+from polydistill.copying import copy_model
 from polydistill.errors import UsageError
 from polydistill.methods.evaluate import EvaluateConfig, evaluate
 from polydistill.methods.prokd_plan import METHODS, PRESETS, PROKD, TRANSFER, by_preset, idle_options, prepare
@@ -37,7 +38,7 @@ from polydistill.settings import (
 )
 from polydistill.stages import ABOUT as STAGE
 from polydistill.stages import Stage, Stages, work_folder
-from polydistill.trimming import Source, copy_model
+from polydistill.trimming import Source
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,10 @@ from typing import Any
 from polydistill import sparse_files
 from polydistill.card import write_card
 from polydistill.checkpoint import copy_file, file_sha256
+from polydistill.copying import CONFIG, copy_rest
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.modelfolder import model_folder
+from polydistill.inside import inside
+from polydistill.modelfolder import MODULES, model_folder
 from polydistill.outputs import check_file, check_output, check_outside, new_folder
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, parent_of, source_facts
@@ -21,7 +23,7 @@ from polydistill.refs import ModelRef, resolve
 from polydistill.settings import plain
 from polydistill.sparse_files import NAME, Applied, Difference, Entries, Undo, common_base, component_name
 from polydistill.sparse_weights import Weights, recompose, rewrite, subtract
-from polydistill.trimming import CONFIG, Source, copy_rest
+from polydistill.trimming import Source
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def apply(
     if not force:
         weights.check_base([g.difference for g in given])
     config = {"differences": [str(p) for p in differences], "force": force}
-    with new_model(source, output, overwrite) as (folder, target):
+    with new_model(source, output, overwrite, progress) as (folder, target):
         result = compose(source, weights, [*carried, *given], target, progress)
         result = replace(result, command="sparse apply", output=output, seconds=_since(started))
         _document(source, config, result, folder)
@@ -141,7 +143,7 @@ def remove(
     if not exact and not approximate:
         raise _cannot_restore(source.model, weights, given)
     config = {"difference": None if difference is None else str(difference), "approximate": approximate}
-    with new_model(source, output, overwrite) as (folder, target):
+    with new_model(source, output, overwrite, progress) as (folder, target):
         if exact:
             # Back to the base nothing but the overwritten entries is needed.
             only = given is None or len(listed) == 1
@@ -220,8 +222,8 @@ def _file_of(path: Path) -> Path:
     """
     if not path.is_dir():
         return path
-    folder = path if (path / NAME).is_file() or not (path / "modules.json").is_file() else model_folder(path)
-    if not (folder / NAME).is_file():
+    folder = path if (path / NAME).is_file() or not (path / MODULES).is_file() else model_folder(path)
+    if not inside(folder, NAME, folder).is_file():
         raise PolydistillError(f"{path} has no {NAME}.", "Give the file, or a folder that sparse fine-tuning wrote.")
     if (folder / component_name(2)).is_file():
         raise PolydistillError(
@@ -263,12 +265,12 @@ def _cannot_restore(folder: Path, weights: Weights, given: Given | None) -> Poly
 
 
 @contextmanager
-def new_model(source: Source, output: Path, overwrite: bool) -> Iterator[tuple[Path, Path]]:
+def new_model(source: Source, output: Path, overwrite: bool, progress: Progress) -> Iterator[tuple[Path, Path]]:
     """(the new folder, where its weights go), with all of the model but its weights in it."""
     with new_folder(output, overwrite=overwrite) as folder:
-        target = folder / source.model.relative_to(source.folder)
-        target.mkdir(parents=True, exist_ok=True)
-        copy_rest(source, folder, vocabulary=True)
+        target = source.place_in(folder)
+        for note in copy_rest(source, folder, vocabulary=True):
+            progress.note(note)
         copy_file(source.model / CONFIG, target / CONFIG)
         yield folder, target
 

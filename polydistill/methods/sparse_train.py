@@ -126,7 +126,7 @@ def sparse_train(config: SparseTrainConfig, progress: Progress = SILENT) -> Spar
         chosen = stages.run("sparse", partial(_sparse, tuning, tuned)).folder
         given = Given.load(chosen)
         weights = replace(Weights.open(source.checkpoint, given.difference.base), undo=None)  # the base is what it is
-        with new_model(source, output, config.overwrite) as (folder, target):
+        with new_model(source, output, config.overwrite, progress) as (folder, target):
             composed = compose(source, weights, [given], target, progress)
             result = _result(config, tuning, composed, stages.done, output)
             result = replace(result, seconds=round(time.perf_counter() - started, 1))
@@ -152,12 +152,12 @@ def _check(config: SparseTrainConfig) -> None:
 def _blocks(config: SparseTrainConfig, source: Source, lang: Language, progress: Progress) -> Blocks:
     """The text in blocks, twice as much as will be seen at most."""
     from polydistill.distill.blocks import pack
-    from polydistill.loading import load_tokenizer, longest_input
+    from polydistill.loading import load_config, load_tokenizer, longest_input
     from polydistill.offline import cache_root
 
     sources = text_sources(lang, assign_corpora([lang], config.text, "--text")[lang.code], option="--text")
     tokenizer = load_tokenizer(source.model)
-    longest = longest_input(tokenizer, _positions(source))
+    longest = longest_input(tokenizer, load_config(source.model))
     if config.length > longest:
         raise UsageError(f"The model takes {longest} tokens at most.", f"Give --length {longest} or less.")
     steps = None if config.epochs is not None else config.steps or STEPS
@@ -166,12 +166,6 @@ def _blocks(config: SparseTrainConfig, source: Source, lang: Language, progress:
         tokenizer, sources, lang.code, config.length, limit_tokens=limit, folder=cache_root() / "blocks",
         progress=progress,
     )  # fmt: skip
-
-
-def _positions(source: Source) -> Any:
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(str(source.model), local_files_only=True, trust_remote_code=False)
 
 
 def _tuning(config: SparseTrainConfig, source: Source, blocks: Blocks, progress: Progress) -> LanguageTuning:

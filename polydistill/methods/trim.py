@@ -162,7 +162,7 @@ def trim(config: TrimConfig, progress: Progress = SILENT) -> TrimResult:
         return _timed(result, started)
     with new_folder(output, overwrite=config.overwrite) as folder:
         notes = apply(trimmed, folder, dtype=config.dtype, progress=progress)
-        target = folder / source.model.relative_to(source.folder)
+        target = source.place_in(folder)
         result = replace(result, output=output, notes=tuple(notes), bytes=_bytes(config, trimmed, target))
         if config.verify:
             checked = _verify(config, trimmed, counts, verify_text, folder, progress)
@@ -338,7 +338,7 @@ def _verify(
     exact = config.dtype == "keep"
     found = verify(trimmed, folder, lines, held_out=held_out, exact=exact, progress=progress).to_json()
     known = every_language(config.include_path)
-    after = open_vocabulary(folder / trimmed.source.model.relative_to(trimmed.source.folder))
+    after = open_vocabulary(trimmed.source.place_in(folder))
     lost = unwritten(trimmed.source.vocabulary, after, known)
     return {**found, "letters": {"languages": len(known), "lost": lost}}
 
@@ -396,10 +396,15 @@ def trim_objects(model: Any, tokenizer: Any, languages: Sequence[str], **options
         result = trim(TrimConfig(model=str(before), lang=tuple(languages), output=after, **options))
         if result.output is None:
             raise PolydistillError("A dry run has no objects to return.", "Use polydistill.trim(..., dry_run=True).")
-        new_model = type(model).from_pretrained(after, dtype=model.dtype).to(model.device)
+        new_model = _again(model, after, dtype=model.dtype).to(model.device)
         new_model.train(model.training)
         return (
             new_model,
-            type(tokenizer).from_pretrained(after),
+            _again(tokenizer, after),
             replace(result, output=None, model=type(model).__name__),
         )
+
+
+def _again(thing: Any, folder: Path, **options: Any) -> Any:
+    """A model or tokenizer of the same class, from a folder."""
+    return type(thing).from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)

@@ -10,8 +10,9 @@ from pathlib import Path
 import orjson
 
 from polydistill.checkpoint import Checkpoint
-from polydistill.configuration import check_config
+from polydistill.door import check_folder
 from polydistill.errors import PolydistillError
+from polydistill.inside import inside
 from polydistill.jsonfiles import read_json
 from polydistill.modelfolder import model_folder
 from polydistill.refs import ModelRef, ResolvedModel, resolve
@@ -168,7 +169,7 @@ def find_parent(folder: Path, role: str, description: Description, given: Path |
     if given is not None:
         place = given
     elif description.whole:
-        place = folder / role
+        place = inside(folder, role, folder / CONFIG)
     else:
         try:
             place = resolve(ModelRef.parse(part.name)).folder
@@ -187,8 +188,8 @@ def check_parent(place: Path, part: Parent, what: str, other: str) -> None:
     Raises:
         PolydistillError: Its weights or its configuration are others, or broken.
     """
+    check_folder(place, tokenizer=False)
     inner = model_folder(place)
-    check_config(inner)
     differs = None
     if Checkpoint.open(inner).weights_hash != part.weights_hash:
         differs = f"other weights than {other} ({part.source}, sha256 {part.weights_hash[:12]})"

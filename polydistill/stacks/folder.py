@@ -16,6 +16,7 @@ from torch import nn
 from polydistill.batching import run
 from polydistill.catalog import Language
 from polydistill.checkpoint import Checkpoint
+from polydistill.door import check_folder
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.loading import load_tokenizer, positions_of, quiet_transformers
 from polydistill.modelfolder import model_folder
@@ -195,6 +196,8 @@ def load_stack(
         PolydistillError: It is no stack, is broken, or a model that it stands on is missing or has changed.
     """
     folder = Path(folder).expanduser()
+    if folder.is_dir():
+        check_folder(folder)
     description = Description.read(folder)
     given = {ENCODER: encoder, LLM: llm}
     places = {role: find_parent(folder, role, description, given[role]) for role in description.parts}

@@ -13,7 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from polydistill.errors import PolydistillError
-from polydistill.loading import POSITIONS_AFTER_PADDING, loading_failed, quiet_bitsandbytes, quiet_transformers
+from polydistill.loading import (
+    POSITIONS_AFTER_PADDING,
+    load_config,
+    loading_failed,
+    quiet_bitsandbytes,
+    quiet_transformers,
+)
 from polydistill.modelfolder import model_folder
 
 INT8 = "int8"  # matrices in 8 bits (Dettmers et al. 2022, arXiv 2208.07339); the rest in float32
@@ -138,10 +144,10 @@ def _half_class(folder: Path) -> Any:
     """The class of an encoder-decoder's encoder, which no Auto class knows."""
     import transformers
 
-    config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
+    config = load_config(folder)
     config.is_encoder_decoder = True
     with torch.device("meta"), quiet_transformers():
-        return type(transformers.AutoModel.from_config(config).get_encoder())
+        return type(transformers.AutoModel.from_config(config, trust_remote_code=False).get_encoder())
 
 
 def _eight_bits() -> dict[str, Any]:
@@ -166,14 +172,7 @@ def _eight_bits() -> dict[str, Any]:
 
 def _without_dropout(folder: Path) -> Any:
     """The configuration of a folder with every dropout at 0."""
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(str(model_folder(folder)), local_files_only=True, trust_remote_code=False)
-    except PolydistillError:
-        raise
-    except Exception as error:
-        raise loading_failed(f"transformers cannot load {folder}", error, "Choose another model.") from error
+    config = load_config(model_folder(folder))
     for name, value in vars(config).items():
         if ("dropout" in name or name.endswith("pdrop")) and isinstance(value, float):
             setattr(config, name, 0.0)

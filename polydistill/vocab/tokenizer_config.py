@@ -13,6 +13,7 @@ import orjson
 
 from polydistill.catalog import Language
 from polydistill.errors import UsageError
+from polydistill.inside import files_below
 from polydistill.jsonfiles import Part, read_json, read_text
 from polydistill.vocab.checks import MOST_IDS, quoted
 from polydistill.vocab.keep import KeepSet
@@ -160,7 +161,7 @@ class TokenizerConfig:
         """The sources of the chat templates."""
         template = self.config.get("chat_template")
         found = [template] if isinstance(template, str) else [t.get("template", "") for t in template or []]
-        return found + [read_text(p) for p in sorted(self.folder.glob("**/*.jinja"))]
+        return found + [read_text(p) for p in files_below(self.folder) if p.suffix == ".jinja"]
 
     def write(self, out: Path, keep: KeepSet, dropped: frozenset[str], languages: Sequence[Language]) -> None:
         """Writes the files that were there, with new ids and without the dropped tokens."""
