@@ -50,7 +50,7 @@ class Run:
 
     def __post_init__(self) -> None:
         from polydistill.refs import ModelRef, resolve
-        from polydistill.trimming import Source
+        from polydistill.source import Source
 
         self.arch = Source.open(resolve(ModelRef.parse(str(self.teacher)))).arch
         self.layers = json.loads((self.folder / "polydistill.json").read_text(encoding="utf-8"))["result"]["layers"]

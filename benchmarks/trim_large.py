@@ -152,8 +152,9 @@ def large_facts(source: Path, out: Path, counts: Path, data: Path) -> dict[str, 
     from polydistill.checkpoint import Checkpoint
     from polydistill.counting import count
     from polydistill.refs import ModelRef, resolve
+    from polydistill.source import Source
     from polydistill.surgery import write_checkpoint
-    from polydistill.trimming import Source, Wishes, plan
+    from polydistill.trimming import Wishes, plan
     from polydistill.vocab.counts import TokenCounts
     from polydistill.vocab.keep import KeepRule
 

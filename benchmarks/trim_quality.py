@@ -61,7 +61,7 @@ class Study:
         from polydistill.catalog import language
         from polydistill.counting import count
         from polydistill.refs import ModelRef, resolve
-        from polydistill.trimming import Source
+        from polydistill.source import Source
 
         self.source = Source.open(resolve(ModelRef.parse(str(folder))))
         self.languages = tuple(language(code) for code in codes)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from polydistill.checkpoint import PICKLE_SUFFIXES, copy_file
 from polydistill.inside import files_below, links_out
 from polydistill.modelfolder import MODULES
+from polydistill.source import CONFIG, GENERATION, Source
 from polydistill.vocab import OWNED_NAMES, sentencepiece_model
 
-if TYPE_CHECKING:
-    from polydistill.trimming import Source
-
-CONFIG, GENERATION = "config.json", "generation_config.json"
 # Other formats of the weights, which would keep the whole vocabulary, and what is written anew.
 LEFT_OUT_SUFFIXES = (*PICKLE_SUFFIXES, ".onnx", ".gguf", ".xml", ".tflite", ".ot", ".py", ".lock")
 LEFT_OUT_NAMES = (

@@ -15,7 +15,7 @@ from polydistill.data import parse_corpus, read_texts
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord
 from polydistill.refs import ModelRef, resolve
-from polydistill.trimming import Source
+from polydistill.source import Source
 from polydistill.vocab import Vocabulary
 from polydistill.vocab.counts import at_once, fertility
 

@@ -22,7 +22,8 @@ from polydistill.progress import Progress
 from polydistill.refs import ModelRef, resolve
 from polydistill.resuming import LOSSES, writing
 from polydistill.sealing import SEAL, is_whole, seal
-from polydistill.trimming import Source, TrimPlan, apply
+from polydistill.source import Source
+from polydistill.trimming import TrimPlan, apply
 
 NAME = "stage.json"
 ABOUT = (NAME, LOSSES, SEAL)  # of a stage, and no part of its model

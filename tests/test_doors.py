@@ -24,9 +24,9 @@ from polydistill.methods import bistil_plan, sparse
 from polydistill.modelfolder import card_licence
 from polydistill.record import RunRecord
 from polydistill.refs import ModelRef, resolve
+from polydistill.source import Source
 from polydistill.sparse_files import TASK, BaseTensor, Difference, Entries
 from polydistill.stacks.description import Description, Parent
-from polydistill.trimming import Source
 from polydistill.vocab.tokenizer_config import TokenizerConfig
 
 

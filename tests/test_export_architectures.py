@@ -16,7 +16,7 @@ from polydistill.exporting.networks import head_of, input_names, load_network, o
 from polydistill.exporting.quantise import quantise
 from polydistill.loading import load_tokenizer
 from polydistill.refs import ModelRef, resolve
-from polydistill.trimming import Source
+from polydistill.source import Source
 
 ONE_LAYER = {"num_hidden_layers": 1}
 LONGEST = 64  # of 72 positions, from which RoBERTa's padding and the like take some

@@ -25,7 +25,8 @@ from polydistill.distill.matched import (
 from polydistill.distill.student import chosen_layers, reduce_layers
 from polydistill.errors import PolydistillError
 from polydistill.refs import ModelRef, resolve
-from polydistill.trimming import Source, Wishes, apply
+from polydistill.source import Source
+from polydistill.trimming import Wishes, apply
 from polydistill.vocab.counts import fertility
 from polydistill.vocab.keep import KeepRule
 

@@ -27,7 +27,7 @@ from polydistill.methods.plan import PlanConfig, PlanResult, plan
 from polydistill.methods.presets import PRESETS
 from polydistill.methods.trim import TrimConfig, trim
 from polydistill.refs import ModelRef, resolve
-from polydistill.trimming import Source
+from polydistill.source import Source
 
 RATES = {"float32": 100.0, "bfloat16": 50.0}
 LANGUAGES = resolve_languages(("en", "sw"), ())

@@ -25,7 +25,7 @@ from polydistill.distill.student import (
 )
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.refs import ModelRef, resolve
-from polydistill.trimming import Source
+from polydistill.source import Source
 
 # ---- which layers ----
 

@@ -12,7 +12,8 @@ from polydistill.catalog import Language
 from polydistill.errors import PolydistillError
 from polydistill.modelfolder import model_folder
 from polydistill.progress import SILENT, Progress
-from polydistill.trimming import Source, TrimPlan, Wishes, apply, plan, write_vocabulary
+from polydistill.source import Source
+from polydistill.trimming import TrimPlan, Wishes, apply, plan, write_vocabulary
 from polydistill.vocab import Vocabulary, open_vocabulary
 from polydistill.vocab.counts import TokenCounts
 from polydistill.vocab.keep import KeepSet

@@ -17,7 +17,7 @@ from polydistill.errors import PolydistillError, UsageError
 from polydistill.loading import load_config
 from polydistill.progress import SILENT, Progress
 from polydistill.refs import ModelRef, resolve
-from polydistill.trimming import Source
+from polydistill.source import Source
 from polydistill.vocab.tokenizer_config import write_json
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from polydistill.modelfolder import tokenizer_files
 from polydistill.record import NAME as RECORD
 from polydistill.record import RunRecord
 from polydistill.refs import ResolvedModel
+from polydistill.source import Source
 from polydistill.stacks.description import Description, is_stack, sizes
 from polydistill.surgery import embedding_parameters
-from polydistill.trimming import Source
 
 
 @dataclass(frozen=True)

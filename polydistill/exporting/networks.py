@@ -13,8 +13,8 @@ from polydistill.batching import MODEL_KEYS
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.heads import TaskModel
 from polydistill.loading import loading_failed, quiet_transformers
+from polydistill.source import Source
 from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING
-from polydistill.trimming import Source
 
 FEATURES = "feature-extraction"
 

@@ -27,9 +27,10 @@ from polydistill.record import NAME as RECORD
 from polydistill.record import RunRecord
 from polydistill.refs import ModelRef, resolve
 from polydistill.settings import MOST
+from polydistill.source import Source
 from polydistill.stacks.description import is_stack
 from polydistill.task import CLASSIFICATION, RETRIEVAL, SPAN_EXTRACTION, TAGGING
-from polydistill.trimming import Source, TrimPlan
+from polydistill.trimming import TrimPlan
 
 if TYPE_CHECKING:
     from polydistill.distill.objectives.base import LayerPairs

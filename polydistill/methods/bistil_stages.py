@@ -23,9 +23,10 @@ from polydistill.methods.sparse import Given
 from polydistill.methods.sparse import apply as apply_differences
 from polydistill.progress import Progress
 from polydistill.refs import ModelRef, model_folder, resolve
+from polydistill.source import Source
 from polydistill.sparse_weights import keep_beside
 from polydistill.stages import SIGNALS, Made, cut_models, decided, save_network
-from polydistill.trimming import Source, Wishes
+from polydistill.trimming import Wishes
 from polydistill.vocab.keep import KeepRule
 from polydistill.vocab.letters import unwritten
 

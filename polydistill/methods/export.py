@@ -26,7 +26,7 @@ from polydistill.outputs import new_folder
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, Score, parent_of, peak_memory_bytes, source_facts, versions
 from polydistill.settings import Outcome
-from polydistill.trimming import Source
+from polydistill.source import Source
 
 if TYPE_CHECKING:
     from polydistill.exporting.beside import Outputs

@@ -20,7 +20,7 @@ from polydistill.progress import Progress
 from polydistill.record import RunRecord
 from polydistill.refs import ModelRef, resolve
 from polydistill.settings import Options, data_dir_setting, include_setting, output_setting, seed_setting, setting
-from polydistill.trimming import Source
+from polydistill.source import Source
 
 if TYPE_CHECKING:
     from polydistill.exporting.networks import Head

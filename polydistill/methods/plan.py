@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polydistill.catalog import Language, Task
-from polydistill.copying import CONFIG
 from polydistill.counting import count
 from polydistill.distill.matched import MIN_SHARE, check_writable, plan_together
 from polydistill.distill.student import (
@@ -30,9 +29,10 @@ from polydistill.methods.presets import PRESETS, General, Preset, Tuning
 from polydistill.progress import SILENT, Progress
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
 from polydistill.settings import Options, Outcome, data_dir_setting, include_setting, setting
+from polydistill.source import CONFIG, Source, tokenizer_bytes
 from polydistill.surgery import renamed_bytes
 from polydistill.task import RETRIEVAL
-from polydistill.trimming import Source, TrimPlan, Wishes, new_config, tokenizer_bytes, write_vocabulary
+from polydistill.trimming import TrimPlan, Wishes, new_config, write_vocabulary
 from polydistill.vocab.counts import TokenCounts
 from polydistill.vocab.keep import KeepRule
 from polydistill.vocab.tokenizer_config import write_json

@@ -36,9 +36,9 @@ from polydistill.settings import (
     seed_setting,
     setting,
 )
+from polydistill.source import Source
 from polydistill.stages import ABOUT as STAGE
 from polydistill.stages import Stage, Stages, work_folder
-from polydistill.trimming import Source
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from polydistill.modelfolder import is_tagger
 from polydistill.progress import Progress
 from polydistill.record import RunRecord
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
+from polydistill.source import Source
 from polydistill.task import TAGGING
-from polydistill.trimming import Source, TrimPlan
+from polydistill.trimming import TrimPlan
 
 if TYPE_CHECKING:
     from polydistill.methods.prokd import ProkdConfig

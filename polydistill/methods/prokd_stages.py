@@ -12,8 +12,8 @@ from polydistill.checkpoint import Checkpoint
 from polydistill.methods.prokd_plan import PROKD, TSL, Prepared, unused
 from polydistill.progress import Progress
 from polydistill.refs import ModelRef, resolve
+from polydistill.source import Source
 from polydistill.stages import SIGNALS, Made, cut_models, save_network
-from polydistill.trimming import Source
 
 if TYPE_CHECKING:
     from polydistill.distill.unlabelled import Aligning, Observed, Prototyped, Prototypes, SelfTraining

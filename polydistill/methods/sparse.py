@@ -21,9 +21,9 @@ from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, parent_of, source_facts
 from polydistill.refs import ModelRef, resolve
 from polydistill.settings import plain
+from polydistill.source import Source
 from polydistill.sparse_files import NAME, Applied, Difference, Entries, Undo, common_base, component_name
 from polydistill.sparse_weights import Weights, recompose, rewrite, subtract
-from polydistill.trimming import Source
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,10 @@ from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, parent_of, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL
 from polydistill.settings import Options, include_setting, output_setting, seed_setting, setting
+from polydistill.source import Source
 from polydistill.sparse_files import NAME
 from polydistill.sparse_weights import Weights
 from polydistill.stages import Made, Stage, Stages, work_folder
-from polydistill.trimming import Source
 
 if TYPE_CHECKING:
     from polydistill.distill.blocks import Blocks

@@ -22,7 +22,8 @@ from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, parent_of, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
 from polydistill.settings import MOST, Options, Outcome, include_setting, output_setting, seed_setting, setting
-from polydistill.trimming import Source, TrimPlan, Wishes, apply, plan, tokenizer_bytes, write_vocabulary
+from polydistill.source import Source, tokenizer_bytes
+from polydistill.trimming import TrimPlan, Wishes, apply, plan, write_vocabulary
 from polydistill.vocab import collector_paused, open_vocabulary
 from polydistill.vocab.counts import LanguageCounts, TokenCounts
 from polydistill.vocab.keep import KeepRule

@@ -261,8 +261,8 @@ def _spots(found: Mapping[str, Any], what: str) -> tuple[Spot, ...]:
 def _sizes(folder: Path) -> tuple[int | None, int | None, int | None]:
     """(embedding parameters, other parameters, bytes); None where the folder holds only the record."""
     from polydistill.refs import ModelRef, resolve
+    from polydistill.source import Source
     from polydistill.surgery import embedding_parameters
-    from polydistill.trimming import Source
 
     try:
         source = Source.open(resolve(ModelRef.parse(str(folder.resolve()))))

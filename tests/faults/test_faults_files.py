@@ -31,7 +31,8 @@ from polydistill.errors import PolydistillError
 from polydistill.inspection import info
 from polydistill.record import RunRecord
 from polydistill.refs import ModelRef, resolve
-from polydistill.trimming import Source, Wishes, apply, plan
+from polydistill.source import Source
+from polydistill.trimming import Wishes, apply, plan
 from polydistill.vocab import open_vocabulary
 from polydistill.vocab.counts import TextCounter, TokenCounts
 from polydistill.vocab.keep import KeepRule

@@ -22,7 +22,7 @@ from polydistill.copying import copy_model
 from polydistill.errors import PolydistillError
 from polydistill.methods.trim import TrimConfig, trim
 from polydistill.refs import ModelRef, resolve
-from polydistill.trimming import Source
+from polydistill.source import Source
 
 pytestmark = pytest.mark.faults
 
