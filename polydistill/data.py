@@ -150,11 +150,6 @@ def text_sources(
     return [source]
 
 
-def place_of(corpus: str) -> str:
-    """The path in `[LANG=]PATH[#column]`; it may be a name on the Hub."""
-    return corpus.rpartition("=")[2].partition("#")[0]
-
-
 def parse_corpus(language: Language, corpus: str) -> TextSource:
     """Read one corpus argument: a file, a folder, a glob, or `org/name[:config][@revision][#column]`.
 

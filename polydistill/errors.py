@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-MORE_MEMORY = "Try a smaller --batch-size, --length or --limit where there is one, or a machine with more memory."
+MORE_MEMORY = "Try smaller batches, shorter inputs or fewer lines, or a machine with more memory."
 # What torch, the loader of shared libraries and Python's threads say where memory is wanting.
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "failed to map segment",
-                  "can't start new thread")  # fmt: skip
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "failed to map segment",
+    "can't start new thread",
+)
 
 
 class PolydistillError(Exception):

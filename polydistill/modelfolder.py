@@ -14,9 +14,13 @@ MODULES = "modules.json"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt")
 TOKENIZER_SUFFIXES = (".model", ".spm")
 TOKENIZER_NAMES = (
-    *TOKENIZER_FILES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt",
+    *TOKENIZER_FILES,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
     "chat_template.jinja",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)

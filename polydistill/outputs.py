@@ -207,7 +207,7 @@ def check_file(path: Path, *, overwrite: bool, option: str = "-o", reads: Iterab
         raise PolydistillError(f"{path} is not a file that can be replaced.", elsewhere)
     for given, source in _places(reads):
         if place.samefile(source):
-            raise UsageError(f"{path} is read here, and --overwrite would replace it.", elsewhere)
+            raise UsageError(f"{path} is read here, and would be replaced.", elsewhere)
         if source in place.resolve().parents:
             raise UsageError(f"{path} is part of {given}, which is read here.", elsewhere)
 

@@ -138,8 +138,8 @@ def setting(
         reads: Whether it names a file or folder that the command reads; by default, whether `metavar` is in `PLACES`.
         **bounds: Those of its `Range`: `least`, `above`, `most`.
     """
-    metadata = {"help": help, "section": section, "metavar": metavar, "flags": flags, "choices": choices,
-                "reads": metavar in PLACES if reads is None else reads}  # fmt: skip
+    metadata: dict[str, Any] = {"help": help, "section": section, "metavar": metavar, "flags": flags}
+    metadata["choices"], metadata["reads"] = choices, metavar in PLACES if reads is None else reads
     return field(default=default, metadata={**metadata, "range": Range(**bounds) if bounds else None})
 
 

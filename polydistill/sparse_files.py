@@ -27,6 +27,7 @@ from polydistill.outputs import write_beside
 NAME, UNDO_NAME = "difference.safetensors", "difference.undo.safetensors"
 FORMAT, UNDO_FORMAT = "polydistill-difference-2", "polydistill-undo-2"
 CONTENT = "sha256"  # of all else
+TAKE_BASE = f"Take the base model itself, or delete {UNDO_NAME} and subtract the difference with --approximate."
 TASK, LANGUAGE, COMBINED = "task", "language", "combined"
 BITS: dict[int, Any] = {2: np.uint16, 4: np.uint32, 8: np.uint64}  # bytes of a value -> its bits as a number
 FILE_TYPES = {
@@ -399,7 +400,5 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 def _broken(path: Path, why: str) -> PolydistillError:
-    hint = "Take it from where it was made once more."
-    if path.name == UNDO_NAME:
-        hint = "Take the base model itself, or delete this file and subtract the difference with --approximate."
+    hint = TAKE_BASE if path.name == UNDO_NAME else "Take it from where it was made once more."
     return PolydistillError(f"{path} is broken: {why}.", hint)

@@ -26,7 +26,7 @@ from polydistill.errors import PolydistillError
 from polydistill.sparse_files import (
     BITS,
     NAME,
-    UNDO_NAME,
+    TAKE_BASE,
     Applied,
     BaseTensor,
     Difference,
@@ -106,8 +106,7 @@ class Weights:
             if hashes[name] != tensor.sha256:
                 raise PolydistillError(
                     f"What {self.checkpoint.folder} gives back is not the base model: {name} is not the same.",
-                    f"Take the base model itself, or delete {UNDO_NAME} and subtract the difference with "
-                    "--approximate.",
+                    TAKE_BASE,
                 )
 
 

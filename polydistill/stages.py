@@ -30,6 +30,7 @@ ABOUT = (NAME, LOSSES, SEAL)  # of a stage, and no part of its model
 LOCK = "lock"
 SETTINGS = "config.json"  # what has to be the same for a run to go on
 SIGNALS = "signals.json"  # whether a teacher's signals are on disk, see `decided`
+ANEW = "Begin anew with --overwrite instead of --resume."
 ENDS = 20  # steps at either end of a stage whose losses are averaged for the report
 
 
@@ -158,7 +159,7 @@ def decided(note: Path, decide: Callable[[], bool]) -> bool:
     except ValueError:
         found = None
     if not isinstance(found, bool):
-        raise PolydistillError(f"{note} is damaged.", "Begin anew with --overwrite instead of --resume.")
+        raise PolydistillError(f"{note} is damaged.", ANEW)
     return found
 
 
@@ -235,12 +236,12 @@ def _begun(
         if not _is_json(settings):
             raise PolydistillError(
                 f"The unfinished training of {output} is damaged: {settings} cannot be read.",
-                "Begin anew with --overwrite instead of --resume.",
+                ANEW,
             )
         if settings.read_bytes() != written:
             raise PolydistillError(
                 f"The unfinished training of {output} had other options or data.",
-                f"Give the options that stand in {settings}, or begin anew with --overwrite instead of --resume.",
+                f"Give the options that stand in {settings}, or: {ANEW}",
             )
     elif is_main():
         _clear(work)

@@ -179,7 +179,7 @@ class DevTrainer(transformers.Trainer):
         if not is_whole(best):
             raise PolydistillError(
                 f"{best} has the best weights, and was damaged or removed.",
-                "The same command with --resume trains them again.",
+                "Resume the run to train them again.",
             )
         self.state.best_model_checkpoint = str(best)
         self._load_best_model()

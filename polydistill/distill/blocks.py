@@ -144,17 +144,16 @@ def pack(
     facts = _facts(tokenizer, sources, language, length, limit_tokens)
     name = hashlib.sha256(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
     data, about = folder / f"{language}-{name}.i32", folder / f"{language}-{name}.json"
-    if (found := _kept(about, data)) is None:
+    found = _kept(about, data)
+    if found is None:
         packer = _Packer(tokenizer, language, length, limit_tokens)
         rows = _write(packer.blocks(sources, progress), data)
-        texts = [asdict(text) for text in packer.texts]
-        if rows:
-            found = {**facts, "rows": rows, "texts": texts, "blocks": file_sha256(data)}
-            write_beside(about, with_hash(found), option="POLYDISTILL_CACHE")
-        else:
+        if not rows:
             data.unlink()
-            _checked(np.empty((0, length), np.int32), packer)
-    assert found is not None
+            return _checked(np.empty((0, length), np.int32), packer)  # which refuses it
+        texts = [asdict(text) for text in packer.texts]
+        found = {**facts, "rows": rows, "texts": texts, "blocks": file_sha256(data)}
+        write_beside(about, with_hash(found), option="POLYDISTILL_CACHE")
     ids = np.memmap(data, np.int32, "r", shape=(found["rows"], length))
     return Blocks(ids, np.arange(len(ids)), language, tuple(Text(**text) for text in found["texts"]))
 

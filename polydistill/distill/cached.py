@@ -233,7 +233,7 @@ class CachedTeacher:
         if damaged and self._writer is None:
             raise PolydistillError(
                 f"Signals in {self.folder} changed after they were written.",
-                "The same command with --resume computes them again.",
+                "Run the command again to resume: they are computed anew.",
             )
         if damaged:
             marks[damaged] = 0

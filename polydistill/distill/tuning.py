@@ -41,7 +41,7 @@ from polydistill.loading import load_encoder, load_tokenizer, longest_input
 from polydistill.processes import is_main, wait
 from polydistill.progress import Progress
 from polydistill.record import text_hash
-from polydistill.stages import decided
+from polydistill.stages import ANEW, decided
 from polydistill.task import TAGGING
 from polydistill.training import Curves, Schedule, collator, train
 
@@ -361,7 +361,7 @@ def kept_on_disk(
     if begun and is_main() and not fill(None):
         raise PolydistillError(
             "The run began with its teacher's signals on disk, and there is no room for them any more.",
-            "Make room in POLYDISTILL_CACHE, or begin anew with --overwrite instead of --resume.",
+            f"Make room in POLYDISTILL_CACHE. {ANEW}",
         )
     wait()
     return cached(teacher, facts, lengths, max_bytes=None, writes=False, progress=progress)
