@@ -225,17 +225,21 @@ def _kernels(parts: Iterable[object]) -> list[str]:
 
 
 def _refuse_links(place: Path, folder: Path) -> None:
-    """Refuses links that lead out of the folder in the place of what a model is made of.
+    """Refuses links that lead out of the folder, or nowhere, in the place of what a model is made of.
 
     Raises:
         PolydistillError: There is one.
     """
     for path in sorted(place.iterdir()) if place.is_dir() else ():
         needed = path.name in TOKENIZER_NAMES or path.name.endswith(NEEDED_SUFFIXES)
-        if needed and path.is_symlink() and leads_out(path, folder):
+        if not needed or not path.is_symlink():
+            continue
+        if leads_out(path, folder):
             raise PolydistillError(
                 f"{path} is a link that leads out of {folder}, where nothing is read.", "Put the file itself there."
             )
+        if not _exists(path):
+            raise PolydistillError(f"{path} is a link to nothing.", "Put the file itself there.")
 
 
 def refuse_weights(model: str, names: Sequence[str], class_name: str, *, on_hub: bool) -> NoReturn:

@@ -157,6 +157,7 @@ FOLDERS: dict[str, tuple[Change, str]] = {
     "a tokenizer behind a link": (link("tokenizer.json", "victim/tokenizer.json"), "leads out"),
     "a vocabulary behind a link": (link("vocab.txt", "secret.txt"), "leads out"),
     "a record behind a link": (link("polydistill.json", "victim/polydistill.json"), "leads out"),
+    "a vocabulary behind a broken link": (link("spiece.model", "evil/nothing"), "a link to nothing"),
     "a template behind a link": (link("additional_chat_templates/x.jinja", "secret.txt"), "leads out"),
     "a tokenizer named upwards": (
         values("tokenizer_config.json", fast_tokenizer_files=["../victim/tokenizer.json"]),
