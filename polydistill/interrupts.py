@@ -92,17 +92,6 @@ def held() -> Iterator[None]:
         _raise_waiting()
 
 
-@contextmanager
-def let_in() -> Iterator[None]:
-    """Inside `held`, the part that may be stopped."""
-    before, _Stop.waits = _Stop.waits, False
-    try:
-        _raise_waiting()
-        yield
-    finally:
-        _Stop.waits = before
-
-
 def _raise_waiting() -> None:
     number, _Stop.waiting = (None, _Stop.waiting) if _Stop.waits else (_Stop.waiting, None)
     if number is not None:

@@ -26,6 +26,7 @@ from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, Score, other_model, parent_of, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
 from polydistill.settings import (
+    MOST_BATCH,
     Options,
     Outcome,
     data_dir_setting,
@@ -131,7 +132,9 @@ class BistilConfig(Options):
         metavar="S,T",
     )  # fmt: skip
     steps: int | None = setting(None, "Steps of phase 1.", "Training", metavar="N", least=1)
-    batch_size: int | None = setting(None, "Blocks a step of phase 1.", "Training", metavar="N", least=1)
+    batch_size: int | None = setting(
+        None, "Blocks a step of phase 1.", "Training", metavar="N", least=1, most=MOST_BATCH
+    )
     length: int | None = setting(None, "Tokens of a block of phase 1.", "Training", metavar="N", least=8)
     lr: float | None = setting(None, "Highest learning rate of phase 1.", "Training", metavar="X", above=0)
     warmup: float | None = setting(
@@ -144,7 +147,9 @@ class BistilConfig(Options):
         None, "Epochs in which the chosen entries are trained; 0 leaves this stage out.", "Training", metavar="N",
         least=0,
     )  # fmt: skip
-    task_batch_size: int | None = setting(None, "Examples a step of phase 2.", "Training", metavar="N", least=1)
+    task_batch_size: int | None = setting(
+        None, "Examples a step of phase 2.", "Training", metavar="N", least=1, most=MOST_BATCH
+    )
     task_length: int | None = setting(None, "Most tokens of an input of phase 2.", "Training", metavar="N", least=16)
     task_lr: float | None = setting(None, "Highest learning rate of phase 2.", "Training", metavar="X", above=0)
     task_warmup: float | None = setting(

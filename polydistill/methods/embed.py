@@ -12,7 +12,7 @@ from polydistill.lines import LONGEST_TEXT
 from polydistill.outputs import check_file, check_outside
 from polydistill.progress import SILENT, Progress
 from polydistill.refs import ModelRef, resolve
-from polydistill.settings import Options, setting
+from polydistill.settings import MOST_BATCH, Options, setting
 from polydistill.stacks.description import LONG, is_stack
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class EmbedConfig(Options):
         "window", "A text longer than the stack takes: window (the mean of its pieces) or refuse.", "Text",
         metavar="HOW", choices=LONG,
     )  # fmt: skip
-    batch_size: int = setting(32, "Inputs at once.", "Speed", metavar="N", least=1)
+    batch_size: int = setting(32, "Inputs at once.", "Speed", metavar="N", least=1, most=MOST_BATCH)
     include_path: tuple[Path, ...] = setting((), "Folder with your own languages/ TOML files.", "Text", metavar="DIR")
     output: Path | None = setting(
         None, "Write the vectors here. [default: standard output]", "Output", metavar="FILE.npy",

@@ -21,7 +21,7 @@ from polydistill.outputs import check_file, write_beside
 from polydistill.progress import SILENT, Progress
 from polydistill.record import Score
 from polydistill.refs import ModelRef, resolve
-from polydistill.settings import Options, data_dir_setting, include_setting, seed_setting, setting
+from polydistill.settings import MOST_BATCH, Options, data_dir_setting, include_setting, seed_setting, setting
 from polydistill.task import SPAN_EXTRACTION
 
 
@@ -49,7 +49,9 @@ class EvaluateConfig(Options):
         False, "Ask each language's questions about every language's paragraphs (questions and answers).", "Data",
         flags=("--g-xlt",),
     )  # fmt: skip
-    batch_size: int = setting(32, "Inputs at once; the scores do not depend on it.", "Speed", metavar="N", least=1)
+    batch_size: int = setting(
+        32, "Inputs at once; the scores do not depend on it.", "Speed", metavar="N", least=1, most=MOST_BATCH
+    )
     max_length: int | None = setting(
         None, "Most tokens of an input; longer sentences and paragraphs are windowed. "
         "[default: 512, for questions 384, or the model's own limit]", "Speed", metavar="N", least=16,

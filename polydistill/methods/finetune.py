@@ -23,6 +23,7 @@ from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, parent_of, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL, ModelRef, ResolvedModel, resolve
 from polydistill.settings import (
+    MOST_BATCH,
     Options,
     Outcome,
     data_dir_setting,
@@ -71,7 +72,12 @@ class FinetuneConfig(Options):
     )
     lr: float | None = setting(None, "Highest learning rate. [default: 5e-5]", "Training", metavar="X", above=0)
     batch_size: int | None = setting(
-        None, "Examples a step. [default: 32 for pairs of texts, else 16]", "Training", metavar="N", least=1
+        None,
+        "Examples a step. [default: 32 for pairs of texts, else 16]",
+        "Training",
+        metavar="N",
+        least=1,
+        most=MOST_BATCH,
     )
     max_length: int | None = setting(
         None, "Most tokens of an input; longer ones are windowed, pairs of texts cut. "

@@ -28,6 +28,7 @@ from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, Score, other_model, parent_of, peak_memory_bytes, source_facts
 from polydistill.refs import ModelRef, resolve
 from polydistill.settings import (
+    MOST_BATCH,
     Options,
     Outcome,
     data_dir_setting,
@@ -162,7 +163,7 @@ class ProkdConfig(Options):
     )
     batch_size: int | None = setting(
         None, f"Sentences a step; of each language where prototypes are aligned. {by_preset('batch_size')}", "Training",
-        metavar="N", least=1,
+        metavar="N", least=1, most=MOST_BATCH,
     )  # fmt: skip
     length: int | None = setting(
         None, f"Most tokens of an input. {by_preset('length')}", "Training", metavar="N", least=16

@@ -24,7 +24,7 @@ from polydistill.processes import several
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, parent_of, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL
-from polydistill.settings import Options, include_setting, output_setting, seed_setting, setting
+from polydistill.settings import MOST_BATCH, Options, include_setting, output_setting, seed_setting, setting
 from polydistill.source import Source
 from polydistill.sparse_files import NAME
 from polydistill.sparse_weights import Weights
@@ -60,7 +60,7 @@ class SparseTrainConfig(Options):
         None, "Passes over the text in each stage, in place of --steps.", "Training", metavar="N", above=0
     )
     lr: float = setting(5e-5, "Highest learning rate.", "Training", metavar="X", above=0)
-    batch_size: int = setting(8, "Blocks a step.", "Training", metavar="N", least=1)
+    batch_size: int = setting(8, "Blocks a step.", "Training", metavar="N", least=1, most=MOST_BATCH)
     length: int = setting(256, "Tokens of a block.", "Training", metavar="N", least=8)
     warmup: float = setting(
         0.06, "Share of the steps in which the learning rate rises.", "Training", metavar="SHARE", least=0, most=1

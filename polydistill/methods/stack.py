@@ -32,6 +32,7 @@ from polydistill.processes import several
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, Score, other_model, parent_of, peak_memory_bytes, source_facts
 from polydistill.settings import (
+    MOST_BATCH,
     Options,
     Outcome,
     data_dir_setting,
@@ -100,7 +101,9 @@ class StackConfig(Options):
         metavar="NAME", choices=tuple(PRESETS),
     )  # fmt: skip
     steps: int | None = setting(None, "Steps of stage 1.", "Training", metavar="N", least=1)
-    batch_size: int | None = setting(None, "Texts a step of stage 1.", "Training", metavar="N", least=1)
+    batch_size: int | None = setting(
+        None, "Texts a step of stage 1.", "Training", metavar="N", least=1, most=MOST_BATCH
+    )
     length: int | None = setting(None, "Most tokens of a text in stage 1.", "Training", metavar="N", least=8)
     lr: float | None = setting(None, "Highest learning rate of stage 1.", "Training", metavar="X", above=0)
     fit_lines: int | None = setting(None, "Texts that the projection is fitted on.", "Training", metavar="N", least=2)
@@ -110,7 +113,9 @@ class StackConfig(Options):
     teacher_lr: float | None = setting(None, "Its highest learning rate.", "Training", metavar="X", above=0)
     task_epochs: float | None = setting(None, "Passes of stage 2.", "Training", metavar="N", above=0)
     task_lr: float | None = setting(None, "Its highest learning rate.", "Training", metavar="X", above=0)
-    task_batch: int | None = setting(None, "Examples a step of both.", "Training", metavar="N", least=1)
+    task_batch: int | None = setting(
+        None, "Examples a step of both.", "Training", metavar="N", least=1, most=MOST_BATCH
+    )
     task_length: int | None = setting(None, "Most tokens of a pair of texts.", "Training", metavar="N", least=16)
     frozen: str = setting(
         "float32", "Precision of the weights that are not trained: float32, bfloat16 or int8 (needs "

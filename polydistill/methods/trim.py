@@ -75,7 +75,7 @@ class TrimConfig(Options):
         None, "Keep every token that makes up at least this share of a language's text.", "Size", metavar="SHARE"
     )
     pad_to_multiple: int = setting(
-        1, "Round the number of embedding rows up to a multiple.", "Size", metavar="N", least=1
+        1, "Round the number of embedding rows up to a multiple.", "Size", metavar="N", least=1, most=65_536
     )
     dtype: str = setting(
         "keep", "keep, float32, bfloat16 or float16.", "Size", metavar="TYPE", choices=("keep", *surgery.DTYPES)
