@@ -287,6 +287,16 @@ def test_a_copy_of_a_model_is_made_in_the_copy_and_nowhere_else(home: Path, plac
             replace(source, model=model).place_in(place / "out")
 
 
+@pytest.mark.parametrize("name", ["vocab.txt", "merges.txt"])
+def test_a_file_of_another_kind_of_tokenizer_is_left_out(
+    name: str, say: Callable[..., Said], home: Path, place: Path
+) -> None:
+    shutil.copytree(home / "good", place / "m")
+    (place / "m" / name).write_text("a b\n")
+    assert say("trim --model EVIL --lang en --corpus TEXT --no-verify -o out", place / "m").code == 0
+    assert not (place / "out" / name).exists()
+
+
 def test_paths_of_the_machine_where_a_tokenizer_was_written_do_no_harm(
     say: Callable[..., Said], home: Path, place: Path
 ) -> None:

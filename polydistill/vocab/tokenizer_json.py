@@ -237,10 +237,11 @@ class TokenizerJson:
                 "transformers writes all codes of mBART-50 into a tokenizer that it saves, the dropped ones too: "
                 "beside a fine-tuned model, put this folder's tokenizer files."
             )
-        if (self.folder / "vocab.txt").is_file():
+        # Files of another kind of tokenizer, which a folder may hold too, are left out.
+        if (self.folder / "vocab.txt").is_file() and isinstance(model["vocab"], dict):
             lines = sorted((new, token) for token, new in model["vocab"].items())
             (out / "vocab.txt").write_text("".join(t + "\n" for _, t in lines), encoding="utf-8")
-        if (self.folder / "merges.txt").is_file():
+        if (self.folder / "merges.txt").is_file() and "merges" in model:
             write_json(out / "vocab.json", model["vocab"])
             merges = (m if isinstance(m, str) else " ".join(m) for m in model["merges"])
             (out / "merges.txt").write_text("#version: 0.2\n" + "".join(m + "\n" for m in merges), encoding="utf-8")
