@@ -331,8 +331,8 @@ def _read_hub_set(corpus: Corpus) -> Iterator[Any]:
         yield from datasets.load_dataset(
             corpus.dataset, corpus.config, split=corpus.split, revision=corpus.revision, streaming=True
         )
-    except (ValueError, datasets.exceptions.DatasetsError, RuntimeError) as error:
-        # Wrong configuration or split, no data files, broken ones, or a data set that wants to run code.
+    except (ValueError, datasets.exceptions.DatasetsError, RuntimeError, StopIteration) as error:
+        # Wrong configuration or split, no data files, empty or broken ones, or a data set that wants to run code.
         raise PolydistillError(
             f"The data set {corpus.dataset} cannot be read: {redacted(str(error), limit=300)}",
             "Write org/name:configuration#column, with a configuration that has the split train.",

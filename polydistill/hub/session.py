@@ -67,7 +67,7 @@ class Session:
 
         connect()
         api = HfApi(token=token)
-        who = patiently(api.whoami)
+        who = patiently(lambda: _named(api.whoami()))
         role = ((who.get("auth") or {}).get("accessToken") or {}).get("role")
         owner, _, short = repository.partition("/")
         known = [str(who.get("name")), *(str(org.get("name")) for org in who.get("orgs") or [])]
@@ -120,14 +120,27 @@ class Session:
             patiently(lambda: self.api.create_branch(self.repository, branch=self.branch, exist_ok=True))
 
     def look_at(self, commit: str) -> There:
-        """What a commit has."""
-        return There(True, head=commit, files=self._files(commit))
+        """What a commit has.
+
+        Raises:
+            Unreadable: Nothing; that is no answer, since every repository has files.
+        """
+        files = self._files(commit)
+        if not files:
+            raise Unreadable
+        return There(True, head=commit, files=files)
 
     def commits_since(self, before: str | None) -> list[str]:
-        """The branch's commits after another one, the newest first."""
+        """The branch's commits after another one, the newest first.
+
+        Raises:
+            Unreadable: The other one is not among them, or too far back.
+        """
         commits = patiently(lambda: self.api.list_repo_commits(self.repository, revision=self.branch))
         names = [str(commit.commit_id) for commit in commits]
-        return names[: names.index(before) if before in names else len(names)][:_COMMITS]
+        if before not in names[: _COMMITS + 1]:
+            raise Unreadable
+        return names[: names.index(str(before))]
 
     def upload(self, send: Sequence[Item], remove: Sequence[str]) -> list[Any]:
         """Sends the large files, but for those that the Hub has already; nobody sees them before a commit.
@@ -172,6 +185,13 @@ class Session:
         parts = urlsplit(str(self.api.endpoint))
         endpoint = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
         return f"{endpoint}/{self.repository}/{f'tree/{commit}' if commit else f'commits/{self.branch}'}"
+
+
+def _named(who: Any) -> Any:
+    """The answer to whose a token is, if it says that."""
+    if not isinstance(who.get("name"), str):
+        raise Unreadable
+    return who
 
 
 @contextmanager

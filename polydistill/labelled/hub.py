@@ -78,8 +78,8 @@ def _open(dataset: str, split: str, commit: str | None, chosen: Mapping[str, str
 
     try:
         return datasets.load_dataset(dataset, split=split, revision=commit, **chosen)
-    except (ValueError, datasets.exceptions.DatasetsError, RuntimeError) as error:
-        # Wrong configuration or split, no data files, or a data set that wants to run code.
+    except (ValueError, datasets.exceptions.DatasetsError, RuntimeError, StopIteration) as error:
+        # Wrong configuration or split, no data files, empty ones, or a data set that wants to run code.
         said = redacted(str(error), limit=300)
         raise PolydistillError(f"The data set {dataset} cannot be read: {said}", _OWN_FILES) from error
 
