@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.jsonfiles import read_json
+from polydistill.jsonfiles import Part, read_json
 from polydistill.modelfolder import card_licence, check_folder, model_folder, refuse_weights
 
 __all__ = ["ModelRef", "OutOfReach", "ResolvedModel", "check_folder", "hub_errors", "model_folder", "resolve"]
@@ -121,9 +121,9 @@ def resolve(ref: ModelRef, *, offline_ok: bool = True, progress: Progress | None
 def _local(ref: ModelRef, folder: Path) -> ResolvedModel:
     from polydistill.offline import SOURCE_FILE
 
-    made = read_json(folder / SOURCE_FILE) if (folder / SOURCE_FILE).is_file() else {}
-    source = made.get("source") or str(folder.resolve())
-    return ResolvedModel(ref, folder, source, licence=made.get("licence") or card_licence(folder))
+    made = Part(folder / SOURCE_FILE, read_json(folder / SOURCE_FILE, optional=True))
+    source = made["source"].optional(str) or str(folder.resolve())
+    return ResolvedModel(ref, folder, source, licence=made["licence"].optional(str) or card_licence(folder))
 
 
 # --- the Hub
