@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from polydistill.door import check_folder, refuse_weights
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.hub_client import interruptible
-from polydistill.jsonfiles import read_json
+from polydistill.jsonfiles import Part, read_json
 from polydistill.modelfolder import card_licence, model_folder
 from polydistill.reach import OutOfReach, hub_errors, hub_hash, hub_info
 
@@ -124,9 +124,9 @@ def resolve(ref: ModelRef, *, offline_ok: bool = True, progress: Progress | None
 def _local(ref: ModelRef, folder: Path) -> ResolvedModel:
     from polydistill.offline import SOURCE_FILE
 
-    made = read_json(folder / SOURCE_FILE) if (folder / SOURCE_FILE).is_file() else {}
-    source = made.get("source") or str(folder.resolve())
-    return ResolvedModel(ref, folder, source, licence=made.get("licence") or card_licence(folder))
+    made = Part(folder / SOURCE_FILE, read_json(folder / SOURCE_FILE, optional=True))
+    source = made["source"].optional(str) or str(folder.resolve())
+    return ResolvedModel(ref, folder, source, licence=made["licence"].optional(str) or card_licence(folder))
 
 
 # --- the Hub

@@ -244,6 +244,11 @@ def test_modules_that_are_none(copy: Path, refuse: Refuse) -> None:
         assert said in refuse("info", "copy", code=1)
 
 
+def test_a_source_that_is_no_text(copy: Path, refuse: Refuse) -> None:
+    (copy / "polydistill-source.json").write_text('{"source": [1]}')
+    assert "polydistill-source.json: source is a list of 1, but must be a text." in refuse("info", "copy", code=1)
+
+
 @pytest.mark.parametrize("number", ["Infinity", "NaN", "1e999", "-1", "2.0", "9" * 400, '"8"', "[1]"])
 def test_numbers_that_no_header_has(number: str, copy: Path, refuse: Refuse) -> None:
     weights = copy / "model.safetensors"
