@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -21,9 +21,7 @@ def is_main() -> bool:
 def wait() -> None:
     """Waits until all processes are here."""
     if several():
-        from accelerate import PartialState
-
-        PartialState().wait_for_everyone()
+        _state().wait_for_everyone()
 
 
 def told_by_main(value: T) -> T:
@@ -32,6 +30,15 @@ def told_by_main(value: T) -> T:
         return value
     from accelerate.utils import broadcast_object_list
 
+    _state()
     found = [value]
     broadcast_object_list(found, from_process=0)
     return found[0]
+
+
+def _state() -> Any:
+    """What connects the processes; without a GPU they have to be told to meet on the CPU."""
+    import torch
+    from accelerate import PartialState
+
+    return PartialState(cpu=not torch.cuda.is_available())

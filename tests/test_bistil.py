@@ -456,9 +456,9 @@ def test_two_processes_have_the_losses_of_one(base: Path, data: Path, tmp_path: 
             "--task-epochs", "1", "--task-sparse-epochs", "1", "--test-split", "en=none", "--test-split",
             "sw=none"]  # fmt: skip
     single = [sys.executable, "-m", "polydistill", *command(base, data, tmp_path / "one"), *task]
-    both = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
-            "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", "polydistill",
-            *command(base, data, tmp_path / "two"), *task]  # fmt: skip
+    # `accelerate launch --cpu` starts one process, however many are asked for.
+    both = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m",
+            "polydistill", *command(base, data, tmp_path / "two"), *task]  # fmt: skip
     results = []
     for args in (single, both):
         done = subprocess.run(args, capture_output=True, text=True, timeout=200)

@@ -117,7 +117,7 @@ def test_damage_to_what_a_killed_training_left_is_noticed(
 ) -> None:
     """It is made again, or there is one sentence; never other weights."""
     training, chance, here = whole(name), random.Random(f"damage {name}"), tmp_path / "here"
-    for _ in range(cases(2)):
+    for _ in range(cases(1)):
         here.mkdir()
         assert disk.run(training.args, here, at=chance.randint(50, training.operations - 10), what=KILL).code == -9
         left = sorted(path for path in here.rglob("*") if path.is_file() and path.stat().st_size)
