@@ -78,6 +78,16 @@ def body():
             with interrupts.let_in(): print("not here")
         finally: print("clean", flush=True)
 """,
+    "where another thread holds signals": """
+import time
+def hold():
+    with interrupts.held(): time.sleep(60)
+def body():
+    threading.Thread(target=hold, daemon=True).start()
+    time.sleep(0.05)
+    send()
+    print("not here")
+""",
     "while an error is told": """
 def body():
     try: raise ValueError
