@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -84,12 +85,20 @@ def end(code: int) -> NoReturn:
 @contextmanager
 def held() -> Iterator[None]:
     """Lets signals wait until the block has ended: for what must not stop between two steps."""
+    if not _is_main():
+        yield
+        return
     before, _Stop.waits = _Stop.waits, True
     try:
         yield
     finally:
         _Stop.waits = before
         _raise_waiting()
+
+
+def _is_main() -> bool:
+    """Whether this is the thread that Python handles signals in."""
+    return threading.current_thread() is threading.main_thread()
 
 
 def _raise_waiting() -> None:

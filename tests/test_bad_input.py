@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -375,7 +376,8 @@ def test_sizes_that_cannot_be(refuse: Refuse) -> None:
     assert "is more than the 325 tokens" in refuse(*TRIM, "--vocab-size", "1000000", code=2)
     assert "at least 1, not -3" in refuse(*TRIM, "--vocab-size", "-3", code=2)
     assert "at least 1, not 0" in refuse(*TRIM, "--min-count", "0", code=2)
-    for share in ("0", "2", "nan", "-1"):
+    assert "--coverage must be a number, not nan" in refuse(*TRIM, "--coverage", "nan", code=2)
+    for share in ("0", "2", "-1"):
         assert "--coverage is a share" in refuse(*TRIM, "--coverage", share, code=2)
         assert "--min-share is a share" in refuse(*TRIM, "--min-share", share, code=2)
     assert "They exclude each other" in refuse(*TRIM, "--coverage", "0.9", "--min-count", "2", code=2)
@@ -427,6 +429,21 @@ def test_counts_that_do_not_fit(say: Callable[..., Said], refuse: Refuse, here: 
     tokenizer["model"]["vocab"][9][0] += "x"
     (copy / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
     assert "another tokenizer" in refuse("trim", "--model", "copy", "--lang", "ro", "--counts", "c.json", code=1)
+
+
+def test_weights_that_cannot_be_hashed_are_told_once_without_a_traceback(
+    say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, copy: Path
+) -> None:
+    def broken(file: Path) -> str:
+        raise OSError(errno.EIO, "Input/output error", str(file))
+
+    monkeypatch.setattr("polydistill.checkpoint.file_sha256", broken)
+    in_threads: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", in_threads.append)
+    said = say("trim", "--model", "copy", *TRIM[3:], "-o", "out")
+    assert not in_threads
+    assert said.code == 1 and "Input/output error" in said.err and "Traceback" not in said.err
+    assert not Path("out").exists()
 
 
 def test_places_for_counts(say: Callable[..., Said], refuse: Refuse, here: Path) -> None:

@@ -56,6 +56,16 @@ def body():
         print("clean", flush=True)
     print("not here")
 """,
+    "where another thread holds signals": """
+import time
+def hold():
+    with interrupts.held(): time.sleep(60)
+def body():
+    threading.Thread(target=hold, daemon=True).start()
+    time.sleep(0.05)
+    send()
+    print("not here")
+""",
     "while an error is told": """
 def body():
     try: raise ValueError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import Thread
@@ -193,7 +194,12 @@ def _check_place(config: TrimConfig, output: Path, model: Path) -> None:
 
 def _hash_beside(source: Source) -> Thread:
     """Hashes the weights while text is counted; nothing waits for it but the record."""
-    thread = Thread(target=lambda: source.checkpoint.file_hashes, daemon=True)
+
+    def run() -> None:
+        with suppress(Exception):  # the record asks again, where it can be told
+            _ = source.checkpoint.file_hashes
+
+    thread = Thread(target=run, daemon=True)
     thread.start()
     return thread
 
