@@ -16,6 +16,7 @@ import orjson
 
 from polydistill.durable import write_file
 from polydistill.errors import PolydistillError
+from polydistill.inside import leads_out
 
 if TYPE_CHECKING:
     from polydistill.checkpoint import Checkpoint
@@ -121,11 +122,15 @@ class RunRecord:
         """Reads a folder's record, None if it has none.
 
         Raises:
-            PolydistillError: The file is not a record.
+            PolydistillError: The file is not a record, or a link to something outside the folder.
         """
         path = folder / NAME
         if not path.is_file():
             return None
+        if leads_out(path, folder):
+            raise PolydistillError(
+                f"{path} is a link that leads out of {folder}, where nothing is read.", "Put the file itself there."
+            )
         try:
             data = orjson.loads(path.read_bytes())
             data["polydistill"]  # says that it is one

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from polydistill.errors import PolydistillError
 from polydistill.record import RunRecord, Score
 
 ADD = """
@@ -50,6 +51,9 @@ def test_links_in_a_models_folder_lead_nowhere(name: str, tmp_path: Path) -> Non
         victim.write_text("years of work")
     before = victim.read_bytes()
     (folder / name).symlink_to(victim)
+    if name == "polydistill.json":
+        with pytest.raises(PolydistillError, match="leads out of"):
+            RunRecord.load(folder)
     with suppress(OSError):
         record.save(folder)
     subprocess.run([sys.executable, "-c", ADD, str(folder), "a"], check=True)
