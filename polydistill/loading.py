@@ -46,11 +46,9 @@ def load_config(folder: Path, **options: Any) -> Any:
     """
     from transformers import AutoConfig
 
-    try:
+    hint = "Check the folder with that library."
+    with library_errors(f"transformers cannot read the config.json of {folder}", hint):
         return AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **options)
-    except Exception as error:
-        hint = "Check the folder with that library."
-        raise loading_failed(f"transformers cannot read the config.json of {folder}", error, hint) from error
 
 
 def load_encoder(folder: Path, *, eager: bool = False) -> Any:

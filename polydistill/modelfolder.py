@@ -74,8 +74,7 @@ def modules_of(folder: Path) -> list[Module]:
     found = []
     for module in Part(file, read_json(file, list)).items():
         module.of(dict)
-        path = module["path"].optional(str) or ""
-        found.append(Module(module["type"].of(str), inside(folder, path, file)))
+        found.append(Module(module["type"].of(str), inside(folder, module.value.get("path", ""), file)))
     return found
 
 

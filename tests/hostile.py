@@ -138,7 +138,7 @@ FOLDERS: dict[str, tuple[Change, str]] = {
     "code of another package as a module": (module("os.path.join"), "whose code is not run"),
     "a module that loads others": (module("sentence_transformers.models.Router"), "whose code is not run"),
     "a module that is no name": (module("sentence_transformers.../../evil"), "whose code is not run"),
-    "a module without a name": (module(3), "is no module"),
+    "a module without a name": (module(3), "type is 3, but must be a text"),
     "a module upwards": (module("sentence_transformers.models.Pooling", "../victim"), "leads out"),
     "a model upwards": (model_at("../victim"), "leads out"),
     "a model far upwards": (model_at("../" * 20), "leads out"),
