@@ -12,11 +12,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from polydistill.interrupts import held, let_in
+
 AT_FDCWD, RENAME_NOREPLACE, RENAME_EXCHANGE = -100, 1, 2  # of renameat2(2)
 NO_FOLDER_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES)  # some network file systems
 
 
-class Held(Exception):
+class InUse(Exception):
     """Another process holds a lock."""
 
 
@@ -87,7 +89,7 @@ def write_file(path: Path, content: bytes, *, replace: bool = True) -> None:
         OSError: The disk is full, or the place cannot be written.
     """
     partial = path.with_name(f".{path.name}.partial")
-    with _locked(partial, wait=True) as file:
+    with held(), _locked(partial, wait=True) as file:
         try:
             file.truncate(0)
             file.write(content)
@@ -177,16 +179,28 @@ def locked(lock: Path, *, wait: bool = False) -> Iterator[None]:
         wait: Whether to wait for another process that holds it.
 
     Raises:
-        Held: Another process holds it.
+        InUse: Another process holds it.
         OSError: It cannot be written.
     """
-    file = _locked(lock, wait=wait)
+    with held():
+        file = _locked(lock, wait=wait)
+        try:
+            with let_in():
+                yield
+        finally:
+            with suppress(OSError):
+                lock.unlink()
+            file.close()
+
+
+def _hold(file: IO[bytes], *, wait: bool) -> None:
     try:
-        yield
-    finally:
-        with suppress(OSError):
-            lock.unlink()
-        file.close()
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if not wait:
+            raise
+        with let_in():  # another process has it, which may take long
+            fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def _locked(lock: Path, *, wait: bool) -> IO[bytes]:
@@ -199,12 +213,12 @@ def _locked(lock: Path, *, wait: bool) -> IO[bytes]:
         except FileNotFoundError:  # the folder has just gone
             continue
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            _hold(file, wait=wait)
             if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
                 return file
         except BlockingIOError:
             file.close()
-            raise Held(lock) from None
+            raise InUse(lock) from None
         except FileNotFoundError:
             pass
         except OSError:  # a file system without locks

@@ -96,6 +96,20 @@ def held() -> Iterator[None]:
         _raise_waiting()
 
 
+@contextmanager
+def let_in() -> Iterator[None]:
+    """Inside `held`, the part that may be stopped."""
+    if not _is_main():
+        yield
+        return
+    before, _Stop.waits = _Stop.waits, False
+    try:
+        _raise_waiting()
+        yield
+    finally:
+        _Stop.waits = before
+
+
 def _is_main() -> bool:
     """Whether this is the thread that Python handles signals in."""
     return threading.current_thread() is threading.main_thread()

@@ -14,7 +14,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from polydistill.durable import (
-    Held,
+    InUse,
     followed,
     locked,
     make_folders,
@@ -25,6 +25,7 @@ from polydistill.durable import (
     write_file,
 )
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.interrupts import held, let_in
 from polydistill.record import NAME as RECORD
 
 TORCH_WRITES = re.compile(
@@ -53,28 +54,29 @@ def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
     check_output(path, overwrite=overwrite)
     place = followed(path)
     missing = [parent for parent in place.parents if not parent.exists()]
-    try:
-        make_folders(place.parent)
-        with locked(place.with_name(f".{place.name}.lock")):
-            partial = place.with_name(f".{place.name}.partial")
-            shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
-            restore(place)
-            partial.mkdir()
-            try:
-                with os_errors(path):
-                    yield partial
-                sync_tree(partial)
-                _put_in_place(partial, place, overwrite=overwrite)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
-    except Held as error:
-        raise in_use(path) from error
-    except OSError as error:
-        raise explain_os_error(error, path) from error
-    finally:
-        for parent in missing:
-            with suppress(OSError):  # it holds the result
-                parent.rmdir()
+    with held():
+        try:
+            make_folders(place.parent)
+            with locked(place.with_name(f".{place.name}.lock")), held():
+                partial = place.with_name(f".{place.name}.partial")
+                shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+                restore(place)
+                partial.mkdir()
+                try:
+                    with let_in(), os_errors(path):
+                        yield partial
+                        sync_tree(partial)
+                    _put_in_place(partial, place, overwrite=overwrite)
+                finally:
+                    shutil.rmtree(partial, ignore_errors=True)
+        except InUse as error:
+            raise in_use(path) from error
+        except OSError as error:
+            raise explain_os_error(error, path) from error
+        finally:
+            for parent in missing:
+                with suppress(OSError):  # it holds the result
+                    parent.rmdir()
 
 
 @contextmanager
@@ -152,7 +154,7 @@ def _check_replaceable(path: Path, empty: bool, reads: Iterable[Path | str | Non
     place, elsewhere = path.resolve(), "Choose another place with -o."
     for given, source in _places(reads):
         if place == source or place in source.parents:
-            raise UsageError(f"{path} holds {given}, which is read here, and --overwrite would delete it.", elsewhere)
+            raise UsageError(f"{path} holds {given}, which is read here and would be deleted.", elsewhere)
     if place == Path.cwd() or place in Path.cwd().parents:
         raise UsageError(f"{place} is the folder that you are in, and cannot be replaced.", elsewhere)
     if not empty and not (path / RECORD).is_file():

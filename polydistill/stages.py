@@ -14,7 +14,7 @@ import orjson
 
 from polydistill.checkpoint import copy_file
 from polydistill.copying import copy_rest
-from polydistill.durable import Held, followed, locked, make_folders, sync, write_file
+from polydistill.durable import InUse, followed, locked, make_folders, sync, write_file
 from polydistill.errors import PolydistillError
 from polydistill.outputs import in_use, new_folder
 from polydistill.processes import is_main, told_by_main, wait
@@ -198,7 +198,7 @@ def _alone(work: Path, output: Path) -> Iterator[None]:
                 with suppress(OSError, PolydistillError):
                     if not unfinished(work):
                         _clear(work)
-    except Held as error:
+    except InUse as error:
         raise in_use(output) from error
     finally:
         with suppress(OSError):  # an unfinished run is there, or the next one

@@ -56,6 +56,28 @@ def body():
         print("clean", flush=True)
     print("not here")
 """,
+    "where signals wait, but not in here": """
+def body():
+    try:
+        with interrupts.held():
+            try:
+                with interrupts.let_in():
+                    send()
+                    print("not here")
+            finally:
+                send()
+                print("clean", flush=True)
+        print("nor here")
+    finally: send()
+""",
+    "where signals waited before they are let in": """
+def body():
+    with interrupts.held():
+        send()
+        try:
+            with interrupts.let_in(): print("not here")
+        finally: print("clean", flush=True)
+""",
     "where another thread holds signals": """
 import time
 def hold():
