@@ -168,7 +168,7 @@ def test_the_best_checkpoint_is_what_was_chosen_when_it_is_loaded(
         load(trainer)
 
     whole = tune(root, tmp_path / "whole")
-    with monkeypatch.context() as patch, pytest.raises(PolydistillError, match=r"has the best weights.*--resume"):
+    with monkeypatch.context() as patch, pytest.raises(PolydistillError, match=r"has the best weights.*Resume the run"):
         patch.setattr(DevTrainer, "load_best", damaged)
         tune(root, tmp_path / "cut")
     assert same(tune(root, tmp_path / "cut", resume=True), whole)

@@ -531,7 +531,7 @@ def test_a_bit_that_flips_in_the_cache_is_noticed(damaged: str, tmp_path: Path) 
     content[5] ^= 8
     file.write_bytes(content)
     reader = cached(inner, {}, ROWS, max_bytes=1 << 30, writes=False)
-    with pytest.raises(PolydistillError, match=r"changed after they were written.*--resume"):
+    with pytest.raises(PolydistillError, match=r"changed after they were written.*to resume"):
         reader.signals(batch)
     again, asked = cached(inner, {}, ROWS, max_bytes=1 << 30), inner.asked
     assert isinstance(again, CachedTeacher)
