@@ -294,7 +294,7 @@ LIMITS = "from polydistill import hub_client as h; h.TIMEOUT = h.STORING = 0.3; 
         (Fault("GET .*safetensors", 200, 99, text="short", done=True), "another size"),
         (Fault("GET /api/models", 200, text="[]", done=True), "its answer cannot be read"),
     ],
-    ids=str,
+    ids=["silent", "silent in the middle", "slow", "short", "garbage"],
 )
 def test_a_hub_that_does_not_do_its_part_is_left(hub: HubStub, tmp_path: Path, fault: Fault, said: str) -> None:
     (hub.models["org/model"] / "model.safetensors").write_text(3000 * "weights")
