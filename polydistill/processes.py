@@ -1,4 +1,4 @@
-"""Several processes of one run, as `accelerate launch` starts them: one of them writes, the others wait for it."""
+"""Several processes of one run, as `torchrun` starts them: one of them writes, the others wait for it."""
 
 from __future__ import annotations
 

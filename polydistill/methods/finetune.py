@@ -137,7 +137,7 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
     """
     started = time.perf_counter()
     if several():
-        raise UsageError("`finetune` runs in one process.", "Start it without `accelerate launch`.")
+        raise UsageError("`finetune` runs in one process.", "Start it without `torchrun` or `accelerate launch`.")
     config.check()
     if not config.task:
         raise UsageError("No task was given.", "Add --task, for instance --task ner.")

@@ -230,7 +230,7 @@ def prokd(config: ProkdConfig, progress: Progress = SILENT) -> ProkdResult:
     """
     started = time.perf_counter()
     if several():
-        raise UsageError("`prokd` runs in one process.", "Start it without `accelerate launch`.")
+        raise UsageError("`prokd` runs in one process.", "Start it without `torchrun` or `accelerate launch`.")
     todo = prepare(config, progress)
     check_output(todo.output, overwrite=config.overwrite, reads=config.reads())
     for note in idle_options(config, todo):

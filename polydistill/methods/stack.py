@@ -181,7 +181,7 @@ def stack(config: StackConfig, progress: Progress = SILENT) -> StackResult:
     """
     started = time.perf_counter()
     if several():
-        raise UsageError("`stack` runs in one process.", "Start it without `accelerate launch`.")
+        raise UsageError("`stack` runs in one process.", "Start it without `torchrun` or `accelerate launch`.")
     todo = prepare(config, progress)
     check_output(todo.output, overwrite=config.overwrite, reads=[config.encoder, config.llm, *config.reads()])
     for note in idle_options(config, todo):
