@@ -1,8 +1,7 @@
 """Training on the transformers Trainer: batches of like length, our own losses, the best step by dev score, resuming.
 
 A run that was stopped goes on from its newest checkpoint with the same batches, the same dropout and so the same
-losses. Under `torchrun` the processes share
-each batch, and a loss is the one that a single process would have.
+losses. Under `torchrun` the processes share each batch, and a loss is the one that a single process would have.
 """
 
 from __future__ import annotations

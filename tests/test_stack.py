@@ -479,7 +479,7 @@ def test_a_stack_is_not_replaced_by_what_is_made_of_it(
         given = config(models, made, stack=str(begin), task="nli", data_dir=data, overwrite=True)
         with pytest.raises(PolydistillError, match="is read here"):
             stack(given)
-    with pytest.raises(PolydistillError, match="is part of .* which is read here"):
+    with pytest.raises(PolydistillError, match=r"is part of .* which is read here"):
         polydistill.embed(made, ["a"], output=made / "config.json", overwrite=True)
     with pytest.raises(PolydistillError, match="Put it into a list"):
         polydistill.embed(made, "a")

@@ -146,7 +146,9 @@ def _check(config: SparseTrainConfig) -> None:
             "Change --accumulate or --batch-size.",
         )
     if several():
-        raise UsageError("A sparse language fine-tuning has one process.", "Start it without `torchrun` or `accelerate launch`.")
+        raise UsageError(
+            "A sparse language fine-tuning has one process.", "Start it without `torchrun` or `accelerate launch`."
+        )
 
 
 def _blocks(config: SparseTrainConfig, source: Source, lang: Language, progress: Progress) -> Blocks:
