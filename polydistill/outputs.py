@@ -31,6 +31,11 @@ from polydistill.record import NAME as RECORD
 TORCH_WRITES = re.compile(
     r"No space left|PytorchStreamWriter|file write failed|unexpected pos \d|iostream error|basic_filebuf"
 )
+# What is read of a model's folder.
+MODEL_FILES = re.compile(
+    r"(.*config|modules|special_tokens_map|added_tokens|vocab|tokenizer|.*\.index|polydistill)\.json"
+    r"|.*\.(safetensors|model|spm|onnx|jinja|tiktoken)|vocab\.txt|merges\.txt"
+)
 NEARLY_FULL = 16 << 20  # bytes; torch does not say why it could not write
 
 
@@ -210,8 +215,13 @@ def check_file(path: Path, *, overwrite: bool, option: str = "-o", reads: Iterab
     for given, source in _places(reads):
         if place.samefile(source):
             raise UsageError(f"{path} is read here, and would be replaced.", elsewhere)
-        if source in place.resolve().parents:
+        if source in place.resolve().parents and (not _is_model(source) or MODEL_FILES.fullmatch(place.name)):
             raise UsageError(f"{path} is part of {given}, which is read here.", elsewhere)
+
+
+def _is_model(folder: Path) -> bool:
+    """Whether a folder is a model's, of which the files with known names alone are read."""
+    return any((folder / name).is_file() for name in ("config.json", "modules.json", RECORD))
 
 
 def write_beside(path: Path, content: bytes, *, overwrite: bool = True, option: str = "-o") -> None:

@@ -512,7 +512,7 @@ def test_too_little_memory_is_no_bug(error: Exception, say: Say, monkeypatch: py
 
     monkeypatch.setattr("polydistill.catalog.languages", greedy)
     said = say("ls", "languages")
-    assert said.code == 1 and said.err.startswith("Error: The memory is not enough.\nTry a smaller --batch-size")
+    assert said.code == 1 and said.err.startswith("Error: The memory is not enough.\nTry smaller batches")
     assert str(loading_failed("A model cannot be loaded", error, "Mend it.")).endswith("with more memory.")
 
 

@@ -368,7 +368,14 @@ def test_what_is_read_is_not_replaced_by_a_file(tmp_path: Path) -> None:
             with pytest.raises(UsageError, match="is read here"):
                 check_file(output, overwrite=True, reads=[read])
     check_file(text, overwrite=True, reads=[None, "org/name", tmp_path / "model", tmp_path / "other.txt"])
-    check_file(tmp_path / "model/new.json", overwrite=True, reads=[tmp_path / "model"])
+    for name in ("new.json", "run.json", "README.md"):
+        check_file(tmp_path / "model" / name, overwrite=True, reads=[tmp_path / "model"])
+        (tmp_path / "model" / name).touch()
+        check_file(tmp_path / "model" / name, overwrite=True, reads=[tmp_path / "model"])
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts/run.json").touch()
+    with pytest.raises(UsageError, match="is read here"):
+        check_file(tmp_path / "texts/run.json", overwrite=True, reads=[tmp_path / "texts"])
 
 
 def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:

@@ -272,13 +272,11 @@ def test_page_appears_whole_or_not_at_all(
     cache: Path, tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, html = two_models(tmp_path, cache), tmp_path / "out" / "page.html"
-    write = Path.write_bytes
 
-    def half(path: Path, data: bytes) -> int:
-        write(path, data[: len(data) // 2])
+    def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", half)
+    monkeypatch.setattr(os, "fsync", full)
     said = say(path, "--html", html)
     assert said.code == 1 and "the disk is full" in said.err and "another place with --html" in said.err
     assert not [p for p in tmp_path.rglob("*") if "page" in p.name]

@@ -31,9 +31,7 @@ def command(folder: Path, output: Path | None, overwrite: bool, as_json: bool, q
     """
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
     if output is not None:
-        own = folder.expanduser() / "README.md"
-        reads = [] if output.expanduser().resolve() == own.resolve() else [folder]
-        check_file(output.expanduser(), overwrite=overwrite, reads=reads)
+        check_file(output.expanduser(), overwrite=overwrite, reads=[folder])
     text = folder_card(folder.expanduser())
     if output is not None:
         write_beside(output.expanduser(), text.encode(), overwrite=overwrite)
