@@ -5,6 +5,7 @@ Each case runs in a process of its own kind, which may take 1 GiB more memory an
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import multiprocessing
 import os
@@ -222,6 +223,7 @@ def _encoders(vocabulary: Any) -> list[Callable[[list[str]], list[list[int]]]]:
 
 def _work(models: Path, kind: Kind, seeds: range, place: Path, say: Any) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries in Rust print what they gave up on
+    faulthandler.disable()  # pytest's has a descriptor of its own
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
