@@ -155,7 +155,7 @@ def _check_replaceable(path: Path, empty: bool, reads: Iterable[Path | str | Non
             raise UsageError(f"{path} holds {given}, which is read here, and --overwrite would delete it.", elsewhere)
     if place == Path.cwd() or place in Path.cwd().parents:
         raise UsageError(f"{place} is the folder that you are in, and cannot be replaced.", elsewhere)
-    if not empty and not (path / RECORD).is_file():
+    if not empty and not (place / RECORD).is_file():
         raise UsageError(
             f"{path} was not written by polydistill, so --overwrite does not delete it.",
             "Choose another place with -o, or delete it yourself.",

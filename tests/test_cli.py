@@ -540,3 +540,8 @@ def test_no_bug_hides_behind_a_sentence(say: Say, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("POLYDISTILL_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         main(["ls", "languages"])
+
+
+def test_a_name_that_is_not_utf_8_is_refused(say: Say) -> None:
+    said = say("trim", "--model", "{m}/e5", "--lang", "ro", "--corpus", "{m}/ro.txt", "-o", "\udcff")
+    assert (said.code, said.err.splitlines()[0]) == (2, r"Error: '\udcff' is not UTF-8.")
