@@ -319,6 +319,12 @@ def _user_files(shelf: _Shelf[Entry], include: Iterable[str | Path]) -> Iterator
         yield from sorted((given / shelf.folder).glob("*.toml"))
 
 
+def user_files(include: Iterable[str | Path]) -> tuple[Path, ...]:
+    """The TOML files that are read of paths to a user's own."""
+    given = list(include)
+    return tuple(file for shelf in _SHELVES for file in _user_files(shelf, given))
+
+
 def _shelf_of(file: Path) -> _Shelf[Any]:
     table = Table.load(file)
     for shelf in _SHELVES:

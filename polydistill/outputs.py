@@ -31,6 +31,12 @@ TORCH_WRITES = re.compile(
     r"No space left|PytorchStreamWriter|file write failed|unexpected pos \d|iostream error|basic_filebuf"
 )
 NEARLY_FULL = 16 << 20  # bytes; torch does not say why it could not write
+_kept: list[Path] = []
+
+
+def keep(*files: Path) -> None:
+    """Says which files `--overwrite` leaves alone in this run, beside what the command itself reads."""
+    _kept[:] = files
 
 
 @contextmanager
@@ -164,7 +170,7 @@ def _check_replaceable(path: Path, empty: bool, reads: Iterable[Path | str | Non
 
 def _places(reads: Iterable[Path | str | None]) -> Iterator[tuple[Path, Path]]:
     """What is read on this machine, as given and resolved: of LANG=PATH#column the path, of a pattern every file."""
-    for read in filter(None, reads):
+    for read in filter(None, (*reads, *_kept)):
         texts = {str(read), str(read).rpartition("=")[2]}
         for text in texts | {text.partition("#")[0] for text in texts}:
             path = Path(text).expanduser()
@@ -206,7 +212,7 @@ def check_file(path: Path, *, overwrite: bool, option: str = "-o", reads: Iterab
     if not place.is_file():
         raise PolydistillError(f"{path} is not a file that can be replaced.", elsewhere)
     for given, source in _places(reads):
-        if place.samefile(source):
+        if place.samefile(given):
             raise UsageError(f"{path} is read here, and would be replaced.", elsewhere)
         if source in place.resolve().parents:
             raise UsageError(f"{path} is part of {given}, which is read here.", elsewhere)

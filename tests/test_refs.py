@@ -317,7 +317,7 @@ def test_a_hub_that_does_not_do_its_part_is_left(hub: HubStub, tmp_path: Path, f
 def test_a_file_that_changed_on_its_way_is_not_kept(hub: HubStub, tmp_path: Path) -> None:
     true = (hub.models["org/model"] / "model.safetensors").read_bytes()
     headers = {"ETag": f'"{hashlib.sha256(true).hexdigest()}"', "X-Repo-Commit": COMMIT}
-    hub.writable.faults.append(Fault("GET .*[0-9a-f]/model.safetensors", 200, 1, headers, "another", done=True))
+    hub.writable.faults.append(Fault("GET .*[0-9a-f]{40}/model.safetensors", 200, 1, headers, "another", done=True))
     found = resolve_in_process("org/model", hub.endpoint, tmp_path / "home")
     assert "model.safetensors of org/model is not what the Hub has" in found["error"]
     found = resolve_in_process("org/model", hub.endpoint, tmp_path / "home")
