@@ -80,7 +80,7 @@ class Language:
             PolydistillError: the file is not TOML, or a key is missing, unknown or of a wrong type.
         """
         table = Table.load(path)
-        code, name = table.text("code"), table.text("name")
+        code, name = table.file_name("code"), table.text("name")
         native, iso = table.text("native_name", name), table.text("iso639_3")
         flores, extra = table.texts("flores", ()), table.texts("aliases", ())
         language = cls(
