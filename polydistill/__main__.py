@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 
 def main() -> None:
     """Loads the command line and runs it; Ctrl-C while it loads is no traceback either."""
     try:
+        _open_closed()
         from polydistill import interrupts
 
         interrupts.install()
@@ -26,6 +29,13 @@ def main() -> None:
             interrupts.say()
         code = stopped or int(getattr(error, "code", 0) or 0)
     interrupts.end(code)
+
+
+def _open_closed() -> None:
+    """Opens standard streams that the caller has closed (`>&-`) on nothing, lest another file takes their numbers."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ class Language:
             PolydistillError: the file is not TOML, or a key is missing, unknown or of a wrong type.
         """
         table = Table.load(path)
-        code, name = table.text("code"), table.text("name")
+        code, name = table.file_name("code"), table.text("name")
         native, iso = table.text("native_name", name), table.text("iso639_3")
         flores, extra = table.texts("flores", ()), table.texts("aliases", ())
         language = cls(
@@ -317,6 +317,12 @@ def _user_files(shelf: _Shelf[Entry], include: Iterable[str | Path]) -> Iterator
             if _shelf_of(file) is shelf:
                 yield file
         yield from sorted((given / shelf.folder).glob("*.toml"))
+
+
+def user_files(include: Iterable[str | Path]) -> tuple[Path, ...]:
+    """The TOML files that are read of paths to a user's own."""
+    given = list(include)
+    return tuple(file for shelf in _SHELVES for file in _user_files(shelf, given))
 
 
 def _shelf_of(file: Path) -> _Shelf[Any]:

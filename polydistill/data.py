@@ -195,6 +195,10 @@ def _find_files(text: str) -> tuple[Path, ...] | None:
                 f"Files that are read end in {', '.join(SUFFIXES)}, each also with .gz.",
             )
         return tuple(sorted(found))
+    if path.exists():
+        raise PolydistillError(
+            f"{path} is neither a file nor a folder.", "Write the text to a file first: cat FROM > text.txt"
+        )
     if glob.has_magic(text):
         # Path.glob takes no absolute patterns.
         found = sorted(p for p in map(Path, glob.glob(str(path), recursive=True)) if p.is_file())  # noqa: PTH207

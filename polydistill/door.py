@@ -25,6 +25,8 @@ from polydistill.modelfolder import (
 )
 
 ADAPTER, INDEX, WEIGHTS = "adapter_config.json", "model.safetensors.index.json", "model.safetensors"
+# Of config.json: a file that transformers reads instead, also an index of pickles.
+OTHER_WEIGHTS = "transformers_weights"
 ATTENTION = ("attn_implementation", "_attn_implementation")
 TEMPLATES = "additional_chat_templates"
 NEEDED_SUFFIXES = (".json", ".safetensors", ".jinja", ".tiktoken", ".bpe", ".codes", TEMPLATES, *TOKENIZER_SUFFIXES)
@@ -95,6 +97,11 @@ def _check_model(folder: Path, place: Path) -> None:
         )
     config = check_config(place)
     _refuse_code(folder, config)
+    if config.get(OTHER_WEIGHTS) not in (None, WEIGHTS):
+        raise PolydistillError(
+            f"{place / 'config.json'} names other weights than {WEIGHTS} ({OTHER_WEIGHTS}), which are not read.",
+            f"Take {OTHER_WEIGHTS} out of it if {WEIGHTS} is the model.",
+        )
     for file in sorted(place.glob("sentence_*_config.json")):
         _check_loading(file, read_json(file))
     if (place / INDEX).is_file():

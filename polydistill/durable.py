@@ -15,6 +15,7 @@ from typing import IO
 from polydistill.interrupts import held, let_in
 
 AT_FDCWD, RENAME_NOREPLACE, RENAME_EXCHANGE = -100, 1, 2  # of renameat2(2)
+MOST_GONE = 100  # times that a lock's folder may have gone before its file is made
 NO_FOLDER_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES)  # some network file systems
 
 
@@ -205,12 +206,16 @@ def _hold(file: IO[bytes], *, wait: bool) -> None:
 
 def _locked(lock: Path, *, wait: bool) -> IO[bytes]:
     """The open lock file, held. One that its holder has just removed or renamed is made anew."""
+    gone = 0
     while True:
         lock.parent.mkdir(parents=True, exist_ok=True)
         try:
             # No link is followed: a model's folder may hold one of this name.
             file = open(os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b")  # noqa: PTH123, SIM115
-        except FileNotFoundError:  # the folder has just gone
+        except FileNotFoundError:  # the folder has just gone; or it takes no new files, as those of /proc
+            gone += 1
+            if gone > MOST_GONE:
+                raise
             continue
         try:
             _hold(file, wait=wait)

@@ -21,6 +21,7 @@ TOKENIZER_NAMES = (
     "merges.txt",
     "chat_template.jinja",
 )
+LONGEST_FRONT = 1 << 20  # characters of a card among which its front matter must be
 
 
 @dataclass(frozen=True)
@@ -106,10 +107,13 @@ def card_licence(folder: Path) -> str | None:
     """The licence that the model card's front matter states, such as `mit`, or None."""
     card = folder / "README.md"
     try:
-        text = "" if leads_out(card, folder) else card.read_text(encoding="utf-8", errors="replace")
+        if leads_out(card, folder) or not card.is_file():  # a pipe would be waited for
+            return None
+        with card.open(encoding="utf-8-sig", errors="replace") as file:
+            text = file.read(LONGEST_FRONT)
     except OSError:
         return None
-    front = re.match(r"\ufeff?---\s*\n(.*?)\n---", text, re.DOTALL)
+    front = re.match(r"---[ \t]*\n(.*?)\n---", text, re.DOTALL)
     if front is None:
         return None
     found = dict(re.findall(r"^(license|license_name):[ \t]*['\"]?([^\s'\"#]+)", front[1], re.MULTILINE))

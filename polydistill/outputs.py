@@ -37,6 +37,12 @@ MODEL_FILES = re.compile(
     r"|.*\.(safetensors|model|spm|onnx|jinja|tiktoken)|vocab\.txt|merges\.txt"
 )
 NEARLY_FULL = 16 << 20  # bytes; torch does not say why it could not write
+_kept: list[Path] = []
+
+
+def keep(*files: Path) -> None:
+    """Says which files `--overwrite` leaves alone in this run, beside what the command itself reads."""
+    _kept[:] = files
 
 
 @contextmanager
@@ -162,7 +168,7 @@ def _check_replaceable(path: Path, empty: bool, reads: Iterable[Path | str | Non
             raise UsageError(f"{path} holds {given}, which is read here and would be deleted.", elsewhere)
     if place == Path.cwd() or place in Path.cwd().parents:
         raise UsageError(f"{place} is the folder that you are in, and cannot be replaced.", elsewhere)
-    if not empty and not (path / RECORD).is_file():
+    if not empty and not (place / RECORD).is_file():
         raise UsageError(
             f"{path} was not written by polydistill, so --overwrite does not delete it.",
             "Choose another place with -o, or delete it yourself.",
@@ -171,7 +177,7 @@ def _check_replaceable(path: Path, empty: bool, reads: Iterable[Path | str | Non
 
 def _places(reads: Iterable[Path | str | None]) -> Iterator[tuple[Path, Path]]:
     """What is read on this machine, as given and resolved: of LANG=PATH#column the path, of a pattern every file."""
-    for read in filter(None, reads):
+    for read in filter(None, (*reads, *_kept)):
         texts = {str(read), str(read).rpartition("=")[2]}
         for text in texts | {text.partition("#")[0] for text in texts}:
             path = Path(text).expanduser()
@@ -213,7 +219,7 @@ def check_file(path: Path, *, overwrite: bool, option: str = "-o", reads: Iterab
     if not place.is_file():
         raise PolydistillError(f"{path} is not a file that can be replaced.", elsewhere)
     for given, source in _places(reads):
-        if place.samefile(source):
+        if place.samefile(given):
             raise UsageError(f"{path} is read here, and would be replaced.", elsewhere)
         if source in place.resolve().parents and (not _is_model(source) or MODEL_FILES.fullmatch(place.name)):
             raise UsageError(f"{path} is part of {given}, which is read here.", elsewhere)

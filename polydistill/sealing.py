@@ -27,7 +27,9 @@ def is_whole(folder: Path) -> bool:
     """Whether every file is there and as it was when the folder was sealed."""
     try:
         files = orjson.loads((folder / SEAL).read_bytes())
-        return bool(files) and all(file_sha256(folder / name) == sha for name, sha in files.items())
+        if not isinstance(files, dict) or not files:
+            return False
+        return all(file_sha256(folder / name) == sha for name, sha in files.items())
     except (OSError, ValueError):
         return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable
 from importlib.resources.abc import Traversable
@@ -55,6 +56,13 @@ class Table:
     def text(self, key: str, default: str = REQUIRED) -> str:
         """A string."""
         return self._get(key, str, "a string", default)
+
+    def file_name(self, key: str) -> str:
+        """A string that can be a part of the name of a file: what is written somewhere carries it."""
+        value = self.text(key)
+        if not re.fullmatch(r"\w[\w.-]{0,99}", value):
+            raise self.refuse(key, f"cannot be {value[:80]!a}", "Use letters, digits, '-', '_' and '.', at most 100.")
+        return value
 
     def optional_text(self, key: str) -> str | None:
         """A string, or None."""

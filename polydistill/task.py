@@ -105,7 +105,7 @@ class Task:
         """
         table = Table.load(path)
         task = cls(
-            name=table.text("name"),
+            name=table.file_name("name"),
             description=table.text("description"),
             kind=table.text("kind"),
             metric=table.text("metric"),

@@ -164,6 +164,10 @@ FOLDERS: dict[str, tuple[Change, str]] = {
         "leads out",
     ),
     "a vocabulary named elsewhere": (values("tokenizer_config.json", vocab_file="/etc/passwd"), "leads out"),
+    "an index of pickles under another name": (
+        values("config.json", transformers_weights="x.safetensors.index.json"),
+        "names other weights",
+    ),
     "an adapter": (adapter, "has an adapter"),
     "an attention kernel": (values("config.json", attn_implementation="evil/kernel"), "code from the Hub"),
     "an attention kernel of a part": (

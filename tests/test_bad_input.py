@@ -451,6 +451,7 @@ def test_places_for_counts(say: Callable[..., Said], refuse: Refuse, here: Path)
     Path("c.json").write_text("mine")
     assert "c.json exists already and was left" in refuse(*TRIM, "-o", "out", "--save-counts", "c.json", code=1)
     assert "lies in the output folder" in refuse(*TRIM, "-o", "out", "--save-counts", "out/c.json", code=2)
+    assert "lies in the output folder" in refuse(*TRIM, "-o", "out", "--save-counts", "out", code=2)
     assert say(*TRIM, "-o", "out", "--save-counts", "c.json", "--overwrite").code == 0
     assert json.loads(Path("c.json").read_bytes())["tokenizer"]
 
@@ -536,11 +537,43 @@ def test_overwrite_leaves_alone_what_is_read(place: str, say: Callable[..., Said
     assert "is read here" in said
 
 
-@pytest.mark.parametrize("output", ["out", "out/trim.toml", "out/../out"])
-def test_the_file_of_options_is_not_overwritten(output: str, refuse: Refuse, here: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("output = 'out'", "out holds out/trim.toml, which is read here"),
+        ("output = 'out/../out'", "which is read here"),
+        ("output = 'out/trim.toml'", "is a file, not a folder"),
+        ("save_counts = 'out/trim.toml'", "out/trim.toml is read here"),
+    ],
+)
+def test_the_file_of_options_is_not_overwritten(line: str, said: str, refuse: Refuse, here: Path) -> None:
     Path("out").mkdir()
-    Path("out/trim.toml").write_text(f"output = {output!r}\noverwrite = true\n")
-    assert "trim.toml lies in the output" in refuse(*TRIM, "--config", "out/trim.toml", code=2)
+    Path("out/trim.toml").write_text(f"{line}\noverwrite = true\n")
+    content = Path("out/trim.toml").read_text()
+    assert said in refuse(*TRIM, "--config", "out/trim.toml", code=1 if "not a folder" in said else 2)
+    assert Path("out/trim.toml").read_text() == content
+
+
+def test_the_file_of_options_in_the_usual_output_is_not_overwritten(
+    say: Callable[..., Said], refuse: Refuse, here: Path
+) -> None:
+    assert say(*TRIM).code == 0
+    file = next(Path("polydistill-out").iterdir()) / "trim.toml"
+    file.write_text("overwrite = true\n")
+    assert "trim.toml, which is read here" in refuse(*TRIM, "--config", str(file), code=2)
+    assert say(*TRIM, "--overwrite").code == 0  # it is no file of this run
+
+
+def test_toml_files_of_ones_own_are_not_overwritten(say: Callable[..., Said], refuse: Refuse, here: Path) -> None:
+    Path("own/languages").mkdir(parents=True)
+    file = Path("own/languages/qq.toml")
+    shipped = Path(__file__).parents[1] / "languages/ro.toml"
+    file.write_text(shipped.read_text().replace('code = "ro"', 'code = "qq"', 1))
+    text, own = TRIM[1:-1], ("--include-path", "own", "--overwrite")
+    assert "qq.toml is read here" in refuse("count", *text, *own, "-o", file, code=2)
+    assert "qq.toml is read here" in refuse(*TRIM, *own, "--save-counts", file, code=2)
+    Path("own/c.json").write_text("mine")
+    assert say(*TRIM, *own, "--save-counts", "own/c.json").code == 0
 
 
 def test_names_that_no_disk_takes(refuse: Refuse, here: Path) -> None:

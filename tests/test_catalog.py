@@ -254,6 +254,7 @@ def test_an_include_path_that_is_not_there_is_refused(tmp_path: Path) -> None:
         (MINIMAL.replace('["Latn"]', "[1]"), "scripts"),
         (MINIMAL + '[[corpora]]\ndataset = "a/b"\ncolunm = "text"', r"corpora\[0\].colunm"),
         (MINIMAL + "[variants]\na = 1", "variants.a"),
+        (MINIMAL.replace('code = "xx"', 'code = "/../../xx"'), "'code' cannot be '/../../xx'"),
         ('title = "what is this"', "neither a language, a task nor an architecture"),
     ],
 )

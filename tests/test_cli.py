@@ -540,3 +540,23 @@ def test_no_bug_hides_behind_a_sentence(say: Say, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("POLYDISTILL_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         main(["ls", "languages"])
+
+
+def test_a_name_that_is_not_utf_8_is_refused(say: Say) -> None:
+    said = say("trim", "--model", "{m}/e5", "--lang", "ro", "--corpus", "{m}/ro.txt", "-o", "\udcff")
+    assert (said.code, said.err.splitlines()[0]) == (2, r"Error: '\udcff' is not UTF-8.")
+
+
+@pytest.mark.parametrize(
+    ("args", "closed", "code", "err"),
+    [
+        ("ls languages", ">&-", 0, ""),
+        ("ls languages", "2>&-", 0, ""),
+        ("info nothing", "2>&-", 2, ""),
+        ("info nothing", "<&- >&-", 2, "Error: There is no folder nothing."),
+    ],
+)
+def test_closed_streams(args: str, closed: str, code: int, err: str) -> None:
+    command = f"{shlex.quote(sys.executable)} -m polydistill {args} {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == code and "".join(done.stderr.splitlines()[:1]) == err

@@ -382,6 +382,7 @@ def test_odd_names(tmp_path: Path) -> None:
     [
         ("rmoania.txt", "does not exist. Did you mean .*romania.txt"),
         ("zzz.txt", "does not exist. Check the path"),
+        ("/dev/null", "is neither a file nor a folder"),
         ("none/zzz.txt", "no folder .*none either"),
         ("*.csv", "No file matches"),
         ("empty", "has no text.*.parquet"),

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -391,3 +392,15 @@ def test_many_processes_write_one_file_and_each_writes_it_whole(tmp_path: Path) 
     assert [other.wait() for other in others] == [0, 0, 0]
     content = (tmp_path / "f").read_text()
     assert names(tmp_path) == ["f"] and len(content) == 10_000 and len(set(content)) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs /proc")
+def test_a_place_that_takes_no_files_is_refused() -> None:
+    for write in (lambda: write_beside(Path("/proc/x"), b""), lambda: new_folder(Path("/proc/x"), overwrite=False)):
+        with pytest.raises(PolydistillError, match="could not be written"), write() or nullcontext():
+            pass
+
+
+def test_a_path_through_a_folder_that_is_not_there_can_be_overwritten(tmp_path: Path) -> None:
+    made(tmp_path / "out", "{}")
+    check_output(tmp_path / "missing/../out", overwrite=True)

@@ -825,6 +825,16 @@ def test_secrets_are_not_sent(folder: Path, secret: str, kind: str, place: str) 
     assert secret not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["{}.txt", "{}/notes.txt"])
+def test_a_name_that_is_a_token_is_not_sent(folder: Path, name: str) -> None:
+    path = folder / name.format("hf_" + "aB3" * 12)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("x")
+    with pytest.raises(PolydistillError, match=r"The name of .* seems to hold a Hugging Face token") as caught:
+        gathered(folder)
+    assert "aB3" not in str(caught.value)
+
+
 def test_ones_own_token_is_not_sent_whatever_it_looks_like(folder: Path, hub: HubStub) -> None:
     (folder / "notes.txt").write_text("password")
     hub.writable.allow("password", "ann", "acme")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -189,11 +190,18 @@ def test_sharded_folder(tmp_path: Path) -> None:
         ("---\nlicense: other\nlicense_name: gemma\n---\n", "gemma"),
         ("# no front matter\nlicense: mit\n", None),
         ("---\ntags: [a]\n---\nlicense: mit\n", None),
+        ("\ufeff--- \nlicense: mit\n---\n", "mit"),
+        ("---" + "\n" * 1_000_000, None),
     ],
 )
 def test_card_licence(tmp_path: Path, card: str, licence: str | None) -> None:
     (tmp_path / "README.md").write_bytes(card.encode())
     assert modelfolder.card_licence(tmp_path) == licence
+
+
+def test_a_card_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "README.md")
+    assert modelfolder.card_licence(tmp_path) is None
 
 
 # --- the Hub

@@ -377,6 +377,15 @@ def test_embed_writes_a_row_a_line(first: Path, tmp_path: Path) -> None:
         assert isinstance(asked.exception, PolydistillError) and said in str(asked.exception) and not asked.stdout
 
 
+def test_embed_leaves_the_text_that_it_reads_alone(first: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("x\n")
+    command = [sys.executable, "-m", "polydistill", "embed", str(first), "--overwrite", "-o", str(text)]
+    with text.open("rb") as file:
+        done = subprocess.run(command, stdin=file, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "text.txt is read here" in done.stderr and text.read_text() == "x\n"
+
+
 # ---- bad input
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
 import click
 
 from polydistill import interrupts
-from polydistill.errors import MORE_MEMORY, PolydistillError, is_out_of_memory, is_panic
+from polydistill.errors import MORE_MEMORY, PolydistillError, UsageError, is_out_of_memory, is_panic
 from polydistill.loading import quiet_bitsandbytes
 
 COMMANDS = {
@@ -80,6 +81,7 @@ def main(args: list[str] | None = None) -> None:
     interrupts.install()
     try:
         quiet_bitsandbytes()
+        _refuse_other_bytes(sys.argv[1:] if args is None else args)
         cli.main(args, prog_name="polydistill", standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
@@ -91,6 +93,19 @@ def main(args: list[str] | None = None) -> None:
         if isinstance(error, SystemExit):
             raise
         _fail(error)
+
+
+def _refuse_other_bytes(args: Sequence[str]) -> None:
+    """Records are JSON, which cannot hold names that are not UTF-8.
+
+    Raises:
+        UsageError: There is one.
+    """
+    for arg in args:
+        try:
+            arg.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"{arg!a} is not UTF-8.", "Rename the file, or set a UTF-8 locale.") from error
 
 
 def _fail(error: BaseException) -> NoReturn:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from polydistill.card import human_bytes
+from polydistill.catalog import user_files
 from polydistill.cli.options import SectionedCommand, SectionedOption, common_options, config_options
 from polydistill.cli.output import Console, columns
 from polydistill.counting import save_counts
@@ -44,7 +45,7 @@ def command(
     from polydistill.api import count
 
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    check_file(output, overwrite=overwrite, reads=[model, *corpus])
+    check_file(output, overwrite=overwrite, reads=[model, *corpus, *user_files(include_path)])
     counts = count(
         model, languages=lang, corpus=corpus, limit=limit, seed=seed, include_path=include_path, progress=console
     )

@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from polydistill.errors import UsageError
+from polydistill.outputs import keep
 from polydistill.settings import value_type
 
 KINDS = {
@@ -140,28 +141,16 @@ def build_config(
         UsageError: The file is not TOML, or has a key that is no option.
     """
     merged = dict(values)
+    keep(*([] if file is None else [file]))
     if file is not None:
         given = {name for name in values if (source := ctx.get_parameter_source(name)) and source.name != "DEFAULT"}
         given |= {name for group in exclusive if given & set(group) for name in group}
         merged |= {name: value for name, value in _read_toml(file, config).items() if name not in given}
-        if merged.get("output") is not None:
-            _check_apart(file, merged["output"])
     hints = get_type_hints(config)
     for name, value in merged.items():
         if get_origin(hints[name]) is tuple:
             merged[name] = tuple(value or ())
     return config(**merged)
-
-
-def _check_apart(file: Path, output: Path) -> None:
-    """Refuses an output that is, or holds, the file of options.
-
-    Raises:
-        UsageError: It does.
-    """
-    source, place = file.expanduser().resolve(), output.expanduser().resolve()
-    if place == source or place in source.parents:
-        raise UsageError(f"--config {file} lies in the output {output}.", "Choose another place with -o.")
 
 
 def _read_toml(file: Path, config: type) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from polydistill.jsonfiles import read_json
 from polydistill.modelfolder import card_licence, model_folder, tokenizer_files
 from polydistill.record import NAME as RECORD
 from polydistill.record import RunRecord
+from polydistill.redaction import redacted
 from polydistill.stacks.description import Description, is_stack
 from polydistill.vocab import OWNED_NAMES
 
@@ -339,6 +340,12 @@ def _refuse_leaks(item: Item, leaks: Leaks) -> None:
     """
     name = PurePosixPath(item.path)
     vocabulary = name.name in OWNED_NAMES or name.suffix in _VOCABULARIES
+    named = leaks.find(item.path.encode(), homes=False)
+    if named not in (None, FOLDERS):
+        raise PolydistillError(
+            f"The name of {redacted(item.path)} seems to hold {named}.",
+            "Rename it, and have it revoked if it was real.",
+        )
     found = leaks.find(item.content, homes=not vocabulary)
     if found == FOLDERS:
         raise PolydistillError(

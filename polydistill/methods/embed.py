@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polydistill.catalog import user_files
 from polydistill.errors import UsageError
 from polydistill.lines import LONGEST_TEXT
 from polydistill.outputs import check_file, check_outside
@@ -41,6 +42,11 @@ class EmbedConfig(Options):
     overwrite: bool = setting(False, "Replace that file if it exists.", "Output")
 
 
+def _reads(config: EmbedConfig) -> list[str | Path]:
+    """What an output must not be: the stack, TOML files of the user's own, a file that is standard input."""
+    return [config.model, *user_files(config.include_path), "/dev/stdin"]
+
+
 def embed(config: EmbedConfig, texts: Sequence[str], progress: Progress = SILENT) -> np.ndarray:
     """Vectors of texts.
 
@@ -57,7 +63,7 @@ def embed(config: EmbedConfig, texts: Sequence[str], progress: Progress = SILENT
     """
     config.check()
     if config.output:
-        check_file(config.output, overwrite=config.overwrite, reads=[config.model])
+        check_file(config.output, overwrite=config.overwrite, reads=_reads(config))
     if not texts:
         raise UsageError("There is no text.", "Give some on standard input, one a line: polydistill embed DIR < texts")
     longest = max(range(len(texts)), key=lambda i: len(texts[i]))

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from polydistill.catalog import Language, Task, resolve_languages, task
+from polydistill.catalog import Language, Task, resolve_languages, task, user_files
 from polydistill.errors import UsageError
 from polydistill.evaluation.keeping import add_cost, add_scores
 from polydistill.evaluation.kinds import kind_of
@@ -170,7 +170,7 @@ def check_options(config: EvaluateConfig) -> Task:
         raise UsageError(
             "--g-xlt needs a task of questions and at least two languages.", "Add --lang, or leave it out."
         )
-    _check_output(config, [*config.model, config.teacher, config.data])
+    _check_output(config, [*config.model, config.teacher, config.data, *user_files(config.include_path)])
     return wanted
 
 

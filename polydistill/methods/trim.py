@@ -13,7 +13,7 @@ from typing import Any
 
 from polydistill import surgery
 from polydistill.card import write_card
-from polydistill.catalog import Language, language, resolve_languages
+from polydistill.catalog import Language, language, resolve_languages, user_files
 from polydistill.catalog import languages as every_language
 from polydistill.counting import count, count_word_lists, load_counts, save_counts
 from polydistill.data import TextSource, parse_corpus, read_texts
@@ -184,10 +184,9 @@ def _check_place(config: TrimConfig, output: Path, model: Path) -> None:
     Raises:
         UsageError: It does.
     """
-    if config.save_counts is not None and output.resolve() in config.save_counts.resolve().parents:
-        raise UsageError(
-            f"--save-counts {config.save_counts} lies in the output folder.", "Save it beside that folder."
-        )
+    saved = config.save_counts
+    if saved is not None and output.resolve() in (saved.resolve(), *saved.resolve().parents):
+        raise UsageError(f"--save-counts {saved} lies in the output folder.", "Save it beside that folder.")
     if not config.dry_run:
         check_outside(output, model, "the model that is trimmed")
 
@@ -265,7 +264,8 @@ def _check_save_counts(path: Path, config: TrimConfig) -> None:
             "--save-counts and --dry-run exclude each other: a dry run writes nothing.",
             "Count with `polydistill count`, then use --counts.",
         )
-    check_file(path, overwrite=config.overwrite, option="--save-counts", reads=config.reads())
+    own = replace(config, include_path=user_files(config.include_path))
+    check_file(path, overwrite=config.overwrite, option="--save-counts", reads=own.reads())
 
 
 def _counts(config: TrimConfig, source: Source, languages: Sequence[Language], progress: Progress) -> TokenCounts:

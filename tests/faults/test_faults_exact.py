@@ -90,3 +90,5 @@ def test_a_damaged_folder_or_cached_file_is_noticed(tmp_path: Path, monkeypatch:
         case = damage(file, chance)
         assert not is_whole(tmp_path / "sealed"), case
         file.write_bytes(content)
+    (tmp_path / "sealed" / SEAL).write_text('["a"]')
+    assert not is_whole(tmp_path / "sealed")
