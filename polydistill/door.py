@@ -73,15 +73,15 @@ def check_folder(folder: Path, *, tokenizer: bool = True) -> None:
     Raises:
         PolydistillError: Something is missing, the weights come in another format, or code would have to be run.
     """
-    _refuse_links(folder, folder)
+    _refuse_no_files(folder, folder)
     modules = modules_of(folder) if (folder / MODULES).is_file() else []
     for module in modules:
         _check_module(folder, module)
     inner = model_folder(folder)
     models = dict.fromkeys([inner, *(m.place for m in modules if m.name == "Transformer")])
     for place in dict.fromkeys([*models, *(module.place for module in modules)]):
-        _refuse_links(place, folder)
-        _refuse_links(place / TEMPLATES, folder)
+        _refuse_no_files(place, folder)
+        _refuse_no_files(place / TEMPLATES, folder)
     if tokenizer:
         _check_tokenizer(folder, inner)
     for place in models:
@@ -231,22 +231,24 @@ def _kernels(parts: Iterable[object]) -> list[str]:
     return [name for name in names if isinstance(name, str) and "/" in name]
 
 
-def _refuse_links(place: Path, folder: Path) -> None:
-    """Refuses links that lead out of the folder, or nowhere, in the place of what a model is made of.
+def _refuse_no_files(place: Path, folder: Path) -> None:
+    """Refuses what is no file in the place of what a model is made of: links out of the folder or to nothing, pipes.
 
     Raises:
         PolydistillError: There is one.
     """
     for path in sorted(place.iterdir()) if place.is_dir() else ():
         needed = path.name in TOKENIZER_NAMES or path.name.endswith(NEEDED_SUFFIXES)
-        if not needed or not path.is_symlink():
+        if not needed:
             continue
-        if leads_out(path, folder):
+        if path.is_symlink() and leads_out(path, folder):
             raise PolydistillError(
                 f"{path} is a link that leads out of {folder}, where nothing is read.", "Put the file itself there."
             )
         if not _exists(path):
             raise PolydistillError(f"{path} is a link to nothing.", "Put the file itself there.")
+        if not path.is_file() and not path.is_dir():  # whoever reads a pipe may wait for ever
+            raise PolydistillError(f"{path} is neither a file nor a folder.", "Put the file itself there.")
 
 
 def refuse_weights(model: str, names: Sequence[str], class_name: str, *, on_hub: bool) -> NoReturn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,21 @@ def values(file: str, **set_to: Any) -> Change:
     return lambda folder: change_json(folder / file, **set_to)
 
 
+def pipe(name: str) -> Change:
+    """A file of the folder is a pipe."""
+
+    def change(folder: Path) -> None:
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+
+    return change
+
+
+def pipe_in_a_module(folder: Path) -> None:
+    module("sentence_transformers.models.Pooling")(folder)
+    os.mkfifo(folder / "1_More/config.json")
+
+
 def adapter(folder: Path) -> None:
     change_json(folder / "adapter_config.json", peft_type="LORA", base_model_name_or_path=str(folder.parent / "victim"))
     (folder / "adapter_model.bin").write_bytes(b"\x80\x04.")
@@ -164,6 +180,8 @@ FOLDERS: dict[str, tuple[Change, str]] = {
         "leads out",
     ),
     "a vocabulary named elsewhere": (values("tokenizer_config.json", vocab_file="/etc/passwd"), "leads out"),
+    "a pipe": (pipe("chat_template.jinja"), "neither a file nor a folder"),
+    "a pipe in a module": (pipe_in_a_module, "neither a file nor a folder"),
     "an index of pickles under another name": (
         values("config.json", transformers_weights="x.safetensors.index.json"),
         "names other weights",
