@@ -6,11 +6,12 @@ or links to another outside. Every command comes through here, by `refs.resolve`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
-from polydistill.configuration import check_config
+from polydistill.configuration import SMALL, check_config
 from polydistill.errors import PolydistillError
 from polydistill.inside import inside, leads_out
 from polydistill.jsonfiles import read_json
@@ -33,6 +34,7 @@ NEEDED_SUFFIXES = (".json", ".safetensors", ".jinja", ".tiktoken", ".bpe", ".cod
 # Modules of sentence-transformers that compute what their configuration says; others load classes that it names.
 PLAIN_MODULES = ("Transformer", "Pooling", "Normalize", "Dropout")
 MODULES_WITH_WEIGHTS = ("Dense", "LayerNorm", "WeightedLayerPooling", "CNN", "LSTM")
+MODULES_WITH_MATRICES = ("Dense", "CNN", "LSTM")
 # What sentence_bert_config.json may hand on to transformers; among the rest are other places, and kernels of the Hub.
 LOADING_PARTS = ("model_args", "tokenizer_args", "config_args", "model_kwargs", "processor_kwargs", "config_kwargs")
 LOADING = (
@@ -170,7 +172,10 @@ def _check_module(folder: Path, module: Module) -> None:
             f"{folder / MODULES} names the module {ascii(module.type)[:80]}, whose code is not run.",
             f"Those of sentence-transformers that are run: {', '.join((*PLAIN_MODULES, *MODULES_WITH_WEIGHTS))}.",
         )
-    if module.name not in MODULES_WITH_WEIGHTS or (module.place / WEIGHTS).is_file():
+    if module.name not in MODULES_WITH_WEIGHTS:
+        return
+    if (module.place / WEIGHTS).is_file():
+        _check_sizes(module)
         return
     if pickles := sorted(path.name for path in module.place.glob("*") if path.suffix in _PICKLES):
         raise PolydistillError(
@@ -181,6 +186,20 @@ def _check_module(folder: Path, module: Module) -> None:
     raise PolydistillError(
         f"{folder} is incomplete, it lacks {module.place.name}/{WEIGHTS}.", "Fetch or copy the model again."
     )
+
+
+def _check_sizes(module: Module) -> None:
+    """Refuses a module whose configuration describes a matrix that its weights cannot hold."""
+    if module.name not in MODULES_WITH_MATRICES:
+        return
+    file, stored = module.place / "config.json", (module.place / WEIGHTS).stat().st_size
+    sizes = sorted(value for value in read_json(file, optional=True).values() if type(value) is int)[-2:]
+    if math.prod(sizes) > max(stored, SMALL):
+        shape = " x ".join(f"{size:,}" for size in sizes)
+        raise PolydistillError(
+            f"{file} describes {shape} values, far more than the {stored:,} bytes of its weights can hold.",
+            "Fetch or save the model again.",
+        )
 
 
 def _check_loading(file: Path, values: Mapping[str, Any]) -> None:

@@ -96,6 +96,12 @@ def pickled_dense(folder: Path) -> None:
     (folder / "1_More/pytorch_model.bin").write_bytes(b"\x80\x04.")
 
 
+def huge_dense(folder: Path) -> None:
+    module("sentence_transformers.models.Dense")(folder)
+    (folder / "1_More/config.json").write_text('{"in_features": 100000, "out_features": 100000}')
+    (folder / "1_More/model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+
+
 def pickled(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
@@ -154,17 +160,18 @@ FOLDERS: dict[str, tuple[Change, str]] = {
     "code of another package as a module": (module("os.path.join"), "whose code is not run"),
     "a module that loads others": (module("sentence_transformers.models.Router"), "whose code is not run"),
     "a module that is no name": (module("sentence_transformers.../../evil"), "whose code is not run"),
-    "a module without a name": (module(3), "is no module"),
+    "a module without a name": (module(3), "must be a text"),
     "a module upwards": (module("sentence_transformers.models.Pooling", "../victim"), "leads out"),
     "a model upwards": (model_at("../victim"), "leads out"),
     "a model far upwards": (model_at("../" * 20), "leads out"),
     "an absolute model": (model_at("absolute"), "leads out"),
-    "a model at a number": (model_at(3), "is no path"),
-    "a model at a list": (model_at(["../victim"]), "is no path"),
+    "a model at a number": (model_at(3), "must be a text"),
+    "a model at a list": (model_at(["../victim"]), "must be a text"),
     "a model at NUL": (model_at("\0"), "is no path"),
     "a model behind a link": (model_behind_a_link, "leads out"),
     "pickled weights": (pickled, "pickled weights"),
     "a pickled module": (pickled_dense, "pickled weights"),
+    "a module of 40 GB": (huge_dense, "100,000 x 100,000 values"),
     "a pickled shard": (index("pytorch_model.bin"), "no safetensors"),
     "a shard upwards": (index("../victim/model.safetensors"), "leads out"),
     "a shard at a number": (index(7), "is no path"),
