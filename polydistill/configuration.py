@@ -130,7 +130,7 @@ def _check_types(part: Part) -> None:
     for key in filter(part.value.__contains__, LIMITS):
         for size in part[key].items() if isinstance(part[key].value, list) else [part[key]]:
             if size.value is not None and not (key == "image_size" and isinstance(size.value, dict)):
-                size.whole_number(-1 if key in POSITIONS or key in OTHER else 0, LIMITS[key])
+                size.whole_number(_least(key), LIMITS[key])
     if len(part["id2label"].optional(dict) or ()) > MOST_LABELS:
         raise part["id2label"].wrong(f"an object of at most {MOST_LABELS:,} labels")
     for label in part["id2label"].members():
@@ -138,6 +138,12 @@ def _check_types(part: Part) -> None:
     part["label2id"].optional(dict)
     if part["num_labels"].value is not None:
         part["num_labels"].whole_number(0, MOST_LABELS)
+
+
+def _least(key: str) -> int:
+    if key in HEADS:  # widths are divided by them
+        return 1
+    return -1 if key in POSITIONS or key in OTHER else 0
 
 
 def check_ids(part: Part) -> None:

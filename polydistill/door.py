@@ -6,11 +6,12 @@ or links to another outside. Every command comes through here, by `refs.resolve`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
-from polydistill.configuration import check_config
+from polydistill.configuration import SMALL, check_config
 from polydistill.errors import PolydistillError
 from polydistill.inside import inside, leads_out
 from polydistill.jsonfiles import read_json
@@ -33,6 +34,7 @@ NEEDED_SUFFIXES = (".json", ".safetensors", ".jinja", ".tiktoken", ".bpe", ".cod
 # Modules of sentence-transformers that compute what their configuration says; others load classes that it names.
 PLAIN_MODULES = ("Transformer", "Pooling", "Normalize", "Dropout")
 MODULES_WITH_WEIGHTS = ("Dense", "LayerNorm", "WeightedLayerPooling", "CNN", "LSTM")
+MODULES_WITH_MATRICES = ("Dense", "CNN", "LSTM")
 # What sentence_bert_config.json may hand on to transformers; among the rest are other places, and kernels of the Hub.
 LOADING_PARTS = ("model_args", "tokenizer_args", "config_args", "model_kwargs", "processor_kwargs", "config_kwargs")
 LOADING = (
@@ -73,15 +75,15 @@ def check_folder(folder: Path, *, tokenizer: bool = True) -> None:
     Raises:
         PolydistillError: Something is missing, the weights come in another format, or code would have to be run.
     """
-    _refuse_links(folder, folder)
+    _refuse_no_files(folder, folder)
     modules = modules_of(folder) if (folder / MODULES).is_file() else []
     for module in modules:
         _check_module(folder, module)
     inner = model_folder(folder)
     models = dict.fromkeys([inner, *(m.place for m in modules if m.name == "Transformer")])
     for place in dict.fromkeys([*models, *(module.place for module in modules)]):
-        _refuse_links(place, folder)
-        _refuse_links(place / TEMPLATES, folder)
+        _refuse_no_files(place, folder)
+        _refuse_no_files(place / TEMPLATES, folder)
     if tokenizer:
         _check_tokenizer(folder, inner)
     for place in models:
@@ -170,7 +172,10 @@ def _check_module(folder: Path, module: Module) -> None:
             f"{folder / MODULES} names the module {ascii(module.type)[:80]}, whose code is not run.",
             f"Those of sentence-transformers that are run: {', '.join((*PLAIN_MODULES, *MODULES_WITH_WEIGHTS))}.",
         )
-    if module.name not in MODULES_WITH_WEIGHTS or (module.place / WEIGHTS).is_file():
+    if module.name not in MODULES_WITH_WEIGHTS:
+        return
+    if (module.place / WEIGHTS).is_file():
+        _check_sizes(module)
         return
     if pickles := sorted(path.name for path in module.place.glob("*") if path.suffix in _PICKLES):
         raise PolydistillError(
@@ -181,6 +186,20 @@ def _check_module(folder: Path, module: Module) -> None:
     raise PolydistillError(
         f"{folder} is incomplete, it lacks {module.place.name}/{WEIGHTS}.", "Fetch or copy the model again."
     )
+
+
+def _check_sizes(module: Module) -> None:
+    """Refuses a module whose configuration describes a matrix that its weights cannot hold."""
+    if module.name not in MODULES_WITH_MATRICES:
+        return
+    file, stored = module.place / "config.json", (module.place / WEIGHTS).stat().st_size
+    sizes = sorted(value for value in read_json(file, optional=True).values() if type(value) is int)[-2:]
+    if math.prod(sizes) > max(stored, SMALL):
+        shape = " x ".join(f"{size:,}" for size in sizes)
+        raise PolydistillError(
+            f"{file} describes {shape} values, far more than the {stored:,} bytes of its weights can hold.",
+            "Fetch or save the model again.",
+        )
 
 
 def _check_loading(file: Path, values: Mapping[str, Any]) -> None:
@@ -231,22 +250,24 @@ def _kernels(parts: Iterable[object]) -> list[str]:
     return [name for name in names if isinstance(name, str) and "/" in name]
 
 
-def _refuse_links(place: Path, folder: Path) -> None:
-    """Refuses links that lead out of the folder, or nowhere, in the place of what a model is made of.
+def _refuse_no_files(place: Path, folder: Path) -> None:
+    """Refuses what is no file in the place of what a model is made of: links out of the folder or to nothing, pipes.
 
     Raises:
         PolydistillError: There is one.
     """
     for path in sorted(place.iterdir()) if place.is_dir() else ():
         needed = path.name in TOKENIZER_NAMES or path.name.endswith(NEEDED_SUFFIXES)
-        if not needed or not path.is_symlink():
+        if not needed:
             continue
-        if leads_out(path, folder):
+        if path.is_symlink() and leads_out(path, folder):
             raise PolydistillError(
                 f"{path} is a link that leads out of {folder}, where nothing is read.", "Put the file itself there."
             )
         if not _exists(path):
             raise PolydistillError(f"{path} is a link to nothing.", "Put the file itself there.")
+        if not path.is_file() and not path.is_dir():  # whoever reads a pipe may wait for ever
+            raise PolydistillError(f"{path} is neither a file nor a folder.", "Put the file itself there.")
 
 
 def refuse_weights(model: str, names: Sequence[str], class_name: str, *, on_hub: bool) -> NoReturn:

@@ -70,8 +70,8 @@ def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
             make_folders(place.parent)
             with locked(place.with_name(f".{place.name}.lock")), held():
                 partial = place.with_name(f".{place.name}.partial")
-                shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
-                restore(place)
+                _tidy_up(place, partial)
+                check_output(path, overwrite=overwrite)  # again: what was restored may not be replaced
                 partial.mkdir()
                 try:
                     with let_in(), os_errors(path):
@@ -88,6 +88,21 @@ def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
             for parent in missing:
                 with suppress(OSError):  # it holds the result
                     parent.rmdir()
+
+
+def _tidy_up(place: Path, partial: Path) -> None:
+    """Removes or restores what a run that was killed has left.
+
+    Raises:
+        PolydistillError: It cannot be removed.
+    """
+    shutil.rmtree(partial, ignore_errors=True)
+    if os.path.lexists(partial):
+        raise PolydistillError(
+            f"{partial} was left by another run, and cannot be removed.",
+            "Remove it by hand, or choose another place with -o.",
+        )
+    restore(place)
 
 
 @contextmanager

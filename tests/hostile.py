@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,12 @@ def pickled_dense(folder: Path) -> None:
     (folder / "1_More/pytorch_model.bin").write_bytes(b"\x80\x04.")
 
 
+def huge_dense(folder: Path) -> None:
+    module("sentence_transformers.models.Dense")(folder)
+    (folder / "1_More/config.json").write_text('{"in_features": 100000, "out_features": 100000}')
+    (folder / "1_More/model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+
+
 def pickled(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
@@ -126,6 +133,21 @@ def values(file: str, **set_to: Any) -> Change:
     return lambda folder: change_json(folder / file, **set_to)
 
 
+def pipe(name: str) -> Change:
+    """A file of the folder is a pipe."""
+
+    def change(folder: Path) -> None:
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+
+    return change
+
+
+def pipe_in_a_module(folder: Path) -> None:
+    module("sentence_transformers.models.Pooling")(folder)
+    os.mkfifo(folder / "1_More/config.json")
+
+
 def adapter(folder: Path) -> None:
     change_json(folder / "adapter_config.json", peft_type="LORA", base_model_name_or_path=str(folder.parent / "victim"))
     (folder / "adapter_model.bin").write_bytes(b"\x80\x04.")
@@ -138,17 +160,18 @@ FOLDERS: dict[str, tuple[Change, str]] = {
     "code of another package as a module": (module("os.path.join"), "whose code is not run"),
     "a module that loads others": (module("sentence_transformers.models.Router"), "whose code is not run"),
     "a module that is no name": (module("sentence_transformers.../../evil"), "whose code is not run"),
-    "a module without a name": (module(3), "type is 3, but must be a text"),
+    "a module without a name": (module(3), "must be a text"),
     "a module upwards": (module("sentence_transformers.models.Pooling", "../victim"), "leads out"),
     "a model upwards": (model_at("../victim"), "leads out"),
     "a model far upwards": (model_at("../" * 20), "leads out"),
     "an absolute model": (model_at("absolute"), "leads out"),
-    "a model at a number": (model_at(3), "is no path"),
-    "a model at a list": (model_at(["../victim"]), "is no path"),
+    "a model at a number": (model_at(3), "must be a text"),
+    "a model at a list": (model_at(["../victim"]), "must be a text"),
     "a model at NUL": (model_at("\0"), "is no path"),
     "a model behind a link": (model_behind_a_link, "leads out"),
     "pickled weights": (pickled, "pickled weights"),
     "a pickled module": (pickled_dense, "pickled weights"),
+    "a module of 40 GB": (huge_dense, "100,000 x 100,000 values"),
     "a pickled shard": (index("pytorch_model.bin"), "no safetensors"),
     "a shard upwards": (index("../victim/model.safetensors"), "leads out"),
     "a shard at a number": (index(7), "is no path"),
@@ -164,6 +187,8 @@ FOLDERS: dict[str, tuple[Change, str]] = {
         "leads out",
     ),
     "a vocabulary named elsewhere": (values("tokenizer_config.json", vocab_file="/etc/passwd"), "leads out"),
+    "a pipe": (pipe("chat_template.jinja"), "neither a file nor a folder"),
+    "a pipe in a module": (pipe_in_a_module, "neither a file nor a folder"),
     "an index of pickles under another name": (
         values("config.json", transformers_weights="x.safetensors.index.json"),
         "names other weights",

@@ -43,6 +43,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"intermediate_size": 1 << 20}, r"describes 2 layers of width 32, far more"),
     ({"intermediate_size": [40, 1 << 30]}, r"intermediate_size\[1\] is 1073741824"),
     ({"num_attention_heads": 10**6}, r"num_attention_heads is 1000000"),
+    ({"num_attention_heads": 0}, r"num_attention_heads is 0, but must be a whole number from 1 to 4,096"),
     ({"vocab_size": 3_999_999}, r"describes 3,999,999 tokens of width 32, far more"),
     ({"vocab_size": 10**10}, r"vocab_size is 10000000000, but must be a whole number from 0 to 4,000,000"),
     ({"max_position_embeddings": 10**7}, r"describes 10,000,000 positions of width 32, far more"),

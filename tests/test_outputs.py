@@ -180,6 +180,22 @@ def test_a_folder_is_replaced_where_names_cannot_change_places(tmp_path: Path) -
     assert names(tmp_path) == ["out"] and names(tmp_path / "out") == ["new"]
 
 
+@pytest.mark.usefixtures("no_exchange")
+def test_what_a_kill_between_two_renames_left_is_not_replaced_unasked(tmp_path: Path) -> None:
+    made(tmp_path / ".out.replaced", "old")
+    with pytest.raises(PolydistillError, match="exists already"), new_folder(tmp_path / "out", overwrite=False):
+        raise AssertionError("the block must not run")
+    assert names(tmp_path) == ["out"] and (tmp_path / "out/polydistill.json").read_text() == "old"
+
+
+def test_what_another_user_left_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".out.partial").mkdir()
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
+    said = r"\.out\.partial was left by another run.*Remove it by hand"
+    with pytest.raises(PolydistillError, match=said), new_folder(tmp_path / "out", overwrite=False):
+        raise AssertionError("the block must not run")
+
+
 @pytest.mark.parametrize("new_is_there", [False, True])
 def test_what_a_kill_between_two_renames_left_is_tidied_up(new_is_there: bool, tmp_path: Path) -> None:
     """Without the exchange the old folder has another name for a moment; the next run finds it."""

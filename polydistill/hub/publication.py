@@ -15,6 +15,7 @@ from polydistill.card.facts import BESIDE
 from polydistill.door import check_folder
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.hub.leaks import FOLDERS, Leaks, settings_without_paths, text_without_places, without_paths
+from polydistill.inside import leads_out
 from polydistill.jsonfiles import read_json
 from polydistill.modelfolder import card_licence, model_folder, tokenizer_files
 from polydistill.record import NAME as RECORD
@@ -177,9 +178,7 @@ def _why_not_this(path: Path, name: PurePosixPath, root: Path) -> str | None:
         PolydistillError: It is a link that leads out of the folder.
     """
     if path.is_symlink():
-        target = Path(os.path.realpath(path))
-        blobs = root.parent.parent / "blobs"  # a snapshot in the Hub's cache consists of links to them
-        if not target.is_relative_to(root) and not (root.parent.name == "snapshots" and target.parent == blobs):
+        if leads_out(path, root):
             raise PolydistillError(
                 f"{name} is a symbolic link that leads out of {root}.",
                 "Put the file itself there; nothing outside the folder is published.",
