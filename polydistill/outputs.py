@@ -41,7 +41,7 @@ _kept: list[Path] = []
 
 
 def keep(*files: Path) -> None:
-    """Says which files `--overwrite` leaves alone in this run, beside what the command itself reads."""
+    """Says which files are not replaced in this run, beside what the command itself reads."""
     _kept[:] = files
 
 
