@@ -15,11 +15,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.machinery import ExtensionFileLoader
 from types import FrameType
 from typing import Any, NoReturn
 
 PATIENCE = 5.0  # seconds of cleaning that no signal disturbs
 AGAIN = 0.01  # seconds until a stop that was lost is raised again
+LOADING = (ExtensionFileLoader.create_module.__code__, ExtensionFileLoader.exec_module.__code__)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -127,6 +129,11 @@ def _arrived(number: int, frame: FrameType | None) -> None:
     if _Stop.waits:
         _Stop.waiting = number
         return
+    if _is_loading(frame):
+        _Stop.waiting = number
+        signal.signal(signal.SIGALRM, _after_loading)
+        signal.setitimer(signal.ITIMER_REAL, AGAIN)
+        return
     if _is_ending(sys.exc_info()[1]):
         _Stop.since = _Stop.since or time.monotonic()
         if time.monotonic() - _Stop.since < PATIENCE:
@@ -134,6 +141,19 @@ def _arrived(number: int, frame: FrameType | None) -> None:
     _Stop.number = _Stop.number or number
     _Stop.since = time.monotonic()
     _raise()
+
+
+def _is_loading(frame: FrameType | None) -> bool:
+    """Whether a module in C is being loaded, which may import others: it may swallow an exception, or crash."""
+    while frame is not None and frame.f_code not in LOADING:
+        frame = frame.f_back
+    return frame is not None
+
+
+def _after_loading(number: int, frame: FrameType | None) -> None:
+    waiting, _Stop.waiting = _Stop.waiting, None
+    if waiting is not None:
+        _arrived(waiting, frame)
 
 
 def _is_ending(error: BaseException | None) -> bool:

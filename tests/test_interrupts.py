@@ -129,6 +129,19 @@ def body():
     cli.cli.get_command(context, "count")
     print("not here")
 """,
+    "while a module in C loads that would swallow it": """
+class Finder:
+    def find_spec(self, name, *more):
+        if name == "numpy":
+            sys.meta_path.remove(self)
+            send()
+def body():
+    import time
+    sys.meta_path.insert(0, Finder())
+    import torch  # whose module in C imports numpy, and goes on without it
+    for _ in range(100): time.sleep(0.01)
+    print("not here")
+""",
     "while the command line loads": """
 cli.quiet_bitsandbytes = send
 """,
