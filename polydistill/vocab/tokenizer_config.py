@@ -250,7 +250,7 @@ class TokenizerConfig:
         if name == "T5Tokenizer" and any(t.startswith("<extra_id_") for t in dropped):
             left = {*self.added_tokens(), *self.listed()} - dropped
             config["extra_ids"] = sum(t.startswith("<extra_id_") for t in left)
-        if all(config.get(key) is None for key in EXTRA_LISTS):
+        if all(config.get(key) is None for key in EXTRA_LISTS) and name in (*DEFAULT_LANGUAGE, "T5Tokenizer"):
             # What such a list names is special, so no token goes into it that was not.
             gone = {*dropped, *self.named(), *self.other_roles()}
             config["extra_special_tokens"] = [t for t in dict.fromkeys((*self.special(), *special)) if t not in gone]
