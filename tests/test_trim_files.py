@@ -19,6 +19,8 @@ from polydistill.vocab import open_vocabulary, sentencepiece_model
 from polydistill.vocab.agreement import disagreements
 from polydistill.vocab.bpe import byte_alphabet
 
+pytestmark = pytest.mark.usefixtures("quick_verification")
+
 FLAGS = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
 
 

@@ -14,6 +14,8 @@ from conftest import TEXT, Cut, Trimmed
 
 from polydistill.errors import PolydistillError, UsageError
 
+pytestmark = pytest.mark.usefixtures("quick_verification")
+
 FLAGS = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
 
 
