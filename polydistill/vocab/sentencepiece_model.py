@@ -268,7 +268,7 @@ def read_table(path: Path) -> dict[str, int]:
     Raises:
         PolydistillError: It is none.
     """
-    return check_ids(Part(path, read_json(path, largest=LARGEST_VOCABULARY)))
+    return check_ids(Part(path, read_json(path, largest=LARGEST_VOCABULARY, unique=True)))
 
 
 class SentencePieceVocabulary:

@@ -325,7 +325,7 @@ def checked(content: bytes, folder: Path, config: TokenizerConfig) -> tuple[dict
     Raises:
         PolydistillError: It is broken; the message says what is wrong where.
     """
-    data: dict[str, Any] = parse_json(content, folder / NAME)
+    data: dict[str, Any] = parse_json(content, folder / NAME, unique=True)
     top = Part(folder / NAME, data)
     model = top["model"].optional(dict)
     kind = (top["model"]["type"].optional(str) or _guess_type(model)) if model else None
