@@ -121,11 +121,9 @@ def plan(
     """
     vocabulary, rule = source.vocabulary, wishes.rule
     spaces: Sequence[IdSpace] = vocabulary.spaces
-    alike = (source, *others)
-    of_each = [surgery.vocabulary_rows(s.checkpoint, s.arch, len(spaces)) for s in alike]
-    heights = [min(rows) for rows in zip(*of_each, strict=True)]
+    heights = _heights((source, *others), len(spaces))
     rowless = vocabulary.beyond(heights[0]) if all(heights) else frozenset()
-    bare = ids_without_token(alike, min(heights))
+    bare = ids_without_token((source, *others), min(heights))
     dropped = _dropped(vocabulary, wishes) | rowless
     requests = _requested(vocabulary, wishes.keep_tokens) if wishes.keep_tokens else {}
     evidence = [_evidence(space, counts, wishes, listed or {}) for space in spaces]
@@ -152,6 +150,12 @@ def plan(
     }
     notes = tuple(_said_of_rowless(vocabulary, rowless, heights[0]) + costs(source, keeps[0], wishes.languages))
     return TrimPlan(source, wishes.languages, keeps, rows, dropped, coverage, expected, notes)
+
+
+def _heights(sources: Sequence[Source], spaces: int) -> list[int]:
+    """For each id space, how many of its ids have a row in every tensor of every model."""
+    of_each = [surgery.vocabulary_rows(s.checkpoint, s.arch, spaces) for s in sources]
+    return [min(rows) for rows in zip(*of_each, strict=True)]
 
 
 def _pad_last(vocabulary: Vocabulary, keeps: Sequence[KeepSet]) -> tuple[KeepSet, ...]:

@@ -29,7 +29,7 @@ TOLERANCE = 1e-4  # between float32 outputs; only the order of additions may dif
 CONTEXTS = 200  # words between which added tokens are put
 COMPARED = ("last_hidden_state", "encoder_last_hidden_state", "logits", "start_logits", "end_logits")
 
-HINT = "Check the folder with that library, or trim with --no-verify."
+HINT = "Load the original with transformers; where that works, please report this with the model's name."
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,7 @@ def verify(
     """
     source = plan.source
     new_folder = source.place_in(folder)
-    old, new = (load_tokenizer(folder, HINT) for folder in (source.model, new_folder))
-    if (old.pad_token_id or 0) >= source.rows:
-        old.pad_token = new.pad_token = None  # it has no row, and the trimmed tokenizer may have another
-    if getattr(new, "src_lang", None) and new.src_lang != old.src_lang:
-        old.src_lang = new.src_lang  # the code of the original's own default language was dropped
+    old, new = _tokenizers(plan, new_folder)
     _check_rows(old, new, plan)
     _check_files(plan, new_folder, lines)
     covered, identical = _compare_tokens(plan.keeps[0], lines, old, new, "text")
@@ -134,6 +130,16 @@ def verify(
         measured[1],
         held_out,
     )
+
+
+def _tokenizers(plan: TrimPlan, new_folder: Path) -> tuple[Any, Any]:
+    """The original's tokenizer and the trimmed one, as transformers loads them."""
+    old, new = (load_tokenizer(folder, HINT) for folder in (plan.source.model, new_folder))
+    if (old.pad_token_id or 0) >= plan.source.rows:
+        old.pad_token = new.pad_token = None  # it has no row, and the trimmed tokenizer may have another
+    if getattr(new, "src_lang", None) and new.src_lang != old.src_lang:
+        old.src_lang = new.src_lang  # the code of the original's own default language was dropped
+    return old, new
 
 
 def _compare_tokens(
@@ -173,14 +179,18 @@ def _check_rows(old: Any, new: Any, plan: TrimPlan) -> None:
         return
     hint = "Please report this with the model's name; nothing was written."
     if plan.dropped.intersection(beyond):
-        hint = "Leave them out of --drop-added."
+        hint = "Drop fewer added tokens: these must stay."
     elif all(token in before for token in beyond):
-        hint = "Keep them: " + " ".join(f"--keep-token {token!r}" for token in beyond[:5]) + "."
+        hint = _keep(beyond)
     raise PolydistillError(
         f"Verification failed: transformers adds tokens to the trimmed tokenizer for which the {plan.rows[0]:,} rows "
         f"are too few, {', '.join(map(repr, beyond[:5]))}.",
         hint,
     )
+
+
+def _keep(tokens: Sequence[str]) -> str:
+    return f"Ask for it: {' '.join(f'--keep-token {token!r}' for token in tokens[:5])}."
 
 
 def _check_files(plan: TrimPlan, folder: Path, lines: Sequence[str]) -> None:
@@ -213,7 +223,7 @@ def _compare_added(plan: TrimPlan, covered: Sequence[str], old: Any, new: Any) -
     if lost:
         raise PolydistillError(
             f"Verification failed: the added token {lost[0]!r} was lost.",
-            "Keep it: " + " ".join(f"--keep-token {token!r}" for token in lost[:5]) + ".",
+            _keep(lost),
         )
     for i, token in stay.items():
         if i not in after or _flags(after[i]) != _flags(token):

@@ -22,6 +22,9 @@ NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_t
 EXTRA_LISTS = ("extra_special_tokens", "additional_special_tokens", "model_specific_special_tokens")
 DEFAULT_LANGUAGE = {"NllbTokenizer": "eng_Latn", "MBartTokenizer": "en_XX", "MBart50Tokenizer": "en_XX"}
 FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")
+TEMPLATE_TAG = re.compile(r"{[{%#].*?[}%#]}", re.DOTALL)
+ROLES = ("system", "user", "assistant", "model", "tool")
 LANGUAGE_CODE = re.compile(r"__([a-z]{2,3})__|>>(\w+)<<|([a-z]{2,3}_(?:[A-Z]{2}|[A-Z][a-z]{3}))")
 
 
@@ -196,6 +199,16 @@ class TokenizerConfig:
         template = self.config.get("chat_template")
         found = [template] if isinstance(template, str) else [t.get("template", "") for t in template or []]
         return found + [read_text(p) for p in files_below(self.folder) if p.suffix == ".jinja"]
+
+    def template_texts(self, added: Iterable[str]) -> list[str]:
+        """The literal texts of the chat templates, whole and cut at the added tokens, which are matched first."""
+        texts: list[str] = []
+        for template in self.chat_templates:
+            texts += TEMPLATE_TAG.sub("\n", template).splitlines()
+            texts += [(a or b).replace("\\n", "\n") for a, b in QUOTED.findall(template)]
+        between = re.compile("|".join(map(re.escape, sorted(added, key=len, reverse=True))) or "(?!)")
+        parts = [part for text in dict.fromkeys(texts) if between.search(text) for part in between.split(text)]
+        return [*texts, *filter(None, parts), *ROLES, *(r + "\n" for r in ROLES)] if texts else []
 
     def write(
         self,

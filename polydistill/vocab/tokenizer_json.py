@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import count
@@ -41,9 +40,6 @@ MODELS: dict[str, Callable[[dict[str, Any], bool], Unigram | WordPiece | BPE]] =
     "WordPiece": lambda model, byte_level: WordPiece(model),
     "BPE": BPE,
 }
-QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")
-TEMPLATE_TAG = re.compile(r"{[{%#].*?[}%#]}", re.DOTALL)
-ROLES = ("system", "user", "assistant", "model", "tool")
 
 
 class TokenizerJson:
@@ -188,14 +184,8 @@ class TokenizerJson:
         return frozenset(names.values())
 
     def template_texts(self) -> list[str]:
-        """The literal texts of the chat templates, so that their tokens stay, also those between added tokens."""
-        texts: list[str] = []
-        for template in self.config.chat_templates:
-            texts += TEMPLATE_TAG.sub("\n", template).splitlines()
-            texts += [(a or b).replace("\\n", "\n") for a, b in QUOTED.findall(template)]
-        between = re.compile("|".join(map(re.escape, sorted(self.added, key=len, reverse=True))) or "(?!)")
-        parts = [part for text in dict.fromkeys(texts) if between.search(text) for part in between.split(text)]
-        return [*texts, *filter(None, parts), *ROLES, *(r + "\n" for r in ROLES)] if texts else []
+        """The literal texts of the chat templates, so that their tokens stay."""
+        return self.config.template_texts(self.added)
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
