@@ -141,8 +141,7 @@ def plan(
             keeps = choose(KeepRule(vocab_size=max(map(len, keeps))))
         keeps = _pad_last(vocabulary, keeps)
     keeps = tuple(keep.with_rows(bare, height) if bare else keep for keep, height in zip(keeps, heights, strict=True))
-    multiple = wishes.pad_to_multiple
-    rows = tuple(-(-len(keep) // multiple) * multiple for keep in keeps)
+    rows = tuple(-(-len(keep) // wishes.pad_to_multiple) * wishes.pad_to_multiple for keep in keeps)
     coverage = {e.language: _share(e.counts[keeps[0].tokens], e) for e in evidence[0]}
     expected = {
         e.language: None if counts.languages[e.language].wordlist else _share(e.expected[keeps[0].tokens], e)
@@ -227,7 +226,7 @@ def costs(source: Source, keep: KeepSet, languages: Sequence[Language]) -> list[
             continue
         notes.append(
             f"{len(members):,} added tokens such as {quoted(next(iter(members)))} take {len(members):,} of "
-            f"{len(keep):,} rows; --drop-added {pattern!r} leaves them out."
+            f"{len(keep):,} rows; `polydistill trim --drop-added {pattern!r}` leaves them out."
         )
     return notes
 

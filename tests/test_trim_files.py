@@ -110,10 +110,12 @@ def test_files_of_another_kind_of_tokenizer_are_named(cut: Cut, tmp_path: Path) 
     folder = tiny.model_folder("xlm-roberta", "base", tmp_path / "old")
     (folder / "vocab.txt").write_text("a\nb\n")
     (folder / "merges.txt").write_text("#version: 0.2\na b\n")
+    write(folder / "tekken.json", tekken({"a": 0}))
     new = cut(folder, tmp_path / "new")
-    assert {p.name for p in new.folder.iterdir()}.isdisjoint({"vocab.txt", "merges.txt"})
+    names = ("vocab.txt", "merges.txt", "tekken.json")
+    assert not [name for name in names if (new.folder / name).exists()]
     said = "was left out; tokenizer.json has all that is needed."
-    assert new.result.notes == (f"vocab.txt {said}", f"merges.txt {said}")
+    assert new.result.notes == tuple(f"{name} {said}" for name in names)
 
 
 # ---- verification reads them back ----

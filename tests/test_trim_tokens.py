@@ -316,7 +316,8 @@ def test_spare_tokens_are_worth_a_note_whose_option_works(cut: Cut, tmp_path: Pa
     (note,) = kept.result.notes
     rows = kept.result.rows["after"]
     assert note == (
-        f"150 added tokens such as '<unused0>' take 150 of {rows:,} rows; --drop-added '<unused*>' leaves them out."
+        f"150 added tokens such as '<unused0>' take 150 of {rows:,} rows; `polydistill trim --drop-added '<unused*>'` "
+        "leaves them out."
     )
     new = cut(folder, tmp_path / "new", drop_added=(note.split("'")[3],), verify=True)
     assert new.result.rows["after"] == rows - 150 and new.result.notes == ()

@@ -72,7 +72,7 @@ def plan_together(sources: Sequence[Source], counts: TokenCounts, wishes: Wishes
     extra = sorted(i for i in set().union(*needed) - needed[0] if i < space.size)
     tokens = (*wishes.keep_tokens, *(space.tokens[i] for i in extra if space.tokens[i]))
     chosen = plan(first, counts, replace(wishes, keep_tokens=tokens), others=others)
-    return [chosen, *(replace(chosen, source=other) for other in others)]
+    return [chosen, *(replace(chosen, source=other, notes=()) for other in others)]
 
 
 def trim_together(

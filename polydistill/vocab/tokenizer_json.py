@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 Encode = Callable[[list[str]], list[list[int]]]
 NAME = "tokenizer.json"
-OLDER = ("vocab.txt", "vocab.json", "target_vocab.json", "merges.txt")  # files of a tokenizer without a tokenizer.json
+# Files from which a tokenizer without a tokenizer.json is read.
+OLDER = ("vocab.txt", "vocab.json", "target_vocab.json", "merges.txt", "tekken.json")
 MODELS: dict[str, Callable[[dict[str, Any], bool], Unigram | WordPiece | BPE]] = {
     "Unigram": lambda model, byte_level: Unigram(model),
     "WordPiece": lambda model, byte_level: WordPiece(model),
