@@ -7,10 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 import torch
-from conftest import TEXT, Cut, Trimmed
+from conftest import Cut, Trimmed
 
 from polydistill.errors import PolydistillError, UsageError
 
@@ -384,4 +385,75 @@ def test_a_token_that_the_model_does_not_have_can_be_left_out(cut: Cut, tmp_path
         cut(folder, tmp_path / "new", keep_token=("漢漢", "a"))
     assert caught.value.hint == "Leave it out."
     assert cut(folder, tmp_path / "new", keep_token=("a",)).result.output
-    assert TEXT
+
+
+def test_a_tensor_that_the_architecture_does_not_name_can_be_added_to_its_file(cut: Cut, tmp_path: Path) -> None:
+    from importlib.resources import files
+
+    from safetensors.numpy import load_file, save_file
+
+    folder = tiny.model_folder("gpt2", "base", tmp_path / "old")
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    rows = tensors["wte.weight"].shape[0]
+    save_file({**tensors, "frequencies": np.arange(rows, dtype=np.float32)}, path, {"format": "pt"})
+    with pytest.raises(PolydistillError, match="frequencies has the shape") as caught:
+        cut(folder, tmp_path / "new")
+    assert caught.value.hint == "Add it to a copy of that file and pass it with --include-path."
+    text = files("polydistill").joinpath("arch/gpt2.toml").read_text(encoding="utf-8")
+    entry = '[[vocabulary]]\nsuffix = "frequencies"\nrole = "bias"\n\n[layers]'
+    (tmp_path / "arch").mkdir()
+    (tmp_path / "arch" / "gpt2.toml").write_text(text.replace("[layers]", entry), encoding="utf-8")
+    new = cut(folder, tmp_path / "new", include_path=(tmp_path / "arch",))
+    assert load_file(new.folder / "model.safetensors")["frequencies"].tolist() == new.kept[0]
+
+
+def test_weights_too_large_for_half_precision_fit_the_other_type(cut: Cut, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    folder = tiny.model_folder("gpt2", "base", tmp_path / "old")
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    tensors["ln_f.bias"][0] = 1e6
+    save_file(tensors, path, {"format": "pt"})
+    with pytest.raises(PolydistillError, match="too large for float16") as caught:
+        cut(folder, tmp_path / "new", dtype="float16")
+    assert caught.value.hint == "Use --dtype bfloat16."
+    assert cut(folder, tmp_path / "new", dtype="bfloat16").result.output
+
+
+def test_a_missing_tokenizer_can_be_saved_beside_the_model(cut: Cut, tmp_path: Path) -> None:
+    folder = tiny.model_folder("bert", "base", tmp_path / "old")
+    names = tokenizer(folder)
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(PolydistillError, match="has no tokenizer") as caught:
+        cut(folder, tmp_path / "new")
+    assert ".save_pretrained(" in caught.value.hint
+    names.save_pretrained(folder)
+    assert cut(folder, tmp_path / "new", verify=True).result.verification
+
+
+def test_counts_that_do_not_fit_can_be_made_again(cut: Cut, corpus: Path, tmp_path: Path) -> None:
+    import polydistill
+    from polydistill.counting import save_counts
+
+    folder = tiny.model_folder("bert", "base", tmp_path / "old")
+    counts = {"corpus": (), "counts": (tmp_path / "counts.json",)}
+    with pytest.raises(PolydistillError) as caught:
+        cut(folder, tmp_path / "new", **counts)
+    assert caught.value.hint == "Make it with `polydistill count`."
+    wrong = {"ro": str(tiny.model_folder("gpt2", "base", tmp_path / "gpt2")), "sw": str(folder)}
+    saved = {"overwrite": True, "option": "--save-counts"}
+    hints = {"ro": "Count again with the model that you trim.", "sw": "Count it too: polydistill count --lang ro ..."}
+    for code, model_name in wrong.items():
+        save_counts(
+            polydistill.count(model_name, languages=[code], corpus=[str(corpus)]), tmp_path / "counts.json", **saved
+        )
+        with pytest.raises(PolydistillError) as caught:
+            cut(folder, tmp_path / "new", **counts)
+        assert caught.value.hint == hints[code]
+    save_counts(
+        polydistill.count(str(folder), languages=["ro"], corpus=[str(corpus)]), tmp_path / "counts.json", **saved
+    )
+    assert cut(folder, tmp_path / "new", **counts).result.output

@@ -73,7 +73,7 @@ class TokenizerJson:
         # transformers makes special what the files beside name, also where this file has it as plain vocabulary.
         known = {t: self.model.ids[t] for t in named if t in self.model.ids}
         beside = {t: i for t, i in self.config.added_tokens().items() if t not in listed and t not in known}
-        self.added: dict[str, int] = {**known, **listed, **beside}
+        self.added: dict[str, int] = {**listed, **known, **beside}
         self._check_added(listed, beside)
         following = max([len(self.model.ids) - 1, *self.added.values()]) + 1
         new = (t for t in named if t not in self.added)
