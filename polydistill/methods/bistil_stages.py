@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from polydistill import sparse_files
 from polydistill.catalog import languages as every_language
+from polydistill.checkpoint import file_sha256
 from polydistill.counting import count
 from polydistill.data import read_texts
 from polydistill.distill.matched import check_writable, trim_together
@@ -331,9 +332,11 @@ def identity(config: BistilConfig, todo: Prepared) -> dict[str, Any]:
     passing = ("output", "overwrite", "resume", "max_minutes", "cache_gb", "data_dir")
     options = {k: v for k, v in config.to_json().items() if k not in passing}
     data = [s.sha256 for s in todo.labelled.training + todo.labelled.dev] if todo.labelled else []
-    teachers = [teacher.source.checkpoint.weights_hash for teacher in todo.teachers]
+    sources = [teacher.source for teacher in todo.teachers]
+    teachers = [[s.checkpoint.weights_hash, file_sha256(s.model / "config.json")] for s in sources]
+    labels = todo.task.scored_labels if todo.task else None
     text = {code: [source.facts() for source in sources] for code, sources in todo.texts.items()}
     carried = {code: Given.load(folder).sha256 for code, folder in todo.language_sft.items()}
     return {**options, "settings": settings(config, todo), "model": todo.source.checkpoint.weights_hash,
-            "teachers": teachers, "data": data, "languages": list(todo.codes), "texts": text,
+            "teachers": teachers, "labels": labels, "data": data, "languages": list(todo.codes), "texts": text,
             "language_sft": carried}  # fmt: skip

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from polydistill.card import write_card
 from polydistill.catalog import Language, Task, arch, resolve_languages, task
-from polydistill.checkpoint import Checkpoint
+from polydistill.checkpoint import Checkpoint, file_sha256
 from polydistill.errors import UsageError
 from polydistill.evaluation.kinds import dev_score, trainable_kind_of
 from polydistill.labelled.examples import LabelledSplit
@@ -114,6 +114,7 @@ class FinetuneResult(Outcome):
     examples: dict[str, int]
     parameters: dict[str, int]
     settings: dict[str, Any]
+    head: dict[str, Any]
     selection: dict[str, Any]
     curves: dict[str, list[tuple[int, float]]]
     steps: int
@@ -150,6 +151,7 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
 
     from polydistill.distill.freezing import freeze
     from polydistill.evaluation.heads import new_head, refuse_stack
+    from polydistill.evaluation.reuse import tell
     from polydistill.loading import quiet_transformers
     from polydistill.training import train
 
@@ -157,13 +159,17 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
     refuse_stack(folder)
     architecture = arch(model_type(folder), config.include_path)
     model = new_head(folder, wanted.kind, wanted.scored_labels, seed=config.seed, max_length=max_length)
+    assert model.reused is not None
+    tell(progress, model.reused)
     freeze(model.network, architecture, embeddings=config.freeze_embeddings, layers=config.freeze_layers)
     kind = trainable_kind_of(wanted)
     features = [f for split in training for f in kind.training_features(model, split.examples)]
     facts = {**asdict(schedule), "max_length": model.max_length, "freeze_embeddings": config.freeze_embeddings,
              "freeze_layers": config.freeze_layers}  # fmt: skip
-    identity = {"model": resolved.source, "task": wanted.name, **facts,
-                "data": [split.sha256 for split in (*training, *dev)]}  # fmt: skip
+    checkpoint = Checkpoint.open(folder)
+    identity = {"model": resolved.source, "weights": checkpoint.weights_hash,
+                "configuration": file_sha256(folder / "config.json"), "task": wanted.name, "labels": model.labels,
+                **facts, "data": [split.sha256 for split in (*training, *dev)]}  # fmt: skip
     with (
         work_folder(output, identity, resume=config.resume, overwrite=config.overwrite, progress=progress) as work,
         new_folder(output, overwrite=config.overwrite) as out,
@@ -184,13 +190,14 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
             examples={"train": sum(len(s.examples) for s in training), "dev": sum(len(s.examples) for s in dev)},
             parameters=_parameters(model.network),
             settings=facts,
+            head=model.reused.to_json(),
             selection=_selection(config, wanted, languages, curves),
             curves={"loss": curves.loss, "dev": curves.dev},
             steps=curves.steps,
             seconds=round(time.perf_counter() - started, 1),
             peak_memory_bytes=peak_memory_bytes(),
         )
-        record = _record(config, resolved, (*training, *dev), result)
+        record = _record(config, resolved, checkpoint, (*training, *dev), result)
         record.save(out)
         write_card(record, out)
     return result
@@ -238,9 +245,9 @@ def _parameters(network: Any) -> dict[str, int]:
 
 
 def _record(
-    config: FinetuneConfig, resolved: ResolvedModel, splits: Sequence[LabelledSplit], result: FinetuneResult
-) -> RunRecord:
-    checkpoint = Checkpoint.open(model_folder(resolved.folder))
+    config: FinetuneConfig, resolved: ResolvedModel, checkpoint: Checkpoint, splits: Sequence[LabelledSplit],
+    result: FinetuneResult,
+) -> RunRecord:  # fmt: skip
     texts = [split.facts() for split in splits]
     return RunRecord(
         command="finetune",

@@ -247,7 +247,8 @@ class Run:
         """A model with the task's tags."""
         from polydistill.distill.unlabelled import tagger
 
-        return tagger(folder, self.todo.task, seed=self.config.seed, length=self.todo.preset.length)
+        length = self.todo.preset.length
+        return tagger(folder, self.todo.task, seed=self.config.seed, length=length, progress=self.progress)
 
     def reader(self, folder: Path) -> TaskModel:
         """A teacher as it is."""
@@ -369,6 +370,6 @@ def identity(config: ProkdConfig, todo: Prepared) -> dict[str, Any]:
     options = {k: v for k, v in config.to_json().items() if k not in passing}
     models = [s.checkpoint.weights_hash for s in (todo.model, *(t.source for t in todo.teachers)) if s is not None]
     labelled = [s.sha256 for splits in (*todo.training.values(), todo.dev) for s in splits]
-    names = [t.source.config.get("id2label") for t in todo.teachers]
+    names = [todo.task.scored_labels, *(t.source.config.get("id2label") for t in todo.teachers)]
     return {**options, "settings": settings(config, todo), "models": models, "labels": names, "data": labelled,
             "text": todo.plain.sha256 if todo.plain else None}  # fmt: skip
