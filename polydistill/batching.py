@@ -8,10 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, UsageError
 
 Feature = dict[str, Any]
 MODEL_KEYS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def check_parts(batch_size: int, parts: int) -> None:
+    """Refuses a batch that cannot be split evenly, so that memory and processes would not share it alike.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    if batch_size % parts:
+        raise UsageError(
+            f"A batch of {batch_size} cannot be split into {parts} equal parts.",
+            "Change its size, the number of parts or, where there are several, the number of processes.",
+        )
 
 
 def by_length(features: Sequence[Feature], batch_size: int) -> Iterator[list[int]]:

@@ -198,6 +198,9 @@ class VectorLoss:
         loss = (found.float() - wanted).square().sum(-1).mean() / self._variance
         return loss, {"vectors": float(agree(loss.detach()))}
 
+    def begin_step(self, network: Any, parts: Sequence[dict[str, Any]], agree: Callable[[Tensor], Tensor]) -> None:
+        """Nothing to prepare: all parts of a batch are of one size."""
+
     def on_step(self, step: int, losses: Mapping[str, float]) -> None:
         """Nothing changes."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polydistill.batching import check_parts
 from polydistill.catalog import Language, Task, language, task
 from polydistill.checkpoint import Checkpoint
 from polydistill.data import TextSource, assign_corpora, text_sources
@@ -338,14 +339,9 @@ def _phases(config: BistilConfig, defaults: Preset, wanted: Task | None) -> tupl
                 f"The objective {headless[0]} needs a head, and vectors of sentences have none.",
                 "Choose others, such as --objective 2:pooled=1.",
             )
-    batch_sizes = {"--batch-size": general, "--task-batch-size": tuning}
-    parts = config.accumulate * int(os.environ.get("WORLD_SIZE", "1"))
-    for option, phase in batch_sizes.items():
-        if phase and phase.batch_size % parts:
-            raise UsageError(
-                f"A batch of {phase.batch_size} cannot be split into {parts} equal parts.",
-                f"Change --accumulate, the number of processes or {option}.",
-            )
+    for phase in (general, tuning):
+        if phase:
+            check_parts(phase.batch_size, config.accumulate * int(os.environ.get("WORLD_SIZE", "1")))
     return general, tuning
 
 

@@ -18,7 +18,7 @@ from polydistill.data import read_texts
 from polydistill.distill.matched import check_writable, trim_together
 from polydistill.distill.student import RANDOM, randomise_layers, reduce_layers
 from polydistill.methods.bistil_plan import Prepared
-from polydistill.methods.finetune import FinetuneConfig, finetune
+from polydistill.methods.finetune import DEFAULTS, FinetuneConfig, finetune
 from polydistill.methods.presets import Tuning
 from polydistill.methods.sparse import Given
 from polydistill.methods.sparse import apply as apply_differences
@@ -194,6 +194,7 @@ def made_teacher(
             limit=todo.limit, epochs=tuning.teacher_epochs, lr=tuning.teacher_lr, max_length=tuning.length,
             bf16=bf16(config, todo, student, checkpoints), seed=config.seed, resume=True, overwrite=True,
             output=checkpoints / "tuned-0", include_path=config.include_path, max_minutes=clock.minutes("teacher"),
+            accumulate=_parts(DEFAULTS[todo.task.kind][2], config.accumulate),
         ),
         progress,
     )  # fmt: skip
@@ -203,6 +204,11 @@ def made_teacher(
         return {"selection": result.selection, "settings": result.settings}
 
     return Made(write, result.steps)
+
+
+def _parts(batch_size: int, asked: int) -> int:
+    """Equal parts of a batch whose size the user does not choose: as many as asked for, or the next number of them."""
+    return next((n for n in range(asked, batch_size) if batch_size % n == 0), batch_size)
 
 
 @dataclass(frozen=True)

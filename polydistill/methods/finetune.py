@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polydistill.batching import check_parts
 from polydistill.card import write_card
 from polydistill.catalog import Language, Task, arch, resolve_languages, task
 from polydistill.checkpoint import Checkpoint, file_sha256
@@ -92,6 +93,9 @@ class FinetuneConfig(Options):
         4, "Stop after so many checks without a better dev score; 0 never stops early.", "Training", metavar="N",
         least=0,
     )  # fmt: skip
+    accumulate: int = setting(
+        1, "Split each step's batch into this many parts: less memory.", "Training", metavar="N", least=1
+    )
     bf16: bool = setting(False, "Multiply in bfloat16. Faster on some machines, slower on others.", "Training")
     max_minutes: float | None = setting(
         None, "Stop training after so long, and finish with what was learnt.", "Training", metavar="N", above=0
@@ -150,6 +154,7 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
     resolved = resolve(ModelRef.parse(config.model), progress=progress.note)
 
     from polydistill.distill.freezing import freeze
+    from polydistill.distill.loss import label_loss
     from polydistill.evaluation.heads import new_head, refuse_stack
     from polydistill.evaluation.reuse import tell
     from polydistill.loading import quiet_transformers
@@ -177,6 +182,7 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
         curves = train(
             model.network, model.tokenizer, features, lambda network: dev_score(wanted, model, dev),
             replace(schedule, minutes=config.max_minutes), work, progress,
+            step_loss=label_loss(model.network, answers=wanted.kind == SPAN_EXTRACTION),
         )  # fmt: skip
         with quiet_transformers():
             model.network.save_pretrained(out)
@@ -214,7 +220,9 @@ def _schedule(config: FinetuneConfig, wanted: Task) -> tuple[Schedule, int]:
         config.lr if config.lr is not None else lr,
         config.batch_size if config.batch_size is not None else batch_size,
         config.warmup, config.weight_decay, config.checks, config.patience, config.seed, config.bf16,
+        config.accumulate,
     )  # fmt: skip
+    check_parts(schedule.batch_size, schedule.accumulate)
     longest = config.max_length if config.max_length is not None else max_length
     return schedule, longest
 
