@@ -16,10 +16,17 @@ import trainings
 import transformers
 from kills import Killed, Listener
 
+from polydistill.catalog import arch, language, task
+from polydistill.distill.objectives.build import Options, build
+from polydistill.distill.signals import LOGITS, Signal
+from polydistill.distill.tuning import TaskInputs, TeacherFolder, task_job
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.heads import AUTO_CLASSES, TaskModel, new_head, open_model
 from polydistill.evaluation.reuse import output_layer, rows_by_name
+from polydistill.labelled.sources import load_split
 from polydistill.methods.evaluate import EvaluateConfig, evaluate
+from polydistill.progress import SILENT
+from polydistill.training import collator
 
 NLI = ("entailment", "neutral", "contradiction")
 TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
@@ -29,9 +36,9 @@ CLASSIFIERS = ["distilbert", "xlm-roberta", "deberta-v2", "electra", "modernbert
 TAGGERS = ["bert", "deberta-v2", "modernbert", "llama"]
 
 
-def headed(folder: Path, kind: str, names: Sequence[str], arch: str = "bert", **config: Any) -> Path:
+def headed(folder: Path, kind: str, names: Sequence[str], model_type: str = "bert") -> Path:
     """A random model with a head of its own; its outputs have these names."""
-    tiny.model_folder(arch, "base", folder, config=config)
+    tiny.model_folder(model_type, "base", folder)
     network = getattr(transformers, AUTO_CLASSES[kind]).from_pretrained(
         folder, id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)}
     )
@@ -65,13 +72,13 @@ def same(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("arch", "kind"),
-    [*((arch, "classification") for arch in CLASSIFIERS), *((arch, "tagging") for arch in TAGGERS)],
+    ("model_type", "kind"),
+    [*((name, "classification") for name in CLASSIFIERS), *((name, "tagging") for name in TAGGERS)],
 )
-def test_outputs_follow_the_names_in_every_architecture(arch: str, kind: str, tmp_path: Path) -> None:
+def test_outputs_follow_the_names_in_every_architecture(model_type: str, kind: str, tmp_path: Path) -> None:
     labels = TASKS[kind]
     names = [label.upper() for label in sorted(labels)]
-    folder = headed(tmp_path / "m", kind, names, arch)
+    folder = headed(tmp_path / "m", kind, names, model_type)
     before = logits(getattr(transformers, AUTO_CLASSES[kind]).from_pretrained(folder))
     model = new_head(folder, kind, labels, seed=1)
     order = [names.index(label.upper()) for label in labels]
@@ -190,19 +197,19 @@ def tuned(root: Path, out: Path, kind: str, names: Sequence[str]) -> Path:
     return out
 
 
-@pytest.mark.parametrize(("kind", "task"), [("classification", "nli"), ("tagging", "ner")])
+@pytest.mark.parametrize(("kind", "name"), [("classification", "nli"), ("tagging", "ner")])
 def test_a_model_that_learns_next_to_nothing_stays_loyal_to_itself(
-    kind: str, task: str, root: Path, tmp_path: Path
+    kind: str, name: str, root: Path, tmp_path: Path
 ) -> None:
     """Whatever the order of its labels: the dev score is the one that `evaluate` gives, and loyalty is 1."""
     scores = []
     for number, names in enumerate((TASKS[kind], sorted(TASKS[kind]))):
         model = tuned(root, tmp_path / f"m{number}", kind, names)
-        options = {"model": str(model), "task": task, "lr": 1e-12, "epochs": 1, "checks": 1}
+        options = {"model": str(model), "task": name, "lr": 1e-12, "epochs": 1, "checks": 1}
         result = trainings.tune(root, tmp_path / f"out{number}", **options)
         assert result.head == {"kept": list(TASKS[kind]), "new": [], "dropped": [], "why_not": ""}
         about = EvaluateConfig(
-            model=(str(result.output),), teacher=str(model), task=task, lang=("en",), data_dir=root, split="dev"
+            model=(str(result.output),), teacher=str(model), task=name, lang=("en",), data_dir=root, split="dev"
         )
         found = evaluate(about)
         assert found.loyalty and found.loyalty["scores"]
@@ -226,3 +233,26 @@ def test_a_run_goes_on_with_the_head_that_it_began_with(root: Path, tmp_path: Pa
     (model / "config.json").write_text(about)
     resumed = trainings.tune(root, tmp_path / "cut", model=str(model), resume=True)
     assert trainings.weights(resumed.output) == trainings.weights(whole.output) and resumed.head == whole.head
+
+
+def test_a_teachers_signals_on_disk_are_those_of_its_labels(root: Path, tmp_path: Path) -> None:
+    """The same weights under other names say something else, and what was kept of them is not read again."""
+    first = tuned(root, tmp_path / "first", "tagging", TAGS)
+    teachers = [first, renamed(first, tmp_path / "second", TAGS[::-1])]
+    wanted, english = task("ner"), language("en")
+    data = [load_split(wanted, english, name, data_dir=root, limit=6) for name in ("train", "dev")]
+    asked = build({"logits": 1.0}, pairs=((0, 0),), options=Options())
+
+    def says(folder: Path) -> torch.Tensor:
+        inputs = TaskInputs(
+            root / "base", (TeacherFolder(folder),), arch("bert"), wanted, "en", 32, 0, False, False, 1 << 30,
+            tmp_path / f"{folder.name}.json", SILENT,
+        )  # fmt: skip
+        job = task_job(inputs, data[:1], data[1:], asked)
+        assert job.teacher
+        batch = collator(job.student.model.tokenizer, about=True)(list(job.features[:4]))
+        found: torch.Tensor = job.teacher.signals(batch)[Signal(LOGITS)]
+        return found
+
+    kept = [says(folder) for folder in teachers]
+    assert same(kept[1], kept[0].flip(-1)) and not same(kept[0], kept[1])
