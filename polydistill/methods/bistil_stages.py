@@ -201,7 +201,7 @@ def made_teacher(
 
     def write(out: Path) -> dict[str, Any]:
         result.output.rename(out / "tuned-0")
-        return {"selection": result.selection, "settings": result.settings}
+        return {"selection": result.selection, "settings": result.settings, "head": result.head}
 
     return Made(write, result.steps)
 

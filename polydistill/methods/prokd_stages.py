@@ -70,7 +70,7 @@ class Run:
         def write(out: Path) -> dict[str, Any]:
             save_network(model.network, begins, out, self.config.include_path)
             return {"language": code, "dev": curves.dev, "best": curves.best, "best_step": curves.best_step,
-                    "aligned": self.aligning is not None}  # fmt: skip
+                    "aligned": self.aligning is not None, "head": head_facts(model)}  # fmt: skip
 
         return Made(write, curves.steps, curves.terms)
 
@@ -175,7 +175,7 @@ class Run:
 
         def write(out: Path) -> dict[str, Any]:
             save_network(model.network, begins, out, self.config.include_path)
-            return {"dev": curves.dev, "best": curves.best, "best_step": curves.best_step}
+            return {"dev": curves.dev, "best": curves.best, "best_step": curves.best_step, "head": head_facts(model)}
 
         return Made(write, curves.steps, curves.terms)
 
@@ -346,6 +346,11 @@ class Run:
     def open(self, folder: Path) -> Source:
         """A model folder."""
         return Source.open(resolve(ModelRef.parse(str(folder))), self.config.include_path)
+
+
+def head_facts(model: TaskModel) -> dict[str, Any] | None:
+    """Where the outputs of a model that was trained come from."""
+    return model.reused.to_json() if model.reused else None
 
 
 def settings(config: ProkdConfig, todo: Prepared) -> dict[str, Any]:
