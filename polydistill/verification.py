@@ -17,6 +17,8 @@ from polydistill.errors import PolydistillError
 from polydistill.loading import load_tokenizer, loading_failed, quiet_transformers
 from polydistill.progress import SILENT, Progress
 from polydistill.trimming import TrimPlan
+from polydistill.vocab import TokenizerJson, open_vocabulary
+from polydistill.vocab.agreement import compare_sentencepiece, disagreements
 from polydistill.vocab.counts import Fertility, at_once, fertility
 from polydistill.vocab.keep import KeepSet
 
@@ -24,9 +26,10 @@ MAX_TOKENS = 128
 MODEL_SENTENCES = 32
 LOGITS_BYTES = 64 << 20  # at once; one text has more where it has 128 tokens of more than 131,072
 TOLERANCE = 1e-4  # between float32 outputs; only the order of additions may differ
+CONTEXTS = 200  # words between which added tokens are put
 COMPARED = ("last_hidden_state", "encoder_last_hidden_state", "logits", "start_logits", "end_logits")
 
-HINT = "Check the folder with that library, or trim with --no-verify."
+HINT = "Load the original with transformers; where that works, please report this with the model's name."
 
 
 @dataclass(frozen=True)
@@ -95,11 +98,11 @@ def verify(
     """
     source = plan.source
     new_folder = source.place_in(folder)
-    old, new = (load_tokenizer(folder, HINT) for folder in (source.model, new_folder))
-    if getattr(new, "src_lang", None) and new.src_lang != old.src_lang:
-        old.src_lang = new.src_lang  # the code of the original's own default language was dropped
-    _check_rows(new, plan)
+    old, new = _tokenizers(plan, new_folder)
+    _check_rows(old, new, plan)
+    _check_files(plan, new_folder, lines)
     covered, identical = _compare_tokens(plan.keeps[0], lines, old, new, "text")
+    _compare_added(plan, [line for line, kept in zip(lines, covered, strict=True) if kept], old, new)
     usable = identical
     if len(plan.keeps) > 1:  # what the decoder reads has a vocabulary of its own
         targets = _compare_tokens(plan.keeps[1], lines, old, new, "text_target")[1]
@@ -129,6 +132,16 @@ def verify(
     )
 
 
+def _tokenizers(plan: TrimPlan, new_folder: Path) -> tuple[Any, Any]:
+    """The original's tokenizer and the trimmed one, as transformers loads them."""
+    old, new = (load_tokenizer(folder, HINT) for folder in (plan.source.model, new_folder))
+    if (old.pad_token_id or 0) >= plan.source.rows:
+        old.pad_token = new.pad_token = None  # it has no row, and the trimmed tokenizer may have another
+    if getattr(new, "src_lang", None) and new.src_lang != old.src_lang:
+        old.src_lang = new.src_lang  # the code of the original's own default language was dropped
+    return old, new
+
+
 def _compare_tokens(
     keep: KeepSet, lines: Sequence[str], old: Any, new: Any, argument: str
 ) -> tuple[list[bool], list[bool]]:
@@ -153,12 +166,84 @@ def _compare_tokens(
     return covered, identical
 
 
-def _check_rows(tokenizer: Any, plan: TrimPlan) -> None:
-    if len(tokenizer) > plan.rows[0]:
+def _check_rows(old: Any, new: Any, plan: TrimPlan) -> None:
+    """Every token has a row, but for those that the tokenizer's class adds to the original too, without one.
+
+    Raises:
+        PolydistillError: The tokenizer's class adds tokens that were not kept.
+    """
+    before, known = plan.source.vocabulary.spaces[0].ids, old.get_vocab()
+    beyond = [t for t, i in new.get_vocab().items() if i >= plan.rows[0]]
+    beyond = [t for t in beyond if t in before or known.get(t, 0) < plan.source.rows]
+    if not beyond:
+        return
+    hint = "Please report this with the model's name; nothing was written."
+    if plan.dropped.intersection(beyond):
+        hint = "Drop fewer added tokens: these must stay."
+    elif all(token in before for token in beyond):
+        hint = _keep(beyond)
+    raise PolydistillError(
+        f"Verification failed: transformers adds tokens to the trimmed tokenizer for which the {plan.rows[0]:,} rows "
+        f"are too few, {', '.join(map(repr, beyond[:5]))}.",
+        hint,
+    )
+
+
+def _keep(tokens: Sequence[str]) -> str:
+    return f"Ask for it: {' '.join(f'--keep-token {token!r}' for token in tokens[:5])}."
+
+
+def _check_files(plan: TrimPlan, folder: Path, lines: Sequence[str]) -> None:
+    """All files from which a reader may take the vocabulary say the same.
+
+    Raises:
+        PolydistillError: One of them says something else.
+    """
+    before, after = plan.source.vocabulary, open_vocabulary(folder)
+    if not isinstance(before, TokenizerJson) or not isinstance(after, TokenizerJson):
+        return  # the files are the tokenizer, which is compared as transformers loads it
+    if found := disagreements(after):
         raise PolydistillError(
-            f"Verification failed: the trimmed tokenizer has {len(tokenizer):,} tokens for {plan.rows[0]:,} rows.",
-            "Its class adds tokens that were dropped; leave them out of --drop-added.",
+            f"Verification failed: the tokenizer's files differ: {found[0]}.",
+            "Please report this with the model's name; nothing was written.",
         )
+    compare_sentencepiece(before, after, plan.keeps[0], lines)
+
+
+def _compare_added(plan: TrimPlan, covered: Sequence[str], old: Any, new: Any) -> None:
+    """Every added token that stays is one token as before, alone and between words of lines that are covered.
+
+    Raises:
+        PolydistillError: One is not, or its flags (special, lstrip, ...) are others, or one was lost.
+    """
+    keep = plan.keeps[0]
+    before, after = old.added_tokens_decoder, new.added_tokens_decoder
+    stay = {keep.new(i): token for i, token in before.items() if i in keep}
+    lost = [str(t) for i, t in before.items() if i not in keep and i < plan.source.rows and str(t) not in plan.dropped]
+    if lost:
+        raise PolydistillError(
+            f"Verification failed: the added token {lost[0]!r} was lost.",
+            _keep(lost),
+        )
+    for i, token in stay.items():
+        if i not in after or _flags(after[i]) != _flags(token):
+            raise PolydistillError(
+                f"Verification failed: {str(token)!r} is {after.get(i)!r} after the trim, and was {token!r}.",
+                "Please report this with the model's name; nothing was written.",
+            )
+    words = [word for line in covered[:CONTEXTS] for word in line.split()[:1]] or [""]
+    texts = [form for n, t in enumerate(map(str, stay.values())) for form in _forms(t, words[n % len(words)])]
+    _compare_tokens(keep, texts, old, new, "text")
+
+
+def _forms(token: str, word: str) -> tuple[str, ...]:
+    """A token alone and inside text."""
+    return token, f"{word}{token}{word}", f"{word} {token} {word}"
+
+
+def _flags(token: Any) -> tuple[Any, ...]:
+    """What decides how an added token is matched, and whether decoding may skip it."""
+    return str(token), token.special, token.lstrip, token.rstrip, token.single_word, token.normalized
 
 
 def _compare_models(

@@ -292,10 +292,14 @@ def test_the_codes_of_m2m_100_stay_in_their_place(cut: Cut, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-@pytest.mark.parametrize(("pattern", "left"), [("<extra_id_*>", 0), ("<extra_id_[5-9]>", 5)])
-def test_sentinels_may_go(pattern: str, left: int, legacy: bool, cut: Cut, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("patterns", "left"),
+    [(("<extra_id_*>",), 0), (tuple(f"<extra_id_{i}>" for i in range(5, 10)), 5)],
+    ids=["all", "some"],
+)
+def test_sentinels_may_go(patterns: tuple[str, ...], left: int, legacy: bool, cut: Cut, tmp_path: Path) -> None:
     folder = tiny.model_folder("t5", "seq2seq-lm", tmp_path / "old", tied=True, beside=True, legacy=legacy)
-    new = cut(folder, tmp_path / "new", drop_added=(pattern,))
+    new = cut(folder, tmp_path / "new", drop_added=patterns)
     before, after = tokenizer(folder), tokenizer(new.folder)
     assert sorted(t for t in after.get_vocab() if "extra_id" in t) == [f"<extra_id_{i}>" for i in range(left)]
     assert len(after) == len(new.kept[0]) == new.result.rows["after"]
@@ -591,7 +595,7 @@ def test_a_sentencepiece_model_agrees_with_tokenizer_json(recipe: str, cut: Cut,
     folder = tiny.model_folder(MODELS.get(recipe, recipe), "base", tmp_path / "old", tokenizer=recipe, beside=True)
     new = cut(folder, tmp_path / "new", min_count=2)
     name = tiny._MODEL_FILES[recipe][0]
-    assert new.result.notes == ()
+    assert not any(name in note for note in new.result.notes)
     pieces = [SentencePieceProcessor(model_file=str(f / name)) for f in (folder, new.folder)]
     names = [tokenizer(f) for f in (folder, new.folder)]
     assert len(pieces[1]) < len(pieces[0])

@@ -91,7 +91,7 @@ def vocabulary(config: BistilConfig, todo: Prepared, progress: Progress, checkpo
         texts = [{"language": code, **asdict(text)} for code, found in counts.languages.items() for text in found.texts]
         tried = every_language(config.include_path)
         letters = {"languages": len(tried), "lost": unwritten(source.vocabulary, teacher.vocabulary, tried)}
-        return {"vocabulary": {"before": len(source.vocabulary.spaces[0].ids), "after": len(trimmed.keeps[0])},
+        return {"vocabulary": {"before": len(source.vocabulary.spaces[0].ids), "after": len(trimmed.keeps[0].tokens)},
                 "coverage": trimmed.coverage, "texts": texts, "letters": letters}  # fmt: skip
 
     return Made(write)

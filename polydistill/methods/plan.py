@@ -193,7 +193,10 @@ def plan(config: PlanConfig, progress: Progress = SILENT) -> PlanResult:
         languages=(languages[0].code, languages[1].code),
         task=config.task or None,
         layers=layers,
-        vocabulary={"teacher": len(set(source.vocabulary.spaces[0].ids.values())), "student": len(trimmed.keeps[0])},
+        vocabulary={
+            "teacher": len(set(source.vocabulary.spaces[0].ids.values())),
+            "student": len(trimmed.keeps[0].tokens),
+        },
         parameters={who: {**asdict(size), "total": size.total} for who, size in sizes.items()},
         share=sizes["student"].total / sizes["teacher"].total,
         bytes=nbytes,

@@ -85,8 +85,8 @@ class TrimConfig(Options):
     keep_file: Path | None = setting(None, "File with one such token a line.", "Tokens", metavar="FILE")
     drop_added: tuple[str, ...] = setting(
         (),
-        "Drop added tokens that match a glob; 'lang:*' drops the codes of languages that are not kept "
-        "(NLLB, mBART), '<extra_id_*>' T5's sentinels.",
+        "Drop added tokens that match a pattern, in which * and ? are wildcards; 'lang:*' drops the codes of "
+        "languages that are not kept (NLLB, mBART), '<extra_id_*>' T5's sentinels, '<unused*>' Gemma's spare tokens.",
         "Tokens",
         metavar="PATTERN",
     )
@@ -299,7 +299,7 @@ def _sizes(config: TrimConfig, trimmed: TrimPlan) -> TrimResult:
         languages=tuple(lang.code for lang in trimmed.languages),
         vocabulary={
             "before": sum(len(set(s.ids.values())) for s in source.vocabulary.spaces),
-            "after": sum(map(len, trimmed.keeps)),
+            "after": sum(len(keep.tokens) for keep in trimmed.keeps),
         },
         rows={"before": source.rows, "after": trimmed.rows[0]},
         parameters={"before": source.checkpoint.parameters, "after": parameters},
