@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,7 +17,16 @@ from polydistill.errors import PolydistillError, UsageError
 from polydistill.hub.leaks import FOLDERS, Leaks, settings_without_paths, text_without_places, without_paths
 from polydistill.inside import leads_out
 from polydistill.jsonfiles import read_json
-from polydistill.modelfolder import card_licence, model_folder, tokenizer_files
+from polydistill.modelfolder import (
+    MODULES,
+    MODULES_WITH_WEIGHTS,
+    WEIGHTS,
+    card_licence,
+    model_folder,
+    modules_of,
+    tokenizer_files,
+)
+from polydistill.ownfiles import DIFFERENCES, LINEAR_MAPS
 from polydistill.record import NAME as RECORD
 from polydistill.record import RunRecord
 from polydistill.redaction import redacted
@@ -127,17 +136,7 @@ def gather(
         raise UsageError("--license is not an identifier of a licence.", "Such are apache-2.0, mit, cc-by-nc-4.0.")
     if not folder.is_dir():
         raise UsageError(f"There is no folder {folder}.", "Give the folder that a command of polydistill wrote.")
-    found, left_out = _files(folder)
-    record = RunRecord.load(folder)
-    if record is not None and record.command == "export":
-        _check_exported(folder, record, found)
-    else:
-        _check_complete(folder, found)
-    if record is None:
-        raise PolydistillError(
-            f"{folder} has no {RECORD}, so nothing is known of it that a card could say.",
-            "Publish what a command of polydistill wrote, or upload it with `hf upload`.",
-        )
+    found, left_out = _own_files(folder, set(beside or ()))
     places = _places(folder)
     values = without_paths(_told(folder, exported), places)
     shown = RunRecord.from_json(values)
@@ -155,6 +154,32 @@ def gather(
     return Publication(folder, tuple(items), left_out, tuple(sorted(changed)), own[CARD].decode(), edited)
 
 
+def _own_files(folder: Path, replaced: Collection[str]) -> tuple[list[str], dict[str, str]]:
+    """(paths of the files to send, path -> why another is left out), of a whole model with a record.
+
+    Args:
+        folder: The model's.
+        replaced: Paths that are sent with another content.
+
+    Raises:
+        PolydistillError: It lacks something, or a link leads out of the folder.
+    """
+    found, left_out = _files(folder)
+    record = RunRecord.load(folder)
+    if record is not None and record.command == "export":
+        weights = _check_exported(folder, record, found)
+    else:
+        weights = _check_complete(folder, found)
+    if record is None:
+        raise PolydistillError(
+            f"{folder} has no {RECORD}, so nothing is known of it that a card could say.",
+            "Publish what a command of polydistill wrote, or upload it with `hf upload`.",
+        )
+    others = {name for name in found if name.endswith(_WEIGHTS)} - weights - set(replaced)
+    left_out |= dict.fromkeys(others, "weights, but not those of this model")
+    return [name for name in found if name not in others], dict(sorted(left_out.items()))
+
+
 def _files(folder: Path) -> tuple[list[str], dict[str, str]]:
     """(paths of the files to send, path -> why another is left out).
 
@@ -168,7 +193,7 @@ def _files(folder: Path) -> tuple[list[str], dict[str, str]]:
             left_out[f"{name}/" if path.is_dir() else str(name)] = why
         elif path.is_file():
             found.append(str(name))
-    return found, dict(sorted(left_out.items()))
+    return found, left_out
 
 
 def _why_not_this(path: Path, name: PurePosixPath, root: Path) -> str | None:
@@ -220,8 +245,15 @@ def _why_not(name: PurePosixPath) -> str | None:
     return None
 
 
-def _check_complete(folder: Path, found: Sequence[str]) -> None:
-    """Configuration, tokenizer and every weight file that an index names are there and whole."""
+def _check_complete(folder: Path, found: Sequence[str]) -> set[str]:
+    """Configuration, tokenizer and every weight file that an index names are there and whole.
+
+    Returns:
+        The paths of the model's own weights: its own, its modules', those of what a stack stands on, and differences.
+
+    Raises:
+        PolydistillError: Something is missing or broken.
+    """
     from polydistill.checkpoint import Checkpoint
 
     check_folder(folder)
@@ -233,44 +265,61 @@ def _check_complete(folder: Path, found: Sequence[str]) -> None:
             if path not in found:
                 raise PolydistillError(f"{index} names {shard}, which is not among the files to publish.",
                                        "Save the model again.")  # fmt: skip
-    Checkpoint.open(inner)
+    weights = [*Checkpoint.open(inner).files, *inner.glob(DIFFERENCES), *_weights_beside(folder)]
     if is_stack(folder):
-        _check_parents(folder)
+        weights += _check_parents(folder)
+    return {path.relative_to(folder).as_posix() for path in weights}
 
 
-def _check_parents(folder: Path) -> None:
+def _weights_beside(folder: Path) -> list[Path]:
+    """The weights of modules behind the model, and of linear maps beside it."""
+    modules = modules_of(folder) if (folder / MODULES).is_file() else []
+    own = [module.place / WEIGHTS for module in modules if module.name in MODULES_WITH_WEIGHTS]
+    return own + [folder / f"{name}.safetensors" for name in LINEAR_MAPS]
+
+
+def _check_parents(folder: Path) -> list[Path]:
     """What a stack stands on goes with it, or is on the Hub.
+
+    Returns:
+        The weights that go with it.
 
     Raises:
         PolydistillError: It is a folder of this machine, or not whole.
     """
     from polydistill.checkpoint import Checkpoint
 
-    description = Description.read(folder)
+    description, weights = Description.read(folder), list[Path]()
     for role, part in description.parts.items():
         if description.whole:
             check_folder(folder / role, tokenizer=False)
-            Checkpoint.open(folder / role)
+            weights += Checkpoint.open(folder / role).files
         elif "@" not in part.name or Path(part.name).is_absolute():  # a folder, or weights that came from a package
             raise PolydistillError(
                 f"The stack {folder} stands on {part.source}, which is not on the Hub.",
                 "Make it with `polydistill stack --whole`, which puts both models into the folder.",
             )
+    return weights
 
 
-def _check_exported(folder: Path, record: RunRecord, found: Sequence[str]) -> None:
-    """Configuration, tokenizer and every ONNX file that the record names are there; there are no other weights.
+def _check_exported(folder: Path, record: RunRecord, found: Sequence[str]) -> set[str]:
+    """Configuration, tokenizer and every ONNX file that the record names are there.
+
+    Returns:
+        The paths of these files, of what lies beside them of their weights, and of the weights of modules.
 
     Raises:
         PolydistillError: One is missing.
     """
     inner = model_folder(folder)
     files = record.result.get("files") if isinstance(record.result, dict) else None
-    named = [str(part.get("path")) for part in files or [] if isinstance(part, dict)]
-    missing = [name for name in named or ["onnx/model.onnx"] if name not in found]
+    named = [str(part.get("path")) for part in files or [] if isinstance(part, dict)] or ["onnx/model.onnx"]
+    missing = [name for name in named if name not in found]
     missing += [] if tokenizer_files(inner) else ["a tokenizer"]
     if missing:
         raise PolydistillError(f"{folder} is incomplete, it lacks {missing[0]}.", "Export the model again.")
+    beside = {path.relative_to(folder).as_posix() for path in _weights_beside(folder)}
+    return beside | {path for path in found if path.startswith(tuple(named))}
 
 
 def _card(

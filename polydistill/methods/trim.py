@@ -18,13 +18,15 @@ from polydistill.catalog import languages as every_language
 from polydistill.counting import count, count_word_lists, load_counts, save_counts
 from polydistill.data import TextSource, parse_corpus, read_texts
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.inside import files_below
+from polydistill.modelfolder import INDEX
 from polydistill.outputs import check_file, check_output, check_outside, new_folder
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, parent_of, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
 from polydistill.settings import MOST, Options, Outcome, include_setting, output_setting, seed_setting, setting
-from polydistill.source import Source, tokenizer_bytes
-from polydistill.trimming import TrimPlan, Wishes, apply, plan, write_vocabulary
+from polydistill.source import Source
+from polydistill.trimming import TrimPlan, Wishes, apply, plan, write_rest
 from polydistill.vocab import collector_paused, open_vocabulary
 from polydistill.vocab.counts import LanguageCounts, TokenCounts
 from polydistill.vocab.keep import KeepRule
@@ -159,13 +161,12 @@ def trim(config: TrimConfig, progress: Progress = SILENT) -> TrimResult:
     result = _sizes(config, trimmed)
     if config.dry_run:
         with tempfile.TemporaryDirectory() as scratch:
-            notes = write_vocabulary(trimmed, Path(scratch))
+            notes = write_rest(trimmed, Path(scratch))
             result = replace(result, notes=tuple(notes), bytes=_bytes(config, trimmed, Path(scratch)))
         return _timed(result, started)
     with new_folder(output, overwrite=config.overwrite) as folder:
         notes = apply(trimmed, folder, dtype=config.dtype, progress=progress)
-        target = source.place_in(folder)
-        result = replace(result, output=output, notes=tuple(notes), bytes=_bytes(config, trimmed, target))
+        result = replace(result, output=output, notes=tuple(notes), bytes=_bytes(config, trimmed, folder))
         if config.verify:
             checked = _verify(config, trimmed, counts, verify_text, folder, progress)
             result = replace(result, verification=checked)
@@ -313,10 +314,13 @@ def _sizes(config: TrimConfig, trimmed: TrimPlan) -> TrimResult:
     )
 
 
-def _bytes(config: TrimConfig, trimmed: TrimPlan, target: Path) -> dict[str, int]:
-    """Weights and tokenizer; the weights' size is known before they are written, so a dry run says the same."""
-    weights = surgery.file_bytes(trimmed.source.checkpoint, trimmed.cuts, config.dtype)
-    return {"before": trimmed.source.nbytes, "after": weights + tokenizer_bytes(target)}
+def _bytes(config: TrimConfig, trimmed: TrimPlan, folder: Path) -> dict[str, int]:
+    """Of all files but card and record; the weights' size is known before they are written, as for a dry run."""
+    checkpoint = trimmed.source.checkpoint
+    weights = surgery.file_bytes(checkpoint, trimmed.cuts, config.dtype)
+    written = {trimmed.source.place_in(folder) / file.name for file in checkpoint.files}
+    rest = sum(path.stat().st_size for path in files_below(folder) if path not in written and path.name != INDEX)
+    return {"before": trimmed.source.nbytes, "after": weights + rest}
 
 
 def _timed(result: TrimResult, started: float) -> TrimResult:
