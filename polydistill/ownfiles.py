@@ -37,9 +37,7 @@ TEMPLATES = "additional_chat_templates"
 MODULE_SETTINGS = re.compile(r"(\w+_)?config\.json")
 LINEAR_MAPS = ("colbert_linear", "sparse_linear")  # of BGE-M3: from the encoder's states to sparse and to many vectors
 # What commands of polydistill write anew, or beside a model: never copied, and not worth a word.
-OURS = (
-    CARD, "polydistill.json", "polydistill-source.json", "stage.json", "losses.jsonl", "whole.json",
-)  # fmt: skip
+OURS = (CARD, "polydistill.json", "polydistill-source.json", "stage.json", "losses.jsonl", "whole.json")
 STAGES = "stages"
 DIFFERENCES = "difference*.safetensors"  # they fit the weights that they lie beside, and no others
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from polydistill.comparing import HINT, MAX_TOKENS, check_difference, check_numbers
 from polydistill.errors import PolydistillError, library_errors
 from polydistill.loading import open_sentence_model, takes_only_conversations
 from polydistill.modelfolder import prompts_of
 from polydistill.progress import SILENT, Progress
 from polydistill.trimming import TrimPlan
-from polydistill.verification import HINT, MAX_TOKENS, TOLERANCE, check_numbers, differs
 
 OF_EACH_PROMPT = 8  # texts; without a prompt, all that were given
 
@@ -74,8 +74,7 @@ def compare(
             )
     check_numbers(original, "sentence vectors", before[1])
     largest = float(np.abs(before[1] - after[1]).max()) if len(before[1]) else 0.0
-    if np.isnan(largest) or (exact and largest > TOLERANCE):
-        raise differs("sentence vectors differ", largest)
+    check_difference("sentence vectors differ", largest, exact=exact)
     names = [sample.name for sample in samples if sample.name is not None]
     return {"vectors": len(before[1]), "prompts": names, "max_abs_difference": largest}
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from polydistill import sentence_vectors
+from polydistill.comparing import HINT, MAX_TOKENS, NOT_VERIFIED, check_difference, check_numbers
 from polydistill.errors import PolydistillError
 from polydistill.loading import load_tokenizer, loading_failed, quiet_transformers
 from polydistill.modelfolder import MODULES
@@ -21,14 +23,9 @@ from polydistill.trimming import TrimPlan
 from polydistill.vocab.counts import Fertility, at_once, fertility
 from polydistill.vocab.keep import KeepSet
 
-MAX_TOKENS = 128
 MODEL_SENTENCES = 32
 LOGITS_BYTES = 64 << 20  # at once; one text has more where it has 128 tokens of more than 131,072
-TOLERANCE = 1e-4  # between float32 outputs; only the order of additions may differ
 COMPARED = ("last_hidden_state", "encoder_last_hidden_state", "logits", "start_logits", "end_logits")
-
-NOT_VERIFIED = "or trim with --no-verify."
-HINT = f"Check the folder with that library, {NOT_VERIFIED}"
 
 
 @dataclass(frozen=True)
@@ -114,12 +111,9 @@ def verify(
     difference, vectors = None, None
     if texts := texts[:MODEL_SENTENCES]:
         difference = _compare_models(plan, new_folder, texts, old, new, progress)
-        if exact and not difference <= TOLERANCE:
-            raise differs("outputs differ", difference)
+        check_difference("outputs differ", difference, exact=exact)
         if (source.folder / MODULES).is_file():
-            from polydistill.sentence_vectors import compare
-
-            vectors = compare(plan, folder, texts, (old, new), exact=exact, progress=progress)
+            vectors = sentence_vectors.compare(plan, folder, texts, (old, new), exact=exact, progress=progress)
     unknown = source.vocabulary.unknown()
     before, after = (
         fertility(partial(encode, tokenizer), list(lines), frozenset(ids[t] for t in unknown if t in ids))
@@ -127,14 +121,6 @@ def verify(
     )
     return Verification(
         len(lines), int(sum(identical)), int(sum(covered)), difference, before, after, held_out, vectors
-    )
-
-
-def differs(what: str, by: float) -> PolydistillError:
-    """The error that a trimmed model is not the original."""
-    return PolydistillError(
-        f"Verification failed: {what} by up to {by:.3g}.",
-        "Please report this with the model's name; nothing was written.",
     )
 
 
@@ -200,26 +186,6 @@ def _difference(before: np.ndarray, after: np.ndarray) -> float:
     """The largest absolute difference; NaN if there is one anywhere, which nothing is equal to."""
     same = before == after  # also where both are minus infinity
     return 0.0 if same.all() else float(np.abs(before - after)[~same].max())
-
-
-def check_numbers(folder: Path, name: str, values: np.ndarray) -> None:
-    """Refuses to compare with outputs of the original that are no numbers.
-
-    Args:
-        folder: The original.
-        name: What the outputs are; logits may be minus infinity, for what a model never says.
-        values: The outputs.
-
-    Raises:
-        PolydistillError: Some are NaN or infinite.
-    """
-    fine = np.isfinite(values) | (np.isneginf(values) if "logits" in name else False)
-    if not fine.all():
-        raise PolydistillError(
-            f"The original computes NaN or infinite values ({name}), so that nothing can be compared with it: its "
-            f"weights are damaged, or overflow ({folder}).",
-            f"Fetch or save the model again, {NOT_VERIFIED}",
-        )
 
 
 def _check_weights(model: Any) -> None:

@@ -12,25 +12,17 @@ from typing import Any
 
 from polydistill.card import card, is_unedited, licence_of
 from polydistill.card.facts import BESIDE
-from polydistill.door import check_folder
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.hub.completeness import check_complete, check_exported, onnx_of
 from polydistill.hub.leaks import FOLDERS, Leaks, settings_without_paths, text_without_places, without_paths
 from polydistill.inside import leads_out
 from polydistill.jsonfiles import read_json
 from polydistill.modelfolder import (
-    MODULES,
-    MODULES_WITH_WEIGHTS,
-    WEIGHTS,
     card_licence,
-    model_folder,
-    modules_of,
-    tokenizer_files,
 )
-from polydistill.ownfiles import DIFFERENCES, LINEAR_MAPS
 from polydistill.record import NAME as RECORD
 from polydistill.record import RunRecord
 from polydistill.redaction import redacted
-from polydistill.stacks.description import Description, is_stack
 from polydistill.vocab import OWNED_NAMES
 
 CARD = "README.md"
@@ -167,15 +159,16 @@ def _own_files(folder: Path, replaced: Collection[str]) -> tuple[list[str], dict
     found, left_out = _files(folder)
     record = RunRecord.load(folder)
     if record is not None and record.command == "export":
-        weights = _check_exported(folder, record, found)
+        weights = check_exported(folder, record, found)
     else:
-        weights = _check_complete(folder, found)
+        weights = check_complete(folder, found)
     if record is None:
         raise PolydistillError(
             f"{folder} has no {RECORD}, so nothing is known of it that a card could say.",
             "Publish what a command of polydistill wrote, or upload it with `hf upload`.",
         )
-    others = {name for name in found if name.endswith(_WEIGHTS)} - weights - set(replaced)
+    weights |= onnx_of(record.result.get(BESIDE), found) | set(replaced)
+    others = {name for name in found if name.endswith(_WEIGHTS)} - weights
     left_out |= dict.fromkeys(others, "weights, but not those of this model")
     return [name for name in found if name not in others], dict(sorted(left_out.items()))
 
@@ -243,83 +236,6 @@ def _why_not(name: PurePosixPath) -> str | None:
     if name.suffix in _PICKLES:
         return "a pickle, which can run code when it is read"
     return None
-
-
-def _check_complete(folder: Path, found: Sequence[str]) -> set[str]:
-    """Configuration, tokenizer and every weight file that an index names are there and whole.
-
-    Returns:
-        The paths of the model's own weights: its own, its modules', those of what a stack stands on, and differences.
-
-    Raises:
-        PolydistillError: Something is missing or broken.
-    """
-    from polydistill.checkpoint import Checkpoint
-
-    check_folder(folder)
-    inner = model_folder(folder)
-    for index in inner.glob("*.index.json"):
-        named = read_json(index).get("weight_map")
-        for shard in sorted({str(name) for name in named.values()} if isinstance(named, dict) else ()):
-            path = str(PurePosixPath(inner.relative_to(folder).as_posix()) / shard)
-            if path not in found:
-                raise PolydistillError(f"{index} names {shard}, which is not among the files to publish.",
-                                       "Save the model again.")  # fmt: skip
-    weights = [*Checkpoint.open(inner).files, *inner.glob(DIFFERENCES), *_weights_beside(folder)]
-    if is_stack(folder):
-        weights += _check_parents(folder)
-    return {path.relative_to(folder).as_posix() for path in weights}
-
-
-def _weights_beside(folder: Path) -> list[Path]:
-    """The weights of modules behind the model, and of linear maps beside it."""
-    modules = modules_of(folder) if (folder / MODULES).is_file() else []
-    own = [module.place / WEIGHTS for module in modules if module.name in MODULES_WITH_WEIGHTS]
-    return own + [folder / f"{name}.safetensors" for name in LINEAR_MAPS]
-
-
-def _check_parents(folder: Path) -> list[Path]:
-    """What a stack stands on goes with it, or is on the Hub.
-
-    Returns:
-        The weights that go with it.
-
-    Raises:
-        PolydistillError: It is a folder of this machine, or not whole.
-    """
-    from polydistill.checkpoint import Checkpoint
-
-    description, weights = Description.read(folder), list[Path]()
-    for role, part in description.parts.items():
-        if description.whole:
-            check_folder(folder / role, tokenizer=False)
-            weights += Checkpoint.open(folder / role).files
-        elif "@" not in part.name or Path(part.name).is_absolute():  # a folder, or weights that came from a package
-            raise PolydistillError(
-                f"The stack {folder} stands on {part.source}, which is not on the Hub.",
-                "Make it with `polydistill stack --whole`, which puts both models into the folder.",
-            )
-    return weights
-
-
-def _check_exported(folder: Path, record: RunRecord, found: Sequence[str]) -> set[str]:
-    """Configuration, tokenizer and every ONNX file that the record names are there.
-
-    Returns:
-        The paths of these files, of what lies beside them of their weights, and of the weights of modules.
-
-    Raises:
-        PolydistillError: One is missing.
-    """
-    inner = model_folder(folder)
-    files = record.result.get("files") if isinstance(record.result, dict) else None
-    named = [str(part.get("path")) for part in files or [] if isinstance(part, dict)] or ["onnx/model.onnx"]
-    missing = [name for name in named if name not in found]
-    missing += [] if tokenizer_files(inner) else ["a tokenizer"]
-    if missing:
-        raise PolydistillError(f"{folder} is incomplete, it lacks {missing[0]}.", "Export the model again.")
-    beside = {path.relative_to(folder).as_posix() for path in _weights_beside(folder)}
-    return beside | {path for path in found if path.startswith(tuple(named))}
 
 
 def _card(
