@@ -59,14 +59,16 @@ class OwnFiles:
     foreign: list[str] = field(default_factory=list)
 
     @property
-    def rest_bytes(self) -> int:
-        """Bytes of what is right whatever becomes of vocabulary and weights."""
-        return sum(path.stat().st_size for path in (*self.rest, *self.pickles))
+    def module_bytes(self) -> int:
+        """Bytes of the weights of modules."""
+        weights = [path for path in self.rest if path.suffix == ".safetensors"]
+        return sum(path.stat().st_size for path in (*weights, *self.pickles))
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all but the foreign ones."""
-        return self.rest_bytes + sum(path.stat().st_size for path in self.vocabulary)
+        """Bytes of the tokenizer and of the weights of modules; settings have next to none."""
+        tokenizer = [path for path in self.vocabulary if path.name != GENERATION]
+        return self.module_bytes + sum(path.stat().st_size for path in tokenizer)
 
 
 def own_files(folder: Path, model: Path, weights: Container[Path]) -> OwnFiles:

@@ -120,6 +120,5 @@ class Source:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all files that are the model's own; what else lies in its folder does not count."""
-        config = (self.model / CONFIG).stat().st_size
-        return self.checkpoint.nbytes + config + self.own_files.nbytes
+        """Bytes of weights, those of modules too, and of the tokenizer; what else lies in its folder does not count."""
+        return self.checkpoint.nbytes + self.own_files.nbytes

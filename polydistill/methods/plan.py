@@ -26,6 +26,7 @@ from polydistill.errors import PolydistillError
 from polydistill.labelled.sources import load_split
 from polydistill.methods.bistil_plan import WITH_HEAD, both_languages, task_of
 from polydistill.methods.presets import PRESETS, General, Preset, Tuning
+from polydistill.ownfiles import own_files
 from polydistill.progress import SILENT, Progress
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
 from polydistill.settings import Options, Outcome, data_dir_setting, include_setting, setting
@@ -227,11 +228,8 @@ def _write_folders(case: _Case) -> None:
 def _sizes(case: _Case) -> tuple[dict[str, Parameters], dict[str, int]]:
     """Parameters of teacher and student, and their bytes; with the task's head, where there is one."""
     source, own = case.source, {name: name for name in case.source.checkpoint.tensors}
-    files = [path for path in (case.folder / "student").iterdir() if path.is_file()]
-    beside = {
-        "teacher": source.nbytes - source.checkpoint.nbytes,
-        "student": source.own_files.rest_bytes + sum(path.stat().st_size for path in files),
-    }
+    student = own_files(case.folder / "student", case.folder / "student", ())
+    beside = {"teacher": source.own_files.nbytes, "student": source.own_files.module_bytes + student.nbytes}
     if case.kind in WITH_HEAD:
         found = {"teacher": _with_head(case, source.model), "student": _with_head(case, case.folder / "student")}
         return found, {who: FLOAT32 * size.total + beside[who] for who, size in found.items()}

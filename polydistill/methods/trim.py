@@ -18,9 +18,8 @@ from polydistill.catalog import languages as every_language
 from polydistill.counting import count, count_word_lists, load_counts, save_counts
 from polydistill.data import TextSource, parse_corpus, read_texts
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.inside import files_below
-from polydistill.modelfolder import INDEX
 from polydistill.outputs import check_file, check_output, check_outside, new_folder
+from polydistill.ownfiles import own_files
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, parent_of, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
@@ -315,12 +314,10 @@ def _sizes(config: TrimConfig, trimmed: TrimPlan) -> TrimResult:
 
 
 def _bytes(config: TrimConfig, trimmed: TrimPlan, folder: Path) -> dict[str, int]:
-    """Of all files but card and record; the weights' size is known before they are written, as for a dry run."""
-    checkpoint = trimmed.source.checkpoint
-    weights = surgery.file_bytes(checkpoint, trimmed.cuts, config.dtype)
-    written = {trimmed.source.place_in(folder) / file.name for file in checkpoint.files}
-    rest = sum(path.stat().st_size for path in files_below(folder) if path not in written and path.name != INDEX)
-    return {"before": trimmed.source.nbytes, "after": weights + rest}
+    """See `Source.nbytes`; the weights' size is known before they are written, so a dry run says the same."""
+    source = trimmed.source
+    weights = surgery.file_bytes(source.checkpoint, trimmed.cuts, config.dtype)
+    return {"before": source.nbytes, "after": weights + own_files(folder, source.place_in(folder), ()).nbytes}
 
 
 def _timed(result: TrimResult, started: float) -> TrimResult:
