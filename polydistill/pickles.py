@@ -6,14 +6,15 @@ tensors together; then torch reads it with `weights_only`. Nothing else of a mod
 
 from __future__ import annotations
 
+import io
 import pickletools
 import re
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from polydistill.errors import PolydistillError
 from polydistill.inside import files_below
@@ -22,6 +23,7 @@ from polydistill.ownfiles import pickled
 
 LARGEST = 512 << 20  # bytes; a matrix of 8,192 x 8,192 has half of it in float32
 LARGEST_PROGRAM = 1 << 20  # bytes of the instructions of such a file; those of ten tensors are 1,000
+ZIP = b"PK\x03\x04"
 LEGACY_PROGRAMS = 5  # in a file of torch before 1.6: a number, a version, the system, the tensors, their order
 ALLOWED = re.compile(
     r"collections\.OrderedDict|torch\._utils\._rebuild_(tensor_v2|parameter)|"
@@ -45,7 +47,7 @@ def check_pickle(file: Path) -> None:
         )
     try:
         called = set(_called(file))
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except Exception as error:  # whatever damaged instructions and archives raise
         raise PolydistillError(f"{file} is not a whole file of tensors as torch saves them.", HINT) from error
     if other := [name for name in called if not ALLOWED.fullmatch(name)]:
         raise PolydistillError(
@@ -57,21 +59,24 @@ def check_pickle(file: Path) -> None:
 def _called(file: Path) -> Iterator[str]:
     """The functions and classes that the instructions of a file name; what they compute names of is a name, too."""
     with file.open("rb") as stream:
-        if not zipfile.is_zipfile(file):
+        start = stream.read(LARGEST_PROGRAM)
+        if not start.startswith(ZIP):
+            if tarfile.is_tarfile(file):  # older versions of torch read them, in another way
+                raise ValueError
+            programs = io.BytesIO(start)
             for _ in range(LEGACY_PROGRAMS):
-                yield from _names(stream)
+                yield from _names(programs)
             return
         with zipfile.ZipFile(stream) as archive:
             parts = archive.infolist()
             packed = [part for part in parts if part.compress_type != zipfile.ZIP_STORED]
-            programs = [part for part in parts if part.filename.endswith((".pkl", ".pickle"))]
-            if packed or len(programs) != 1 or programs[0].file_size > LARGEST_PROGRAM:
+            (program,) = (part for part in parts if part.filename.endswith((".pkl", ".pickle")))
+            if packed or program.file_size > LARGEST_PROGRAM:
                 raise ValueError
-            with archive.open(programs[0]) as program:
-                yield from _names(program)  # type: ignore[arg-type]
+            yield from _names(io.BytesIO(archive.read(program)))
 
 
-def _names(program: BinaryIO) -> Iterator[str]:
+def _names(program: io.BytesIO) -> Iterator[str]:
     """What one program names."""
     for opcode, argument, _ in pickletools.genops(program):
         if opcode.name == "GLOBAL":

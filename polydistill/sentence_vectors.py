@@ -12,6 +12,7 @@ import numpy as np
 
 from polydistill.comparing import HINT, MAX_TOKENS, check_difference, check_numbers
 from polydistill.errors import PolydistillError, library_errors
+from polydistill.jsonfiles import short
 from polydistill.loading import open_sentence_model, takes_only_conversations
 from polydistill.modelfolder import prompts_of
 from polydistill.progress import SILENT, Progress
@@ -69,7 +70,7 @@ def compare(
     for what, value in before[0].items():
         if after[0][what] != value:
             raise PolydistillError(
-                f"Verification failed: the trimmed model's {what} is {after[0][what]!r}, and was {value!r}.",
+                f"Verification failed: {what}: {short(repr(after[0][what]))}, in the original {short(repr(value))}.",
                 "Please report this with the model's name; nothing was written.",
             )
     check_numbers(original, "sentence vectors", before[1])
