@@ -156,12 +156,21 @@ def test_a_record_names_what_no_copy_has(sentences: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("zipped", [True, False])
+def test_tensors_are_read_from_both_formats_of_torch(zipped: bool, tmp_path: Path) -> None:
+    kept = {"linear.weight": torch.randn(3, 4), "half": torch.randn(2).bfloat16(), "n": torch.tensor([1, 2])}
+    saved = {**kept, "parameter": torch.nn.Parameter(torch.ones(2)), "turned": torch.arange(6.0).reshape(2, 3).T}
+    torch.save(saved, tmp_path / "x.bin", _use_new_zipfile_serialization=zipped)
+    to_safetensors(tmp_path / "x.bin", tmp_path / "x.safetensors")
+    found = load_file(tmp_path / "x.safetensors")
+    assert found.keys() == saved.keys()
+    assert all(torch.equal(found[name], saved[name]) and found[name].dtype == saved[name].dtype for name in saved)
+
+
 def test_a_pickled_module_becomes_safetensors_and_the_whole_model_is_compared(
-    zipped: bool, sentences: Path, labse: Path, cut: Cut, tmp_path: Path
+    sentences: Path, labse: Path, cut: Cut, tmp_path: Path
 ) -> None:
     pickled = dense_of(labse) / "pytorch_model.bin"
     weights = load_file(dense_of(sentences) / "model.safetensors")
-    torch.save(weights, pickled, _use_new_zipfile_serialization=zipped)
     new = cut(labse, tmp_path / "new", verify=True)
     found = load_file(dense_of(new.folder) / "model.safetensors")
     assert found.keys() == weights.keys() and all(torch.equal(found[name], weights[name]) for name in found)
