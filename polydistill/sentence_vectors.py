@@ -50,8 +50,8 @@ def compare(
         progress: Where to report.
 
     Returns:
-        Number of `vectors`, the names of the `prompts` that were compared, and `max_abs_difference`; None where nothing
-        could be compared, which is said.
+        Number of `vectors`, the names of the `prompts` that were compared, and `max_abs_difference`, None without
+        texts; None for a model that puts texts into its chat template, which is said.
 
     Raises:
         PolydistillError: sentence-transformers cannot load one of the two, or they differ.
@@ -74,8 +74,9 @@ def compare(
                 "Please report this with the model's name; nothing was written.",
             )
     check_numbers(original, "sentence vectors", before[1])
-    largest = float(np.abs(before[1] - after[1]).max()) if len(before[1]) else 0.0
-    check_difference("sentence vectors differ", largest, exact=exact)
+    largest = float(np.abs(before[1] - after[1]).max()) if len(before[1]) else None
+    if largest is not None:
+        check_difference("sentence vectors differ", largest, exact=exact)
     names = [sample.name for sample in samples if sample.name is not None]
     return {"vectors": len(before[1]), "prompts": names, "max_abs_difference": largest}
 
@@ -86,7 +87,7 @@ def _samples(plan: TrimPlan, texts: Sequence[str], tokenizers: tuple[Any, Any], 
     wanted: list[tuple[str | None, str, int]] = [(None, prompts.get(default or "", ""), len(texts))]
     wanted += [(name, prompt, OF_EACH_PROMPT) for name, prompt in prompts.items() if prompt]
     found = []
-    for name, prompt, most in wanted:
+    for name, prompt, most in wanted if texts else ():
         before, after = (t([prompt + text for text in texts], verbose=False)["input_ids"] for t in tokenizers)
         mapped = [plan.keeps[0].table[np.array(ids, np.int64)] for ids in before]
         same = [text for text, a, b in zip(texts, mapped, after, strict=True) if np.array_equal(a, b)]

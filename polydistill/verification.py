@@ -112,8 +112,8 @@ def verify(
     if texts := texts[:MODEL_SENTENCES]:
         difference = _compare_models(plan, new_folder, texts, old, new, progress)
         check_difference("outputs differ", difference, exact=exact)
-        if (source.folder / MODULES).is_file():
-            vectors = sentence_vectors.compare(plan, folder, texts, (old, new), exact=exact, progress=progress)
+    if (source.folder / MODULES).is_file():
+        vectors = sentence_vectors.compare(plan, folder, texts, (old, new), exact=exact, progress=progress)
     unknown = source.vocabulary.unknown()
     before, after = (
         fertility(partial(encode, tokenizer), list(lines), frozenset(ids[t] for t in unknown if t in ids))
@@ -185,7 +185,7 @@ def _compare_models(
 def _difference(before: np.ndarray, after: np.ndarray) -> float:
     """The largest absolute difference; NaN if there is one anywhere, which nothing is equal to."""
     same = before == after  # also where both are minus infinity
-    return 0.0 if same.all() else float(np.abs(before - after)[~same].max())
+    return 0.0 if same.all() else float(np.abs(before[~same] - after[~same]).max())
 
 
 def _check_weights(model: Any) -> None:

@@ -398,6 +398,15 @@ def test_a_wrong_or_missing_part_of_a_sentence_model_is_noticed(what: str, compa
     assert stop.value.hint and "\n" not in stop.value.message
 
 
+def test_a_missing_module_is_noticed_without_any_text(compared: Compared, tmp_path: Path) -> None:
+    found = sentence_vectors.compare(compared.plan, compared.folder, [], compared.tokenizers)
+    assert found == {"vectors": 0, "prompts": [], "max_abs_difference": None}
+    folder = Path(shutil.copytree(compared.folder, tmp_path / "new"))
+    no_dense(folder)
+    with pytest.raises(PolydistillError, match="list of modules"):
+        sentence_vectors.compare(compared.plan, folder, [], compared.tokenizers)
+
+
 def test_a_prompt_that_no_text_fits_behind_is_named(compared: Compared, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     prompts = {"chinese": "老师: ", "query": PROMPTS["query"]}

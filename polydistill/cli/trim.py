@@ -75,7 +75,7 @@ def table(result: TrimResult) -> str:
 
 def _vectors(check: dict[str, Any] | None) -> str:
     """What was compared of sentence-transformers' whole model, where there is one."""
-    if check is None:
+    if check is None or check["max_abs_difference"] is None:
         return ""
     with_prompts = f", {len(check['prompts'])} prompts" if check["prompts"] else ""
     largest = check["max_abs_difference"]
