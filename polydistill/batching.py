@@ -64,7 +64,7 @@ def run(
         done: Called with the number of features just done.
 
     Raises:
-        PolydistillError: An output is not a number.
+        PolydistillError: An output is NaN, or infinite; minus infinity may stand for what is never said.
     """
     import torch
 
@@ -78,12 +78,18 @@ def run(
             for row, place in enumerate(places):
                 n = len(features[place]["input_ids"])
                 results[place] = tuple(t[row, :n] if positions else t[row] for t in found)
-                if any(np.isnan(t).any() for t in results[place]):
-                    raise PolydistillError(
-                        "The model's outputs are not numbers.", "It is broken, or overflows in the precision it ran in."
-                    )
+                if not all((t < np.inf).all() for t in results[place]):  # which NaN is not either
+                    raise no_numbers()
             done(len(places))
     return results
+
+
+def no_numbers() -> PolydistillError:
+    """The error that a model computes what no prediction can be made of."""
+    return PolydistillError(
+        "The model's outputs are not numbers (NaN or infinite): its weights are damaged, or overflow.",
+        "Fetch or save the model again, or run it without bfloat16.",
+    )
 
 
 def _precision(device: str, bf16: bool) -> AbstractContextManager[Any]:

@@ -124,9 +124,29 @@ class DevTrainer(transformers.Trainer):
     ) -> Any:
         """The loss, with its terms noted."""
         loss, terms = self._terms.loss(model, inputs, self._agree)
-        _check_finite({f"its term {term}": value for term, value in terms.items()})
+        self._check_finite({f"its term {term}": value for term, value in terms.items()})
         self._terms.batches.append(terms)
         return loss
+
+    def _check_finite(self, values: Mapping[str, float]) -> None:
+        """Refuses to go on with weights that are no numbers any more, or never were.
+
+        Raises:
+            PolydistillError: A value is infinite or none.
+        """
+        for what, value in values.items():
+            if math.isfinite(value):
+                continue
+            if self.state.global_step == 0:
+                raise PolydistillError(
+                    f"The loss is not a number from the first step on: {what} is {value}.",
+                    "The weights of the model, or of its teacher, are damaged or overflow: fetch or save it again, or "
+                    "train without bfloat16.",
+                )
+            raise PolydistillError(
+                f"The loss is no longer a number: {what} is {value}. The last good checkpoint stays.",
+                "Begin again with a lower learning rate or without bfloat16, and with --overwrite.",
+            )
 
     def _agree(self, value: torch.Tensor) -> torch.Tensor:
         return self.accelerator.reduce(value, "mean") if self.accelerator.num_processes > 1 else value
@@ -134,7 +154,7 @@ class DevTrainer(transformers.Trainer):
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
         """The dev score, and by how much a checkpoint is the one to keep."""
         score = self._dev_score(self.model)
-        _check_finite({"the dev score": score})  # before the checkpoint is written
+        self._check_finite({"the dev score": score})  # before the checkpoint is written
         before = [entry["eval_score"] for entry in self.state.log_history if "eval_score" in entry]
         metrics = {"eval_score": score, "eval_choice": score}
         if self._tolerance:
@@ -190,20 +210,6 @@ class DevTrainer(transformers.Trainer):
             )
         self.state.best_model_checkpoint = str(best)
         self._load_best_model()
-
-
-def _check_finite(values: Mapping[str, float]) -> None:
-    """Refuses to go on with weights that are no numbers any more.
-
-    Raises:
-        PolydistillError: A value is infinite or none.
-    """
-    for what, value in values.items():
-        if not math.isfinite(value):
-            raise PolydistillError(
-                f"The loss is no longer a number: {what} is {value}. The last good checkpoint stays.",
-                "Begin again with a lower learning rate or without bfloat16, and with --overwrite.",
-            )
 
 
 class Reporter(transformers.TrainerCallback):

@@ -260,7 +260,9 @@ def _verified(step: Step) -> str:
     text = "text that was not counted" if check.get("held_out") else "words that were counted"
     said = f"- verified on {lines:,.0f} lines of {text}: {same:,.0f} tokenize identically"
     apart = number(check.get("max_abs_difference"))
-    return said + (f"; largest difference of outputs on those: {apart:.3g}" if apart is not None else "")
+    said += f"; largest difference of outputs on those: {apart:.3g}" if apart is not None else ""
+    vectors = number(at(check, "vectors", "max_abs_difference"))
+    return said + (f"; of sentence vectors, prompts included: {vectors:.3g}" if vectors is not None else "")
 
 
 def lost(facts: Facts) -> list[str]:

@@ -66,10 +66,21 @@ def table(result: TrimResult) -> str:
         lines.append(
             f"Verified: {check['identical']} of {check['sentences']} {text} tokenize identically"
             + _difference(check["max_abs_difference"])
+            + _vectors(check["vectors"])
         )
     place = f"Written to {result.output}" if result.output else "Nothing was written (--dry-run)"
     lines.append(f"{place} in {result.seconds:.1f} s, peak memory {human_bytes(result.peak_memory_bytes)}.")
     return "\n".join(lines)
+
+
+def _vectors(check: dict[str, Any] | None) -> str:
+    """What was compared of sentence-transformers' whole model, where there is one."""
+    if check is None or check["max_abs_difference"] is None:
+        return ""
+    with_prompts = f", {len(check['prompts'])} prompts" if check["prompts"] else ""
+    largest = check["max_abs_difference"]
+    said = f"differ by at most {largest:.1e}" if largest else "are equal, bit for bit"
+    return f" Vectors of sentence-transformers ({check['vectors']} texts{with_prompts}) {said}."
 
 
 def _difference(largest: float | None) -> str:

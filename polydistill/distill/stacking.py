@@ -157,7 +157,15 @@ def least_squares(inputs: np.ndarray, wanted: np.ndarray, dev_inputs: np.ndarray
         wanted: (n, H).
         dev_inputs: (m, d) rows that choose the penalty.
         dev_wanted: (m, H).
+
+    Raises:
+        PolydistillError: Some of them are NaN or infinite.
     """
+    if not all(np.isfinite(rows).all() for rows in (inputs, wanted, dev_inputs, dev_wanted)):
+        raise PolydistillError(
+            "Vectors of the LLM or of the encoder are NaN or infinite: the weights of one of them are damaged.",
+            "Fetch or save that model again.",
+        )
     x, y = inputs.astype(np.float64), wanted.astype(np.float64)
     middle, centre = x.mean(0), y.mean(0)
     gram, cross = (x - middle).T @ (x - middle), (x - middle).T @ (y - centre)

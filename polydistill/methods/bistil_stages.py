@@ -142,7 +142,7 @@ def general(
     )  # fmt: skip
 
     def write(out: Path) -> dict[str, Any]:
-        save_network(network, student, out, config.include_path)
+        save_network(network, student, out, config.include_path, progress)
         return {"validation": [[step, -score] for step, score in curves.dev], "best_step": curves.best_step,
                 "tokens": curves.steps * phase.batch_size * phase.length, "bf16": bf}  # fmt: skip
 
@@ -269,13 +269,13 @@ class Phase2:
                 "metric": job.metric, "dev": curves.dev, "best": curves.best, "best_step": curves.best_step, "bf16": bf
             }  # fmt: skip
             if entries is None or before is None:
-                save_network(network, self.student, out, self.config.include_path)
+                save_network(network, self.student, out, self.config.include_path, self.progress)
                 return facts
             found = sparse.difference_of(
                 network, before, entries, names=student.base, kind=sparse_files.TASK, languages=self.todo.codes[:1],
                 tasks=(self.config.task,),
             )  # fmt: skip
-            save_network(network, self.student, out, self.config.include_path)
+            save_network(network, self.student, out, self.config.include_path, self.progress)
             keep_beside(out, found, before.checkpoint)
             return {**facts, "entries": found.count, "density": found.density, "base": found.base_hash}
 

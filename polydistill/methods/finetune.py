@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -13,11 +12,12 @@ from polydistill.batching import check_parts
 from polydistill.card import write_card
 from polydistill.catalog import Language, Task, arch, resolve_languages, task
 from polydistill.checkpoint import Checkpoint, file_sha256
+from polydistill.copying import copy_beside
 from polydistill.errors import UsageError
 from polydistill.evaluation.kinds import dev_score, trainable_kind_of
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.sources import load_split
-from polydistill.modelfolder import model_folder, model_type, tokenizer_files
+from polydistill.modelfolder import model_folder, model_type
 from polydistill.outputs import check_output, new_folder
 from polydistill.processes import several
 from polydistill.progress import SILENT, Progress
@@ -186,8 +186,8 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
         )  # fmt: skip
         with quiet_transformers():
             model.network.save_pretrained(out)
-        for file in tokenizer_files(folder):
-            shutil.copyfile(file, out / file.name)
+        for note in copy_beside(resolved.folder, Checkpoint.open(folder), out):
+            progress.note(note)
         result = FinetuneResult(
             model=resolved.source,
             output=output,

@@ -68,7 +68,7 @@ class Run:
         )  # fmt: skip
 
         def write(out: Path) -> dict[str, Any]:
-            save_network(model.network, begins, out, self.config.include_path)
+            save_network(model.network, begins, out, self.config.include_path, self.progress)
             return {"language": code, "dev": curves.dev, "best": curves.best, "best_step": curves.best_step,
                     "aligned": self.aligning is not None, "head": head_facts(model)}  # fmt: skip
 
@@ -174,7 +174,7 @@ class Run:
         )  # fmt: skip
 
         def write(out: Path) -> dict[str, Any]:
-            save_network(model.network, begins, out, self.config.include_path)
+            save_network(model.network, begins, out, self.config.include_path, self.progress)
             return {"dev": curves.dev, "best": curves.best, "best_step": curves.best_step, "head": head_facts(model)}
 
         return Made(write, curves.steps, curves.terms)

@@ -19,12 +19,13 @@ from polydistill.counting import count, count_word_lists, load_counts, save_coun
 from polydistill.data import TextSource, parse_corpus, read_texts
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.outputs import check_file, check_output, check_outside, new_folder
+from polydistill.ownfiles import own_files
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, parent_of, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
 from polydistill.settings import MOST, Options, Outcome, include_setting, output_setting, seed_setting, setting
-from polydistill.source import Source, tokenizer_bytes
-from polydistill.trimming import TrimPlan, Wishes, apply, plan, write_vocabulary
+from polydistill.source import Source
+from polydistill.trimming import TrimPlan, Wishes, apply, plan, write_rest
 from polydistill.vocab import collector_paused, open_vocabulary
 from polydistill.vocab.counts import LanguageCounts, TokenCounts
 from polydistill.vocab.keep import KeepRule
@@ -159,13 +160,12 @@ def trim(config: TrimConfig, progress: Progress = SILENT) -> TrimResult:
     result = _sizes(config, trimmed)
     if config.dry_run:
         with tempfile.TemporaryDirectory() as scratch:
-            notes = write_vocabulary(trimmed, Path(scratch))
+            notes = write_rest(trimmed, Path(scratch))
             result = replace(result, notes=tuple(notes), bytes=_bytes(config, trimmed, Path(scratch)))
         return _timed(result, started)
     with new_folder(output, overwrite=config.overwrite) as folder:
         notes = apply(trimmed, folder, dtype=config.dtype, progress=progress)
-        target = source.place_in(folder)
-        result = replace(result, output=output, notes=tuple(notes), bytes=_bytes(config, trimmed, target))
+        result = replace(result, output=output, notes=tuple(notes), bytes=_bytes(config, trimmed, folder))
         if config.verify:
             checked = _verify(config, trimmed, counts, verify_text, folder, progress)
             result = replace(result, verification=checked)
@@ -313,10 +313,11 @@ def _sizes(config: TrimConfig, trimmed: TrimPlan) -> TrimResult:
     )
 
 
-def _bytes(config: TrimConfig, trimmed: TrimPlan, target: Path) -> dict[str, int]:
-    """Weights and tokenizer; the weights' size is known before they are written, so a dry run says the same."""
-    weights = surgery.file_bytes(trimmed.source.checkpoint, trimmed.cuts, config.dtype)
-    return {"before": trimmed.source.nbytes, "after": weights + tokenizer_bytes(target)}
+def _bytes(config: TrimConfig, trimmed: TrimPlan, folder: Path) -> dict[str, int]:
+    """See `Source.nbytes`; the weights' size is known before they are written, so a dry run says the same."""
+    source = trimmed.source
+    weights = surgery.file_bytes(source.checkpoint, trimmed.cuts, config.dtype)
+    return {"before": source.nbytes, "after": weights + own_files(folder, source.place_in(folder), ()).nbytes}
 
 
 def _timed(result: TrimResult, started: float) -> TrimResult:
