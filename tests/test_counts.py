@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -422,4 +423,6 @@ def test_the_letters_of_a_text_tell_its_language() -> None:
     plain = {f"cuvant{chr(97 + i // 26)}{chr(97 + i % 26)}": 1 for i in range(600)}
     assert "ă" in counting.missing_letters(ro, plain)
     assert counting.missing_letters(ro, {**plain, "casă": 1}) == []
+    assert counting.missing_letters(ro, {**plain, unicodedata.normalize("NFD", "casă"): 1}) == []
+    assert counting.letter_share(ru, {unicodedata.normalize("NFD", "йё"): 1}) == 1
     assert counting.missing_letters(ro, {"casa": 9}) == []

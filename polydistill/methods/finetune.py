@@ -13,7 +13,7 @@ from polydistill.card import write_card
 from polydistill.catalog import Language, Task, arch, resolve_languages, task
 from polydistill.checkpoint import Checkpoint
 from polydistill.errors import UsageError
-from polydistill.evaluation.kinds import dev_score, trainable_kind_of
+from polydistill.evaluation.kinds import dev_score, trainable_kind_of, training_inputs
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.sources import load_split
 from polydistill.modelfolder import model_folder, model_type, tokenizer_files
@@ -158,8 +158,8 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
     architecture = arch(model_type(folder), config.include_path)
     model = new_head(folder, wanted.kind, wanted.scored_labels, seed=config.seed, max_length=max_length)
     freeze(model.network, architecture, embeddings=config.freeze_embeddings, layers=config.freeze_layers)
-    kind = trainable_kind_of(wanted)
-    features = [f for split in training for f in kind.training_features(model, split.examples)]
+    inputs = [training_inputs(wanted, model, split, progress) for split in training]
+    features, training = [f for found, _ in inputs for f in found], [split for _, split in inputs]
     facts = {**asdict(schedule), "max_length": model.max_length, "freeze_embeddings": config.freeze_embeddings,
              "freeze_layers": config.freeze_layers}  # fmt: skip
     identity = {"model": resolved.source, "task": wanted.name, **facts,
