@@ -55,6 +55,12 @@ def section(text: str, heading: str) -> str:
 # --- as a whole
 
 
+def test_the_hub_is_told_the_language_of_one_script() -> None:
+    record = card_records.trimmed()
+    record.result["languages"] = ["sr-Latn", "sr-Cyrl", "en"]
+    assert front(card(record))["language"] == ["sr", "en"]
+
+
 @pytest.mark.parametrize("name", RECORDS)
 def test_golden(name: str) -> None:
     """What changed on purpose is written anew by `python tests/card_records.py`, and read before it is committed."""

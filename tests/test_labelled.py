@@ -276,7 +276,10 @@ def test_questions_that_cannot_be_joined_are_refused(tmp_path: Path) -> None:
 
 def test_translations_and_rated_sentences_are_tab_separated(tmp_path: Path) -> None:
     split = load_split(
-        catalog.task("bitext"), SW, "test", data=write(tmp_path / "a.tsv", 'He said "hi".\tAlisema "hi".\txnli\nB\tC\n')
+        catalog.task("bitext"),
+        SW,
+        "test",
+        data=write(tmp_path / "a.tsv", 'He said "hi".\tAlisema "hi".\txnli\nB\tC\tx\n'),
     )
     assert [(example.source, example.target) for example in split.examples] == [
         ('He said "hi".', 'Alisema "hi".'), ("B", "C"),
@@ -289,6 +292,7 @@ def test_translations_and_rated_sentences_are_tab_separated(tmp_path: Path) -> N
     ("task", "text", "said"),
     [
         ("bitext", "a\tb\nc\n", "line 2 has 1 columns instead of 2"),
+        ("bitext", "a\tb\nc\td\te\n", "line 2 has 3 columns, and the lines before it have 2"),
         ("sts", "a\tb\n", "line 1 has 2 columns instead of 3"),
         ("sts", "a\tb\t1\na\tb\tmuch\n", "line 2: the score 'much' is not a number"),
         ("sts", "a\tb\tnan\n", "line 1: the score 'nan' is not a number"),
@@ -301,6 +305,23 @@ def test_damaged_tables_are_refused(tmp_path: Path, task: str, text: str, said: 
 
 
 # --- where the data is
+
+
+def test_data_of_the_language_stands_in_for_that_of_one_script(tmp_path: Path) -> None:
+    class Heard(Progress):
+        said: list[str] = []  # noqa: RUF012
+
+        def note(self, text: str) -> None:
+            self.said.append(text)
+
+    latin = catalog.language("sr-Latn")
+    write(tmp_path / "ner/sr/test.conll", "Novak B-PER\n")
+    split = load_split(catalog.task("ner"), latin, "test", data_dir=tmp_path, progress=Heard())
+    assert split.language == "sr-Latn" and split.where.endswith("ner/sr/test.conll")
+    assert Heard.said == ["ner: the data of sr stands in for sr-Latn"]
+    write(tmp_path / "ner/sr-Latn/test.conll", "Ana B-PER\n")
+    split = load_split(catalog.task("ner"), latin, "test", data_dir=tmp_path, progress=Heard())
+    assert split.where.endswith("ner/sr-Latn/test.conll") and len(Heard.said) == 1
 
 
 def test_the_data_folder_has_its_own_names_for_languages(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from polydistill.distill.teachers import (
 )
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.heads import ANSWER, TaskModel, new_head, open_model
-from polydistill.evaluation.kinds import dev_predictions, dev_score, finest_loyalty, trainable_kind_of
+from polydistill.evaluation.kinds import dev_predictions, dev_score, finest_loyalty, training_inputs
 from polydistill.evaluation.reuse import output_parameters
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.loading import load_encoder, load_tokenizer, longest_input
@@ -147,6 +147,7 @@ class Job:
         arch: The student's architecture.
         metric: What chooses the checkpoint.
         dev_score: Network -> that, on source-language dev data.
+        untrained: Examples that give no input.
     """
 
     student: TaskStudent
@@ -156,6 +157,7 @@ class Job:
     arch: Arch
     metric: str
     dev_score: Callable[[Any], float]
+    untrained: int = 0
 
     def tune(
         self, schedule: Schedule, work: Path, progress: Progress, entries: dict[str, Tensor] | None = None
@@ -181,12 +183,14 @@ class Job:
         return curves
 
 
-def labelled_features(student: TaskModel, task: Task, splits: Sequence[LabelledSplit], language: str) -> list[Feature]:
+def labelled_features(
+    student: TaskModel, task: Task, splits: Sequence[LabelledSplit], language: str, progress: Progress
+) -> list[Feature]:
     """The inputs of labelled splits, numbered by `example_id`; `example` counts on from split to split."""
-    kind, examples = trainable_kind_of(task), 0
+    examples = 0
     found: list[Feature] = []
     for split in splits:
-        for feature in kind.training_features(student, split.examples):
+        for feature in training_inputs(task, student, split, progress)[0]:
             numbers = {"example_id": len(found), "example": examples + feature["example"], "language": language}
             found.append({**feature, **numbers})
         examples += len(split.examples)
@@ -249,7 +253,7 @@ def task_job(
     student = task_student(
         inputs.student, task, models[0], seed=inputs.seed, length=inputs.length, eager=eager, progress=inputs.progress
     )
-    features = labelled_features(student.model, task, training, inputs.language)
+    features = labelled_features(student.model, task, training, inputs.language, inputs.progress)
     teacher = _task_teacher(inputs, models, objectives.needs.teacher, student, training, features)
     wanted = dev_predictions(task, models[0], dev) if inputs.by_loyalty else None
 
@@ -259,7 +263,8 @@ def task_job(
         return finest_loyalty(task, wanted, dev_predictions(task, student.model, dev), dev)[1]
 
     metric = task.metric if wanted is None else finest_loyalty(task, wanted, wanted, dev)[0]
-    return Job(student, features, teacher, objectives, inputs.arch, metric, score)
+    untrained = sum(len(split.examples) for split in training) - len({f["example"] for f in features})
+    return Job(student, features, teacher, objectives, inputs.arch, metric, score, untrained)
 
 
 def _task_teacher(

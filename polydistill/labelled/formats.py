@@ -145,10 +145,14 @@ def _squad_rows(path: Path) -> Iterator[Row]:
 
 
 def _table_rows(kind: str) -> Callable[[Path], Iterator[Row]]:
-    """Tab-separated values without a header; what follows the last field, such as an origin, is left alone."""
+    """Tab-separated values without a header, as many in each line as in the first.
+
+    What follows the last field, such as an origin, is left alone.
+    """
     fields = FIELDS[kind]
 
     def read(path: Path) -> Iterator[Row]:
+        width = 0
         for number, line in numbered_lines(path):
             if not line.strip():
                 continue
@@ -157,6 +161,12 @@ def _table_rows(kind: str) -> Callable[[Path], Iterator[Row]]:
                 raise PolydistillError(
                     f"{path} line {number} has {len(cells)} columns instead of {len(fields)}.",
                     f"Write {', '.join(fields)}, with tabs between them.",
+                )
+            width = width or len(cells)
+            if len(cells) != width:
+                raise PolydistillError(
+                    f"{path} line {number} has {len(cells)} columns, and the lines before it have {width}.",
+                    "Give every line as many columns, and take the tabs out of the texts.",
                 )
             yield Row(str(path), f"line {number}", dict(zip(fields, cells, strict=False)))
 

@@ -114,6 +114,9 @@ def _find(
         if not data.is_file():
             raise UsageError(f"There is no file {data}.", "Give --data a file in the format of the task's kind.")
         return _Found(read_rows(data, task.kind), str(data))
+    asked, language = language.code, _as_known(task, language, split, data_dir)
+    if language.code != asked:
+        progress.note(f"{task.name}: the data of {language.code} stands in for {asked}")
     path = _local_file(task, language, split, data_dir) if data_dir is not None else None
     if path is not None:
         return _Found(read_rows(path, task.kind), str(path))
@@ -127,6 +130,17 @@ def _find(
         progress.note(f"{task.name} {language.code} {split} comes from the Hub: {data_dir} is not expected to have it")
     rows, where = hub.find_rows(task, source, language, split)
     return _Found(rows, where, source.mend)
+
+
+def _as_known(task: Task, language: Language, split: str, data_dir: Path | None) -> Language:
+    """A language in one script under the code of the whole language, unless the task has data of that script."""
+    if language.script_of is None or language.code in {*task.languages, *task.local_languages}:
+        return language
+    if data_dir is not None and task.local and task.any_language:
+        file = data_dir / task.local.format(lang=language.code, split=task.local_splits.get(split, split))
+        if file.is_file() or file.with_name(file.name + ".gz").is_file():
+            return language
+    return replace(language, code=language.script_of)
 
 
 def _local_file(task: Task, language: Language, split: str, data_dir: Path) -> Path | None:

@@ -266,7 +266,8 @@ class Phase2:
 
         def write(out: Path) -> dict[str, Any]:
             facts = {
-                "metric": job.metric, "dev": curves.dev, "best": curves.best, "best_step": curves.best_step, "bf16": bf
+                "metric": job.metric, "dev": curves.dev, "best": curves.best, "best_step": curves.best_step, "bf16": bf,
+                "untrained": job.untrained,
             }  # fmt: skip
             if entries is None or before is None:
                 save_network(network, self.student, out, self.config.include_path, self.progress)

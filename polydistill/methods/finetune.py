@@ -14,7 +14,7 @@ from polydistill.catalog import Language, Task, arch, resolve_languages, task
 from polydistill.checkpoint import Checkpoint, file_sha256
 from polydistill.copying import copy_beside
 from polydistill.errors import UsageError
-from polydistill.evaluation.kinds import dev_score, trainable_kind_of
+from polydistill.evaluation.kinds import dev_score, trainable_kind_of, training_inputs
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.sources import load_split
 from polydistill.modelfolder import model_folder, model_type
@@ -167,8 +167,8 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
     assert model.reused is not None
     tell(progress, model.reused)
     freeze(model.network, architecture, embeddings=config.freeze_embeddings, layers=config.freeze_layers)
-    kind = trainable_kind_of(wanted)
-    features = [f for split in training for f in kind.training_features(model, split.examples)]
+    inputs = [training_inputs(wanted, model, split, progress) for split in training]
+    features, training = [f for found, _ in inputs for f in found], [split for _, split in inputs]
     facts = {**asdict(schedule), "max_length": model.max_length, "freeze_embeddings": config.freeze_embeddings,
              "freeze_layers": config.freeze_layers}  # fmt: skip
     checkpoint = Checkpoint.open(folder)

@@ -321,8 +321,7 @@ def _text_tokens(case: _Case, preset: Preset, phase: Tuning) -> float:
     total = 0.0
     for found in case.counts.languages.values():
         lines = sum(text.lines for text in found.texts)
-        counted = max(1, lines - len(found.held_out))
-        mean = float(found.spaces[case.source.vocabulary.spaces[0].name].sum()) / counted + 2
+        mean = float(found.spaces[case.source.vocabulary.spaces[0].name].sum()) / max(1, lines) + 2
         total += min(lines, preset.examples or lines) * min(mean, phase.length)
     return total
 

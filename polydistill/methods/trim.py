@@ -18,6 +18,7 @@ from polydistill.catalog import languages as every_language
 from polydistill.counting import count, count_word_lists, load_counts, save_counts
 from polydistill.data import TextSource, parse_corpus, read_texts
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.newtext import estimate
 from polydistill.outputs import check_file, check_output, check_outside, new_folder
 from polydistill.ownfiles import own_files
 from polydistill.progress import SILENT, Progress
@@ -45,8 +46,9 @@ class TrimConfig(Options):
 
     model: str = setting(DEFAULT_MODEL, "Folder, org/name or org/name@revision.", "Model", metavar="M")
     lang: tuple[str, ...] = setting(
-        (), "Language to keep: any code or name. Repeat for several.", "Text", metavar="LANG"
-    )
+        (), "Language to keep: any code or name, also with a script (sr-Latn). Repeat for several.", "Text",
+        metavar="LANG",
+    )  # fmt: skip
     corpus: tuple[str, ...] = setting(
         (),
         "Text of the language: txt, jsonl, csv, tsv or parquet (also .gz), a file, folder, glob, or a Hub data set "
@@ -168,7 +170,8 @@ def trim(config: TrimConfig, progress: Progress = SILENT) -> TrimResult:
         result = replace(result, output=output, notes=tuple(notes), bytes=_bytes(config, trimmed, folder))
         if config.verify:
             checked = _verify(config, trimmed, counts, verify_text, folder, progress)
-            result = replace(result, verification=checked)
+            new_text = None if verify_text else estimate(source, counts, wishes, listed, VERIFY_LINES)
+            result = replace(result, verification={**checked, **({"new_text": new_text} if new_text else {})})
         if hashing:
             hashing.join()
         result = _timed(result, started)
@@ -334,17 +337,14 @@ def _verify(
 ) -> dict[str, Any]:
     from polydistill.verification import verify
 
-    held_out = True
     if text is not None:
         lines = list(read_texts(text, limit=VERIFY_LINES))
     else:
         share = max(1, VERIFY_LINES // len(trimmed.languages))
         lines = [line for lang in trimmed.languages for line in counts.languages[lang.code].held_out[:share]]
-        if not lines:
-            held_out = False
-            lines = [line for lang in trimmed.languages for line in _word_lines(counts, lang.code)]
+        lines = lines or [line for lang in trimmed.languages for line in _word_lines(counts, lang.code)]
     exact = config.dtype == "keep"
-    found = verify(trimmed, folder, lines, held_out=held_out, exact=exact, progress=progress).to_json()
+    found = verify(trimmed, folder, lines, held_out=text is not None, exact=exact, progress=progress).to_json()
     known = every_language(config.include_path)
     after = open_vocabulary(trimmed.source.place_in(folder))
     lost = unwritten(trimmed.source.vocabulary, after, known)
@@ -352,7 +352,7 @@ def _verify(
 
 
 def _word_lines(counts: TokenCounts, code: str) -> list[str]:
-    """Counted words in lines of ten, where there is no text that was not counted."""
+    """Counted words in lines of ten, where no line was held out."""
     words = list(counts.languages[code].words)[:2000]
     return [" ".join(words[i : i + 10]) for i in range(0, len(words), 10)]
 
