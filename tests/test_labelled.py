@@ -152,12 +152,13 @@ def test_only_blanks_and_tabs_part_a_word_from_its_tag(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
-        ("a O\nb I-PER\n", 2, "the tag I-PER follows O"),
+        ("a O\nb I-PER\n\nc B-PER\n", 2, "the tag I-PER follows O"),
         ("a O\n\nb B-PER\nc I-LOC\n", 4, "the tag I-LOC follows B-PER"),
         ("a B-LOC\n\nb I-LOC\n", 3, "the tag I-LOC follows O"),
         ("a B-LOC\nb B-EVENT\n", 2, "the tag 'B-EVENT' is not one of the task ner's"),
-        ("a B-LOC\nb S-PER\n", 2, "the tag 'S-PER' is not one"),
-        ("a PER\n", 1, "the tag 'PER' is not one"),
+        ("a B-LOC\nb T-PER\n", 2, "the tag 'T-PER' is not one"),
+        ("a EVENT\n", 1, "the tag 'EVENT' is not one"),
+        ("a B\n", 1, "the tag 'B' is not one"),
         ("-DOCSTART- O\n\na O\nb\n", 4, "has a word without a tag: 'b'"),
     ],
 )

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from polydistill.errors import PolydistillError
+from polydistill.labelled import schemes
+from polydistill.labelled.codes import without_codes
 from polydistill.labelled.examples import (
     AlignedExample,
     Example,
@@ -17,11 +20,13 @@ from polydistill.labelled.examples import (
     RatedExample,
     TaggedExample,
 )
-from polydistill.labelled.formats import Row
+from polydistill.labelled.rows import Row
 from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, Task
 
 WRONG_ANSWERS = 0.05  # of the questions: more than so many, and the file's offsets are of another kind than ours
 NO_GOLD = ("-", "-1", "")  # SNLI's mark for annotators who disagreed, the Hub's for hidden labels
+# What a scheme of tags cannot say.
+_LOSS = {schemes.IO: ", where neighbours of one type are one entity"}
 MISPLACED = "answer not at its offset"
 
 
@@ -55,6 +60,8 @@ class Builder:
             PolydistillError: A row is wrong; the message says which and why.
         """
         make = _MAKERS[self.task.kind]
+        if self.task.kind == TAGGING:
+            rows = self._in_iob2(list(rows))
         return [example for number, row in enumerate(rows) if (example := make(self, number, row)) is not None]
 
     def pair(self, number: int, row: Row) -> PairExample | None:
@@ -71,27 +78,45 @@ class Builder:
             )
         return PairExample(str(number), _text(row, "premise"), _text(row, "hypothesis"), known)
 
+    def _in_iob2(self, rows: Sequence[Row]) -> Iterator[Row]:
+        """Tagged sentences without codes of languages at their words, their tags in IOB2 and of the task's types."""
+        rows, taken = without_codes(rows)
+        self.mended.update(taken)
+        names = {tag: self._entity_type(row, word, tag) for tag, (row, word) in _first_places(rows).items()}
+        scheme = schemes.recognise(rows, self._types, mend=self.mend)
+        for row in rows:
+            tags = schemes.to_iob2(row.values["tags"], scheme)
+            found = []
+            for tag, old in zip(tags, row.values["tags"], strict=True):
+                kind, known = tag[2:], names[old]
+                found.append(tag[:2] + known if known else "O")
+                if tag[0] == "B" and scheme != schemes.IOB2:
+                    self.mended[f"entities tagged in {scheme} are read in IOB2{_LOSS.get(scheme, '')}"] += 1
+                if tag[0] == "B" and kind != known:
+                    self.mended[f"entities of the type {kind} are read as {known}"] += 1
+            yield replace(row, values={**row.values, "tags": found})
+
+    def _entity_type(self, row: Row, word: int, tag: str) -> str:
+        """What the task calls a tag's type."""
+        kind = schemes.parts(tag)[1] if isinstance(tag, str) else str(tag)
+        known = schemes.known_type(kind, self._types)
+        if kind and known is None:
+            raise PolydistillError(
+                f"{row.where(word)}: the tag {tag!r} is not one of the task {self.task.name}'s.",
+                f"It has O, and B- and I- of {', '.join(sorted(self._types))}.",
+            )
+        return known or ""
+
     def sentence(self, number: int, row: Row) -> TaggedExample:
-        """Words and their tags, as they are in the data."""
-        tokens, tags = row.values["tokens"], list(row.values["tags"])
+        """Words and their tags in IOB2."""
+        tags = list(row.values["tags"])
         before = "O"
         for word, tag in enumerate(tags):
-            kind = tag[2:]
-            if tag != "O" and (tag[:2] not in ("B-", "I-") or kind not in self._types):
-                raise PolydistillError(
-                    f"{row.where(word)}: the tag {tag!r} is not one of the task {self.task.name}'s.",
-                    f"It has O, and B- and I- of {', '.join(sorted(self._types))}.",
-                )
-            if tag[0] == "I" and before[2:] != kind:
-                if not self.mend:
-                    raise PolydistillError(
-                        f"{row.where(word)}: the tag {tag} follows {before}, which IOB2 does not allow.",
-                        f"Let the entity begin with B-{kind}.",
-                    )
+            if tag[0] == "I" and before[2:] != tag[2:]:  # only where such faults are put right
                 self.mended["I- tags that begin an entity became B-"] += 1
-                tags[word] = f"B-{kind}"
+                tags[word] = f"B-{tag[2:]}"
             before = tag
-        return TaggedExample(str(number), tuple(tokens), tuple(tags))
+        return TaggedExample(str(number), tuple(row.values["tokens"]), tuple(tags))
 
     def question(self, number: int, row: Row) -> QuestionExample | None:
         """A question, if it has answers and they stand where they should."""
@@ -148,6 +173,15 @@ class Builder:
             tags = tuple(tag if self.is_scored(tag) else "O" for tag in example.tags)
             kept.append(TaggedExample(example.id, example.tokens, tags))
         return kept, dict(sorted(ignored.items()))
+
+
+def _first_places(rows: Iterable[Row]) -> dict[str, tuple[Row, int]]:
+    """Tag -> the first word that has it."""
+    found: dict[str, tuple[Row, int]] = {}
+    for row in rows:
+        for word, tag in enumerate(row.values["tags"]):
+            found.setdefault(tag, (row, word))
+    return found
 
 
 def _stands_at(context: str, text: str, start: int) -> bool:

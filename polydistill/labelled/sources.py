@@ -15,7 +15,8 @@ from polydistill.errors import PolydistillError, UsageError
 from polydistill.labelled import hub
 from polydistill.labelled.checks import MISPLACED, WRONG_ANSWERS, Builder
 from polydistill.labelled.examples import LabelledSplit
-from polydistill.labelled.formats import Row, bounded, read_rows
+from polydistill.labelled.formats import bounded, read_rows
+from polydistill.labelled.rows import Row
 from polydistill.progress import SILENT, Progress
 from polydistill.task import CLASSIFICATION, MULTIPLE_CHOICE, SPAN_EXTRACTION, TAGGING, Task
 
@@ -64,8 +65,10 @@ def load_split(
     ignored: Mapping[str, int] = {}
     if task.kind == TAGGING:
         examples, ignored = builder.without_unscored(examples)
-    skipped = dict(sorted(builder.skipped.items()))
-    return LabelledSplit(task.name, language.code, split, tuple(examples), where, _hash(examples), ignored, skipped)
+    return LabelledSplit(
+        task.name, language.code, split, tuple(examples), where, _hash(examples), ignored,
+        skipped=dict(sorted(builder.skipped.items())), mended=dict(sorted(builder.mended.items())),
+    )  # fmt: skip
 
 
 def find_rows(
