@@ -11,6 +11,7 @@ from polydistill import catalog
 from polydistill.errors import PolydistillError
 from polydistill.labelled.columns import entity_rows
 from polydistill.labelled.examples import LabelledSplit
+from polydistill.labelled.plain import load_plain
 from polydistill.labelled.rows import Row
 from polydistill.labelled.schemes import entity_types, known_type, to_iob2
 from polydistill.labelled.sources import load_split
@@ -159,6 +160,14 @@ def test_the_code_of_the_language_is_no_part_of_the_words(tmp_path: Path) -> Non
     assert [example.tokens for example in coded.examples] == [("Amina", ":"), ("Kisumu",)]
     assert coded.sha256 == read(tmp_path, "Amina B-PER\n: O\n\nKisumu B-LOC\n").sha256
     assert "3 words have lost the sw: before them" in log.notes[0] and coded.facts()["mended"]
+
+
+def test_sentences_without_tags_lose_the_code_as_well(tmp_path: Path) -> None:
+    (tmp_path / "ner" / "sw").mkdir(parents=True)
+    (tmp_path / "ner" / "sw" / "train.conll").write_text("sw:Amina B-PER\nsw:yuko O\n")
+    log = Log()
+    plain = load_plain(catalog.task("ner"), SW, "train", data_dir=tmp_path, progress=log)
+    assert plain.sentences == (("Amina", "yuko"),) and "2 words have lost the sw:" in log.notes[0]
 
 
 def test_words_with_a_colon_keep_it(tmp_path: Path) -> None:
