@@ -9,12 +9,12 @@ import pytest
 
 from polydistill import catalog
 from polydistill.errors import PolydistillError
-from polydistill.labelled.columns import entity_rows
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.plain import load_plain
 from polydistill.labelled.rows import Row
 from polydistill.labelled.schemes import entity_types, known_type, to_iob2
 from polydistill.labelled.sources import load_split
+from polydistill.labelled.words import entity_rows
 from polydistill.metrics.entities import entities
 from polydistill.progress import Progress
 

@@ -20,6 +20,7 @@ from polydistill.labelled.examples import (
     RatedExample,
     TaggedExample,
 )
+from polydistill.labelled.nli import in_language
 from polydistill.labelled.rows import Row
 from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, Task
 
@@ -40,7 +41,8 @@ class Builder:
 
     Attributes:
         skipped: Why -> how many rows were left out.
-        mended: What -> how many words or answers were put right.
+        mended: What -> how many words, answers or entities were read otherwise than they are written.
+        others: Another language -> how many rows of it were left out.
     """
 
     def __init__(self, task: Task, language: str, *, mend: bool = False) -> None:
@@ -49,6 +51,7 @@ class Builder:
         self.mend = mend
         self.skipped: Counter[str] = Counter()
         self.mended: Counter[str] = Counter()
+        self.others: Counter[str] = Counter()
         self._labels = {label.casefold(): label for label in task.labels}
         self._left_out = frozenset(task.not_scored)
         self._types = frozenset(task.entity_types) | frozenset(task.not_scored)
@@ -62,6 +65,8 @@ class Builder:
         make = _MAKERS[self.task.kind]
         if self.task.kind == TAGGING:
             rows = self._in_iob2(list(rows))
+        if self.task.kind == CLASSIFICATION:
+            rows = in_language(rows, self.language, self.others)
         return [example for number, row in enumerate(rows) if (example := make(self, number, row)) is not None]
 
     def pair(self, number: int, row: Row) -> PairExample | None:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from polydistill.errors import PolydistillError
-from polydistill.labelled.columns import entity_rows
+from polydistill.labelled.nli import as_pair
 from polydistill.labelled.rows import Row
+from polydistill.labelled.words import entity_rows
 from polydistill.lines import LONGEST_TEXT, numbered_lines, read_document
 from polydistill.task import CLASSIFICATION, FIELDS, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING
 
@@ -43,7 +44,7 @@ def bounded(rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
-    """One JSON object a line, with the keys premise, hypothesis and label."""
+    """One JSON object a line, with the keys premise, hypothesis and label, or those of `nli.as_pair`."""
     import orjson
 
     for number, line in numbered_lines(path):
@@ -57,7 +58,7 @@ def _json_rows(path: Path) -> Iterator[Row]:
             ) from error
         if not isinstance(values, dict):
             raise PolydistillError(f"{path} line {number} is not a JSON object.", "Write one JSON object a line.")
-        yield Row(str(path), f"line {number}", values)
+        yield Row(str(path), f"line {number}", as_pair(values))
 
 
 def _squad_rows(path: Path) -> Iterator[Row]:

@@ -174,6 +174,10 @@ def _checked(task: Task, split: str, found: _Found, builder: Builder, progress: 
     examples, where = builder.build(bounded(found.rows)), found.where
     for what, count in builder.mended.items():
         progress.note(f"{where}: {count} {what}")
+    if builder.others:
+        counts = ", ".join(f"{name} {count:,}" for name, count in builder.others.items())
+        progress.note(f"{where}: rows in other languages than {builder.language} are left out: {counts}")
+        builder.skipped["in another language"] += builder.others.total()
     wrong, all_rows = builder.skipped[MISPLACED], len(examples) + builder.skipped[MISPLACED]
     if wrong > WRONG_ANSWERS * all_rows:
         raise PolydistillError(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from polydistill.errors import PolydistillError
-from polydistill.labelled.columns import entity_rows, word_rows
+from polydistill.labelled.words import entity_rows, word_rows
 
 Sentence = list[tuple[str, str]]
 
