@@ -12,7 +12,7 @@ from polydistill.errors import PolydistillError
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.plain import load_plain
 from polydistill.labelled.rows import Row
-from polydistill.labelled.schemes import entity_types, known_type, to_iob2
+from polydistill.labelled.schemes import entity_types, known_type, model_tags, to_iob2
 from polydistill.labelled.sources import load_split
 from polydistill.labelled.words import entity_rows
 from polydistill.metrics.entities import entities
@@ -149,6 +149,50 @@ def test_the_types_of_any_scheme_are_found(tmp_path: Path) -> None:
 )
 def test_predictions_that_break_their_scheme_are_read_as_conlleval_does(tags: str, scheme: str, right: str) -> None:
     assert to_iob2(tags.split(), scheme) == right.split()
+
+
+# --- models
+
+NER = catalog.task("ner").labels
+
+
+@pytest.mark.parametrize(
+    ("names", "scheme", "labels"),
+    [
+        ("O B-PER I-PER B-ORG I-ORG B-LOC I-LOC B-DATE I-DATE", "IOB2", None),
+        ("B-LOC B-MISC B-ORG I-LOC I-MISC I-ORG I-PER O", "IOB1", "B-LOC O B-ORG I-LOC O I-ORG I-PER O"),
+        ("I-LOC I-ORG I-PER O", "IO", None),
+        ("O LOC PER MISC ORG", "IO", "O LOC PER O ORG"),
+        ("O Person Organization Location", "IO", "O PER ORG LOC"),
+        ("O S-PER E-PER S-LOC S-ORG", "BIOES", "O B-PER I-PER B-LOC B-ORG"),
+        ("O U-PER L-PER U-LOC U-ORG", "BILOU", "O B-PER I-PER B-LOC B-ORG"),
+    ],
+)
+def test_the_scheme_of_a_model_follows_from_its_labels(names: str, scheme: str, labels: str | None) -> None:
+    found = model_tags(names.split(), NER, ("DATE", "MISC"), "m")
+    wanted = (labels or names).replace("B-DATE", "O").replace("I-DATE", "O").split()
+    assert found.scheme == scheme and list(found.labels) == wanted
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ("O B-PER I-PER B-LOC I-LOC", "m cannot predict ORG"),
+        ("O B-PER B-GPE", "m has the label B-GPE, which the task does not know"),
+        ("I-PER I-ORG I-LOC", "m cannot predict O"),
+        ("O S-PER L-PER ORG LOC", "the labels of m are of no known scheme"),
+    ],
+)
+def test_labels_of_a_model_that_do_not_fit_are_refused(names: str, said: str) -> None:
+    with pytest.raises(PolydistillError, match=f"(?i){said}") as caught:
+        model_tags(names.split(), NER, ("DATE", "MISC"), "m")
+    assert caught.value.hint
+
+
+def test_a_model_may_have_other_types_than_the_users_own_data() -> None:
+    found = model_tags(["O", "S-Drug", "E-drug", "B-DRUG", "S-Dose"], ("O", "B-drug", "I-drug"), (), "m", own=True)
+    assert found.tags == ("O", "S-drug", "E-drug", "B-drug", "S-Dose")
+    assert found.labels == ("O", "B-drug", "I-drug", "B-drug", "B-Dose")
 
 
 # --- words with the code of their language

@@ -210,7 +210,9 @@ class ModelTags:
         return self.scheme in (IOB1, IO)
 
 
-def model_tags(names: Sequence[str], labels: Sequence[str], not_scored: Collection[str], model: object) -> ModelTags:
+def model_tags(
+    names: Sequence[str], labels: Sequence[str], not_scored: Collection[str], model: object, *, own: bool = False
+) -> ModelTags:
     """Reads the names of a tagger's outputs.
 
     Args:
@@ -218,24 +220,26 @@ def model_tags(names: Sequence[str], labels: Sequence[str], not_scored: Collecti
         labels: The task's, in IOB2.
         not_scored: Types of entities that count as O.
         model: What messages call it.
+        own: Whether the labels are those of the user's data, which the model need not share.
 
     Raises:
-        PolydistillError: An output is none of the task's, or the model cannot predict one of its types.
+        PolydistillError: An output is none of the task's, the model cannot predict one of its types, or its labels are
+            of no scheme.
     """
     types = tuple(dict.fromkeys(parts(label)[1] for label in labels if label != "O"))
-    known = (*types, *not_scored)
-    own = [_spelt(name, known) for name in names]
-    if None in own:
-        raise PolydistillError(
-            f"{model} has the label {names[own.index(None)]}, which the task does not know ({', '.join(labels)}).",
-            "Choose a model or a task with the same labels, or list it under not_scored in the task's file.",
-        )
-    found = [tag for tag in own if tag is not None]
+    found = []
+    for name in names:
+        tag = _spelt(name, (*types, *not_scored), own)
+        if tag is None:
+            raise PolydistillError(
+                f"{model} has the label {name}, which the task does not know ({', '.join(labels)}).",
+                "Choose a model or a task with the same labels, or list it under not_scored in the task's file.",
+            )
+        found.append(tag)
     scheme = _model_scheme(found, model)
     tags = tuple("O" if parts(tag)[1] in not_scored else tag for tag in found)
-    scored = tuple(kind for kind in types if kind not in not_scored)
-    wanted = ("O", *scored)
-    if missing := [kind for kind in wanted if kind not in {parts(tag)[1] or "O" for tag in tags}]:
+    predicts = {parts(tag)[1] or "O" for tag in tags}
+    if not own and (missing := [kind for kind in ("O", *types) if kind not in {*predicts, *not_scored}]):
         raise PolydistillError(
             f"{model} cannot predict {', '.join(missing)}, which the task scores.",
             "Choose a model that was tuned with these labels.",
@@ -243,16 +247,40 @@ def model_tags(names: Sequence[str], labels: Sequence[str], not_scored: Collecti
     return ModelTags(scheme, tags, tuple(to_iob2([tag], scheme)[0] if scheme in MARKING_ENDS else tag for tag in tags))
 
 
-def _spelt(name: str, types: Iterable[str]) -> str | None:
-    """A label with the task's name of its type; None if it is of no such type."""
+def _spelt(name: str, types: Sequence[str], own: bool) -> str | None:
+    """A label with the task's name of its type; None if the task has no such type, and no others are allowed."""
     if name.upper() == "O":
         return "O"
-    types = tuple(types)
     if bare := known_type(name, types):
         return bare
     prefix, kind = parts(name[:1].upper() + name[1:])
-    known = known_type(kind, types)
-    return f"{prefix}-{known}" if prefix and known else None
+    known = known_type(kind, types) if prefix else None
+    if own:
+        return f"{prefix}-{known or kind}" if prefix else name
+    return f"{prefix}-{known}" if known else None
+
+
+def taught_labels(names: Sequence[str], labels: Sequence[str], not_scored: Collection[str], model: object) -> ModelTags:
+    """The same for a teacher, whose outputs have to say the task's labels one by one.
+
+    Raises:
+        PolydistillError: What one of its tags means depends on the word before it, or it lacks one of the labels.
+    """
+    found = model_tags(names, labels, not_scored, model)
+    if found.by_context:
+        begins = next(tag for tag in found.tags if parts(tag)[0] in ("", "I"))
+        raise PolydistillError(
+            f"{model} tags in {found.scheme}: whether its {begins} begins an entity depends on the word before, so it "
+            "cannot teach the tags B- and I-.",
+            "Tune it with `polydistill finetune` first, or choose a teacher with B- and I- tags of every type.",
+        )
+    scored = [label for label in labels if parts(label)[1] not in not_scored]
+    if missing := [label for label in scored if label not in found.labels]:
+        raise PolydistillError(
+            f"{model} cannot predict {', '.join(missing)}, which the task scores.",
+            "Choose a model that was tuned with these labels.",
+        )
+    return found
 
 
 def _model_scheme(tags: Sequence[str], model: object) -> str:
