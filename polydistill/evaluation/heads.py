@@ -21,11 +21,12 @@ from polydistill.loading import (
 )
 from polydistill.modelfolder import model_folder
 from polydistill.stacks.description import is_stack
-from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING
+from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
 
 AUTO_CLASSES = {
     CLASSIFICATION: "AutoModelForSequenceClassification",
     TAGGING: "AutoModelForTokenClassification",
+    WORD_TAGGING: "AutoModelForTokenClassification",
     SPAN_EXTRACTION: "AutoModelForQuestionAnswering",
 }
 VECTOR_KINDS = (RETRIEVAL, SIMILARITY)

@@ -149,18 +149,21 @@ def predict(
 ) -> list[dict[str, Any]]:
     """The likeliest tag of each word in IOB2, and its probability of every tag; a word without tokens is O.
 
+    Of classes that have no O, a word without tokens has none, and all have the same probability.
+
     The probabilities of a model that tags in IOB1 or IO are those of its own tags, for which there is nothing in IOB2.
     """
     own, scheme = (model.tags.tags, model.tags.scheme) if model.tags else (model.labels, IOB2)
     names = sorted(set(model.labels), key=model.labels.index)
     columns = np.array([[label == name for label in model.labels] for name in names], np.float64).T
-    outside = np.array([float(name == "O") for name in names])
+    nothing = "O" if "O" in names else ""
+    outside = np.array([float(name == "O") if nothing else 1 / len(names) for name in names])
     predictions = []
     for logits in word_logits(model, examples, batch_size=batch_size, bf16=bf16, done=done):
         known = ~np.isnan(logits).any(-1)
         shares = np.where(known[:, None], softmax(logits) @ columns, outside)  # types that are not scored count as O
         best = np.argmax(logits, -1).tolist() if len(logits) else []
-        tags = to_iob2([own[i] if k else "O" for i, k in zip(best, known, strict=True)], scheme)
+        tags = to_iob2([own[i] if k else nothing for i, k in zip(best, known, strict=True)], scheme)
         predictions.append({"tags": tags, "names": names, "probabilities": np.round(shares, 6).tolist()})
     return predictions
 

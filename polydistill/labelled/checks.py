@@ -22,12 +22,13 @@ from polydistill.labelled.examples import (
 )
 from polydistill.labelled.nli import in_language
 from polydistill.labelled.rows import Row
-from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, Task
+from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, WORD_TAGGING, Task
 
 WRONG_ANSWERS = 0.05  # of the questions: more than so many, and the file's offsets are of another kind than ours
 NO_GOLD = ("-", "-1", "")  # SNLI's mark for annotators who disagreed, the Hub's for hidden labels
 # What a scheme of tags cannot say.
 _LOSS = {schemes.IO: ", where neighbours of one type are one entity"}
+NO_CLASS = "_"  # of contractions, in data made of CoNLL-U
 MISPLACED = "answer not at its offset"
 
 
@@ -123,6 +124,26 @@ class Builder:
             before = tag
         return TaggedExample(str(number), tuple(row.values["tokens"]), tuple(tags))
 
+    def words(self, number: int, row: Row) -> TaggedExample | None:
+        """Words and their classes; contractions beside their parts, which have the class _, are left out."""
+        tokens, classes = [], []
+        for word, (token, tag) in enumerate(zip(row.values["tokens"], row.values["tags"], strict=True)):
+            known = self._labels.get(tag.casefold()) if isinstance(tag, str) else None
+            if known is None and tag == NO_CLASS:
+                self.mended["words without a class (_) are left out"] += 1
+            elif known is None:
+                raise PolydistillError(
+                    f"{row.where(word)}: the class {tag!r} is not one of the task {self.task.name}'s.",
+                    f"It has {', '.join(self.task.labels)}.",
+                )
+            else:
+                tokens.append(token)
+                classes.append(known)
+        if not tokens:
+            self.skipped["no gold label"] += 1
+            return None
+        return TaggedExample(str(number), tuple(tokens), tuple(classes))
+
     def question(self, number: int, row: Row) -> QuestionExample | None:
         """A question, if it has answers and they stand where they should."""
         context = _text(row, "context")
@@ -216,6 +237,7 @@ def _answer(row: Row, answer: Any) -> tuple[str, int]:
 _MAKERS: dict[str, Callable[[Builder, int, Row], Example | None]] = {
     CLASSIFICATION: Builder.pair,
     TAGGING: Builder.sentence,
+    WORD_TAGGING: Builder.words,
     SPAN_EXTRACTION: Builder.question,
     RETRIEVAL: Builder.aligned,
     SIMILARITY: Builder.rated,

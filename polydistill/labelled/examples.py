@@ -19,7 +19,7 @@ class PairExample:
 
 @dataclass(frozen=True)
 class TaggedExample:
-    """A sentence in words with one IOB2 tag a word (kind `tagging`)."""
+    """A sentence in words with one IOB2 tag a word (kind `tagging`), or one class (kind `word-tagging`)."""
 
     id: str
     tokens: tuple[str, ...]

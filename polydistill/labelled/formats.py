@@ -11,9 +11,9 @@ from pathlib import Path
 from polydistill.errors import PolydistillError
 from polydistill.labelled.nli import as_pair
 from polydistill.labelled.rows import Row
-from polydistill.labelled.words import entity_rows
+from polydistill.labelled.words import entity_rows, word_rows
 from polydistill.lines import LONGEST_TEXT, numbered_lines, read_document
-from polydistill.task import CLASSIFICATION, FIELDS, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING
+from polydistill.task import CLASSIFICATION, FIELDS, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
 
 
 def read_rows(path: Path, kind: str) -> Iterator[Row]:
@@ -108,6 +108,7 @@ def _table_rows(kind: str) -> Callable[[Path], Iterator[Row]]:
 _READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     CLASSIFICATION: _json_rows,
     TAGGING: entity_rows,
+    WORD_TAGGING: word_rows,
     SPAN_EXTRACTION: _squad_rows,
     RETRIEVAL: _table_rows(RETRIEVAL),
     SIMILARITY: _table_rows(SIMILARITY),
