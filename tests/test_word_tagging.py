@@ -12,6 +12,7 @@ import pytest
 import tiny
 from snippets import run_snippet
 
+import polydistill
 from polydistill import catalog
 from polydistill.cli import main
 from polydistill.errors import PolydistillError
@@ -162,6 +163,12 @@ def test_phase_2_distils_a_tagger_of_words(tuned: Path, data: Path, tmp_path: Pa
     found = evaluate(EvaluateConfig(model=(str(tmp_path / "out"),), task="pos", lang=("sw",), data_dir=data))
     assert found.scores[0].value > 0.5
     assert json.loads((tmp_path / "out" / "config.json").read_text())["id2label"]["7"] == "NOUN"
+
+
+def test_an_exported_tagger_of_words_is_scored_beside_torch(tuned: Path, data: Path, tmp_path: Path) -> None:
+    result = polydistill.export(tuned, output=tmp_path / "onnx", task="pos", languages=["en"], data_dir=data)
+    assert {row["metric"] for row in result.scores} == {"accuracy"}
+    assert all(row["value"] > 0.95 for row in result.scores)
 
 
 def test_prototypes_of_words_are_refused(data: Path, tuned: Path, capsys: pytest.CaptureFixture[str]) -> None:
