@@ -58,9 +58,19 @@ def tuned(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tuned")
     base = tiny.model_folder("bert", "base", folder / "base", tokenizer="xlm-roberta", config={"num_hidden_layers": 2})
     result = finetune(
-        FinetuneConfig(model=str(base), task="pos", lang=("en",), data_dir=data, output=folder / "pos", epochs=5,
-                       lr=5e-3, batch_size=6, max_length=32, patience=0)
-    )  # fmt: skip
+        FinetuneConfig(
+            model=str(base),
+            task="pos",
+            lang=("en",),
+            data_dir=data,
+            output=folder / "pos",
+            epochs=5,
+            lr=5e-3,
+            batch_size=6,
+            max_length=32,
+            patience=0,
+        )
+    )
     assert result.selection["metric"] == "accuracy" and result.selection["value"] > 0.95
     return folder / "pos"
 
@@ -127,9 +137,15 @@ def test_models_are_evaluated_and_compared(
     for name in ("a", "b"):
         shutil.copytree(tuned, tmp_path / name)
     found = evaluate(
-        EvaluateConfig(model=(str(tmp_path / "a"),), teacher=str(tmp_path / "b"), task="pos", lang=("en", "sw"),
-                       data_dir=data, output=tmp_path / "run.json")
-    )  # fmt: skip
+        EvaluateConfig(
+            model=(str(tmp_path / "a"),),
+            teacher=str(tmp_path / "b"),
+            task="pos",
+            lang=("en", "sw"),
+            data_dir=data,
+            output=tmp_path / "run.json",
+        )
+    )
     assert {(s.metric, s.language, s.n) for s in found.scores} == {("accuracy", "en", 12), ("accuracy", "sw", 12)}
     assert all(score.value > 0.95 for score in found.scores)
     assert found.loyalty is not None
@@ -151,14 +167,31 @@ def test_the_card_prints_the_class_of_every_word(tuned: Path) -> None:
 
 def test_phase_2_distils_a_tagger_of_words(tuned: Path, data: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {
-        "data_dir": data, "task_epochs": 2, "task_sparse_epochs": 1, "task_batch_size": 6, "task_lr": 5e-3,
-        "task_length": 32, "steps": 2, "batch_size": 4, "length": 16,
-    }  # fmt: skip
+        "data_dir": data,
+        "task_epochs": 2,
+        "task_sparse_epochs": 1,
+        "task_batch_size": 6,
+        "task_lr": 5e-3,
+        "task_length": 32,
+        "steps": 2,
+        "batch_size": 4,
+        "length": 16,
+    }
     result = bistil(
-        BistilConfig("en", "sw", model=str(tuned), teacher=(str(tuned),), task="pos", output=tmp_path / "out",
-                     text=tuple(f"{code}={data}/{code}.txt" for code in ("en", "sw")), preset="smoke",
-                     precision="float32", density=0.1, **options)
-    )  # fmt: skip
+        BistilConfig(
+            "en",
+            "sw",
+            model=str(tuned),
+            teacher=(str(tuned),),
+            task="pos",
+            output=tmp_path / "out",
+            text=tuple(f"{code}={data}/{code}.txt" for code in ("en", "sw")),
+            preset="smoke",
+            precision="float32",
+            density=0.1,
+            **options,
+        )
+    )
     assert result.stages[-1]["facts"]["metric"] == "probability_loyalty"
     found = evaluate(EvaluateConfig(model=(str(tmp_path / "out"),), task="pos", lang=("sw",), data_dir=data))
     assert found.scores[0].value > 0.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -88,19 +88,18 @@ class Builder:
         """Tagged sentences without codes of languages at their words, their tags in IOB2 and of the task's types."""
         rows, taken = without_codes(rows)
         self.mended.update(taken)
-        names = {tag: self._entity_type(row, word, tag) for tag, (row, word) in _first_places(rows).items()}
-        scheme = schemes.recognise(rows, self._types, mend=self.mend)
-        for row in rows:
+        types = {tag: self._entity_type(row, word, tag) for tag, (row, word) in _first_places(rows).items()}
+        named = [replace(row, values={**row.values, "tags": _with_types(row.values["tags"], types)}) for row in rows]
+        scheme = schemes.recognise(named, self._types, mend=self.mend)
+        for row, before in zip(named, rows, strict=True):
             tags = schemes.to_iob2(row.values["tags"], scheme)
-            found = []
-            for tag, old in zip(tags, row.values["tags"], strict=True):
-                kind, known = tag[2:], names[old]
-                found.append(tag[:2] + known if known else "O")
+            for tag, old in zip(tags, before.values["tags"], strict=True):
+                kind = schemes.parts(old)[1]
                 if tag[0] == "B" and scheme != schemes.IOB2:
                     self.mended[f"entities tagged in {scheme} are read in IOB2{_LOSS.get(scheme, '')}"] += 1
-                if tag[0] == "B" and kind != known:
-                    self.mended[f"entities of the type {kind} are read as {known}"] += 1
-            yield replace(row, values={**row.values, "tags": found})
+                if tag[0] == "B" and kind != types[old]:
+                    self.mended[f"entities of the type {kind} are read as {types[old]}"] += 1
+            yield replace(row, values={**row.values, "tags": tags})
 
     def _entity_type(self, row: Row, word: int, tag: str) -> str:
         """What the task calls a tag's type."""
@@ -208,6 +207,12 @@ def _first_places(rows: Iterable[Row]) -> dict[str, tuple[Row, int]]:
         for word, tag in enumerate(row.values["tags"]):
             found.setdefault(tag, (row, word))
     return found
+
+
+def _with_types(tags: Iterable[str], types: Mapping[str, str]) -> list[str]:
+    """Tags with other names of their types; O has none."""
+    prefixes = ((schemes.parts(tag)[0], types[tag]) for tag in tags)
+    return ["O" if prefix == "O" else f"{prefix}-{kind}" if prefix else kind for prefix, kind in prefixes]
 
 
 def _stands_at(context: str, text: str, start: int) -> bool:
