@@ -9,12 +9,12 @@ from typing import Any, Protocol
 from polydistill.batching import Feature
 from polydistill.catalog import Task
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.evaluation import classification, retrieval, similarity, spans, tagging
+from polydistill.evaluation import classification, retrieval, similarity, spans, tagging, word_tagging
 from polydistill.evaluation.heads import TaskModel
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.metrics.items import Measured
 from polydistill.progress import SILENT, Progress
-from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING
+from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
 
 DEV_BATCH = 32
 UNTRAINED = "answer in no window"
@@ -48,6 +48,7 @@ class Kind(Protocol):
 KINDS: dict[str, Kind] = {
     CLASSIFICATION: classification,
     TAGGING: tagging,
+    WORD_TAGGING: word_tagging,
     SPAN_EXTRACTION: spans,
     RETRIEVAL: retrieval,
     SIMILARITY: similarity,
@@ -78,6 +79,7 @@ class Trainable(Kind, Protocol):
 TRAINABLE: dict[str, Trainable] = {
     CLASSIFICATION: classification,
     TAGGING: tagging,
+    WORD_TAGGING: word_tagging,
     SPAN_EXTRACTION: spans,
 }
 

@@ -15,7 +15,8 @@ from polydistill.errors import PolydistillError, UsageError
 from polydistill.labelled import hub
 from polydistill.labelled.checks import MISPLACED, WRONG_ANSWERS, Builder
 from polydistill.labelled.examples import LabelledSplit
-from polydistill.labelled.formats import Row, bounded, read_rows
+from polydistill.labelled.formats import bounded, read_rows
+from polydistill.labelled.rows import Row
 from polydistill.progress import SILENT, Progress
 from polydistill.task import CLASSIFICATION, MULTIPLE_CHOICE, SPAN_EXTRACTION, TAGGING, Task
 
@@ -64,8 +65,8 @@ def load_split(
     ignored: Mapping[str, int] = {}
     if task.kind == TAGGING:
         examples, ignored = builder.without_unscored(examples)
-    skipped = dict(sorted(builder.skipped.items()))
-    return LabelledSplit(task.name, language.code, split, tuple(examples), where, _hash(examples), ignored, skipped)
+    counts = {name: dict(sorted(getattr(builder, name).items())) for name in ("skipped", "mended")}
+    return LabelledSplit(task.name, language.code, split, tuple(examples), where, _hash(examples), ignored, **counts)
 
 
 def find_rows(
@@ -185,6 +186,10 @@ def _checked(task: Task, split: str, found: _Found, builder: Builder, progress: 
     examples, where = builder.build(bounded(found.rows)), found.where
     for what, count in builder.mended.items():
         progress.note(f"{where}: {count} {what}")
+    if builder.others:
+        counts = ", ".join(f"{name} {count:,}" for name, count in builder.others.items())
+        progress.note(f"{where}: rows in other languages than {builder.language} are left out: {counts}")
+        builder.skipped["in another language"] += builder.others.total()
     wrong, all_rows = builder.skipped[MISPLACED], len(examples) + builder.skipped[MISPLACED]
     if wrong > WRONG_ANSWERS * all_rows:
         raise PolydistillError(
