@@ -220,15 +220,17 @@ class Arch:
 
     def lacks(self, capability: str) -> str | None:
         """Why what the file says rules a capability out; None if it does not."""
-        two = self.layers is not None and self.layers.decoder_path is not None
-        reasons = {
-            "reduce": {"there is no [layers]": self.layers is None, "the model has a decoder beside its encoder": two,
-                       "all layers have the same weights": self.layers is not None and self.layers.shared},
-            "relations": {"there is no [attention]": self.attention is None,
-                          "there is no [layers]": self.layers is None},
-            "masked": {"the model has a decoder beside its encoder": two},
-        }  # fmt: skip
-        return next((reason for reason, holds in reasons.get(capability, {}).items() if holds), None)
+        layers = self.layers
+        both = layers is not None and layers.decoder_path is not None
+        if capability in ("reduce", "relations") and layers is None:
+            return "there is no [layers]"
+        if capability == "relations" and self.attention is None:
+            return "there is no [attention]"
+        if capability in ("reduce", "masked") and both:
+            return "the model has a decoder beside its encoder"
+        if capability == "reduce" and layers is not None and layers.shared:
+            return "all layers have the same weights"
+        return None
 
     def vocabulary_tensor(self, name: str) -> VocabularyTensor | None:
         """The description of the tensor called `name`, or None if it has no vocabulary axis."""

@@ -318,7 +318,7 @@ def test_an_architecture_finds_its_vocabulary_tensors(tmp_path: Path) -> None:
         (VOCABULARY, "", "vocabulary"),
         (VOCABULARY, VOCABULARY + '[attention]\nquery = "q"\n', "attention.key"),
         ('["trim"]', '["trim", "reduce"]', r"has 'reduce', but there is no \[layers\]"),
-        ('["trim"]', '["trim", "relations"]', r"has 'relations', but there is no \[attention\]"),
+        ('["trim"]', '["trim", "relations"]', r"has 'relations', but there is no \[layers\]"),
         (VOCABULARY, VOCABULARY + '[layers]\npath = "q"\n', "layers.count_key"),
     ],
 )

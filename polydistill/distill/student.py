@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polydistill import surgery
-from polydistill.catalog import Arch
+from polydistill.catalog import PAGE, Arch
 from polydistill.copying import CONFIG, copy_rest
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.loading import load_config
@@ -186,7 +186,7 @@ def hidden_layers(source: Source) -> int:
     if arch.layers is None:
         raise PolydistillError(
             f"The architecture file of {arch.name} does not say where the layers are.",
-            "Describe it in a TOML file and pass it with --include-path.",
+            f"Describe it in a file of your own: {PAGE} shows how.",
         )
     part, key = _counting_part(source, _full_config(source))
     if not isinstance(part.get(key), int):
