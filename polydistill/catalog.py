@@ -22,7 +22,8 @@ from polydistill.writings import Corpus as Corpus
 from polydistill.writings import Writing, subtags
 
 ROLES = ("embedding", "head", "bias")
-CAPABILITIES = ("trim", "reduce", "relations", "stack")
+CAPABILITIES = ("trim", "reduce", "relations", "masked", "stack")
+PAGE = "docs/architectures.md"  # how an architecture is described
 
 
 @dataclass(frozen=True)
@@ -180,23 +181,19 @@ class Layers:
 
 @dataclass(frozen=True)
 class Attention:
-    """Modules of Q, K and V relative to a layer: three of them, or one fused with the order of its parts.
+    """Modules of Q, K and V, relative to a layer.
 
     Attributes:
         query: Module of Q.
         key: Module of K.
         value: Module of V.
-        fused: Module of all three.
-        fused_order: Order of its parts, `qkv` or `per-head-qkv`.
         scores: Whether attention is softmax(Q K^T / sqrt(d)) over all positions of a text, as the modules give Q and K:
             no position is rotated in, added or hidden.
     """
 
-    query: str | None = None
-    key: str | None = None
-    value: str | None = None
-    fused: str | None = None
-    fused_order: str | None = None
+    query: str
+    key: str
+    value: str
     scores: bool = False
 
 
@@ -243,9 +240,25 @@ class Arch:
         for capability in arch.supports:
             if capability not in CAPABILITIES:
                 raise table.refuse("supports", f"has '{capability}'", f"Known are {', '.join(CAPABILITIES)}.")
+            if lacking := arch.lacks(capability):
+                raise table.refuse("supports", f"has '{capability}', but {lacking}", "Leave it out, or mend the file.")
         if not arch.vocabulary:
             raise table.refuse("vocabulary", "is missing", "Add a [[vocabulary]] section for each such tensor.")
         return arch
+
+    def lacks(self, capability: str) -> str | None:
+        """Why what the file says rules a capability out; None if it does not."""
+        layers = self.layers
+        both = layers is not None and layers.decoder_path is not None
+        if capability in ("reduce", "relations") and layers is None:
+            return "there is no [layers]"
+        if capability == "relations" and self.attention is None:
+            return "there is no [attention]"
+        if capability in ("reduce", "masked") and both:
+            return "the model has a decoder beside its encoder"
+        if capability == "reduce" and layers is not None and layers.shared:
+            return "all layers have the same weights"
+        return None
 
     def vocabulary_tensor(self, name: str) -> VocabularyTensor | None:
         """The description of the tensor called `name`, or None if it has no vocabulary axis."""
@@ -281,17 +294,8 @@ def _layers(table: Table | None) -> Layers | None:
 def _attention(table: Table | None) -> Attention | None:
     if table is None:
         return None
-    keys = ("query", "key", "value", "fused", "fused_order")
-    named = {key: table.optional_text(key) for key in keys}
-    attention = Attention(**named, scores=table.flag("scores", False))
+    attention = Attention(table.text("query"), table.text("key"), table.text("value"), table.flag("scores", False))
     table.finish()
-    separate = [attention.query, attention.key, attention.value]
-    if attention.fused is None and None in separate:
-        raise table.refuse("query", "must come with key and value", "Or give fused and fused_order instead.")
-    if attention.fused is not None and (attention.fused_order is None or any(separate)):
-        raise table.refuse("fused", "must come with fused_order alone", "Or give query, key and value instead.")
-    if attention.scores and attention.fused is not None:
-        raise table.refuse("scores", "needs query and key", "Leave it out where they are fused.")
     return attention
 
 
@@ -478,7 +482,7 @@ def arch(model_type: str, include: Sequence[str | Path] = ()) -> Arch:
     """Find an architecture by the `model_type` of a model's config.json.
 
     Raises:
-        PolydistillError: it is unknown (says what is close and how one is added), or a file is wrong.
+        PolydistillError: it is not supported (says what is, and how another one is added), or a file is wrong.
     """
     found = _users(_ARCHITECTURES, include).get(model_type) or _shipped_file(_ARCHITECTURES, model_type)
     if found is not None and found.model_type == model_type:
@@ -486,12 +490,9 @@ def arch(model_type: str, include: Sequence[str | Path] = ()) -> Arch:
     known = _all(_ARCHITECTURES, include)
     if model_type in known:
         return known[model_type]
-    close = closest(model_type, known)
-    similar = f"Close to it are {', '.join(close)}; " if close else ""
     raise PolydistillError(
         f"The architecture '{model_type}' is unknown.",
-        f"{similar}`polydistill ls architectures` lists them all, and one TOML file given with "
-        "--include-path adds one.",
+        f"Supported are {', '.join(known)}. One TOML file given with --include-path adds another: {PAGE} shows how.",
     )
 
 

@@ -387,7 +387,7 @@ print(json.dumps([done, "polydistill" in sys.modules]))
     assert ended.returncode == 0, ended.stderr[-2000:]
     done, ours = json.loads(ended.stdout.splitlines()[-1])
     assert set(done) == set(HEADS) and all(out.strip() for out in done.values()) and not ours
-    assert "'score':" in done["classification"] and "torch.Size" in done["base"] and "tensor(" in done["sentences"]
+    assert "'score':" in done["classification"] and -1 <= float(done["base"]) <= 1 and "[[" in done["sentences"]
 
 
 @pytest.mark.parametrize(

@@ -354,7 +354,7 @@ role = "head"
 def test_an_architecture_finds_its_vocabulary_tensors(tmp_path: Path) -> None:
     header = 'model_type = "new"\nname = "New"\nsupports = ["trim"]\n'
     layers = '[layers]\npath = "encoder.layer"\ncount_key = "n"\n'
-    layers += '[attention]\nfused = "attn"\nfused_order = "qkv"\n'
+    layers += '[attention]\nquery = "q"\nkey = "k"\nvalue = "v"\n'
     new = Arch.from_toml(write(tmp_path / "new.toml", header + VOCABULARY + layers))
     found = new.vocabulary_tensor("bert.word_embeddings.weight")
     assert found is not None and (found.axis, found.role) == (0, "embedding")
@@ -363,7 +363,7 @@ def test_an_architecture_finds_its_vocabulary_tensors(tmp_path: Path) -> None:
     assert new.vocabulary_tensor("bert.my_word_embeddings.weight") is None
     assert new.rows_keys == ("vocab_size",)
     assert new.layers is not None and not new.layers.shared
-    assert new.attention is not None and new.attention.query is None
+    assert new.attention is not None and new.attention.query == "q"
 
 
 @pytest.mark.parametrize(
@@ -374,7 +374,9 @@ def test_an_architecture_finds_its_vocabulary_tensors(tmp_path: Path) -> None:
         ("axis = 1", "axis = -1", "axis"),
         ('["trim"]', '["trimm"]', "trimm"),
         (VOCABULARY, "", "vocabulary"),
-        (VOCABULARY, VOCABULARY + '[attention]\nquery = "q"\n', "attention.query"),
+        (VOCABULARY, VOCABULARY + '[attention]\nquery = "q"\n', "attention.key"),
+        ('["trim"]', '["trim", "reduce"]', r"has 'reduce', but there is no \[layers\]"),
+        ('["trim"]', '["trim", "relations"]', r"has 'relations', but there is no \[layers\]"),
         (VOCABULARY, VOCABULARY + '[layers]\npath = "q"\n', "layers.count_key"),
     ],
 )
@@ -384,6 +386,20 @@ def test_a_wrong_architecture_is_refused(tmp_path: Path, old: str, new: str, nam
     with pytest.raises(PolydistillError, match=named) as caught:
         Arch.from_toml(write(tmp_path / "broken.toml", text.replace(old, new)))
     assert "broken.toml" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("line", "capability", "reason"),
+    [("shared = true", "reduce", "same weights"), ('decoder_path = "d"', "reduce", "a decoder beside its encoder"),
+     ('decoder_path = "d"', "masked", "a decoder beside its encoder")],
+)  # fmt: skip
+def test_a_file_cannot_support_what_its_layers_rule_out(
+    line: str, capability: str, reason: str, tmp_path: Path
+) -> None:
+    text = f'model_type = "new"\nname = "New"\nsupports = ["trim", "{capability}"]\n' + VOCABULARY
+    layers = f'[layers]\npath = "layers"\ncount_key = "n"\n{line}\n'
+    with pytest.raises(PolydistillError, match=f"has '{capability}', but .*{reason}"):
+        Arch.from_toml(write(tmp_path / "new.toml", text + layers))
 
 
 @pytest.mark.parametrize(
@@ -436,12 +452,15 @@ def generator() -> ModuleType:
     return module
 
 
-def test_an_unknown_architecture_says_what_is_close_and_how_one_is_added(tmp_path: Path) -> None:
-    with pytest.raises(PolydistillError) as caught:
-        catalog.arch("bertt")
-    assert caught.value.exit_code == 1
-    assert "bert" in caught.value.hint.split(";")[0]
-    assert "polydistill ls architectures" in caught.value.hint and "--include-path" in caught.value.hint
+@pytest.mark.parametrize("model_type", ["glm4", "bertt"])
+def test_an_unknown_architecture_says_what_is_supported_and_how_one_is_added(model_type: str) -> None:
+    """No name is guessed from its spelling: models that are called alike need not be alike."""
+    with pytest.raises(PolydistillError, match=model_type) as caught:
+        catalog.arch(model_type)
+    said = caught.value.hint
+    assert caught.value.exit_code == 1 and "lose" not in said and "mean" not in said
+    assert f"Supported are {', '.join(a.model_type for a in catalog.architectures())}." in said
+    assert "--include-path" in said and (Path(__file__).parents[1] / catalog.PAGE).is_file() and catalog.PAGE in said
 
 
 def test_one_language_loads_fast_and_alone() -> None:

@@ -19,14 +19,14 @@ from click.testing import CliRunner
 from kills import Killed, Listener, loss_curves
 from safetensors.numpy import load_file
 from snippets import run_snippet
-from tiny_stacks import config, weights
+from tiny_stacks import LABELS, config, weights
 from transformers import AutoConfig
 from transformers.models.bert.modeling_bert import BertSelfAttention
 
 import polydistill
 from polydistill.checkpoint import Checkpoint
 from polydistill.cli import cli, main
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, UsageError
 from polydistill.hub.opening import open_model
 from polydistill.methods import stack_stages
 from polydistill.methods.stack import stack
@@ -96,6 +96,21 @@ def test_stage_2_learns_a_task_and_is_scored_like_any_model(second: Any, data: P
     assert second.selection["split"] == "dev" and second.separator == "native"
     head = load_file(second.output / "model.safetensors")["head.weight"]
     assert np.array_equal(head, load_file(second.output / "stages/teacher/model.safetensors")["head.weight"])
+
+
+def test_the_labels_that_a_card_asks_for_are_those_that_are_scored(first: Path, second: Any) -> None:
+    from polydistill.evaluation import classification, heads
+    from polydistill.labelled.examples import PairExample
+
+    pairs = [(f"the red house {i}", f"{word} a letter") for i, word in enumerate(("yes", "no", "maybe", "Who?" * 90))]
+    examples = [PairExample(str(i), *pair, LABELS[0]) for i, pair in enumerate(pairs)]
+    model = heads.open_model(second.output, "classification", LABELS)
+    stack = polydistill.load_stack(second.output)
+    found = [p["label"] for p in classification.predict(model, examples, batch_size=2)]
+    assert stack.classify(pairs) == found and stack.classify([]) == [] and len(set(found)) > 1
+    assert run_snippet(second.output).strip()[2:-2] in LABELS
+    with pytest.raises(UsageError, match="no labels"):
+        polydistill.load_stack(first).classify(pairs)
 
 
 def test_the_projection_is_trained_in_both_stages(first: Path, second: Any) -> None:

@@ -15,7 +15,7 @@ from polydistill.checkpoint import Checkpoint
 from polydistill.data import TextSource, assign_corpora, text_sources
 from polydistill.distill.listing import parse_weights
 from polydistill.distill.matched import plan_like, same_vocabulary
-from polydistill.distill.student import chosen_layers, hidden_layers, layer_count, layer_pairs
+from polydistill.distill.student import check_masked, chosen_layers, hidden_layers, layer_count, layer_pairs
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation.heads import AUTO_CLASSES, output_labels
 from polydistill.inside import inside
@@ -149,6 +149,7 @@ def prepare(config: BistilConfig, progress: Progress) -> Prepared:
     defaults = PRESETS[config.preset]
     wanted = _task(config)
     source = Source.open(resolve(ModelRef.parse(config.model), progress=progress.note), config.include_path)
+    check_masked(source, "A student of `polydistill bistil`")
     given = _is_student(source)
     general, tuning = _phases(config, defaults, wanted)
     if given and tuning is None:

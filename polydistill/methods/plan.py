@@ -15,6 +15,7 @@ from polydistill.distill.matched import MIN_SHARE, check_writable, plan_together
 from polydistill.distill.student import (
     ALTERNATE,
     Parameters,
+    check_masked,
     chosen_layers,
     layer_count,
     layer_pairs,
@@ -179,6 +180,7 @@ def plan(config: PlanConfig, progress: Progress = SILENT) -> PlanResult:
     wanted = task_of(config.task, config.include_path) if config.task else None
     rule = _rule(config)
     source = Source.open(resolve(ModelRef.parse(config.model), progress=progress.note), config.include_path)
+    check_masked(source, "A student of `polydistill bistil`")
     layers = chosen_layers(layer_count(source), layers=config.layers, reduction=config.reduction, init=config.init)
     counts = count(source.vocabulary, languages, config.text, limit=config.limit, progress=progress, option="--text")
     check_writable(source, counts, languages, allow_unknown=config.allow_unknown)

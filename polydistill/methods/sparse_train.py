@@ -18,6 +18,7 @@ from polydistill.batching import check_parts
 from polydistill.card import write_card
 from polydistill.catalog import Language, language
 from polydistill.data import assign_corpora, text_sources
+from polydistill.distill.student import check_masked
 from polydistill.errors import UsageError
 from polydistill.methods.sparse import Given, SparseResult, compose, new_model, open_source
 from polydistill.outputs import check_output
@@ -113,6 +114,7 @@ def sparse_train(config: SparseTrainConfig, progress: Progress = SILENT) -> Spar
     output = (config.output or OUTPUTS / f"{Path(config.model.partition('@')[0]).name}-{lang.code}-sft").expanduser()
     check_output(output, overwrite=config.overwrite, reads=config.reads())
     source = open_source(config.model, output, progress, config.include_path)
+    check_masked(source, "A sparse language fine-tuning")
     blocks = _blocks(config, source, lang, progress)
     tuning = _tuning(config, source, blocks, progress)
     texts = [{"language": lang.code, **asdict(text)} for text in blocks.texts]
