@@ -98,6 +98,39 @@ def test_an_offset_that_no_layout_has_is_not_taken_for_granted(cut: Cut, tmp_pat
     )
 
 
+@pytest.mark.parametrize(
+    ("recipe", "model_type", "patterns"),
+    [
+        ("mistral", "mistral", ("[control_*]",)),
+        ("gemma", "gemma2", ("<unused1>",)),
+        ("xlm-roberta", "xlm-roberta", ()),
+        ("t5", "t5", ("<extra_id_*>",)),
+    ],
+)
+def test_transformers_reads_the_same_without_tokenizer_json(
+    recipe: str, model_type: str, patterns: tuple[str, ...], cut: Cut, tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    folder = tiny.model_folder(model_type, "base", tmp_path / "old", tokenizer=recipe, beside=True)
+    if recipe in ("mistral", "gemma"):
+        list_as_added(folder, tiny._CONTROL if recipe == "mistral" else ["<unused0>", "<unused1>"])
+    tiny._write_version_4_config(folder)
+    new = cut(folder, tmp_path / "new", drop_added=patterns)
+    before, after = tokens(folder), tokens(new.folder)
+    for place in (folder, new.folder):
+        (place / "tokenizer.json").unlink()
+    old, slow = (AutoTokenizer.from_pretrained(place) for place in (folder, new.folder))
+    assert slow.get_vocab() == {token: i for i, token in enumerate(after)}
+    assert old.get_vocab() == {token: i for i, token in enumerate(before)}
+    ids = {old_id: new_id for new_id, old_id in enumerate(new.kept[0])}
+    lines = [(old(text)["input_ids"], slow(text)["input_ids"]) for text in TEXT[:20]]
+    found = [[ids[i] for i in first] == second for first, second in lines if ids.keys() >= set(first)]
+    assert len(found) > 5 and all(found)
+    flags = [{str(t): repr(t) for t in names.added_tokens_decoder.values()} for names in (old, slow)]
+    assert flags[1] == {token: flag for token, flag in flags[0].items() if token in after}
+
+
 def test_a_model_whose_class_numbers_language_codes_after_it_goes_with_them(cut: Cut, tmp_path: Path) -> None:
     folder = tiny.model_folder("mbart", "base", tmp_path / "old", beside=True)
     assert (cut(folder, tmp_path / "all").folder / "sentencepiece.bpe.model").is_file()
