@@ -8,7 +8,7 @@ files; they add to what ships and override it. Files are read when first asked f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -19,15 +19,15 @@ from polydistill.errors import PolydistillError, UsageError
 from polydistill.tables import Table, closest
 from polydistill.task import Task
 from polydistill.writings import Corpus as Corpus
-from polydistill.writings import Writing, subtags
+from polydistill.writings import Writing, Written, subtags
 
 ROLES = ("embedding", "head", "bias")
 CAPABILITIES = ("trim", "reduce", "relations", "masked", "stack")
 PAGE = "docs/architectures.md"  # how an architecture is described
 
 
-@dataclass(frozen=True)
-class Language:
+@dataclass(frozen=True, kw_only=True)
+class Language(Written):
     """A language, as its TOML file describes it.
 
     Attributes:
@@ -36,17 +36,10 @@ class Language:
         native_name: Its own name for itself.
         scripts: ISO 15924 codes of every script in wide use, the commonest first.
         iso639_3: Three-letter code.
-        flores: FLORES-200 / NLLB codes, the commonest script first; empty where those lack the language.
         aliases: Every spelling that names this language: codes, names, and the extra ones of the file.
-        letters: Main exemplar characters, lower-case (add the other case); some have several code points.
-        auxiliary: Characters of loanwords and foreign names.
-        punctuation: Punctuation marks in use.
-        digits: Native digits in use beside the ASCII ones.
         variants: Character -> another spelling of it in wide use.
-        corpora: Text on the Hub, the best first.
-        wordfreq: Code of its list in the package `wordfreq`, or None.
         qa_normaliser: What answers lose before they are compared (`words: a an the`; see `metrics.answers`), or None.
-        writings: What of this differs between scripts, for a language that can be asked for in one of several.
+        writings: The scripts that it can be asked for in, where there are several.
         script_of: Code of the whole language, if this is one in one script; data sets know it by that.
     """
 
@@ -55,15 +48,8 @@ class Language:
     native_name: str
     scripts: tuple[str, ...]
     iso639_3: str
-    letters: tuple[str, ...]
-    flores: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
-    auxiliary: tuple[str, ...] = ()
-    punctuation: tuple[str, ...] = ()
-    digits: tuple[str, ...] = ()
     variants: dict[str, str] = field(default_factory=dict, hash=False)
-    corpora: tuple[Corpus, ...] = ()
-    wordfreq: str | None = None
     qa_normaliser: str | None = None
     writings: tuple[Writing, ...] = ()
     script_of: str | None = None
@@ -78,24 +64,18 @@ class Language:
         table = Table.load(path)
         code, name = table.file_name("code"), table.text("name")
         native, iso = table.text("native_name", name), table.text("iso639_3")
-        flores, extra = table.texts("flores", ()), table.texts("aliases", ())
+        scripts, extra, written = table.texts("scripts"), table.texts("aliases", ()), cls.read(table)
         language = cls(
             code=code,
             name=name,
             native_name=native,
-            scripts=table.texts("scripts"),
+            scripts=scripts,
             iso639_3=iso,
-            flores=flores,
-            aliases=tuple(dict.fromkeys([code, iso, *extra, *flores, name, native])),
-            letters=table.symbols("letters"),
-            auxiliary=table.symbols("auxiliary", ""),
-            punctuation=table.symbols("punctuation", ""),
-            digits=table.symbols("digits", ""),
+            aliases=tuple(dict.fromkeys([code, iso, *extra, *written["flores"], name, native])),
             variants=table.mapping("variants"),
-            corpora=tuple(Corpus.from_table(corpus) for corpus in table.tables("corpora")),
-            wordfreq=table.optional_text("wordfreq"),
             qa_normaliser=table.optional_text("qa_normaliser"),
             writings=tuple(Writing.from_table(writing) for writing in table.tables("writings")),
+            **written,
         )
         table.finish()
         return language
@@ -122,21 +102,17 @@ class Language:
         code = f"{self.code}-{script}"
         own = (code, f"{self.code}_{script}", f"{self.iso639_3}_{script}", *writing.flores)
         names = (name for name in self.aliases if name not in self.flores and self.script_in(name) in (None, script))
+        differing = {one.name: getattr(writing, one.name) for one in fields(Written)}
+        differing["flores"] = writing.flores or self.flores  # what a translator calls the language, in any script
         return replace(
             self,
             code=code,
             name=f"{self.name} in {script}",
             scripts=(script,),
-            flores=writing.flores or self.flores,  # what a translator calls the language, in any script
             aliases=tuple(dict.fromkeys([*own, *names])),
-            letters=writing.letters,
-            auxiliary=writing.auxiliary,
-            punctuation=writing.punctuation,
-            digits=writing.digits,
-            corpora=writing.corpora,
-            wordfreq=writing.wordfreq,
             writings=(),
             script_of=self.code,
+            **differing,
         )
 
     def script_in(self, name: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from polydistill.tables import Table
 
@@ -35,9 +35,43 @@ class Corpus:
         return corpus
 
 
-@dataclass(frozen=True)
-class Writing:
-    """A language in one of its scripts; the fields mean what those of `catalog.Language` mean.
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What of a language differs between its scripts.
+
+    Attributes:
+        letters: Main exemplar characters, lower-case (add the other case); some have several code points.
+        auxiliary: Characters of loanwords and foreign names.
+        punctuation: Punctuation marks in use.
+        digits: Native digits in use beside the ASCII ones.
+        flores: FLORES-200 / NLLB codes, the commonest script first; empty where those lack the language.
+        corpora: Text on the Hub, the best first.
+        wordfreq: Code of its list in the package `wordfreq`, or None.
+    """
+
+    letters: tuple[str, ...]
+    auxiliary: tuple[str, ...] = ()
+    punctuation: tuple[str, ...] = ()
+    digits: tuple[str, ...] = ()
+    flores: tuple[str, ...] = ()
+    corpora: tuple[Corpus, ...] = ()
+    wordfreq: str | None = None
+
+    @staticmethod
+    def read(table: Table) -> dict[str, Any]:
+        """The values of these fields in a TOML table."""
+        return {
+            "letters": table.symbols("letters"),
+            **{name: table.symbols(name, "") for name in ("auxiliary", "punctuation", "digits")},
+            "flores": table.texts("flores", ()),
+            "corpora": tuple(Corpus.from_table(corpus) for corpus in table.tables("corpora")),
+            "wordfreq": table.optional_text("wordfreq"),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writing(Written):
+    """A language in one of its scripts.
 
     Attributes:
         script: ISO 15924 code.
@@ -45,29 +79,12 @@ class Writing:
     """
 
     script: str
-    letters: tuple[str, ...]
-    auxiliary: tuple[str, ...] = ()
-    punctuation: tuple[str, ...] = ()
-    digits: tuple[str, ...] = ()
-    flores: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()
-    corpora: tuple[Corpus, ...] = ()
-    wordfreq: str | None = None
 
     @classmethod
     def from_table(cls, table: Table) -> Writing:
         """Reads a `[[writings]]` section."""
-        writing = cls(
-            script=table.file_name("script"),
-            letters=table.symbols("letters"),
-            auxiliary=table.symbols("auxiliary", ""),
-            punctuation=table.symbols("punctuation", ""),
-            digits=table.symbols("digits", ""),
-            flores=table.texts("flores", ()),
-            regions=table.texts("regions", ()),
-            corpora=tuple(Corpus.from_table(corpus) for corpus in table.tables("corpora")),
-            wordfreq=table.optional_text("wordfreq"),
-        )
+        writing = cls(script=table.file_name("script"), regions=table.texts("regions", ()), **cls.read(table))
         table.finish()
         return writing
 

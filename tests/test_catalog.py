@@ -142,14 +142,38 @@ def test_a_language_is_well_formed(entry: Language) -> None:
 @pytest.mark.parametrize(
     ("asked", "code"),
     [
-        ("sr-Latn", "sr-Latn"), ("sr_latn", "sr-Latn"), ("srp_Latn", "sr-Latn"), ("Serbian-Latn", "sr-Latn"),
-        ("sr-Latn-RS", "sr-Latn"), ("sr-ME", "sr-Latn"), ("srp_Cyrl", "sr-Cyrl"), ("sr-RS", "sr"), ("sr", "sr"),
-        ("zh-Hant", "zh-Hant"), ("zh_Hant", "zh-Hant"), ("zh-TW", "zh-Hant"), ("zh_CN", "zh-Hans"), ("zh", "zh"),
-        ("uz-Cyrl", "uz-Cyrl"), ("pa-Arab", "pa-Arab"), ("pa-PK", "pa-Arab"), ("pa-Guru", "pa"), ("pan_Guru", "pa"),
-        ("az-Cyrl", "az-Cyrl"), ("az_AZ", "az"), ("az-Latn", "az"), ("ku-Arab", "ku-Arab"), ("yue-Hans", "yue-Hans"),
-        ("pt-BR", "pt"), ("ro-MD", "ro"), ("es-419", "es"), ("ro-Latn", "ro"), ("ja-Jpan", "ja"), ("kor_Hang", "ko"),
+        ("sr-Latn", "sr-Latn"),
+        ("sr_latn", "sr-Latn"),
+        ("srp_Latn", "sr-Latn"),
+        ("Serbian-Latn", "sr-Latn"),
+        ("sr-Latn-RS", "sr-Latn"),
+        ("sr-ME", "sr-Latn"),
+        ("srp_Cyrl", "sr-Cyrl"),
+        ("sr-RS", "sr"),
+        ("sr", "sr"),
+        ("zh-Hant", "zh-Hant"),
+        ("zh_Hant", "zh-Hant"),
+        ("zh-TW", "zh-Hant"),
+        ("zh_CN", "zh-Hans"),
+        ("zh", "zh"),
+        ("uz-Cyrl", "uz-Cyrl"),
+        ("pa-Arab", "pa-Arab"),
+        ("pa-PK", "pa-Arab"),
+        ("pa-Guru", "pa"),
+        ("pan_Guru", "pa"),
+        ("az-Cyrl", "az-Cyrl"),
+        ("az_AZ", "az"),
+        ("az-Latn", "az"),
+        ("ku-Arab", "ku-Arab"),
+        ("yue-Hans", "yue-Hans"),
+        ("pt-BR", "pt"),
+        ("ro-MD", "ro"),
+        ("es-419", "es"),
+        ("ro-Latn", "ro"),
+        ("ja-Jpan", "ja"),
+        ("kor_Hang", "ko"),
     ],
-)  # fmt: skip
+)
 def test_a_language_can_be_asked_for_in_a_script_or_of_a_country(asked: str, code: str) -> None:
     assert catalog.language(asked).code == code
 
@@ -439,7 +463,7 @@ def test_what_the_generator_writes_reads_back(tmp_path: Path) -> None:
     assert read.corpora == (catalog.Corpus("a/b", "c"),)
     latin = catalog.Corpus("d/e", "f")
     assert read.writings == (
-        Writing("Latn", ("a", "ʼ"), punctuation=(".",), regions=("IR",), corpora=(latin,), wordfreq="x"),
+        Writing(script="Latn", letters=("a", "ʼ"), punctuation=(".",), regions=("IR",), corpora=(latin,), wordfreq="x"),
     )
 
 

@@ -218,10 +218,14 @@ def test_every_line_tokenizes_as_before_when_every_token_seen_is_kept(
     for seed in (0, 55, 57, 64):  # each holds other lines out
         found = counted(vocabulary.spaces, lines, seed=seed)
         keeps = [
-            select(space, space.required(), [Evidence("ro", found.spaces[space.name], found.spaces[space.name])],
-                   KeepRule(min_count=1))
+            select(
+                space,
+                space.required(),
+                [Evidence("ro", found.spaces[space.name], found.spaces[space.name])],
+                KeepRule(min_count=1),
+            )
             for space in vocabulary.spaces
-        ]  # fmt: skip
+        ]
         assert found.held_out
         for space, keep in zip(vocabulary.spaces, keeps, strict=True):
             for encode in space.encoders:

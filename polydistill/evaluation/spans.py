@@ -51,10 +51,8 @@ def features(model: TaskModel, examples: Sequence[QuestionExample]) -> list[Feat
     found: list[Feature] = []
     windows: list[list[list[Offset]]] = [[] for _ in examples]
     for i, example in enumerate(encoded["overflow_to_sample_mapping"]):
-        windows[example].append([
-            tuple(offset) if part == 1 and offset[1] > offset[0] else None
-            for offset, part in zip(encoded["offset_mapping"][i], encoded.sequence_ids(i), strict=True)
-        ])  # fmt: skip
+        own = zip(encoded["offset_mapping"][i], encoded.sequence_ids(i), strict=True)
+        windows[example].append([tuple(o) if part == 1 and o[1] > o[0] else None for o, part in own])
         inputs = {key: encoded[key][i] for key in ("input_ids", "attention_mask", "token_type_ids") if key in encoded}
         found.append({**inputs, "example": example})
     places = [completed(e.context, own) for e, own in zip(examples, windows, strict=True)]

@@ -46,9 +46,11 @@ class TrimConfig(Options):
 
     model: str = setting(DEFAULT_MODEL, "Folder, org/name or org/name@revision.", "Model", metavar="M")
     lang: tuple[str, ...] = setting(
-        (), "Language to keep: any code or name, also with a script (sr-Latn). Repeat for several.", "Text",
+        (),
+        "Language to keep: any code or name, also with a script (sr-Latn). Repeat for several.",
+        "Text",
         metavar="LANG",
-    )  # fmt: skip
+    )
     corpus: tuple[str, ...] = setting(
         (),
         "Text of the language: txt, jsonl, csv, tsv or parquet (also .gz), a file, folder, glob, or a Hub data set "
