@@ -528,6 +528,7 @@ def test_table(cache: Path, tmp_path: Path, say: Say) -> None:
     (english,) = (line for line in lines if line.startswith("en") and " student " in line)
     assert " ".join(english.split()) == "en 10 student 60.0 [30.0, 90.0] -20.0 [-60.0, +20.0] 1.000 75.0%"
     assert "|" not in said.out and max(map(len, lines[:-2])) < 110
+    assert lines[-1] == f"{FEW}: nli, test, accuracy (en, sw)."
 
 
 def test_names_do_not_break_the_tables(cache: Path, tmp_path: Path, say: Say) -> None:

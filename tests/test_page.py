@@ -18,6 +18,7 @@ from browser import chromium, open_browser
 from runs import STUDENT, TEACHER, Items, Model, right, run, score, two_models
 
 from polydistill.cli import main
+from polydistill.metrics.paired import FEW
 from polydistill.reports.compare import compare
 from polydistill.reports.figures import SERIES, key
 from polydistill.reports.page import page
@@ -125,6 +126,7 @@ def test_everything_is_on_the_page(parsed: Parsed) -> None:
     assert {"en", "sw", "ro", "zh", "ar", "yo", "average of 6"} <= set(parsed.words["td"])
     assert {"trim (en) of a", "finetune of b", "trim (sw) of teacher"} <= set(parsed.words["li"])
     assert {"4,000,000", "75.0%", "16.0 MB"} <= set(parsed.words["dd"])
+    assert any(note.startswith(FEW) for note in parsed.words["li"])
     captions = ["ner, test, f1 (conlleval)", "ner, test, f1 (strict-iob2)", "nli, test, accuracy"]
     assert parsed.words["caption"] == captions
     titles = parsed.words["title"][1:]
