@@ -505,8 +505,8 @@ MARKDOWN = """\
 | average of 2 |  | student | 55.0 [25.0, 85.0] | -10.0 [-30.0, +10.0] |  | 84.6% |
 
 Values are times 100; differences are to teacher; intervals are 95%; those of differences by paired bootstrap over \
-items; for averages an item is drawn with its translations, and a paragraph with its questions; p is McNemar's, exact \
-and two-sided, adjusted for a model's languages in a table (Holm).
+items; for averages items of one id are drawn in all languages at once, and questions with their paragraph; p is \
+McNemar's, exact and two-sided, adjusted for a model's languages in a table (Holm).
 
 - Fewer than 100 items, or paragraphs of questions: 95% intervals are too narrow there; those of differences held the \
 truth in 64 to 98 of 100 trials, not in 95: nli, test, accuracy (en, sw).

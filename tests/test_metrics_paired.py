@@ -297,8 +297,9 @@ def test_sets_that_share_their_line_numbers_by_accident_lose_nothing() -> None:
         (["abcd", "abcd", "abcd"], [[0, 1, 2]]),
         (["abcd", "efgh", "abcd"], [[0, 2], [1]]),
         (["abcd", "cdef", "efgh"], [[0, 1, 2]]),  # half of the first in the second, half of that in the third
-        (["abcd", "a", "bcda"], [[0, 2], [1]]),  # too few of the larger one
+        (["abcde", "a", "bcdea"], [[0, 2], [1]]),  # too few of the larger one
         (["abcd", "", ""], [[0], [1], [2]]),  # nothing is said of the last two
+        (["0123456789", "123456789", "01234"], [[0, 1], [2]]),  # lines' numbers: one may be missing, not half of them
     ],
 )
 def test_which_sets_are_drawn_together(units: list[str], groups: list[list[int]]) -> None:

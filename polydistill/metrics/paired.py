@@ -27,6 +27,7 @@ FEW = (
     "differences held the truth in 64 to 98 of 100 trials, not in 95"
 )
 SHARED = 0.25  # of the larger set's units, in sets that are drawn together
+SHARED_NUMBERS = 0.9  # the same, where units are called by numbers, which sets may share by accident
 _NUMBERS = 1 << 20  # drawn at a time: about what stays in the processor's cache
 _NARROW = 4  # columns: each is summed by itself, which is quicker
 _ACCURACIES = ("accuracy", "accuracy_at_1", "accuracy_at_1_back")
@@ -153,7 +154,8 @@ def resampled_means(models: Sequence[Sequence[Measured]], *, seed: int = 0, resa
 def drawn_together(sets: Sequence[Measured]) -> list[list[int]]:
     """Which sets are drawn together, by number: those that share a quarter of the larger one's units or more.
 
-    A metric that is no function of sums needs the same units in all of them.
+    Of units that are called by their line's number nine tenths have to be shared, so that the sets are as long. A
+    metric that is no function of sums needs the same units in all of them.
     """
     groups: list[list[int]] = []
     names = [frozenset(measured.units or ()) for measured in sets]
@@ -161,7 +163,9 @@ def drawn_together(sets: Sequence[Measured]) -> list[list[int]]:
     def belong(i: int, j: int) -> bool:
         if not (sets[i].sums and sets[j].sums):
             return bool(names[i]) and names[i] == names[j]
-        return len(names[i] & names[j]) > SHARED * max(len(names[i]), len(names[j]))
+        shared = names[i] & names[j]
+        least = SHARED_NUMBERS if all(name.isdecimal() for name in shared) else SHARED
+        return bool(shared) and len(shared) >= least * max(len(names[i]), len(names[j]))
 
     for i in range(len(sets)):
         near = [group for group in groups if any(belong(i, j) for j in group)]

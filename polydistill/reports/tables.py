@@ -95,7 +95,9 @@ def explanation(comparison: Comparison) -> str:
     if any(row.difference_interval for row in comparison.rows):
         parts.append("those of differences by paired bootstrap over items")
     if any(row.is_average and row.interval for row in comparison.rows):
-        parts.append("for averages an item is drawn with its translations, and a paragraph with its questions")
+        parts.append(
+            "for averages items of one id are drawn in all languages at once, and questions with their paragraph"
+        )
     if any(row.p is not None for row in comparison.rows):
         parts.append("p is McNemar's, exact and two-sided, adjusted for a model's languages in a table (Holm)")
     return "; ".join(parts) + "."
