@@ -40,7 +40,7 @@ class Score:
         split: Which part of the data.
         metric: `accuracy`, `f1`, `exact_match`, `accuracy_at_1` or `spearman`.
         value: The score.
-        interval: 95% bootstrap interval over the items.
+        interval: 95% bootstrap interval over the items; questions are drawn with their paragraph.
         n: Number of items.
         normalisation: `conlleval`, `strict-iob2`, `squad`, `mlqa` or None.
         data_hash: Of the examples.

@@ -26,8 +26,8 @@ BY = "[polydistill](https://pypi.org/project/polydistill/)"
 _SIZES = {"vocabulary": "tokens", "rows": "embedding rows", "parameters": "parameters", "bytes": "size on disk"}
 _PROKD = {
     "prokd": "a reconstruction of ProKD (Ge et al. 2023, arXiv 2301.08855; its code is not public)",
-    "tsl": "TSL (Wu et al. 2020, arXiv 2004.12440)",
-    "selftrain": "TSL (Wu et al. 2020, arXiv 2004.12440) and self-training",
+    "tsl": "learning a teacher's probabilities, after TSL (Wu et al. 2020, arXiv 2004.12440)",
+    "selftrain": "learning a teacher's probabilities, after TSL (Wu et al. 2020, arXiv 2004.12440), and its labels",
     "transfer": "direct transfer: the teacher as it is",
 }
 
@@ -105,6 +105,8 @@ def _unlabelled(step: Step) -> str:
     method = _PROKD.get(named, plain(named, 60))
     if named == "prokd" and not at(step.result, "settings", "aligned"):
         method += ", from a teacher whose prototypes were not aligned"
+    if named in ("tsl", "selftrain") and not (step.config.get("teacher") and step.config.get("model")):
+        method += " (TSL's student begins with the pretrained encoder, this one began as a copy of the teacher)"
     return f"Made from {code(step.came_from)} by {BY} with labels of {sources} alone, by {method}."
 
 
