@@ -14,10 +14,12 @@ import numpy as np
 
 from polydistill import config_ids, surgery
 from polydistill.catalog import Language
-from polydistill.copying import copy_rest
+from polydistill.copying import copy_rest, said_of_foreign
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.modelfolder import prompts_of
+from polydistill.ownfiles import GENERATION
 from polydistill.progress import SILENT, Progress
-from polydistill.source import CONFIG, GENERATION, Source
+from polydistill.source import CONFIG, Source
 from polydistill.vocab import Vocabulary
 from polydistill.vocab.checks import quoted
 from polydistill.vocab.counts import LanguageCounts, TokenCounts
@@ -289,6 +291,7 @@ def _required(
     required = required_letters(space, wishes.languages)
     required.update(requests)
     required.update(dict.fromkeys(counts.template, "special") if index == 0 else {})
+    required.update(dict.fromkeys(_prompt_ids(source), "special") if index == 0 else {})
     required.update(space.required())
     known = set(space.ids.values())
     for part in (source.config, source.generation):
@@ -308,14 +311,29 @@ def apply(plan: TrimPlan, out: Path, *, dtype: str = "keep", progress: Progress 
     Returns:
         What the user should know.
     """
-    source = plan.source
-    target = source.place_in(out)
-    notes = copy_rest(source, out)
-    notes += write_vocabulary(plan, target)
-    cuts = plan.cuts
+    source, cuts = plan.source, plan.cuts
+    notes = write_rest(plan, out)
     with progress.bar("cutting", surgery.sizes(source.checkpoint, cuts, dtype)[1], "B") as done:
-        surgery.write_checkpoint(source.checkpoint, cuts, target, dtype=dtype, progress=done)
+        surgery.write_checkpoint(source.checkpoint, cuts, source.place_in(out), dtype=dtype, progress=done)
     return notes
+
+
+def _prompt_ids(source: Source) -> set[int]:
+    """The tokens of what sentence-transformers puts before a text, without which every vector would be another."""
+    texts = {text for prompt in prompts_of(source.folder)[0].values() for text in (prompt, prompt.rstrip())}
+    lines = source.vocabulary.spaces[0].encoders[0](sorted(texts)) if texts else []
+    return {i for line in lines for i in line}
+
+
+def write_rest(plan: TrimPlan, out: Path) -> list[str]:
+    """Writes all of the trimmed model but its weights into an existing, empty folder; see `apply`."""
+    source = plan.source
+    notes = copy_rest(source, out)
+    notes += write_vocabulary(plan, source.place_in(out))
+    files = [path.relative_to(source.folder) for path in source.own_files.vocabulary if path.name != GENERATION]
+    told = "\n".join(notes)
+    gone = [path.as_posix() for path in files if not (out / path).exists() and path.name not in told]
+    return [*notes, *said_of_foreign(gone)]
 
 
 def write_vocabulary(plan: TrimPlan, target: Path) -> list[str]:

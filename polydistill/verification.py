@@ -13,8 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from polydistill import sentence_vectors
+from polydistill.comparing import HINT, MAX_TOKENS, NOT_VERIFIED, check_difference, check_numbers
 from polydistill.errors import PolydistillError
 from polydistill.loading import load_tokenizer, loading_failed, quiet_transformers
+from polydistill.modelfolder import MODULES
 from polydistill.progress import SILENT, Progress
 from polydistill.trimming import TrimPlan
 from polydistill.vocab import TokenizerJson, open_vocabulary
@@ -22,14 +25,10 @@ from polydistill.vocab.agreement import compare_sentencepiece, disagreements
 from polydistill.vocab.counts import Fertility, at_once, fertility
 from polydistill.vocab.keep import KeepSet
 
-MAX_TOKENS = 128
 MODEL_SENTENCES = 32
 LOGITS_BYTES = 64 << 20  # at once; one text has more where it has 128 tokens of more than 131,072
-TOLERANCE = 1e-4  # between float32 outputs; only the order of additions may differ
 CONTEXTS = 200  # words between which added tokens are put
 COMPARED = ("last_hidden_state", "encoder_last_hidden_state", "logits", "start_logits", "end_logits")
-
-HINT = "Load the original with transformers; where that works, please report this with the model's name."
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,8 @@ class Verification:
         before: Fertility and unknown rate of the original tokenizer.
         after: And of the trimmed one.
         held_out: Whether the sentences were left out of the counts.
+        vectors: What was compared of sentence-transformers' whole model, from `sentence_vectors.compare`; None for
+            other folders.
     """
 
     sentences: int
@@ -54,6 +55,7 @@ class Verification:
     before: Fertility
     after: Fertility
     held_out: bool
+    vectors: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object of `--json`."""
@@ -65,6 +67,7 @@ class Verification:
             "fertility": {"before": self.before.fertility, "after": self.after.fertility},
             "unknown_rate": {"before": self.before.unknown_rate, "after": self.after.unknown_rate},
             "held_out": self.held_out,
+            "vectors": self.vectors,
         }
 
 
@@ -108,27 +111,19 @@ def verify(
         targets = _compare_tokens(plan.keeps[1], lines, old, new, "text_target")[1]
         usable = [same and target for same, target in zip(identical, targets, strict=True)]
     texts = [line for line, same in zip(lines, usable, strict=True) if same and any(map(str.isalnum, line))]
-    difference = None
+    difference, vectors = None, None
     if texts := texts[:MODEL_SENTENCES]:
         difference = _compare_models(plan, new_folder, texts, old, new, progress)
-        if exact and not difference <= TOLERANCE:
-            raise PolydistillError(
-                f"Verification failed: outputs differ by up to {difference:.3g}.",
-                "Please report this with the model's name; nothing was written.",
-            )
+        check_difference("outputs differ", difference, exact=exact)
+    if (source.folder / MODULES).is_file():
+        vectors = sentence_vectors.compare(plan, folder, texts, (old, new), exact=exact, progress=progress)
     unknown = source.vocabulary.unknown()
-    measured = [
+    before, after = (
         fertility(partial(encode, tokenizer), list(lines), frozenset(ids[t] for t in unknown if t in ids))
         for tokenizer, ids in ((old, old.get_vocab()), (new, new.get_vocab()))
-    ]
+    )
     return Verification(
-        len(lines),
-        int(sum(identical)),
-        int(sum(covered)),
-        difference,
-        measured[0],
-        measured[1],
-        held_out,
+        len(lines), int(sum(identical)), int(sum(covered)), difference, before, after, held_out, vectors
     )
 
 
@@ -256,6 +251,7 @@ def _compare_models(
     with progress.bar("verifying", 2, "model") as done, tempfile.TemporaryFile(dir=new_folder) as waiting:
         shapes = []
         for name, values in _outputs(plan, plan.source.model, old, texts, first):
+            check_numbers(plan.source.model, name, values)
             cut = name == "logits" and values.shape[-1] in {t.shape[c.spec.axis] for t, c in _cut_tensors(plan)}
             cut = cut and len(keep) < values.shape[-1]
             kept = np.ascontiguousarray(values[..., keep.ids] if cut else values)
@@ -272,9 +268,23 @@ def _compare_models(
 
 
 def _difference(before: np.ndarray, after: np.ndarray) -> float:
-    """The largest absolute difference; NaN if one of them is none where the other is a number."""
-    same = (before == after) | (np.isnan(before) & np.isnan(after))
-    return 0.0 if same.all() else float(np.abs(before - after)[~same].max())
+    """The largest absolute difference; NaN if there is one anywhere, which nothing is equal to."""
+    same = before == after  # also where both are minus infinity
+    return 0.0 if same.all() else float(np.abs(before[~same] - after[~same]).max())
+
+
+def _check_weights(model: Any) -> None:
+    """Refuses a trimmed model with weights that are no numbers, wherever they are.
+
+    Raises:
+        PolydistillError: It has some.
+    """
+    for name, weight in model.named_parameters():
+        if weight.numel() and not all(math.isfinite(float(end)) for end in weight.detach().aminmax()):
+            raise PolydistillError(
+                f"The weights {name} hold NaN or infinite values, in the original as in the trimmed model.",
+                f"Fetch or save the model again, {NOT_VERIFIED}",
+            )
 
 
 def _cut_tensors(plan: TrimPlan) -> list[tuple[Any, Any]]:
@@ -289,6 +299,8 @@ def _outputs(
 
     config = plan.source.config
     model = load_model(folder, config)
+    if folder != plan.source.model:
+        _check_weights(model)
     batch = _pad(tokenizer, texts, config, pad, "text")
     if config.get("is_encoder_decoder"):
         # Only Marian's target may have a vocabulary of its own; M2M-100 writes none before it knows the language.

@@ -47,7 +47,9 @@ def language_code(token: str) -> str | None:
 def is_code_of(token: str, languages: Sequence[Language]) -> bool:
     """Whether a token is the language token of one of `languages`."""
     code = language_code(token)
-    return code is not None and any(code.lower() in {a.lower() for a in lang.aliases} for lang in languages)
+    return code is not None and any(
+        code.lower() in {name.lower() for name in (*lang.aliases, *lang.flores)} for lang in languages
+    )
 
 
 def matches(pattern: str, text: str) -> bool:
