@@ -13,7 +13,11 @@ from polydistill.cli import COMMANDS, cli
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 WIDTH = 100
-WRITTEN = {"safety.md": "What is promised of files, and how it is tried."}  # pages that are written by hand
+WRITTEN = {  # pages that are written by hand
+    "architectures.md": "Every field of an architecture's file, and how another architecture is added.",
+    "labelled-data.md": "Files of entities, parts of speech and pairs of texts.",
+    "safety.md": "What is promised of files, and how it is tried.",
+}
 NOTE = "<!-- Written by scripts/make_docs.py. -->"
 
 

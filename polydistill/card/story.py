@@ -259,10 +259,17 @@ def _verified(step: Step) -> str:
     lines, same = number(check.get("sentences")), number(check.get("identical"))
     if lines is None or same is None:
         return "- not verified (`--no-verify`)"
-    text = "text that was not counted" if check.get("held_out") else "words that were counted"
+    new_text = mapping(check.get("new_text"))
+    text = "other text" if check.get("held_out") else "the text" if new_text else "words that were counted"
     said = f"- verified on {lines:,.0f} lines of {text}: {same:,.0f} tokenize identically"
     apart = number(check.get("max_abs_difference"))
-    return said + (f"; largest difference of outputs on those: {apart:.3g}" if apart is not None else "")
+    said += f"; largest difference of outputs on those: {apart:.3g}" if apart is not None else ""
+    vectors = number(at(check, "vectors", "max_abs_difference"))
+    said += f"; of sentence vectors, prompts included: {vectors:.3g}" if vectors is not None else ""
+    tried, right = number(new_text.get("sentences")), number(new_text.get("identical"))
+    if tried is None or right is None:
+        return said
+    return f"{said}\n- estimate for new text: {right:,.0f} of {tried:,.0f} lines that the vocabulary was chosen without"
 
 
 def lost(facts: Facts) -> list[str]:
@@ -277,6 +284,7 @@ def lost(facts: Facts) -> list[str]:
     rows = []
     for step in reversed(cut):
         check, name = mapping(step.result.get("verification")), joined(step.languages)
+        check = mapping(check.get("new_text")) or check
         rows += [row for row in (_change(name, check, "unknown_rate", "unknown tokens, %", 100.0),
                                  _change(name, check, "fertility", "tokens a word", 1.0)) if row]  # fmt: skip
     said += [table(["text", "measured", "before", "after", ""], rows, right=(2, 3))] if rows else []

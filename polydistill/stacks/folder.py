@@ -100,6 +100,36 @@ class LoadedStack:
             weights[owner] += len(item["input_ids"])
         return found / weights
 
+    def classify(
+        self, pairs: Sequence[tuple[str, str]], *, language: str | Language | None = None, batch_size: int = 32
+    ) -> list[str]:
+        """The likeliest label of each pair of texts, of a stack that has learnt a task.
+
+        Args:
+            pairs: (premise, hypothesis), in one language; the longer text of a pair that is too long is cut.
+            language: Which; as in `encode`.
+            batch_size: Pairs at once.
+
+        Raises:
+            UsageError: The stack has no head.
+            PolydistillError: The language is missing or has no code.
+        """
+        labels = self.description.labels
+        if not labels:
+            raise UsageError(
+                "The stack gives vectors, and no labels: it has learnt no task.",
+                "Ask it with encode, or teach it: `polydistill stack ENCODER LLM --stack ... --task nli`.",
+            )
+        if self.reader.codes:
+            self.reader.read_language(language)
+        if not pairs:
+            return []
+        rows = self.reader([first for first, _ in pairs], [second for _, second in pairs])
+        inputs = [{key: rows[key][i] for key in rows} for i in range(len(pairs))]
+        network = on_device(self.network)
+        found = run(network, self.reader, inputs, batch_size, lambda o: [o.logits], positions=False)
+        return [labels[int(np.argmax(logits))] for (logits,) in found]
+
     def as_sentence_transformer(self, language: str | Language | None = None) -> Any:
         """The same network as a `SentenceTransformer`, for everything that takes one.
 
