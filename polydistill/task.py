@@ -9,11 +9,13 @@ from importlib.resources.abc import Traversable
 from polydistill.tables import Table
 
 CLASSIFICATION, TAGGING, SPAN_EXTRACTION = "classification", "tagging", "span-extraction"
+WORD_TAGGING = "word-tagging"
 RETRIEVAL, SIMILARITY, MULTIPLE_CHOICE = "retrieval", "similarity", "multiple-choice"
 # Kind -> the metrics that it can have, the usual one first; multiple choice has no harness yet.
 METRICS = {
     CLASSIFICATION: ("accuracy",),
     TAGGING: ("f1",),
+    WORD_TAGGING: ("accuracy",),
     SPAN_EXTRACTION: ("f1", "exact_match"),
     RETRIEVAL: ("accuracy_at_1",),
     SIMILARITY: ("spearman",),
@@ -23,6 +25,7 @@ METRICS = {
 FIELDS = {
     CLASSIFICATION: ("premise", "hypothesis", "label"),
     TAGGING: ("tokens", "tags"),
+    WORD_TAGGING: ("tokens", "tags"),
     SPAN_EXTRACTION: ("id", "context", "question", "answers"),
     RETRIEVAL: ("source", "target"),
     SIMILARITY: ("first", "second", "score"),
@@ -67,7 +70,7 @@ class Task:
         description: One sentence.
         kind: One of `METRICS`.
         metric: The main metric.
-        labels: Label names in the order of their ids on the Hub; only classification and tagging have them.
+        labels: Label names in the order of their ids on the Hub; only classification and the two taggings have them.
         not_scored: Entity types that become O in gold and predictions.
         hub: Its data set on the Hub, None if it has only local files.
         split_sources: Split -> the data set that it comes from, where that is another than `hub`.
@@ -175,7 +178,7 @@ def _check(task: Task, table: Table) -> None:
     if task.metric not in METRICS[task.kind]:
         known = " or ".join(METRICS[task.kind])
         raise table.refuse("metric", f"is '{task.metric}'", f"A task of kind {task.kind} has {known}.")
-    if bool(task.labels) != (task.kind in (CLASSIFICATION, TAGGING)):
+    if bool(task.labels) != (task.kind in (CLASSIFICATION, TAGGING, WORD_TAGGING)):
         need = "needs" if not task.labels else "has no"
         raise table.refuse("labels", f"does not fit: a task of kind {task.kind} {need} labels", "Mend it or the kind.")
     if task.hub is None and task.local is None:

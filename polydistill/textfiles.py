@@ -7,14 +7,14 @@ memory.
 
 from __future__ import annotations
 
-import csv
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from polydistill.delimited import table_rows
 from polydistill.errors import PolydistillError
-from polydistill.lines import BLOCK_BYTES, LONGEST_LINE, FileErrors, line_blocks, open_file, too_long
+from polydistill.lines import BLOCK_BYTES, FileErrors, line_blocks, open_file
 
 SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet")
 _ROWS = 256  # of a parquet file at once; each can be long without the file being large
@@ -95,7 +95,7 @@ def _json_rows(path: Path, column: str | None) -> Iterator[str | None]:
                 raise PolydistillError(f"{path} line {number} is not a JSON object.", "Write one JSON object a line.")
             if column is None or column not in row:
                 strings = [key for key, value in row.items() if isinstance(value, str)]
-                column = choose_column(path, list(row), strings, column)
+                column = choose_column(path if column is None else f"{path} line {number}", list(row), strings, column)
             yield text_of(row[column], f"{path} line {number}", column)
 
 
@@ -138,61 +138,9 @@ def _read_table(path: Path, column: str | None) -> Iterator[list[str]]:
     return gather(_table_rows(path, column))
 
 
-class _Fed:
-    """The lines that a csv reader takes: how much since its last row, and whether there are no more."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lines = (line for block in line_blocks(path) for line in block)
-        self.read, self.since, self.ended = 0, 0, False
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        try:
-            line = next(self._lines)
-        except StopIteration:
-            self.ended = True
-            raise
-        self.read += 1
-        self.since += len(line)
-        if self.since > LONGEST_LINE:
-            raise too_long(self._path, self.read)
-        return line + "\n"
-
-
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield a table's rows with the numbers of their last lines.
-
-    Raises:
-        PolydistillError: A quote is not closed, or a line ends in the middle of a cell.
-    """
-    csv.field_size_limit(LONGEST_LINE)
-    fed, start = _Fed(path), 1
-    tabs: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if format_of(path) == ".tsv" else {}
-    rows = csv.reader(fed, **tabs)
-    while True:
-        try:
-            row = next(rows, None)
-        except csv.Error as error:  # all that is left: a carriage return that ends no line, outside quotes
-            raise PolydistillError(
-                f"{path} line {fed.read} has a carriage return in the middle of a cell.",
-                "Put the cell in quotes, or mend the line ends.",
-            ) from error
-        if row is None:
-            return
-        if fed.ended:  # a row outside quotes ends with its line
-            raise PolydistillError(
-                f"{path} line {start} opens a quote that is never closed.", "Close it, or double it."
-            )
-        yield rows.line_num, row
-        start, fed.since = rows.line_num + 1, 0
-
-
 def _table_rows(path: Path, column: str | None) -> Iterator[str | None]:
-    """Rows of a csv (quoted, commas) or tsv (tabs, quotes are text); `#2` takes the second of a nameless table."""
-    rows = _rows(path)
+    """A column of a csv or tsv file (see `delimited`); `#2` takes the second of a table without names."""
+    rows = table_rows(path)
     _, header = next(rows, (0, None))
     if header is None:
         return
@@ -201,14 +149,8 @@ def _table_rows(path: Path, column: str | None) -> Iterator[str | None]:
         yield header[index]
     else:
         index = header.index(choose_column(path, header, header, column))
-    for number, row in rows:
-        if len(row) > index:
-            yield row[index]
-        elif row:
-            raise PolydistillError(
-                f"{path} line {number} has {len(row)} columns instead of {len(header)}.",
-                "Mend that line, or quote the text in it.",
-            )
+    for _, row in rows:
+        yield row[index]
 
 
 def _is_number(column: str, most: int) -> bool:

@@ -15,6 +15,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 WIDTH = 100
 WRITTEN = {  # pages that are written by hand
     "architectures.md": "Every field of an architecture's file, and how another architecture is added.",
+    "labelled-data.md": "Files of entities, parts of speech and pairs of texts.",
     "safety.md": "What is promised of files, and how it is tried.",
 }
 NOTE = "<!-- Written by scripts/make_docs.py. -->"

@@ -17,9 +17,9 @@ from hub_stub import COMMIT, HubStub, refusing, run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polydistill import data, textfiles
+from polydistill import data, delimited
 from polydistill import lines as module
-from polydistill.catalog import Corpus, Language
+from polydistill.catalog import Corpus, Language, language
 from polydistill.data import TextReader, TextSource, assign_corpora, parse_corpus, read_texts, text_sources
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.offline import words
@@ -182,7 +182,7 @@ def test_a_packed_line_that_would_fill_the_memory_is_refused(name: str, tmp_path
 
 
 def test_a_row_of_many_quoted_lines_is_bounded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(textfiles, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(delimited, "LONGEST_LINE", 1000)
     path = tmp_path / "t.csv"
     path.write_bytes(b'text,b\none,2\n"two' + b'\n","' * 400 + b'"\n')
     with pytest.raises(PolydistillError, match=r"t.csv line .* is longer than"):
@@ -276,7 +276,55 @@ def test_table_columns(tmp_path: Path) -> None:
     path.write_text('text,n\n"two\nlines",1\nplain,2\n')
     assert texts(path) == ["two\nlines", "plain"]
     path.write_text("n,text\n1,a\n2\n")
-    with pytest.raises(PolydistillError, match=r"line 3 has 1 columns instead of 2"):
+    with pytest.raises(PolydistillError, match=r"line 3 has 1 column instead of 2"):
+        texts(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("t.csv", "text\nZiua, noaptea\n", "line 2 has 2 columns instead of 1: each comma outside quotes"),
+        ("t.csv", "id;text\n1;Pleci; rămâi\n", "line 2 has 3 columns instead of 2: each semicolon outside quotes"),
+        ("t.csv", "text,n\na,1\nb,2,\n", "line 3 has 3 columns instead of 2"),
+        ("t.tsv", "text\tn\na\tb\tc\n", "line 2 has 3 columns instead of 2: each tab begins another"),
+        ("t.csv", "text;a,b\n1;2,3\n", "not clear what separates the columns of .*a comma and a semicolon"),
+        ("t.csv", 'text,n\n"one" two,1\n', "line 2 has text right after a closing quote"),
+        (
+            "t.csv",
+            'text,n\n"left open,1\nlost,2\n"closed, it seems",3\n',
+            "line 4 has text right after a closing quote .the cell begins on line 2",
+        ),
+    ],
+)
+def test_text_of_a_table_is_never_cut(tmp_path: Path, name: str, content: str, said: str) -> None:
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(PolydistillError, match=said) as caught:
+        texts(f"{path}#text")
+    assert caught.value.hint and str(path) in caught.value.message
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_what_separates_columns_is_read_off_the_first_line(tmp_path: Path, separator: str, end: str, mark: str) -> None:
+    path = tmp_path / "t.csv"
+    others = "".join({",", ";", "|"} - {separator})
+    rows = [f'n{separator}"te{others}xt"', f"1{separator}a{others} b", "", f'2{separator}"c{separator} ""d"""']
+    path.write_bytes((mark + "".join(row + end for row in rows)).encode())
+    assert texts(f"{path}#te{others}xt") == [f"a{others} b", f'c{separator} "d"']
+
+
+def test_one_column_needs_no_separator(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('\ntext\nZiua; noaptea\n"Ziua, ""azi"""\nel zise "da"\n', encoding="utf-8")
+    assert texts(path) == ["Ziua; noaptea", 'Ziua, "azi"', 'el zise "da"']
+
+
+def test_a_row_without_the_column_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"text": "a"}\n{"txt": "b"}\n')
+    with pytest.raises(PolydistillError, match=r"t.jsonl line 2 has no column text.*Its columns are txt"):
         texts(path)
 
 
@@ -411,6 +459,13 @@ def test_assign_corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.chdir(tmp_path)
     (tmp_path / "xx=a.txt").write_text("x")
     assert assign_corpora([RO], ["xx=a.txt", "dir/x=1.txt"]) == {"ro": ("xx=a.txt", "dir/x=1.txt")}
+
+
+def test_text_of_a_language_in_one_script() -> None:
+    whole, latin = language("sr"), language("sr-Latn")
+    assert assign_corpora([latin], ["sr=a.txt", "sr_latn=b.txt"]) == {"sr-Latn": ("a.txt", "b.txt")}
+    assert assign_corpora([whole, latin], ["sr=a.txt", "srp_Latn=b.txt"]) == {"sr": ("a.txt",), "sr-Latn": ("b.txt",)}
+    assert assign_corpora([latin, whole], ["sr=a.txt"])["sr"] == ("a.txt",)
 
 
 # --- the Hub

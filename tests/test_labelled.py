@@ -125,6 +125,41 @@ def test_damaged_pairs_are_refused(tmp_path: Path, text: bytes, said: str) -> No
         read("nli", write(tmp_path / "a.jsonl", text))
 
 
+XNLI = (("fr", "neutral"), ("sw", "entailment"), ("sw", "-"), ("sw", "contradiction"), ("fr", "entailment"))
+
+
+def published(rows: Any = XNLI) -> str:
+    """Lines as XNLI has them, which are those of MultiNLI with a language."""
+    return "".join(
+        json.dumps(
+            {"annotator_labels": [label], "genre": "g", "gold_label": label, "language": language, "pairID": str(i),
+             "sentence1": f"P {i}", "sentence1_tokenized": "p", "sentence2": f"H {i}"}
+        ) + "\n" for i, (language, label) in enumerate(rows)
+    )  # fmt: skip
+
+
+def test_a_file_of_xnli_is_read_in_one_of_its_languages(tmp_path: Path) -> None:
+    log = Log()
+    file = write(tmp_path / "xnli.dev.jsonl", published())
+    split = read("xnli", file, SW, progress=log)
+    assert [(e.id, e.premise, e.hypothesis, e.label) for e in split.examples] == [
+        ("0", "P 1", "H 1", "entailment"), ("2", "P 3", "H 3", "contradiction"),
+    ]  # fmt: skip
+    assert split.skipped == {"in another language": 2, "no gold label": 1}
+    assert log.notes == [f"{file}: rows in other languages than sw are left out: fr 2"]
+    assert "no row in the language ro: the field language says fr, sw" in refused("xnli", file, language=RO).message
+
+
+def test_multinli_and_anli_are_read_by_their_own_names(tmp_path: Path) -> None:
+    lines = published().replace('"language": "fr", ', "").replace('"language": "sw", ', "")
+    assert len(read("nli", write(tmp_path / "mnli.jsonl", lines)).examples) == 4
+    rows = [{"uid": "u", "context": "P", "hypothesis": "H", "label": label} for label in "enc"]
+    split = read("nli", write(tmp_path / "anli.jsonl", "\n".join(map(json.dumps, rows))))
+    assert [(e.premise, e.label) for e in split.examples] == [
+        ("P", "entailment"), ("P", "neutral"), ("P", "contradiction"),
+    ]  # fmt: skip
+
+
 # --- tags
 
 SENTENCES = "Nairobi B-LOC\n, O\n\n\nMwai B-PER\nKibaki\tI-PER\nna O\n2007 B-DATE\n"
@@ -152,12 +187,13 @@ def test_only_blanks_and_tabs_part_a_word_from_its_tag(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
-        ("a O\nb I-PER\n", 2, "the tag I-PER follows O"),
+        ("a O\nb I-PER\n\nc B-PER\n", 2, "the tag I-PER follows O"),
         ("a O\n\nb B-PER\nc I-LOC\n", 4, "the tag I-LOC follows B-PER"),
         ("a B-LOC\n\nb I-LOC\n", 3, "the tag I-LOC follows O"),
         ("a B-LOC\nb B-EVENT\n", 2, "the tag 'B-EVENT' is not one of the task ner's"),
-        ("a B-LOC\nb S-PER\n", 2, "the tag 'S-PER' is not one"),
-        ("a PER\n", 1, "the tag 'PER' is not one"),
+        ("a B-LOC\nb T-PER\n", 2, "the tag 'T-PER' is not one"),
+        ("a EVENT\n", 1, "the tag 'EVENT' is not one"),
+        ("a B\n", 1, "the tag 'B' is not one"),
         ("-DOCSTART- O\n\na O\nb\n", 4, "has a word without a tag: 'b'"),
     ],
 )
@@ -276,7 +312,10 @@ def test_questions_that_cannot_be_joined_are_refused(tmp_path: Path) -> None:
 
 def test_translations_and_rated_sentences_are_tab_separated(tmp_path: Path) -> None:
     split = load_split(
-        catalog.task("bitext"), SW, "test", data=write(tmp_path / "a.tsv", 'He said "hi".\tAlisema "hi".\txnli\nB\tC\n')
+        catalog.task("bitext"),
+        SW,
+        "test",
+        data=write(tmp_path / "a.tsv", 'He said "hi".\tAlisema "hi".\txnli\nB\tC\tx\n'),
     )
     assert [(example.source, example.target) for example in split.examples] == [
         ('He said "hi".', 'Alisema "hi".'), ("B", "C"),
@@ -289,6 +328,7 @@ def test_translations_and_rated_sentences_are_tab_separated(tmp_path: Path) -> N
     ("task", "text", "said"),
     [
         ("bitext", "a\tb\nc\n", "line 2 has 1 columns instead of 2"),
+        ("bitext", "a\tb\nc\td\te\n", "line 2 has 3 columns, and the lines before it have 2"),
         ("sts", "a\tb\n", "line 1 has 2 columns instead of 3"),
         ("sts", "a\tb\t1\na\tb\tmuch\n", "line 2: the score 'much' is not a number"),
         ("sts", "a\tb\tnan\n", "line 1: the score 'nan' is not a number"),
@@ -301,6 +341,23 @@ def test_damaged_tables_are_refused(tmp_path: Path, task: str, text: str, said: 
 
 
 # --- where the data is
+
+
+def test_data_of_the_language_stands_in_for_that_of_one_script(tmp_path: Path) -> None:
+    class Heard(Progress):
+        said: list[str] = []  # noqa: RUF012
+
+        def note(self, text: str) -> None:
+            self.said.append(text)
+
+    latin = catalog.language("sr-Latn")
+    write(tmp_path / "ner/sr/test.conll", "Novak B-PER\n")
+    split = load_split(catalog.task("ner"), latin, "test", data_dir=tmp_path, progress=Heard())
+    assert split.language == "sr-Latn" and split.where.endswith("ner/sr/test.conll")
+    assert Heard.said == ["ner: the data of sr stands in for sr-Latn"]
+    write(tmp_path / "ner/sr-Latn/test.conll", "Ana B-PER\n")
+    split = load_split(catalog.task("ner"), latin, "test", data_dir=tmp_path, progress=Heard())
+    assert split.where.endswith("ner/sr-Latn/test.conll") and len(Heard.said) == 1
 
 
 def test_the_data_folder_has_its_own_names_for_languages(tmp_path: Path) -> None:
@@ -434,6 +491,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubStub]:
         "tokens": List(Value("string")),
         "ner_tags": List(ClassLabel(names=["O", "B-EVENT", "I-EVENT", "B-PERSON", "I-PERSON", "B-GPE", "I-GPE"])),
     })  # fmt: skip
+    pos = Features({"tokens": List(Value("string")), "pos_tags": List(ClassLabel(names=["ADP", "DET", "NOUN", "_"]))})
     label = ClassLabel(names=["Entailment", "neutral", "contradiction"])
     nli = Features({"premise": Value("string"), "hypothesis": Value("string"), "label": label})
     tables: dict[str, tuple[dict[str, list[Any]], Features | None]] = {
@@ -441,6 +499,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubStub]:
         "nli/ur/test": ({"premise": ["a"], "hypothesis": ["d"], "label": [1]}, nli),
         "nli/en/test": ({"text": ["a"], "label": [1]}, None),
         "ner/sw/test": ({"tokens": [["a", "b", "c"]], "ner_tags": [[5, 6, 2]]}, names),
+        "ner/ur/test": ({"tokens": [["a", "b", "c"]], "ner_tags": [["PERSON", "PERSON", "EVENT"]]}, None),
+        "pos/sw/test": ({"tokens": [["del", "de", "el", "pan"]], "pos_tags": [[3, 0, 1, 2]]}, pos),
         "ner/ro/test": ({"tokens": [["a", "b", "c", "d"]], "ner_tags": [[3, 4, 5, 1]]}, ronec),
         "qa/all/validation": (
             {
@@ -474,6 +534,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubStub]:
 
 NLI = 'kind = "classification"\nmetric = "accuracy"\nlabels = ["entailment", "neutral", "contradiction"]\n'
 NER = 'kind = "tagging"\nmetric = "f1"\nlabels = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]\nnot_scored = ["ORG"]\n'
+POS = 'kind = "word-tagging"\nmetric = "accuracy"\nlabels = ["NOUN", "DET", "ADP"]\n'
 QA = 'kind = "span-extraction"\nmetric = "f1"\n'
 TAGS = 'columns = { tags = "ner_tags" }'
 ALL = ('splits = { test = "validation" }', 'config = "all"', 'language_column = "id"')
@@ -483,6 +544,8 @@ CASES: dict[str, tuple[str, tuple[str, ...], str]] = {
     "strict": (NER, ("org/ner", TAGS), "sw"),
     "mended": (NER, ("org/ner", TAGS, "mend = true"), "sw"),
     "renamed": (NER, ("org/ner", TAGS, 'types = { PERSON = "PER", GPE = "LOC" }', 'languages = ["ro"]'), "ro"),
+    "bare": (NER, ("org/ner", TAGS, 'types = { PERSON = "PER" }', 'languages = ["ur"]'), "ur"),
+    "pos": (POS, ("org/pos", 'columns = { tags = "pos_tags" }'), "sw"),
     "one": (QA, ("org/qa", *ALL, 'languages = { sw = "swahili", ko = "korean" }', "mend = true"), "sw"),
     "branch": (
         QA,
@@ -557,6 +620,16 @@ def test_tags_of_the_hub_are_checked_mended_and_renamed(answers: dict[str, Any])
     assert answers["mended"]["examples"][0]["tags"] == ["B-LOC", "I-LOC", "B-PER"]
     assert answers["mended"]["notes"] == [f"org/ner:sw@{COMMIT} test: 1 I- tags that begin an entity became B-"]
     assert answers["renamed"]["examples"][0]["tags"] == ["B-PER", "I-PER", "B-LOC", "O"]
+
+
+def test_bare_types_of_the_hub_are_renamed_too(answers: dict[str, Any]) -> None:
+    assert answers["bare"]["examples"][0]["tags"] == ["B-PER", "I-PER", "O"]
+
+
+def test_classes_of_words_of_the_hub_leave_out_contractions(answers: dict[str, Any]) -> None:
+    (example,) = answers["pos"]["examples"]
+    assert (example["tokens"], example["tags"]) == (["de", "el", "pan"], ["ADP", "DET", "NOUN"])
+    assert answers["pos"]["mended"] == {"words without a class (_) are left out": 1}
 
 
 def test_one_configuration_of_all_languages_is_told_apart_by_a_column(answers: dict[str, Any]) -> None:

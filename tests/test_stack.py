@@ -16,7 +16,7 @@ import pytest
 import tiny
 import torch
 from click.testing import CliRunner
-from kills import Killed, Listener
+from kills import Killed, Listener, loss_curves
 from safetensors.numpy import load_file
 from snippets import run_snippet
 from tiny_stacks import LABELS, config, weights
@@ -169,19 +169,30 @@ def test_stage_2_reads_as_much_of_a_pair_as_its_teacher(
     assert polydistill.load_stack(made.output).reader.max_length > 60
 
 
-def test_what_was_learnt_for_something_else_is_no_teacher(
+def test_a_teachers_labels_are_matched_by_name(
     models: tuple[Path, Path], second: Any, data: Path, tmp_path: Path
 ) -> None:
-    own = tmp_path / "own/tasks"
-    own.mkdir(parents=True)
+    """Other labels are refused; the same ones in another order are put into the order of the task."""
     shipped = (Path(polydistill.__file__).parents[1] / "tasks/nli.toml").read_text(encoding="utf-8")
     labels = 'labels = ["entailment", "neutral", "contradiction"]'
     assert labels in shipped
-    turned = shipped.replace(labels, 'labels = ["contradiction", "neutral", "entailment"]')
-    (own / "nli.toml").write_text(turned, encoding="utf-8")
+    given = {"teacher": str(second.output / "stages/teacher"), "task": "nli", "data_dir": data, "stage": "2",
+             "baseline": "linear"}  # fmt: skip
+    made = [stack(config(models, tmp_path / "plain", **given))]
+    for name, other in (
+        ("turned", '["contradiction", "neutral", "entailment"]'),
+        ("foreign", '["entailment", "neutral", "contradiction", "unsure"]'),
+    ):
+        (tmp_path / name / "tasks").mkdir(parents=True)
+        text = shipped.replace(labels, f"labels = {other}")
+        (tmp_path / name / "tasks/nli.toml").write_text(text, encoding="utf-8")
+    made.append(stack(config(models, tmp_path / "other", **given, include_path=(tmp_path / "turned",))))
+    heads = [load_file(result.output / "model.safetensors")["head.weight"] for result in made]
+    assert (heads[0] == heads[1][::-1]).all() and not (heads[0] == heads[1]).all()
+    plain, turned = ([s["facts"]["best"] for s in result.stages if s["name"] == "task"] for result in made)
+    assert plain == turned
     with pytest.raises(PolydistillError, match="has learnt nli"):
-        stack(config(models, tmp_path / "s", teacher=str(second.output / "stages/teacher"), task="nli", data_dir=data,
-                     stage="2", baseline="linear", include_path=(own.parent,)))  # fmt: skip
+        stack(config(models, tmp_path / "s", **given, include_path=(tmp_path / "foreign",)))
 
 
 def test_the_beginning_is_kept_where_training_makes_it_worse(
@@ -228,6 +239,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
         stack(config(models, tmp_path / "cut", **options))
     resumed = stack(config(models, tmp_path / "cut", resume=True, **options)).output
     assert weights(resumed) == weights(whole)
+    assert loss_curves(resumed) == loss_curves(whole)
     assert not list(tmp_path.glob(".cut*"))
 
 

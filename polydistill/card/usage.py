@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 
-from polydistill.card.facts import Facts
+from polydistill.card.facts import Facts, tags_words
 from polydistill.card.text import at, objects, printable, texts
 
 WINDOW, OVERLAP, LONGEST_ANSWER = 384, 128, 30  # tokens, as `evaluate` reads a paragraph
@@ -83,7 +83,8 @@ words = {words}  # punctuation apart, as in the data that it learnt from
 {run}places = inputs.word_ids()
 for i, word in enumerate(words):
     if i in places:  # the tag of a word is that of its first token
-        print(word, {config}.id2label[int(outputs[0][0, places.index(i)].argmax())])
+        print(word, {config}.id2label[int(outputs[0][0, places.index(i)].argmax())])"""
+_JOINED = """
 # Nearly the same: pipeline("token-classification", ..., aggregation_strategy="first"); never "simple"."""
 _LABEL = """\
 inputs = tokenizer({pair}, truncation=True, return_tensors="{tensors}")
@@ -183,7 +184,11 @@ def _network(facts: Facts, printed: dict[str, str], *, onnx: bool) -> str:
     pooled = _POOLED.get(behind[0]) if behind else ".mean(0)"
     if template is _VECTORS and (pooled is None or behind[1:] not in ([], ["Normalize"])):
         template = _STATES  # something stands behind the states that is not in the file
-    words = f"{json.dumps(_NAMES)}.split()"
+    classes = tags_words(facts.task)  # a class of every word, such as its part of speech
+    spaced = _texts(facts)[0].replace(".", " .") if classes else _NAMES
+    words = f"{json.dumps(spaced, ensure_ascii=False)}.split()"
+    if template is _TAGS and not classes:
+        template += _JOINED
     run = _RUN_ONNX if onnx else _RUN_TORCH
     loaded = (_ONNX if onnx else _TORCH).format(**printed, auto=auto, file=json.dumps(file, ensure_ascii=False))
     two = f"{printed['text']}, {printed['other']}" if _takes_pairs(facts) else printed["text"]

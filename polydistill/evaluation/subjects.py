@@ -10,17 +10,20 @@ from typing import Any
 
 from polydistill.catalog import Task
 from polydistill.checkpoint import Checkpoint, file_sha256
-from polydistill.evaluation.heads import VECTOR_KINDS, TaskModel, open_model
+from polydistill.evaluation.heads import VECTOR_KINDS, TaskModel, open_model, tagger_tags
 from polydistill.evaluation.kinds import kind_of
 from polydistill.inside import files_below
 from polydistill.inspection import lineage_line
+from polydistill.labelled.schemes import IOB2
 from polydistill.modelfolder import tokenizer_files
+from polydistill.ownfiles import pickled
 from polydistill.record import NAME as RECORD
 from polydistill.record import RunRecord
 from polydistill.refs import ResolvedModel
 from polydistill.source import Source
 from polydistill.stacks.description import Description, is_stack, sizes
 from polydistill.surgery import embedding_parameters
+from polydistill.task import TAGGING
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class Subject:
             # What a sentence-transformers folder has beside the encoder: pooling, prompts, layers with weights.
             beside = [f for f in files_below(self.resolved.folder) if f.suffix in (".json", ".safetensors")]
             files += sorted(f for f in beside if f.name != RECORD and (f.parent != folder or f.suffix == ".json"))
+            files += sorted(pickled(self.resolved.folder))
         return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
 
     @cached_property
@@ -118,6 +122,15 @@ class Subject:
             self.resolved.folder, self.wanted.kind, self.wanted.labels, not_scored=self.wanted.not_scored,
             max_length=self.settings.max_length or kind.MAX_LENGTH, prompt=self.settings.prompt,
         )  # fmt: skip
+
+    @cached_property
+    def tag_scheme(self) -> str | None:
+        """The scheme of a tagger's tags; None for IOB2, and for models of other kinds."""
+        if self.wanted.kind != TAGGING or self.is_stack or not (names := self.source.config.get("id2label")):
+            return None
+        named = [names[i] for i in sorted(names, key=int)]
+        scheme = tagger_tags(named, self.wanted.labels, self.wanted.not_scored, self.name).scheme
+        return None if scheme == IOB2 else scheme
 
     def facts(self) -> dict[str, Any]:
         """What a run's file says of the model."""
@@ -135,4 +148,5 @@ class Subject:
             "bytes": nbytes,
             "lineage": [lineage_line(step) for step in self.record.lineage()] if self.record else [],
             "languages": list(self.record.result.get("languages", ())) if self.record else [],
+            **({"tag_scheme": self.tag_scheme} if self.tag_scheme else {}),
         }

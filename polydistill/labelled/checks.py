@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from polydistill.errors import PolydistillError
+from polydistill.labelled import schemes
+from polydistill.labelled.codes import without_codes
 from polydistill.labelled.examples import (
     AlignedExample,
     Example,
@@ -17,11 +21,15 @@ from polydistill.labelled.examples import (
     RatedExample,
     TaggedExample,
 )
-from polydistill.labelled.formats import Row
-from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, Task
+from polydistill.labelled.nli import in_language
+from polydistill.labelled.rows import Row
+from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, WORD_TAGGING, Task
 
 WRONG_ANSWERS = 0.05  # of the questions: more than so many, and the file's offsets are of another kind than ours
 NO_GOLD = ("-", "-1", "")  # SNLI's mark for annotators who disagreed, the Hub's for hidden labels
+# What a scheme of tags cannot say.
+_LOSS = {schemes.IO: ", where neighbours of one type are one entity"}
+NO_CLASS = "_"  # of contractions, in data made of CoNLL-U
 MISPLACED = "answer not at its offset"
 
 
@@ -35,7 +43,8 @@ class Builder:
 
     Attributes:
         skipped: Why -> how many rows were left out.
-        mended: What -> how many words or answers were put right.
+        mended: What -> how many words, answers or entities were read otherwise than they are written.
+        others: Another language -> how many rows of it were left out.
     """
 
     def __init__(self, task: Task, language: str, *, mend: bool = False) -> None:
@@ -44,6 +53,7 @@ class Builder:
         self.mend = mend
         self.skipped: Counter[str] = Counter()
         self.mended: Counter[str] = Counter()
+        self.others: Counter[str] = Counter()
         self._labels = {label.casefold(): label for label in task.labels}
         self._left_out = frozenset(task.not_scored)
         self._types = frozenset(task.entity_types) | frozenset(task.not_scored)
@@ -55,6 +65,10 @@ class Builder:
             PolydistillError: A row is wrong; the message says which and why.
         """
         make = _MAKERS[self.task.kind]
+        if self.task.kind == TAGGING:
+            rows = self._in_iob2(list(rows))
+        if self.task.kind == CLASSIFICATION:
+            rows = in_language(rows, self.language, self.others)
         return [example for number, row in enumerate(rows) if (example := make(self, number, row)) is not None]
 
     def pair(self, number: int, row: Row) -> PairExample | None:
@@ -71,27 +85,64 @@ class Builder:
             )
         return PairExample(str(number), _text(row, "premise"), _text(row, "hypothesis"), known)
 
+    def _in_iob2(self, rows: Sequence[Row]) -> Iterator[Row]:
+        """Tagged sentences without codes of languages at their words, their tags in IOB2 and of the task's types."""
+        rows, taken = without_codes(rows)
+        self.mended.update(taken)
+        types = {tag: self._entity_type(row, word, tag) for tag, (row, word) in _first_places(rows).items()}
+        named = [replace(row, values={**row.values, "tags": _with_types(row.values["tags"], types)}) for row in rows]
+        scheme = schemes.recognise(named, self._types, mend=self.mend)
+        for row, before in zip(named, rows, strict=True):
+            tags = schemes.to_iob2(row.values["tags"], scheme)
+            for tag, old in zip(tags, before.values["tags"], strict=True):
+                kind = schemes.parts(old)[1]
+                if tag[0] == "B" and scheme != schemes.IOB2:
+                    self.mended[f"entities tagged in {scheme} are read in IOB2{_LOSS.get(scheme, '')}"] += 1
+                if tag[0] == "B" and kind != types[old]:
+                    self.mended[f"entities of the type {kind} are read as {types[old]}"] += 1
+            yield replace(row, values={**row.values, "tags": tags})
+
+    def _entity_type(self, row: Row, word: int, tag: str) -> str:
+        """What the task calls a tag's type."""
+        kind = schemes.parts(tag)[1] if isinstance(tag, str) else str(tag)
+        known = schemes.known_type(kind, self._types)
+        if kind and known is None:
+            raise PolydistillError(
+                f"{row.where(word)}: the tag {tag!r} is not one of the task {self.task.name}'s.",
+                f"It has O, and B- and I- of {', '.join(sorted(self._types))}.",
+            )
+        return known or ""
+
     def sentence(self, number: int, row: Row) -> TaggedExample:
-        """Words and their tags, as they are in the data."""
-        tokens, tags = row.values["tokens"], list(row.values["tags"])
+        """Words and their tags in IOB2."""
+        tags = list(row.values["tags"])
         before = "O"
         for word, tag in enumerate(tags):
-            kind = tag[2:]
-            if tag != "O" and (tag[:2] not in ("B-", "I-") or kind not in self._types):
-                raise PolydistillError(
-                    f"{row.where(word)}: the tag {tag!r} is not one of the task {self.task.name}'s.",
-                    f"It has O, and B- and I- of {', '.join(sorted(self._types))}.",
-                )
-            if tag[0] == "I" and before[2:] != kind:
-                if not self.mend:
-                    raise PolydistillError(
-                        f"{row.where(word)}: the tag {tag} follows {before}, which IOB2 does not allow.",
-                        f"Let the entity begin with B-{kind}.",
-                    )
+            if tag[0] == "I" and before[2:] != tag[2:]:  # only where such faults are put right
                 self.mended["I- tags that begin an entity became B-"] += 1
-                tags[word] = f"B-{kind}"
+                tags[word] = f"B-{tag[2:]}"
             before = tag
-        return TaggedExample(str(number), tuple(tokens), tuple(tags))
+        return TaggedExample(str(number), tuple(row.values["tokens"]), tuple(tags))
+
+    def words(self, number: int, row: Row) -> TaggedExample | None:
+        """Words and their classes; contractions beside their parts, which have the class _, are left out."""
+        tokens, classes = [], []
+        for word, (token, tag) in enumerate(zip(row.values["tokens"], row.values["tags"], strict=True)):
+            known = self._labels.get(tag.casefold()) if isinstance(tag, str) else None
+            if known is None and tag == NO_CLASS:
+                self.mended["words without a class (_) are left out"] += 1
+            elif known is None:
+                raise PolydistillError(
+                    f"{row.where(word)}: the class {tag!r} is not one of the task {self.task.name}'s.",
+                    f"It has {', '.join(self.task.labels)}.",
+                )
+            else:
+                tokens.append(token)
+                classes.append(known)
+        if not tokens:
+            self.skipped["no gold label"] += 1
+            return None
+        return TaggedExample(str(number), tuple(tokens), tuple(classes))
 
     def question(self, number: int, row: Row) -> QuestionExample | None:
         """A question, if it has answers and they stand where they should."""
@@ -100,6 +151,7 @@ class Builder:
         if not answers:
             self.skipped["no answer"] += 1
             return None
+        answers = [self._as_spelt(context, *answer) for answer in answers]
         if self.mend:
             answers = [self._mended_answer(context, *answer) for answer in answers]
         if not all(_stands_at(context, *answer) for answer in answers):
@@ -107,6 +159,19 @@ class Builder:
             return None
         question, id_ = _text(row, "question"), str(row.values["id"])
         return QuestionExample(id_, question, context, tuple(answers), self.language, self.language)
+
+    def _as_spelt(self, context: str, text: str, start: int) -> tuple[str, int]:
+        """The answer as its paragraph spells it, where one is composed and the other decomposed (NFC, NFD)."""
+        if _stands_at(context, text, start) or start < 0 or text.isascii():
+            return text, start
+        wanted, end, size = unicodedata.normalize("NFD", text), start, 0
+        while end < len(context) and size < len(wanted):
+            size += len(unicodedata.normalize("NFD", context[end]))
+            end += 1
+        if unicodedata.normalize("NFD", context[start:end]) != wanted:
+            return text, start
+        self.mended["answers are spelt as in their paragraph (NFC or NFD)"] += 1
+        return context[start:end], start
 
     def _mended_answer(self, context: str, text: str, start: int) -> tuple[str, int]:
         """The answer at the place nearest to its offset, if it stands anywhere."""
@@ -150,6 +215,21 @@ class Builder:
         return kept, dict(sorted(ignored.items()))
 
 
+def _first_places(rows: Iterable[Row]) -> dict[str, tuple[Row, int]]:
+    """Tag -> the first word that has it."""
+    found: dict[str, tuple[Row, int]] = {}
+    for row in rows:
+        for word, tag in enumerate(row.values["tags"]):
+            found.setdefault(tag, (row, word))
+    return found
+
+
+def _with_types(tags: Iterable[str], types: Mapping[str, str]) -> list[str]:
+    """Tags with other names of their types; O has none."""
+    prefixes = ((schemes.parts(tag)[0], types[tag]) for tag in tags)
+    return ["O" if prefix == "O" else f"{prefix}-{kind}" if prefix else kind for prefix, kind in prefixes]
+
+
 def _stands_at(context: str, text: str, start: int) -> bool:
     return bool(text) and start >= 0 and context[start : start + len(text)] == text
 
@@ -177,6 +257,7 @@ def _answer(row: Row, answer: Any) -> tuple[str, int]:
 _MAKERS: dict[str, Callable[[Builder, int, Row], Example | None]] = {
     CLASSIFICATION: Builder.pair,
     TAGGING: Builder.sentence,
+    WORD_TAGGING: Builder.words,
     SPAN_EXTRACTION: Builder.question,
     RETRIEVAL: Builder.aligned,
     SIMILARITY: Builder.rated,

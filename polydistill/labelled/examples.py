@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ class PairExample:
 
 @dataclass(frozen=True)
 class TaggedExample:
-    """A sentence in words with one IOB2 tag a word (kind `tagging`)."""
+    """A sentence in words with one IOB2 tag a word (kind `tagging`), or one class (kind `word-tagging`)."""
 
     id: str
     tokens: tuple[str, ...]
@@ -82,6 +82,7 @@ class LabelledSplit:
         sha256: Hash of the examples' content, the same whatever format they came in.
         ignored: Entity type that the task does not score -> how many gold entities became O.
         skipped: Why -> how many rows were left out.
+        mended: What -> how many words, answers or entities were read otherwise than they are written.
     """
 
     task: str
@@ -92,10 +93,26 @@ class LabelledSplit:
     sha256: str
     ignored: Mapping[str, int] = field(default_factory=dict, hash=False)
     skipped: Mapping[str, int] = field(default_factory=dict, hash=False)
+    mended: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     def facts(self) -> dict[str, Any]:
         """What records say of it."""
         return {
             "language": self.language, "where": self.where, "split": self.split, "examples": len(self.examples),
             "sha256": self.sha256, "ignored": dict(self.ignored), "skipped": dict(self.skipped),
+            "mended": dict(self.mended),
         }  # fmt: skip
+
+
+def units_of(examples: Sequence[Any]) -> tuple[str, ...]:
+    """What each example is drawn with, in a bootstrap: questions about one paragraph go together.
+
+    Returns:
+        The example's id, which is a row's number where the data has none of its own, or that of the paragraph's first
+        question; translations of a test set have the same.
+    """
+    first: dict[str, str] = {}
+    for example in examples:
+        if isinstance(example, QuestionExample):
+            first[example.context] = min(first.get(example.context, example.id), example.id)
+    return tuple(first[e.context] if isinstance(e, QuestionExample) else e.id for e in examples)

@@ -15,7 +15,8 @@ from polydistill.errors import PolydistillError, UsageError
 from polydistill.labelled import hub
 from polydistill.labelled.checks import MISPLACED, WRONG_ANSWERS, Builder
 from polydistill.labelled.examples import LabelledSplit
-from polydistill.labelled.formats import Row, bounded, read_rows
+from polydistill.labelled.formats import bounded, read_rows
+from polydistill.labelled.rows import Row
 from polydistill.progress import SILENT, Progress
 from polydistill.task import CLASSIFICATION, MULTIPLE_CHOICE, SPAN_EXTRACTION, TAGGING, Task
 
@@ -64,8 +65,8 @@ def load_split(
     ignored: Mapping[str, int] = {}
     if task.kind == TAGGING:
         examples, ignored = builder.without_unscored(examples)
-    skipped = dict(sorted(builder.skipped.items()))
-    return LabelledSplit(task.name, language.code, split, tuple(examples), where, _hash(examples), ignored, skipped)
+    counts = {name: dict(sorted(getattr(builder, name).items())) for name in ("skipped", "mended")}
+    return LabelledSplit(task.name, language.code, split, tuple(examples), where, _hash(examples), ignored, **counts)
 
 
 def find_rows(
@@ -114,6 +115,9 @@ def _find(
         if not data.is_file():
             raise UsageError(f"There is no file {data}.", "Give --data a file in the format of the task's kind.")
         return _Found(read_rows(data, task.kind), str(data))
+    asked, language = language.code, _as_known(task, language, split, data_dir)
+    if language.code != asked:
+        progress.note(f"{task.name}: the data of {language.code} stands in for {asked}")
     path = _local_file(task, language, split, data_dir) if data_dir is not None else None
     if path is not None:
         return _Found(read_rows(path, task.kind), str(path))
@@ -127,6 +131,17 @@ def _find(
         progress.note(f"{task.name} {language.code} {split} comes from the Hub: {data_dir} is not expected to have it")
     rows, where = hub.find_rows(task, source, language, split)
     return _Found(rows, where, source.mend)
+
+
+def _as_known(task: Task, language: Language, split: str, data_dir: Path | None) -> Language:
+    """A language in one script under the code of the whole language, unless the task has data of that script."""
+    if language.script_of is None or language.code in {*task.languages, *task.local_languages}:
+        return language
+    if data_dir is not None and task.local and task.any_language:
+        file = data_dir / task.local.format(lang=language.code, split=task.local_splits.get(split, split))
+        if file.is_file() or file.with_name(file.name + ".gz").is_file():
+            return language
+    return replace(language, code=language.script_of)
 
 
 def _local_file(task: Task, language: Language, split: str, data_dir: Path) -> Path | None:
@@ -171,6 +186,10 @@ def _checked(task: Task, split: str, found: _Found, builder: Builder, progress: 
     examples, where = builder.build(bounded(found.rows)), found.where
     for what, count in builder.mended.items():
         progress.note(f"{where}: {count} {what}")
+    if builder.others:
+        counts = ", ".join(f"{name} {count:,}" for name, count in builder.others.items())
+        progress.note(f"{where}: rows in other languages than {builder.language} are left out: {counts}")
+        builder.skipped["in another language"] += builder.others.total()
     wrong, all_rows = builder.skipped[MISPLACED], len(examples) + builder.skipped[MISPLACED]
     if wrong > WRONG_ANSWERS * all_rows:
         raise PolydistillError(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polydistill.batching import check_parts
 from polydistill.catalog import Language, Task, language, task
 from polydistill.checkpoint import Checkpoint
 from polydistill.data import TextSource, assign_corpora, text_sources
@@ -29,14 +30,14 @@ from polydistill.refs import ModelRef, resolve
 from polydistill.settings import MOST
 from polydistill.source import Source
 from polydistill.stacks.description import is_stack
-from polydistill.task import CLASSIFICATION, RETRIEVAL, SPAN_EXTRACTION, TAGGING
+from polydistill.task import CLASSIFICATION, RETRIEVAL, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
 from polydistill.trimming import TrimPlan
 
 if TYPE_CHECKING:
     from polydistill.distill.objectives.base import LayerPairs
     from polydistill.methods.bistil import BistilConfig
 
-WITH_HEAD = (CLASSIFICATION, TAGGING, SPAN_EXTRACTION)
+WITH_HEAD = (CLASSIFICATION, TAGGING, WORD_TAGGING, SPAN_EXTRACTION)
 EMBEDDING, BITEXT = "embedding", "bitext"
 NO_SCORE = "none"
 OUTPUTS = Path("polydistill-out")
@@ -339,14 +340,9 @@ def _phases(config: BistilConfig, defaults: Preset, wanted: Task | None) -> tupl
                 f"The objective {headless[0]} needs a head, and vectors of sentences have none.",
                 "Choose others, such as --objective 2:pooled=1.",
             )
-    batch_sizes = {"--batch-size": general, "--task-batch-size": tuning}
-    parts = config.accumulate * int(os.environ.get("WORLD_SIZE", "1"))
-    for option, phase in batch_sizes.items():
-        if phase and phase.batch_size % parts:
-            raise UsageError(
-                f"A batch of {phase.batch_size} cannot be split into {parts} equal parts.",
-                f"Change --accumulate, the number of processes or {option}.",
-            )
+    for phase in (general, tuning):
+        if phase:
+            check_parts(phase.batch_size, config.accumulate * int(os.environ.get("WORLD_SIZE", "1")))
     return general, tuning
 
 
@@ -421,7 +417,7 @@ def _teachers(
                 check_head(teacher, wanted)
         cut = plan_like(teacher, source, languages) if student_given and not alike and not stacked else None
         aligned = not alike and cut is None
-        if aligned and (wanted is None or wanted.kind not in (TAGGING, CLASSIFICATION)):
+        if aligned and (wanted is None or wanted.kind not in (TAGGING, WORD_TAGGING, CLASSIFICATION)):
             raise PolydistillError(
                 f"The vocabularies of {config.model} and the teacher {name} differ, so that their outputs cannot be "
                 "compared.",

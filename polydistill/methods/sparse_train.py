@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polydistill.batching import check_parts
 from polydistill.card import write_card
 from polydistill.catalog import Language, language
 from polydistill.data import assign_corpora, text_sources
@@ -142,11 +143,7 @@ def _check(config: SparseTrainConfig) -> None:
         raise UsageError("No language was given.", "Add --lang, for instance --lang sw.")
     if config.steps is not None and config.epochs is not None:
         raise UsageError("--steps and --epochs both say how long.", "Give one of them.")
-    if config.batch_size % config.accumulate:
-        raise UsageError(
-            f"A batch of {config.batch_size} cannot be split into {config.accumulate} equal parts.",
-            "Change --accumulate or --batch-size.",
-        )
+    check_parts(config.batch_size, config.accumulate)
     if several():
         raise UsageError(
             "A sparse language fine-tuning has one process.", "Start it without `torchrun` or `accelerate launch`."
