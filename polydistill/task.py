@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
+from typing import Any
 
 from polydistill.tables import Table
 
@@ -19,14 +20,15 @@ METRICS = {
     SIMILARITY: ("spearman",),
     MULTIPLE_CHOICE: ("accuracy",),
 }
-# Kind -> the fields of its examples, which `columns` finds on the Hub.
+PAIR, TEXT = ("premise", "hypothesis"), ("text",)  # what is classified
+# Kind -> the fields of its examples, which `columns` finds on the Hub; those of classification are `Task.fields`.
 FIELDS = {
-    CLASSIFICATION: ("premise", "hypothesis", "label"),
     TAGGING: ("tokens", "tags"),
     SPAN_EXTRACTION: ("id", "context", "question", "answers"),
     RETRIEVAL: ("source", "target"),
     SIMILARITY: ("first", "second", "score"),
 }
+WITH_LABELS = (CLASSIFICATION, TAGGING)
 PARQUET_BRANCH = "refs/convert/parquet"
 
 
@@ -68,6 +70,7 @@ class Task:
         kind: One of `METRICS`.
         metric: The main metric.
         labels: Label names in the order of their ids on the Hub; only classification and tagging have them.
+        pairs: Whether two texts are classified together, as in NLI, or one.
         not_scored: Entity types that become O in gold and predictions.
         hub: Its data set on the Hub, None if it has only local files.
         split_sources: Split -> the data set that it comes from, where that is another than `hub`.
@@ -78,6 +81,7 @@ class Task:
         licence: Licence of the data.
         citation: Paper.
         url: Home page.
+        own: Whether the labels are those that the data has; see `labelled.own`. In the file it is `own_labels`.
     """
 
     name: str
@@ -85,6 +89,7 @@ class Task:
     kind: str
     metric: str
     labels: tuple[str, ...] = ()
+    pairs: bool = True
     not_scored: tuple[str, ...] = ()
     hub: HubSource | None = None
     split_sources: Mapping[str, HubSource] = field(default_factory=dict, hash=False)
@@ -95,6 +100,7 @@ class Task:
     licence: str | None = None
     citation: str | None = None
     url: str | None = None
+    own: bool = False
 
     @classmethod
     def from_toml(cls, path: Traversable) -> Task:
@@ -110,6 +116,7 @@ class Task:
             kind=table.text("kind"),
             metric=table.text("metric"),
             labels=table.texts("labels", ()),
+            pairs=table.flag("pairs", True),
             not_scored=table.texts("not_scored", ()),
             hub=_hub_source(hub) if (hub := table.table("hub")) else None,
             split_sources=_split_sources(table.table("split_sources")),
@@ -120,6 +127,7 @@ class Task:
             licence=table.optional_text("licence"),
             citation=table.optional_text("citation"),
             url=table.optional_text("url"),
+            own=table.flag("own_labels", False),
         )
         table.finish()
         _check(task, table)
@@ -130,6 +138,19 @@ class Task:
         """Codes of the languages that the task names, sorted."""
         sources = [*self.split_sources.values(), *([self.hub] if self.hub else [])]
         return tuple(sorted({*self.local_languages, *(code for source in sources for code in source.languages)}))
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of its examples."""
+        if self.kind == CLASSIFICATION:
+            return (*(PAIR if self.pairs else TEXT), "label")
+        return FIELDS.get(self.kind, ())
+
+    def facts(self) -> dict[str, Any] | None:
+        """What records say of what a model was tuned for, None where the task has no labels."""
+        if self.kind not in WITH_LABELS:
+            return None
+        return {"kind": self.kind, "labels": list(self.scored_labels), "pairs": self.pairs and self.kind != TAGGING}
 
     @property
     def entity_types(self) -> tuple[str, ...]:
@@ -175,14 +196,18 @@ def _check(task: Task, table: Table) -> None:
     if task.metric not in METRICS[task.kind]:
         known = " or ".join(METRICS[task.kind])
         raise table.refuse("metric", f"is '{task.metric}'", f"A task of kind {task.kind} has {known}.")
-    if bool(task.labels) != (task.kind in (CLASSIFICATION, TAGGING)):
+    if task.own and (task.kind not in WITH_LABELS or task.labels or task.hub is not None):
+        raise table.refuse("own_labels", "goes with files of labelled data alone", "Name the labels, or leave it out.")
+    if not task.own and bool(task.labels) != (task.kind in WITH_LABELS):
         need = "needs" if not task.labels else "has no"
         raise table.refuse("labels", f"does not fit: a task of kind {task.kind} {need} labels", "Mend it or the kind.")
+    if table.has("pairs") and task.kind != CLASSIFICATION:
+        raise table.refuse("pairs", f"does not fit: a task of kind {task.kind} classifies no texts", "Leave it out.")
     if task.hub is None and task.local is None:
         raise table.refuse("local", "is missing", "Give a template of local files, a [hub] section, or both.")
     if task.local is not None:
         _check_template(task.local, table)
-    if task.kind == TAGGING:
+    if task.kind == TAGGING and not task.own:
         _check_tags(task, table)
     elif len({label.casefold() for label in task.labels}) != len(task.labels):
         raise table.refuse("labels", "names one label twice", "Labels are compared without regard to case.")

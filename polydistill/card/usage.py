@@ -112,7 +112,7 @@ def snippet(facts: Facts, repository: str) -> str:
             more, text = ', aggregation_strategy="simple"', '"Wangari Maathai, Nairobi"'
         elif facts.head == "text-generation":
             more = ", max_new_tokens=20"
-        elif facts.task:
+        elif facts.pairs:
             pair = {"text": texts[0], "text_pair": texts[1]}
             text = json.dumps(pair, ensure_ascii=False)
     values = {"model": repository, "head": facts.head, "other": texts[1], "question": texts[1], "file": file}

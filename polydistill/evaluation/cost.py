@@ -64,6 +64,7 @@ def measure_cost(
             max_length=max_length,
             prompt=prompt,
             language=language,
+            own=task.own,
         )
         for name, folder in folders.items()
     }
@@ -156,8 +157,8 @@ def _peak_memory(
     """
     job = {
         "folder": str(folder), "kind": task.kind, "labels": task.labels, "not_scored": task.not_scored,
-        "max_length": max_length, "prompt": prompt, "language": language, "type": type(examples[0]).__name__,
-        "examples": [asdict(e) for e in examples], "batch_size": BATCH,
+        "max_length": max_length, "prompt": prompt, "language": language, "own": task.own,
+        "type": type(examples[0]).__name__, "examples": [asdict(e) for e in examples], "batch_size": BATCH,
     }  # fmt: skip
     command = [sys.executable, "-P", "-m", "polydistill.evaluation.footprint"]  # no code from where we are
     ended = subprocess.run(command, input=orjson.dumps(job), capture_output=True, check=False)

@@ -19,7 +19,7 @@ def main() -> None:
     job = orjson.loads(sys.stdin.buffer.read())
     model = open_model(
         Path(job["folder"]), job["kind"], job["labels"], not_scored=job["not_scored"],
-        max_length=job["max_length"], prompt=job["prompt"], language=job["language"],
+        max_length=job["max_length"], prompt=job["prompt"], language=job["language"], own=job["own"],
     )  # fmt: skip
     make = getattr(kinds_of_examples, job["type"])
     found = [make(**{key: _frozen(value) for key, value in example.items()}) for example in job["examples"]]

@@ -116,7 +116,7 @@ class Subject:
         kind = kind_of(self.wanted)
         return open_model(
             self.resolved.folder, self.wanted.kind, self.wanted.labels, not_scored=self.wanted.not_scored,
-            max_length=self.settings.max_length or kind.MAX_LENGTH, prompt=self.settings.prompt,
+            max_length=self.settings.max_length or kind.MAX_LENGTH, prompt=self.settings.prompt, own=self.wanted.own,
         )  # fmt: skip
 
     def facts(self) -> dict[str, Any]:

@@ -168,11 +168,10 @@ def measure(examples: Sequence[TaggedExample], predictions: Sequence[dict[str, A
 
 def loyalty(teacher: Sequence[dict[str, Any]], student: Sequence[dict[str, Any]], language: str) -> list[Measured]:
     """Of the tags of words and of their probabilities."""
-    names = teacher[0]["names"]
-    places = [[p["names"].index(name) for name in names] for p in (teacher[0], student[0])]
+    names = list(dict.fromkeys([*teacher[0]["names"], *student[0]["names"]]))  # models of own labels may lack some
     tags = [[tag for p in found for tag in p["tags"]] for found in (teacher, student)]
-    shares = [
-        np.array([word for p in found for word in p["probabilities"]])[:, order]
-        for found, order in zip((teacher, student), places, strict=True)
-    ]
+    shares = [np.zeros((len(tags[0]), len(names))) for _ in range(2)]
+    for found, share in zip((teacher, student), shares, strict=True):
+        places = [names.index(name) for name in found[0]["names"]]
+        share[:, places] = np.array([word for p in found for word in p["probabilities"]])
     return [label_loyalty(*tags), probability_loyalty(*shares)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,14 +12,25 @@ from typing import Any
 from polydistill.errors import PolydistillError
 from polydistill.labelled.examples import (
     AlignedExample,
+    ClassifiedExample,
     Example,
     PairExample,
     QuestionExample,
     RatedExample,
     TaggedExample,
+    TextExample,
 )
 from polydistill.labelled.formats import Row
-from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, Task
+from polydistill.task import (
+    CLASSIFICATION,
+    PAIR,
+    RETRIEVAL,
+    SIMILARITY,
+    SPAN_EXTRACTION,
+    TAGGING,
+    TEXT,
+    Task,
+)
 
 WRONG_ANSWERS = 0.05  # of the questions: more than so many, and the file's offsets are of another kind than ours
 NO_GOLD = ("-", "-1", "")  # SNLI's mark for annotators who disagreed, the Hub's for hidden labels
@@ -44,9 +56,10 @@ class Builder:
         self.mend = mend
         self.skipped: Counter[str] = Counter()
         self.mended: Counter[str] = Counter()
-        self._labels = {label.casefold(): label for label in task.labels}
-        self._left_out = frozenset(task.not_scored)
+        self._labels = {label_key(label): label for label in task.labels}
+        self._left_out = frozenset() if task.own else frozenset(task.not_scored)
         self._types = frozenset(task.entity_types) | frozenset(task.not_scored)
+        self._own_types = {label_key(kind): kind for kind in self._types}
 
     def build(self, rows: Iterable[Row]) -> list[Any]:
         """Make the examples of all rows.
@@ -57,30 +70,69 @@ class Builder:
         make = _MAKERS[self.task.kind]
         return [example for number, row in enumerate(rows) if (example := make(self, number, row)) is not None]
 
-    def pair(self, number: int, row: Row) -> PairExample | None:
-        """Two texts and their relation."""
-        label = row.values.get("label")
-        if label is None or str(label) in NO_GOLD:
+    def classified(self, number: int, row: Row) -> ClassifiedExample | None:
+        """A text, or two, and the class."""
+        label = self._own_label(row) if self.task.own else self._gold(row)
+        if label is None:
             self.skipped["no gold label"] += 1
             return None
-        known = self._labels.get(label.casefold()) if isinstance(label, str) else None
+        fields = TEXT if "text" in row.values else PAIR
+        if self.task.own and any(row.values.get(name) is None or not str(row.values[name]).strip() for name in fields):
+            self.skipped["no text"] += 1
+            return None
+        if not (fields == PAIR if self.task.own else self.task.pairs):
+            return TextExample(str(number), _text(row, "text"), label)
+        return PairExample(str(number), _text(row, "premise"), _text(row, "hypothesis"), label)
+
+    def _gold(self, row: Row) -> str | None:
+        """The task's label of a row, None where there is none."""
+        label = row.values.get("label")
+        if label is None or str(label) in NO_GOLD:
+            return None
+        known = self._labels.get(label_key(label)) if isinstance(label, str) else None
         if known is None:
             raise PolydistillError(
                 f"{row.where()}: the label {label!r} is not one of the task {self.task.name}'s.",
                 f"It has {', '.join(self.task.labels)}.",
             )
-        return PairExample(str(number), _text(row, "premise"), _text(row, "hypothesis"), known)
+        return known
+
+    def _own_label(self, row: Row) -> str | None:
+        """The label of a row, whatever it is, as it was first spelt; None where there is none."""
+        value = row.values.get("label")
+        if isinstance(value, float) and value.is_integer():  # a column of whole numbers in which some are missing
+            value = int(value)
+        if isinstance(value, bool):
+            value = str(value).lower()
+        if value is not None and not isinstance(value, (str, int)):
+            raise PolydistillError(
+                f"{row.where()}: the label {str(value)[:40]} is {type(value).__name__}, and no name of a class.",
+                "Give a name or a whole number for each class.",
+            )
+        label = "" if value is None else str(value).strip()
+        return self._spelt(self._labels, label) if label else None
+
+    def _spelt(self, known: dict[str, str], name: str) -> str:
+        """A label or type as it was first spelt; one that is not known yet becomes known."""
+        found = known.setdefault(label_key(name), name)
+        if found != name:
+            self.mended[f"of the label {name!r} were taken for {found!r}"] += 1
+        return found
 
     def sentence(self, number: int, row: Row) -> TaggedExample:
         """Words and their tags, as they are in the data."""
         tokens, tags = row.values["tokens"], list(row.values["tags"])
         before = "O"
         for word, tag in enumerate(tags):
+            if self.task.own and tag[:2] in ("B-", "I-") and tag[2:]:
+                tag = tags[word] = tag[:2] + self._spelt(self._own_types, tag[2:])
             kind = tag[2:]
-            if tag != "O" and (tag[:2] not in ("B-", "I-") or kind not in self._types):
+            known = bool(kind) if self.task.own else kind in self._types
+            if tag != "O" and (tag[:2] not in ("B-", "I-") or not known):
+                types = "any type" if self.task.own else ", ".join(sorted(self._types))
                 raise PolydistillError(
                     f"{row.where(word)}: the tag {tag!r} is not one of the task {self.task.name}'s.",
-                    f"It has O, and B- and I- of {', '.join(sorted(self._types))}.",
+                    f"It has O, and B- and I- of {types}.",
                 )
             if tag[0] == "I" and before[2:] != kind:
                 if not self.mend:
@@ -150,6 +202,11 @@ class Builder:
         return kept, dict(sorted(ignored.items()))
 
 
+def label_key(label: str) -> str:
+    """What labels are told apart by: neither case, blanks around them, nor how a character is composed."""
+    return unicodedata.normalize("NFC", label).strip().casefold()
+
+
 def _stands_at(context: str, text: str, start: int) -> bool:
     return bool(text) and start >= 0 and context[start : start + len(text)] == text
 
@@ -175,7 +232,7 @@ def _answer(row: Row, answer: Any) -> tuple[str, int]:
 
 
 _MAKERS: dict[str, Callable[[Builder, int, Row], Example | None]] = {
-    CLASSIFICATION: Builder.pair,
+    CLASSIFICATION: Builder.classified,
     TAGGING: Builder.sentence,
     SPAN_EXTRACTION: Builder.question,
     RETRIEVAL: Builder.aligned,

@@ -89,6 +89,16 @@ class BistilConfig(Options):
         (), "Split to train on. Repeat to join several. [default: train]", "Data", metavar="NAME"
     )
     dev_split: str = setting("dev", "Split that chooses the best checkpoint.", "Data", metavar="NAME")
+    data: Path | None = setting(
+        None, "A file of your own in SOURCE to train on, in place of a split; its labels are the model's.", "Data",
+        metavar="FILE",
+    )  # fmt: skip
+    dev_data: Path | None = setting(
+        None, "A file that chooses the best checkpoint. [default: a tenth of --data, held out]", "Data", metavar="FILE"
+    )
+    test_data: tuple[str, ...] = setting(
+        (), "A file of your own to score in a language, LANG=FILE.", "Data", metavar="LANG=FILE"
+    )
     select: str | None = setting(
         None, "What makes a checkpoint of phase 2 the best: score, the task's own metric, or loyalty, how near "
         "predictions are the first teacher's, which tells neighbours apart on fewer examples. [default: loyalty where "
@@ -193,6 +203,7 @@ class BistilResult(Outcome):
     output: Path
     languages: tuple[str, ...]
     task: str | None
+    labelled: dict[str, Any] | None
     stages: tuple[dict[str, Any], ...]
     parameters: dict[str, int]
     bytes: dict[str, int]
@@ -295,6 +306,7 @@ def _result(config: BistilConfig, todo: Prepared, done: Sequence[Stage], student
         output=todo.output,
         languages=todo.codes,
         task=config.task if todo.tuning else None,
+        labelled=todo.task.facts() if todo.task else None,
         stages=tuple(stage.to_json(todo.output / "stages") for stage in done),
         parameters={"teacher": teacher["parameters"]["teacher"], "student": own.checkpoint.parameters},
         bytes={"teacher": teacher["bytes"]["teacher"], "student": own.nbytes},
@@ -314,7 +326,8 @@ def _selection(config: BistilConfig, todo: Prepared, last: Stage | None) -> dict
     """What chose the checkpoint of phase 2: source-language dev data alone."""
     if last is None or todo.task is None or todo.vectors:
         return None
-    return {"languages": [todo.codes[0]], "split": config.dev_split, "metric": last.facts["metric"],
+    split = todo.labelled.dev[0].split if todo.labelled else config.dev_split
+    return {"languages": [todo.codes[0]], "split": split, "metric": last.facts["metric"],
             "value": last.facts["best"], "step": last.facts["best_step"]}  # fmt: skip
 
 
@@ -343,11 +356,11 @@ def _scores(
     named = {str(out): str(todo.output), teacher: _teacher_name(todo)}
     scores: list[Score] = []
     loyalty: dict[str, Any] | None = None
-    for language, split in todo.labelled.tests:
+    for test in todo.labelled.tests:
         found = evaluate(
             EvaluateConfig(
-                model=(str(out),), teacher=teacher, task=todo.task.name, lang=(language.code,), split=split,
-                data_dir=config.data_dir, seed=config.seed, include_path=config.include_path,
+                model=(str(out),), teacher=teacher, task=todo.task.name, lang=(test.language.code,), split=test.split,
+                data=test.data, data_dir=config.data_dir, seed=config.seed, include_path=config.include_path,
             ),
             progress,
         )  # fmt: skip

@@ -19,6 +19,7 @@ from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation.heads import AUTO_CLASSES, output_labels
 from polydistill.inside import inside
 from polydistill.labelled.examples import LabelledSplit
+from polydistill.labelled.own import Wanted, training_data, with_own_labels
 from polydistill.labelled.sources import load_split
 from polydistill.methods.presets import PRESETS, General, Preset, Tuning
 from polydistill.processes import several
@@ -46,18 +47,33 @@ HEAD_OBJECTIVES = {"logits", "labels"}  # what a teacher with another vocabulary
 
 
 @dataclass(frozen=True)
+class Test:
+    """Data to score.
+
+    Attributes:
+        language: Its language.
+        split: Its split.
+        data: Its file, None for that of a data folder or the Hub.
+    """
+
+    language: Language
+    split: str
+    data: Path | None = None
+
+
+@dataclass(frozen=True)
 class Labelled:
     """The labelled data of phase 2.
 
     Attributes:
         training: Splits of the source language to train on.
         dev: The one that chooses the checkpoint.
-        tests: (split) to score, of either language.
+        tests: What to score, of either language.
     """
 
     training: tuple[LabelledSplit, ...]
     dev: tuple[LabelledSplit, ...]
-    tests: tuple[tuple[Language, str], ...]
+    tests: tuple[Test, ...]
 
 
 @dataclass(frozen=True)
@@ -150,6 +166,10 @@ def prepare(config: BistilConfig, progress: Progress) -> Prepared:
     source = Source.open(resolve(ModelRef.parse(config.model), progress=progress.note), config.include_path)
     given = _is_student(source)
     general, tuning = _phases(config, defaults, wanted)
+    dev_limit = config.dev_limit or config.limit or defaults.dev_examples
+    labelled = None
+    if tuning and wanted:
+        wanted, labelled = _labelled(config, defaults, dev_limit, wanted, languages, progress)
     if given and tuning is None:
         raise UsageError(
             f"{config.model} is a student that phase 1 has made already.",
@@ -167,7 +187,6 @@ def prepare(config: BistilConfig, progress: Progress) -> Prepared:
     depth = _depth(source, given, layers, alike, config.include_path)
     if general:
         _check_length(source, general.length)
-    dev_limit = config.dev_limit or config.limit or defaults.dev_examples
     return Prepared(
         languages=languages,
         source=source,
@@ -183,7 +202,7 @@ def prepare(config: BistilConfig, progress: Progress) -> Prepared:
         task=wanted if tuning else None,
         teachers=teachers,
         texts=_texts(config, languages, general, tuning, wanted, given, progress),
-        labelled=_labelled(config, defaults, dev_limit, wanted, languages, progress) if tuning else None,
+        labelled=labelled,
         limit=config.limit or defaults.examples,
         dev_limit=dev_limit,
         lines=config.limit or defaults.examples or LINES,
@@ -203,7 +222,8 @@ def idle_options(config: BistilConfig, todo: Prepared) -> list[str]:
         "there is no phase 1 here": ("" if todo.general else "steps batch_size length lr warmup language_sft"),
         "there is no phase 2 here": (
             "" if tuning else "task_epochs task_sparse_epochs task_batch_size task_length task_lr task_warmup density "
-            "teacher_epochs teacher_lr train_split dev_split test_split dev_limit limit data_dir cache_gb"
+            "teacher_epochs teacher_lr train_split dev_split test_split dev_limit limit data_dir cache_gb "
+            "data dev_data test_data"
         ),
         "vectors of sentences are learnt from text alone": (
             "train_split dev_split dev_limit" if todo.vectors else ""
@@ -443,7 +463,7 @@ def check_head(teacher: Source, wanted: Task) -> None:
             f"{name} has no head for {wanted.name}, so it is no teacher.",
             f"Tune it with `polydistill finetune --task {wanted.name}`, or leave --teacher out.",
         )
-    if wanted.kind != SPAN_EXTRACTION:
+    if wanted.labels:
         output_labels([labels[i] for i in sorted(labels, key=int)], wanted.kind, wanted.labels, wanted.not_scored, name)
 
 
@@ -479,26 +499,43 @@ def _texts(
 
 
 def _labelled(
-    config: BistilConfig, defaults: Preset, dev_limit: int | None, wanted: Task | None, languages: Sequence[Language],
+    config: BistilConfig, defaults: Preset, dev_limit: int | None, wanted: Task, languages: Sequence[Language],
     progress: Progress,
-) -> Labelled:  # fmt: skip
-    """Splits of the source to learn from and to choose by, and those to score; the latter only looked for."""
-    assert wanted is not None
-    tests = {lang.code: "test" for lang in languages}
-    for code, name in _per_language(config.test_split, languages, "--test-split", config).items():
-        tests[code] = str(name)
-    chosen = tuple((lang, tests[lang.code]) for lang in languages if tests[lang.code] != NO_SCORE)
+) -> tuple[Task, Labelled]:  # fmt: skip
+    """Splits of the source to learn from and to choose by, and those to score; the latter only looked for.
+
+    The task comes with the labels of the data, where they are the user's own.
+    """
+    tests = _tests(config, languages)
     if wanted.kind == RETRIEVAL:
-        return Labelled((), (), chosen)
+        if config.data or config.dev_data or config.test_data:
+            raise UsageError("Vectors of sentences are learnt from text alone.", "Give it with --text, not as --data.")
+        return wanted, Labelled((), (), tests)
+    asked = Wanted(
+        config.data, config.dev_data, config.data_dir, config.train_split or ("train",), config.dev_split,
+        config.limit or defaults.examples, dev_limit,
+    )  # fmt: skip
+    found = training_data(wanted, languages[:1], asked, progress)
+    for test in tests:  # what is missing is said before anything is trained
+        one = with_own_labels(wanted, test.data)
+        load_split(one, test.language, test.split, data=test.data, data_dir=config.data_dir, limit=1)
+    return found.task, Labelled(found.training, found.dev, tests)
 
-    def load(split: str, limit: int | None) -> LabelledSplit:
-        return load_split(wanted, languages[0], split, data_dir=config.data_dir, limit=limit, progress=progress)
 
-    training = tuple(load(split, config.limit or defaults.examples) for split in config.train_split or ("train",))
-    dev = (load(config.dev_split, dev_limit),)
-    for lang, split in chosen:  # what is missing is said before anything is trained
-        load_split(wanted, lang, split, data_dir=config.data_dir, limit=1)
-    return Labelled(training, dev, chosen)
+def _tests(config: BistilConfig, languages: Sequence[Language]) -> tuple[Test, ...]:
+    """What to score: the files that were given, and else a split of each language; with a training file none."""
+    files = _per_language(config.test_data, languages, "--test-data", config)
+    named = _per_language(config.test_split, languages, "--test-split", config)
+    if both := sorted(files.keys() & named.keys()):
+        raise UsageError(f"--test-data and --test-split both say what to score in {both[0]}.", "Leave one of them out.")
+    found = []
+    for lang in languages:
+        split = str(named.get(lang.code, NO_SCORE if config.data else "test"))
+        if lang.code in files:
+            found.append(Test(lang, "test", files[lang.code]))
+        elif split != NO_SCORE:
+            found.append(Test(lang, split))
+    return tuple(found)
 
 
 def _per_language(

@@ -190,7 +190,8 @@ def made_teacher(
         FinetuneConfig(
             model=str(base), freeze_embeddings=True, task=todo.task.name, lang=(todo.codes[0],),
             data_dir=config.data_dir, train_split=config.train_split, dev_split=config.dev_split,
-            limit=todo.limit, epochs=tuning.teacher_epochs, lr=tuning.teacher_lr, max_length=tuning.length,
+            data=config.data, dev_data=config.dev_data, limit=todo.limit, epochs=tuning.teacher_epochs,
+            lr=tuning.teacher_lr, max_length=tuning.length,
             bf16=bf16(config, todo, student, checkpoints), seed=config.seed, resume=True, overwrite=True,
             output=checkpoints / "tuned-0", include_path=config.include_path, max_minutes=clock.minutes("teacher"),
         ),
@@ -328,12 +329,13 @@ def settings(config: BistilConfig, todo: Prepared) -> dict[str, Any]:
 
 def identity(config: BistilConfig, todo: Prepared) -> dict[str, Any]:
     """What has to be the same for a run to go on: all but where it goes and how long it may take."""
-    passing = ("output", "overwrite", "resume", "max_minutes", "cache_gb", "data_dir")
+    passing = ("output", "overwrite", "resume", "max_minutes", "cache_gb", "data_dir", "data", "dev_data")
     options = {k: v for k, v in config.to_json().items() if k not in passing}
     data = [s.sha256 for s in todo.labelled.training + todo.labelled.dev] if todo.labelled else []
+    labels = list(todo.task.scored_labels) if todo.task else []
     teachers = [teacher.source.checkpoint.weights_hash for teacher in todo.teachers]
     text = {code: [source.facts() for source in sources] for code, sources in todo.texts.items()}
     carried = {code: Given.load(folder).sha256 for code, folder in todo.language_sft.items()}
     return {**options, "settings": settings(config, todo), "model": todo.source.checkpoint.weights_hash,
-            "teachers": teachers, "data": data, "languages": list(todo.codes), "texts": text,
+            "teachers": teachers, "data": data, "labels": labels, "languages": list(todo.codes), "texts": text,
             "language_sft": carried}  # fmt: skip

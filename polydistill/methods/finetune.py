@@ -15,7 +15,7 @@ from polydistill.checkpoint import Checkpoint
 from polydistill.errors import UsageError
 from polydistill.evaluation.kinds import dev_score, trainable_kind_of
 from polydistill.labelled.examples import LabelledSplit
-from polydistill.labelled.sources import load_split
+from polydistill.labelled.own import TrainingData, Wanted, check_request, training_data
 from polydistill.modelfolder import model_folder, model_type, tokenizer_files
 from polydistill.outputs import check_output, new_folder
 from polydistill.processes import several
@@ -66,6 +66,12 @@ class FinetuneConfig(Options):
         (), "Split to train on. Repeat to join several. [default: train]", "Data", metavar="NAME"
     )
     dev_split: str = setting("dev", "Split that chooses the best checkpoint.", "Data", metavar="NAME")
+    data: Path | None = setting(
+        None, "A file of your own to train on, in place of a split; its labels are the model's.", "Data", metavar="FILE"
+    )
+    dev_data: Path | None = setting(
+        None, "A file that chooses the best checkpoint. [default: a tenth of --data, held out]", "Data", metavar="FILE"
+    )
     limit: int | None = setting(None, "Use at most this many examples of each split.", "Data", metavar="N", least=1)
     epochs: float | None = setting(
         None, "Passes over the training data. [default: 3]", "Training", metavar="N", above=0
@@ -112,6 +118,7 @@ class FinetuneResult(Outcome):
     task: str
     languages: tuple[str, ...]
     examples: dict[str, int]
+    labelled: dict[str, Any] | None
     parameters: dict[str, int]
     settings: dict[str, Any]
     selection: dict[str, Any]
@@ -143,9 +150,11 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
         raise UsageError("No task was given.", "Add --task, for instance --task ner.")
     wanted, languages = task(config.task, config.include_path), resolve_languages(config.lang, config.include_path)
     schedule, max_length = _schedule(config, wanted)
+    check_request(languages, _wanted_data(config))
     output = (config.output or _default_output(config, wanted, languages)).expanduser()
     check_output(output, overwrite=config.overwrite, reads=config.reads())
-    training, dev = _splits(config, wanted, languages, progress)
+    found = training_data(wanted, languages, _wanted_data(config), progress)
+    wanted, training, dev = found.task, found.training, found.dev
     resolved = resolve(ModelRef.parse(config.model), progress=progress.note)
 
     from polydistill.distill.freezing import freeze
@@ -162,7 +171,7 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
     features = [f for split in training for f in kind.training_features(model, split.examples)]
     facts = {**asdict(schedule), "max_length": model.max_length, "freeze_embeddings": config.freeze_embeddings,
              "freeze_layers": config.freeze_layers}  # fmt: skip
-    identity = {"model": resolved.source, "task": wanted.name, **facts,
+    identity = {"model": resolved.source, "task": wanted.name, "labels": list(wanted.scored_labels), **facts,
                 "data": [split.sha256 for split in (*training, *dev)]}  # fmt: skip
     with (
         work_folder(output, identity, resume=config.resume, overwrite=config.overwrite, progress=progress) as work,
@@ -182,9 +191,10 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
             task=wanted.name,
             languages=tuple(lang.code for lang in languages),
             examples={"train": sum(len(s.examples) for s in training), "dev": sum(len(s.examples) for s in dev)},
+            labelled=wanted.facts(),
             parameters=_parameters(model.network),
             settings=facts,
-            selection=_selection(config, wanted, languages, curves),
+            selection=_selection(found, languages, curves),
             curves={"loss": curves.loss, "dev": curves.dev},
             steps=curves.steps,
             seconds=round(time.perf_counter() - started, 1),
@@ -217,18 +227,15 @@ def _default_output(config: FinetuneConfig, wanted: Task, languages: Sequence[La
     return OUTPUTS / f"{name}-{wanted.name}-{'-'.join(lang.code for lang in languages)}"
 
 
-def _splits(
-    config: FinetuneConfig, wanted: Task, languages: Sequence[Language], progress: Progress
-) -> tuple[list[LabelledSplit], list[LabelledSplit]]:
-    def load(language: Language, split: str) -> LabelledSplit:
-        return load_split(wanted, language, split, data_dir=config.data_dir, limit=config.limit, progress=progress)
-
-    training = [load(lang, split) for lang in languages for split in config.train_split or ("train",)]
-    return training, [load(lang, config.dev_split) for lang in languages]
+def _wanted_data(config: FinetuneConfig) -> Wanted:
+    return Wanted(
+        config.data, config.dev_data, config.data_dir, config.train_split or ("train",), config.dev_split,
+        config.limit, config.limit,
+    )  # fmt: skip
 
 
-def _selection(config: FinetuneConfig, wanted: Task, languages: Sequence[Language], curves: Curves) -> dict[str, Any]:
-    return {"languages": [lang.code for lang in languages], "split": config.dev_split, "metric": wanted.metric,
+def _selection(found: TrainingData, languages: Sequence[Language], curves: Curves) -> dict[str, Any]:
+    return {"languages": [lang.code for lang in languages], "split": found.dev[0].split, "metric": found.task.metric,
             "value": curves.best, "step": curves.best_step}  # fmt: skip
 
 
