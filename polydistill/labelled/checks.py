@@ -116,7 +116,7 @@ class Builder:
         """A label or type as it was first spelt; one that is not known yet becomes known."""
         found = known.setdefault(label_key(name), name)
         if found != name:
-            self.mended[f"of the label {name!r} were taken for {found!r}"] += 1
+            self.mended[f"times {name!r} was taken for the label {found!r}"] += 1
         return found
 
     def sentence(self, number: int, row: Row) -> TaggedExample:
