@@ -10,11 +10,13 @@ from typing import Any
 from polydistill.tables import Table
 
 CLASSIFICATION, TAGGING, SPAN_EXTRACTION = "classification", "tagging", "span-extraction"
+WORD_TAGGING = "word-tagging"
 RETRIEVAL, SIMILARITY, MULTIPLE_CHOICE = "retrieval", "similarity", "multiple-choice"
 # Kind -> the metrics that it can have, the usual one first; multiple choice has no harness yet.
 METRICS = {
     CLASSIFICATION: ("accuracy",),
     TAGGING: ("f1",),
+    WORD_TAGGING: ("accuracy",),
     SPAN_EXTRACTION: ("f1", "exact_match"),
     RETRIEVAL: ("accuracy_at_1",),
     SIMILARITY: ("spearman",),
@@ -24,11 +26,12 @@ PAIR, TEXT = ("premise", "hypothesis"), ("text",)  # what is classified
 # Kind -> the fields of its examples, which `columns` finds on the Hub; those of classification are `Task.fields`.
 FIELDS = {
     TAGGING: ("tokens", "tags"),
+    WORD_TAGGING: ("tokens", "tags"),
     SPAN_EXTRACTION: ("id", "context", "question", "answers"),
     RETRIEVAL: ("source", "target"),
     SIMILARITY: ("first", "second", "score"),
 }
-WITH_LABELS = (CLASSIFICATION, TAGGING)
+WITH_LABELS = (CLASSIFICATION, TAGGING, WORD_TAGGING)
 PARQUET_BRANCH = "refs/convert/parquet"
 
 
@@ -69,7 +72,7 @@ class Task:
         description: One sentence.
         kind: One of `METRICS`.
         metric: The main metric.
-        labels: Label names in the order of their ids on the Hub; only classification and tagging have them.
+        labels: Label names in the order of their ids on the Hub; only classification and the two taggings have them.
         pairs: Whether two texts are classified together, as in NLI, or one.
         not_scored: Entity types that become O in gold and predictions.
         hub: Its data set on the Hub, None if it has only local files.
@@ -150,7 +153,11 @@ class Task:
         """What records say of what a model was tuned for, None where the task has no labels."""
         if self.kind not in WITH_LABELS:
             return None
-        return {"kind": self.kind, "labels": list(self.scored_labels), "pairs": self.pairs and self.kind != TAGGING}
+        return {
+            "kind": self.kind,
+            "labels": list(self.scored_labels),
+            "pairs": self.pairs and self.kind == CLASSIFICATION,
+        }
 
     @property
     def entity_types(self) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from polydistill.errors import PolydistillError
 from polydistill.evaluation import classification, retrieval, similarity, spans, tagging
 from polydistill.evaluation.heads import TaskModel, new_head, open_model, output_labels
 from polydistill.labelled.examples import AlignedExample, PairExample, QuestionExample, RatedExample, TaggedExample
+from polydistill.labelled.schemes import to_iob2
 
 NLI = ("entailment", "neutral", "contradiction")
 TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -328,12 +329,74 @@ def test_labels_that_do_not_fit_are_refused(names: tuple[str, ...], message: str
         output_labels(names, "classification", NLI, (), "m")
 
 
+BIOES = ("S-PER", "O", "B-PER", "E-PER", "I-PER", "b-loc", "I-LOCATION", "E-LOC", "S-LOC")
+IOB1 = ("B-LOC", "I-LOC", "I-PER", "O")  # as models of CoNLL-2003 have it, which has no neighbours of the type PER
+
+
+@pytest.fixture(scope="module")
+def taggers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, TaskModel]:
+    """Taggers of other schemes, opened for a task in IOB2."""
+    root, found = tmp_path_factory.mktemp("taggers"), {}
+    for name, labels in {"BIOES": BIOES, "IOB1": IOB1}.items():
+        tiny.model_folder("bert", "base", root / name, tokenizer="xlm-roberta")
+        fresh = new_head(root / name, "tagging", labels, seed=3)
+        fresh.network.save_pretrained(root / f"{name}-head")
+        fresh.tokenizer.save_pretrained(root / f"{name}-head")
+        found[name] = open_model(root / f"{name}-head", "tagging", TAGS, max_length=32)
+    return found
+
+
+def test_a_tagger_of_another_scheme_is_read_in_iob2(taggers: dict[str, TaskModel]) -> None:
+    for name, names in {"BIOES": BIOES, "IOB1": IOB1}.items():
+        model, own = taggers[name], [tag.upper().replace("LOCATION", "LOC") for tag in names]
+        logits = tagging.word_logits(model, SENTENCES, batch_size=16)
+        predicted = tagging.predict(model, SENTENCES, batch_size=16)
+        for rows, prediction in zip(logits, predicted, strict=True):
+            assert prediction["tags"] == to_iob2([own[i] for i in np.argmax(rows, -1)], name)
+        assert {tag[2:] for p in predicted for tag in p["tags"]} <= {"", "PER", "LOC"}
+
+
+def test_probabilities_of_a_scheme_that_marks_ends_are_those_of_iob2(taggers: dict[str, TaskModel]) -> None:
+    model = taggers["BIOES"]
+    assert model.labels == ("B-PER", "O", "B-PER", "I-PER", "I-PER", "B-LOC", "I-LOC", "I-LOC", "B-LOC")
+    (rows,), (found,) = (make(model, SENTENCES[:1], batch_size=1) for make in (tagging.word_logits, tagging.predict))
+    shares = np.exp(rows) / np.exp(rows).sum(-1, keepdims=True)
+    begins = found["names"].index("B-PER")
+    assert np.allclose(np.array(found["probabilities"])[:, begins], shares[:, 0] + shares[:, 2], atol=1e-5)
+
+
+def test_loyalty_of_taggers_of_two_schemes_is_that_of_types(taggers: dict[str, TaskModel]) -> None:
+    ours, theirs = (tagging.predict(taggers[name], SENTENCES, batch_size=16) for name in ("BIOES", "IOB1"))
+    assert [m.normalisation for m in tagging.loyalty(theirs, theirs, "en")] == [None, None]
+    labels, probabilities = tagging.loyalty(ours, theirs, "en")
+    assert (labels.metric, labels.normalisation) == ("label_loyalty", None)
+    assert (probabilities.metric, probabilities.normalisation) == ("probability_loyalty", "types")
+    assert 0 < probabilities.value < 1
+
+
+def test_loyalty_of_types_by_hand() -> None:
+    own = [{"tags": ["B-PER"], "names": ["O", "B-PER", "I-PER"], "probabilities": [[0.5, 0.3, 0.2]]}]
+    iob1 = [{"tags": ["B-PER"], "names": ["I-PER", "O"], "probabilities": [[0.5, 0.5]]}]
+    assert [m.value for m in tagging.loyalty(own, iob1, "en")] == [1.0, 1.0]
+
+
+def test_a_teacher_has_to_tell_the_tasks_tags_apart() -> None:
+    assert output_labels(BIOES, "tagging", TAGS, (), "m")[0] == "B-PER"
+    with pytest.raises(PolydistillError, match="m tags in IOB1: whether its I-LOC begins an entity") as caught:
+        output_labels(IOB1, "tagging", TAGS, (), "m")
+    assert "finetune" in caught.value.hint
+    with pytest.raises(PolydistillError, match="m tags in IO: whether its PER begins"):
+        output_labels(("PER", "LOC", "O"), "tagging", TAGS, (), "m")
+    with pytest.raises(PolydistillError, match="m cannot predict I-LOC"):
+        output_labels(TAGS[:4], "tagging", TAGS, (), "m")
+
+
 def test_types_that_are_not_scored_are_predicted_as_outside(tmp_path: Path) -> None:
     names = (*TAGS, "B-DATE", "I-DATE")
     assert output_labels(names, "tagging", TAGS, ("DATE",), "m") == (*TAGS, "O", "O")
     with pytest.raises(PolydistillError, match="has the label B-DATE"):
         output_labels(names, "tagging", TAGS, (), "m")
-    with pytest.raises(PolydistillError, match="cannot predict B-LOC, I-LOC"):
+    with pytest.raises(PolydistillError, match="cannot predict LOC"):
         output_labels(TAGS[:3], "tagging", TAGS, (), "m")
     model = headed(tmp_path / "m", "tagging", names, max_length=None)
     shown = open_model(tmp_path / "m-tagging", "tagging", TAGS, not_scored=("DATE",))

@@ -125,6 +125,41 @@ def test_damaged_pairs_are_refused(tmp_path: Path, text: bytes, said: str) -> No
         read("nli", write(tmp_path / "a.jsonl", text))
 
 
+XNLI = (("fr", "neutral"), ("sw", "entailment"), ("sw", "-"), ("sw", "contradiction"), ("fr", "entailment"))
+
+
+def published(rows: Any = XNLI) -> str:
+    """Lines as XNLI has them, which are those of MultiNLI with a language."""
+    return "".join(
+        json.dumps(
+            {"annotator_labels": [label], "genre": "g", "gold_label": label, "language": language, "pairID": str(i),
+             "sentence1": f"P {i}", "sentence1_tokenized": "p", "sentence2": f"H {i}"}
+        ) + "\n" for i, (language, label) in enumerate(rows)
+    )  # fmt: skip
+
+
+def test_a_file_of_xnli_is_read_in_one_of_its_languages(tmp_path: Path) -> None:
+    log = Log()
+    file = write(tmp_path / "xnli.dev.jsonl", published())
+    split = read("xnli", file, SW, progress=log)
+    assert [(e.id, e.premise, e.hypothesis, e.label) for e in split.examples] == [
+        ("0", "P 1", "H 1", "entailment"), ("2", "P 3", "H 3", "contradiction"),
+    ]  # fmt: skip
+    assert split.skipped == {"in another language": 2, "no gold label": 1}
+    assert log.notes == [f"{file}: rows in other languages than sw are left out: fr 2"]
+    assert "no row in the language ro: the field language says fr, sw" in refused("xnli", file, language=RO).message
+
+
+def test_multinli_and_anli_are_read_by_their_own_names(tmp_path: Path) -> None:
+    lines = published().replace('"language": "fr", ', "").replace('"language": "sw", ', "")
+    assert len(read("nli", write(tmp_path / "mnli.jsonl", lines)).examples) == 4
+    rows = [{"uid": "u", "context": "P", "hypothesis": "H", "label": label} for label in "enc"]
+    split = read("nli", write(tmp_path / "anli.jsonl", "\n".join(map(json.dumps, rows))))
+    assert [(e.premise, e.label) for e in split.examples] == [
+        ("P", "entailment"), ("P", "neutral"), ("P", "contradiction"),
+    ]  # fmt: skip
+
+
 # --- tags
 
 SENTENCES = "Nairobi B-LOC\n, O\n\n\nMwai B-PER\nKibaki\tI-PER\nna O\n2007 B-DATE\n"
@@ -152,12 +187,13 @@ def test_only_blanks_and_tabs_part_a_word_from_its_tag(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
-        ("a O\nb I-PER\n", 2, "the tag I-PER follows O"),
+        ("a O\nb I-PER\n\nc B-PER\n", 2, "the tag I-PER follows O"),
         ("a O\n\nb B-PER\nc I-LOC\n", 4, "the tag I-LOC follows B-PER"),
         ("a B-LOC\n\nb I-LOC\n", 3, "the tag I-LOC follows O"),
         ("a B-LOC\nb B-EVENT\n", 2, "the tag 'B-EVENT' is not one of the task ner's"),
-        ("a B-LOC\nb S-PER\n", 2, "the tag 'S-PER' is not one"),
-        ("a PER\n", 1, "the tag 'PER' is not one"),
+        ("a B-LOC\nb T-PER\n", 2, "the tag 'T-PER' is not one"),
+        ("a EVENT\n", 1, "the tag 'EVENT' is not one"),
+        ("a B\n", 1, "the tag 'B' is not one"),
         ("-DOCSTART- O\n\na O\nb\n", 4, "has a word without a tag: 'b'"),
     ],
 )

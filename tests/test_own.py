@@ -12,12 +12,13 @@ import pytest
 
 from polydistill import catalog
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.evaluation.heads import tagger_tags
 from polydistill.evaluation.own_labels import agreed, own_output_labels
 from polydistill.labelled.examples import LabelledSplit, PairExample, TextExample
 from polydistill.labelled.own import HELD_OUT, Wanted, hold_out, labels_of, settled, training_data
 from polydistill.labelled.sources import load_split
 from polydistill.progress import Progress
-from polydistill.task import TAGGING, Task
+from polydistill.task import Task
 
 EN, SW = catalog.language("en"), catalog.language("sw")
 CLASSES, NER, NLI = (catalog.task(name) for name in ("classification", "ner", "nli"))
@@ -198,19 +199,19 @@ def texts(n: int, of: int, labels: int = 3) -> LabelledSplit:
 
 def test_a_tenth_is_held_out_and_shares_no_text_with_the_rest() -> None:
     split = texts(200, 100)
-    kept, held = hold_out(split)
+    kept, held = hold_out(CLASSES, split)
     assert len(held.examples) == 20 and len(kept.examples) == 180 and held.split == HELD_OUT
     assert not {e.text for e in kept.examples} & {e.text for e in held.examples}
     assert sorted([*kept.examples, *held.examples], key=lambda e: int(e.id)) == list(split.examples)
-    assert hold_out(split) == (kept, held) and kept.sha256 != held.sha256
+    assert hold_out(CLASSES, split) == (kept, held) and kept.sha256 != held.sha256
     turned = replace(split, examples=split.examples[::-1])
-    assert {e.text for e in hold_out(turned)[1].examples} == {e.text for e in held.examples}
+    assert {e.text for e in hold_out(CLASSES, turned)[1].examples} == {e.text for e in held.examples}
 
 
 def test_blanks_and_composition_make_no_other_text() -> None:
     pairs = [("caf\u00e9  noir", "cafe\u0301 noir"), *((f"t{i}", f" t{i}") for i in range(19))]
     found = tuple(TextExample(str(i), text, str(i % 2)) for i, text in enumerate(t for pair in pairs for t in pair))
-    kept, held = hold_out(replace(texts(1, 1), examples=found))
+    kept, held = hold_out(CLASSES, replace(texts(1, 1), examples=found))
     assert len(held.examples) == 4 and {int(e.id) // 2 for e in kept.examples}.isdisjoint(
         int(e.id) // 2 for e in held.examples
     )
@@ -218,22 +219,22 @@ def test_blanks_and_composition_make_no_other_text() -> None:
 
 def test_no_label_is_taken_from_the_training_part() -> None:
     split = texts(30, 30, labels=29)
-    kept, held = hold_out(split)
+    kept, held = hold_out(CLASSES, split)
     assert len({e.label for e in kept.examples}) == 29 and len(held.examples) == 1
 
 
 def test_of_three_rows_with_three_labels_one_is_held_out() -> None:
-    kept, held = hold_out(texts(3, 3))
+    kept, held = hold_out(CLASSES, texts(3, 3))
     assert len(kept.examples) == 2 and len(held.examples) == 1
     with pytest.raises(PolydistillError, match="one text alone"):
-        hold_out(texts(3, 1))
+        hold_out(CLASSES, texts(3, 1))
 
 
 def test_a_sentence_with_an_entity_is_held_out(tmp_path: Path) -> None:
     plain = "".join(f"word{i} O\n\n" for i in range(40))
     file = write(tmp_path, "a.conll", plain + "Ana B-PER\n\nIon B-PER\n\nEva B-PER\n")
-    kept, held = hold_out(read(file, NER))
-    assert len(held.examples) == 4 and any(map(labels_of, held.examples)) and any(map(labels_of, kept.examples))
+    kept, held = hold_out(NER, read(file, NER))
+    assert len(held.examples) == 4 and all(any(labels_of(NER, e) for e in part.examples) for part in (kept, held))
 
 
 def test_dev_data_is_compared_with_the_training_data(tmp_path: Path) -> None:
@@ -304,8 +305,26 @@ def test_types_that_the_task_leaves_out_are_scored_for_models_that_know_them(tmp
     assert task.entity_types == ("DATE", "PER") and task.not_scored == ("MISC",)
     task = agreed(replace(NER, own=True), [split], {"a": knows, "b": not_})
     assert task.entity_types == ("PER",) and set(task.not_scored) == {"DATE", "MISC"}
-    names = own_output_labels(["O", "B-PER", "I-PER", "B-DATE", "I-DATE"], TAGGING, task.labels, task.not_scored, "a")
-    assert names == ("O", "B-PER", "I-PER", "O", "O")
+    tags = tagger_tags(["O", "B-PER", "I-PER", "B-DATE", "I-DATE"], task.labels, task.not_scored, "a", own=True)
+    assert tags.labels == ("O", "B-PER", "I-PER", "O", "O")
+
+
+def test_taggers_in_other_schemes_and_with_longer_names_are_matched(tmp_path: Path) -> None:
+    log = Log()
+    split = read(write(tmp_path, "a.conll", "Ana S-PER\n\nTara S-GPE\n"), NER, log)
+    assert "2 entities tagged in BI" in log
+    model = config(tmp_path / "m", "O", "I-PERSON", "B-PERSON", "I-LAW")
+    task = agreed(replace(NER, own=True), [split], {"m": model}, log)
+    assert task.entity_types == ("GPE", "PER")
+    assert "has GPE, which m cannot predict" in log and "does not have LAW, which m may predict" in log
+
+
+def test_classes_of_words_can_be_ones_own(tmp_path: Path) -> None:
+    file = write(tmp_path, "a.txt", "Ana NAME\nsees verb\n\nIon NAME\nis Verb\n")
+    pos = catalog.task("pos")
+    task = settled(replace(pos, own=True), [read(file, pos)])
+    assert set(task.labels) == {"NAME", "VERB"}  # as the task spells what it has
+    assert agreed(replace(pos, own=True), [read(file, pos)], {"m": config(tmp_path / "m", "VERB", "NOUN")})
 
 
 def test_outputs_without_names_are_taken_by_number_or_refused() -> None:

@@ -28,8 +28,8 @@ def sources(entry: Task) -> list[HubSource]:
 
 def test_the_tasks_of_the_plan_ship() -> None:
     assert {entry.name for entry in TASKS} == {
-        "americasnli", "belebele", "bitext", "classification", "conll2003", "masakhaner", "mlqa", "ner", "nli", "qa",
-        "ronec", "sib200", "sts", "tydiqa-goldp", "wikiann", "xnli", "xquad",
+        "americasnli", "belebele", "bitext", "classification", "conll2003", "masakhaner", "mlqa", "ner", "nli", "pos",
+        "qa", "ronec", "sib200", "sts", "tydiqa-goldp", "wikiann", "xnli", "xquad",
     }  # fmt: skip
     assert {entry.kind for entry in TASKS} == set(METRICS)
 

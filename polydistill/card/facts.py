@@ -36,6 +36,7 @@ _HEADS = {
 _LIBRARIES = {"export": "transformers.js", "stack": "polydistill"}
 _KINDS = {
     "tagging": "token-classification",
+    "word-tagging": "token-classification",
     "classification": "text-classification",
     "span-extraction": "question-answering",
     "retrieval": "sentence-similarity",
@@ -293,6 +294,12 @@ def task_head(name: str | None) -> str | None:
     """The Hub's name of what a task asks, None where the task is not known here."""
     kind = known_task(name)
     return None if kind is None else _KINDS.get(kind.kind)
+
+
+def tags_words(name: str | None) -> bool:
+    """Whether a task asks for a class of every word, such as its part of speech."""
+    kind = known_task(name)
+    return kind is not None and kind.kind == "word-tagging"
 
 
 def known_task(name: str | None) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from polydistill.card.facts import Facts
+from polydistill.card.facts import Facts, tags_words
 from polydistill.card.text import at, objects, printable
 
 _PIPELINE = """\
@@ -12,6 +12,21 @@ from transformers import pipeline
 
 run = pipeline({head}, model={model}{more})
 print(run({text}))"""
+# A class for every word, as it is scored: pipelines join neighbours of one class, or give classes to parts of words.
+_WORDS = """\
+import torch
+from transformers import AutoModelForTokenClassification, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained({model})
+model = AutoModelForTokenClassification.from_pretrained({model})
+text = {text}
+inputs = tokenizer(text, return_tensors="pt")
+with torch.no_grad():
+    best = model(**inputs).logits[0].argmax(-1)
+words = inputs.word_ids()
+for word in sorted(set(words) - {{None}}):
+    first, last = inputs.word_to_chars(word)
+    print(text[first:last], model.config.id2label[int(best[words.index(word)])])"""
 _ANSWERS = """\
 import torch
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
@@ -106,6 +121,8 @@ def snippet(facts: Facts, repository: str) -> str:
         template = _GENERATION
     elif facts.head == "feature-extraction" and not any("T5" in name or "MT" in name for name in facts.classes):
         template = _VECTORS
+    elif facts.head == "token-classification" and tags_words(facts.task):
+        template, text = _WORDS, json.dumps(texts[0].replace(".", " ."), ensure_ascii=False)
     elif facts.head in ("token-classification", "text-classification", "text-generation"):
         template = _PIPELINE
         if facts.head == "token-classification":

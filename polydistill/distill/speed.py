@@ -17,7 +17,7 @@ from polydistill.distill.signals import Observer
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.heads import AUTO_CLASSES
 from polydistill.loading import load_config, loading_failed, quiet_transformers
-from polydistill.task import CLASSIFICATION, TAGGING
+from polydistill.task import CLASSIFICATION, TAGGING, WORD_TAGGING
 
 PRECISIONS = ("float32", "bfloat16")
 CPU_TOKENS = 512  # a CPU is as fast with a small batch as with a large one, token by token
@@ -42,7 +42,7 @@ def random_network(
     import transformers
 
     loader = getattr(transformers, AUTO_CLASSES.get(kind or "", "AutoModel"))
-    options: dict[str, Any] = {"num_labels": labels} if kind in (CLASSIFICATION, TAGGING) else {}
+    options: dict[str, Any] = {"num_labels": labels} if kind in (CLASSIFICATION, TAGGING, WORD_TAGGING) else {}
     try:
         with quiet_transformers(), torch.device(device or "cpu"):
             config = load_config(folder, **options)
@@ -124,7 +124,7 @@ def _random_batch(network: Any, rows: int, length: int, kind: str | None) -> dic
         min(10, vocabulary // 2), vocabulary, (rows, length), generator=torch.Generator().manual_seed(0)
     )
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "example_id": torch.arange(rows)}
-    if kind == TAGGING:
+    if kind in (TAGGING, WORD_TAGGING):
         batch["labels"] = torch.zeros_like(ids)
     elif kind == CLASSIFICATION:
         batch["labels"] = torch.zeros(rows, dtype=torch.long)

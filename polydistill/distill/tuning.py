@@ -42,7 +42,7 @@ from polydistill.processes import is_main, wait
 from polydistill.progress import Progress
 from polydistill.record import text_hash
 from polydistill.stages import ANEW, decided
-from polydistill.task import TAGGING
+from polydistill.task import TAGGING, WORD_TAGGING
 from polydistill.training import Curves, Schedule, collator, train
 
 FILL_BATCH = 32
@@ -262,7 +262,7 @@ def _task_teacher(
     for place, model in zip(inputs.teachers, models, strict=True):
         if place.aligned:
             examples = [e for split in training for e in split.examples]
-            kind: Any = WordAligned if inputs.task and inputs.task.kind == TAGGING else ExampleAligned
+            kind: Any = WordAligned if inputs.task and inputs.task.kind in (TAGGING, WORD_TAGGING) else ExampleAligned
             found.append((kind(model, examples, wanted, autocast=inputs.bf16), place.weight))
         elif whole:
             if needs_attention(whole):

@@ -11,6 +11,7 @@ from typing import Any
 from polydistill.catalog import Language
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.own_labels import own_output_labels
+from polydistill.labelled.schemes import IOB2, ModelTags, model_tags, taught_labels
 from polydistill.loading import (
     load_config,
     load_sentence_model,
@@ -21,11 +22,12 @@ from polydistill.loading import (
 )
 from polydistill.modelfolder import model_folder
 from polydistill.stacks.description import is_stack
-from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING
+from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
 
 AUTO_CLASSES = {
     CLASSIFICATION: "AutoModelForSequenceClassification",
     TAGGING: "AutoModelForTokenClassification",
+    WORD_TAGGING: "AutoModelForTokenClassification",
     SPAN_EXTRACTION: "AutoModelForQuestionAnswering",
 }
 VECTOR_KINDS = (RETRIEVAL, SIMILARITY)
@@ -42,6 +44,7 @@ class TaskModel:
         labels: (L,) the task's label of each output; empty for span extraction.
         max_length: Most tokens of an input, special tokens included.
         read_language: Tells a model that has to know it which language comes next; None for all others.
+        tags: What each output of a tagger means in its own scheme; None where that is what `labels` says in IOB2.
     """
 
     network: Any
@@ -49,6 +52,7 @@ class TaskModel:
     labels: tuple[str, ...]
     max_length: int
     read_language: Callable[[Language | str], object] | None = None
+    tags: ModelTags | None = None
 
 
 def open_model(
@@ -92,10 +96,14 @@ def open_model(
             "Tune it first: `polydistill finetune --model ...`.",
         )
     names = [model.config.id2label.get(i, f"LABEL_{i}") for i in range(len(model.config.id2label))]
+    tokenizer = _tokenizer(folder, model.config)
+    length = longest_input(tokenizer, model.config, max_length)
+    if kind == TAGGING:
+        tags = tagger_tags(names, labels, not_scored, folder, own=own)
+        return TaskModel(model.eval(), tokenizer, tags.labels, length, tags=None if tags.scheme == IOB2 else tags)
     read = own_output_labels if own else output_labels
     found = () if kind == SPAN_EXTRACTION else read(names, kind, labels, not_scored, folder)
-    tokenizer = _tokenizer(folder, model.config)
-    return TaskModel(model.eval(), tokenizer, found, longest_input(tokenizer, model.config, max_length))
+    return TaskModel(model.eval(), tokenizer, found, length)
 
 
 def _stack_model(
@@ -190,18 +198,16 @@ def output_labels(
     Raises:
         PolydistillError: The outputs have no names, other names, or lack one of the task's labels.
     """
-    if any(NAMELESS.fullmatch(name) for name in names):
-        raise PolydistillError(
-            f"The labels of {model} have no names ({', '.join(names[:3])}), so their order is unknown.",
-            "Name them in id2label and label2id of its config.json.",
-        )
-    wanted = {label.casefold(): label for label in labels if _type(label) not in not_scored}
-    found = tuple("O" if _type(n) in not_scored and kind == TAGGING else wanted.get(n.casefold(), "") for n in names)
+    _check_named(names, model)
+    if kind == TAGGING:
+        return taught_labels(names, labels, not_scored, model).labels
+    wanted = {label.casefold(): label for label in labels if label not in not_scored}
+    found = tuple(wanted.get(name.casefold(), "") for name in names)
     if "" in found:
         unknown = names[found.index("")]
         raise PolydistillError(
             f"{model} has the label {unknown}, which the task does not know ({', '.join(labels)}).",
-            "Choose a model or a task with the same labels, or list it under not_scored in the task's file.",
+            "Choose a model or a task with the same labels.",
         )
     if missing := [label for label in wanted.values() if label not in found]:
         raise PolydistillError(
@@ -211,8 +217,24 @@ def output_labels(
     return found
 
 
-def _type(label: str) -> str:
-    return label[2:] if label[:2] in ("B-", "I-") else label
+def tagger_tags(
+    names: Sequence[str], labels: Sequence[str], not_scored: Collection[str], model: object, *, own: bool = False
+) -> ModelTags:
+    """What the outputs of a tagger mean, in whichever scheme it tags; see `schemes.model_tags`.
+
+    Raises:
+        PolydistillError: The outputs have no names, other names, or lack one of the task's types.
+    """
+    _check_named(names, model)
+    return model_tags(names, labels, not_scored, model, own=own)
+
+
+def _check_named(names: Sequence[str], model: object) -> None:
+    if any(NAMELESS.fullmatch(name) for name in names):
+        raise PolydistillError(
+            f"The labels of {model} have no names ({', '.join(names[:3])}), so their order is unknown.",
+            "Name them in id2label and label2id of its config.json.",
+        )
 
 
 def _tokenizer(folder: Path, config: Any) -> Any:

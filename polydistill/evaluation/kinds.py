@@ -8,11 +8,11 @@ from typing import Any, Protocol
 from polydistill.batching import Feature
 from polydistill.catalog import Task
 from polydistill.errors import UsageError
-from polydistill.evaluation import classification, retrieval, similarity, spans, tagging
+from polydistill.evaluation import classification, retrieval, similarity, spans, tagging, word_tagging
 from polydistill.evaluation.heads import TaskModel
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.metrics.items import Measured
-from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING
+from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
 
 DEV_BATCH = 32
 
@@ -45,6 +45,7 @@ class Kind(Protocol):
 KINDS: dict[str, Kind] = {
     CLASSIFICATION: classification,
     TAGGING: tagging,
+    WORD_TAGGING: word_tagging,
     SPAN_EXTRACTION: spans,
     RETRIEVAL: retrieval,
     SIMILARITY: similarity,
@@ -75,6 +76,7 @@ class Trainable(Kind, Protocol):
 TRAINABLE: dict[str, Trainable] = {
     CLASSIFICATION: classification,
     TAGGING: tagging,
+    WORD_TAGGING: word_tagging,
     SPAN_EXTRACTION: spans,
 }
 

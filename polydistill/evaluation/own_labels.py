@@ -12,6 +12,7 @@ from polydistill.jsonfiles import read_json
 from polydistill.labelled.checks import label_key
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.own import in_order, label_counts, label_set, listed
+from polydistill.labelled.schemes import known_type, parts
 from polydistill.modelfolder import model_folder
 from polydistill.progress import SILENT, Progress
 from polydistill.stacks.description import Description, is_stack
@@ -37,37 +38,43 @@ def agreed(
         PolydistillError: A model has no label of the data, or its labels have no names.
     """
     where = " and ".join(dict.fromkeys(split.where for split in splits))
-    found = in_order(label_counts(splits))
-    names = {name: _names(folder) for name, folder in models.items()}
-    known = {name: _classes(own, found, task.kind, name) for name, own in names.items() if own}  # else without a head
-    keys = {name: {label_key(label) for label in labels} for name, labels in known.items()}
-    left_out = [label for label in task.not_scored if label not in found]
-    left_out += [label for label in task.not_scored if any(label_key(label) not in own for own in keys.values())]
+    found = in_order(label_counts(task, splits))
+    known = {name: _classes(own, found, task, name) for name, folder in models.items() if (own := _names(folder))}
+    left_out = [
+        label for label in task.not_scored
+        if label not in found or any(_match(task, label, own) is None for own in known.values())
+    ]  # fmt: skip
     scored = [label for label in found if label not in left_out]
     for name, labels in known.items():
-        _compare(name, labels, where, scored, left_out, progress)
-    return replace(task, labels=label_set(task, scored), not_scored=tuple(dict.fromkeys(left_out)))
+        _compare(task, name, labels, where, scored, left_out, progress)
+    return replace(task, labels=label_set(task, scored), not_scored=tuple(left_out))
+
+
+def _match(task: Task, label: str, others: Sequence[str]) -> str | None:
+    """What others call a label; of types of entities, PERSON is PER too. None if they have none such."""
+    same = next((other for other in others if label_key(other) == label_key(label)), None)
+    return known_type(label, others) if same is None and task.kind == TAGGING else same
 
 
 def _compare(
-    model: str, labels: Sequence[str], where: str, scored: Sequence[str], left_out: Collection[str], progress: Progress
-) -> None:
+    task: Task, model: str, labels: Sequence[str], where: str, scored: Sequence[str], left_out: Sequence[str],
+    progress: Progress,
+) -> None:  # fmt: skip
     """Says what a model and the data do not share.
 
     Raises:
         PolydistillError: They share nothing.
     """
-    own, wanted = {label_key(label) for label in labels}, {label_key(label) for label in scored}
-    if not own & wanted:
+    missing = [label for label in scored if _match(task, label, labels) is None]
+    if len(missing) == len(scored):
         raise PolydistillError(
             f"{model} and {where} have no label in common: the model predicts {listed(labels) or 'none'}, and the data "
             f"has {listed(scored) or 'none'}.",
             "Tune a model on such data first, or give the labels the same names in both.",
         )
-    if missing := [label for label in scored if label_key(label) not in own]:
+    if missing:
         progress.warn(f"{where} has {listed(missing)}, which {model} cannot predict: counts as missed")
-    apart = wanted | {label_key(label) for label in left_out}
-    if more := [label for label in labels if label_key(label) not in apart]:
+    if more := [label for label in labels if _match(task, label, [*scored, *left_out]) is None]:
         progress.note(f"{where} does not have {listed(more)}, which {model} may predict: counts as wrong")
 
 
@@ -78,9 +85,9 @@ def own_output_labels(
 
     Args:
         names: The model's names.
-        kind: Of the task.
+        kind: Of the task; taggers of entities are read by `schemes.model_tags`.
         labels: Those of the data.
-        not_scored: Entity types that become O.
+        not_scored: None; only types of entities are left out.
         model: What messages call it.
 
     Raises:
@@ -88,8 +95,6 @@ def own_output_labels(
     """
     spelt = {label_key(label): label for label in labels}
     found = [spelt.get(label_key(name), name) for name in _named(names, labels, model)]
-    if kind == TAGGING:
-        return tuple("O" if _type(name) in not_scored else name for name in found)
     if twice := next((name for name in found if found.count(name) > 1), None):
         raise PolydistillError(f"{model} has two outputs called {twice}.", "Name them apart in its config.json.")
     return tuple(found)
@@ -114,17 +119,10 @@ def _named(names: Sequence[str], labels: Collection[str], model: object) -> list
     )
 
 
-def _classes(names: Sequence[str], found: Sequence[str], kind: str, model: str) -> list[str]:
-    """The labels that a model can predict; of tags the types."""
-    if kind != TAGGING:
-        return _named(names, found, model)
-    if any(map(NAMELESS.fullmatch, names)):
-        _named(names, found, model)
-    return list(dict.fromkeys(_type(name) for name in names if name != "O"))
-
-
-def _type(tag: str) -> str:
-    return tag[2:] if tag[:2] in ("B-", "I-") else tag
+def _classes(names: Sequence[str], found: Sequence[str], task: Task, model: str) -> list[str]:
+    """The labels that a model can predict; of entities the types."""
+    named = _named(names, found, model)
+    return list(dict.fromkeys(filter(None, (parts(name)[1] for name in named)))) if task.kind == TAGGING else named
 
 
 def _names(folder: Path) -> list[str]:

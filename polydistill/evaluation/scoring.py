@@ -52,6 +52,8 @@ def score(
     """
     scores: list[Score] = []
     predictions = []
+    if subject.tag_scheme:
+        progress.note(f"{subject.name} tags in {subject.tag_scheme}: what it predicts is read in IOB2")
     for cell in cells:
         key, found, measured = _predictions(subject, cell, kind_of(subject.wanted), progress)
         predictions.append(found)

@@ -10,10 +10,11 @@ from typing import Any
 
 from polydistill.catalog import Task
 from polydistill.checkpoint import Checkpoint, file_sha256
-from polydistill.evaluation.heads import VECTOR_KINDS, TaskModel, open_model
+from polydistill.evaluation.heads import VECTOR_KINDS, TaskModel, open_model, tagger_tags
 from polydistill.evaluation.kinds import kind_of
 from polydistill.inside import files_below
 from polydistill.inspection import lineage_line
+from polydistill.labelled.schemes import IOB2
 from polydistill.modelfolder import tokenizer_files
 from polydistill.record import NAME as RECORD
 from polydistill.record import RunRecord
@@ -21,6 +22,7 @@ from polydistill.refs import ResolvedModel
 from polydistill.source import Source
 from polydistill.stacks.description import Description, is_stack, sizes
 from polydistill.surgery import embedding_parameters
+from polydistill.task import TAGGING
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,15 @@ class Subject:
             max_length=self.settings.max_length or kind.MAX_LENGTH, prompt=self.settings.prompt, own=self.wanted.own,
         )  # fmt: skip
 
+    @cached_property
+    def tag_scheme(self) -> str | None:
+        """The scheme of a tagger's tags; None for IOB2, and for models of other kinds."""
+        if self.wanted.kind != TAGGING or self.is_stack or not (names := self.source.config.get("id2label")):
+            return None
+        named = [names[i] for i in sorted(names, key=int)]
+        scheme = tagger_tags(named, self.wanted.labels, self.wanted.not_scored, self.name, own=self.wanted.own).scheme
+        return None if scheme == IOB2 else scheme
+
     def facts(self) -> dict[str, Any]:
         """What a run's file says of the model."""
         if self.is_stack:
@@ -135,4 +146,5 @@ class Subject:
             "bytes": nbytes,
             "lineage": [lineage_line(step) for step in self.record.lineage()] if self.record else [],
             "languages": list(self.record.result.get("languages", ())) if self.record else [],
+            **({"tag_scheme": self.tag_scheme} if self.tag_scheme else {}),
         }

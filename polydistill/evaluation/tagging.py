@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from polydistill.batching import Feature, run
 from polydistill.evaluation.classification import softmax
 from polydistill.evaluation.heads import TaskModel
 from polydistill.labelled.examples import TaggedExample
+from polydistill.labelled.schemes import IOB2, parts, to_iob2
 from polydistill.metrics.entities import entity_f1
 from polydistill.metrics.items import Measured
 from polydistill.metrics.loyalty import label_loyalty, probability_loyalty
@@ -146,16 +147,23 @@ def predict(
     bf16: bool = False,
     done: Callable[[int], object] = lambda n: None,
 ) -> list[dict[str, Any]]:
-    """The likeliest tag of each word, and its probability of every tag of the task; a word without tokens is O."""
+    """The likeliest tag of each word in IOB2, and its probability of every tag; a word without tokens is O.
+
+    Of classes that have no O, a word without tokens has none, and all have the same probability.
+
+    The probabilities of a model that tags in IOB1 or IO are those of its own tags, for which there is nothing in IOB2.
+    """
+    own, scheme = (model.tags.tags, model.tags.scheme) if model.tags else (model.labels, IOB2)
     names = sorted(set(model.labels), key=model.labels.index)
     columns = np.array([[label == name for label in model.labels] for name in names], np.float64).T
-    outside = np.array([float(name == "O") for name in names])
+    nothing = "O" if "O" in names else ""
+    outside = np.array([float(name == "O") if nothing else 1 / len(names) for name in names])
     predictions = []
     for logits in word_logits(model, examples, batch_size=batch_size, bf16=bf16, done=done):
         known = ~np.isnan(logits).any(-1)
         shares = np.where(known[:, None], softmax(logits) @ columns, outside)  # types that are not scored count as O
         best = np.argmax(logits, -1).tolist() if len(logits) else []
-        tags = [model.labels[i] if k else "O" for i, k in zip(best, known, strict=True)]
+        tags = to_iob2([own[i] if k else nothing for i, k in zip(best, known, strict=True)], scheme)
         predictions.append({"tags": tags, "names": names, "probabilities": np.round(shares, 6).tolist()})
     return predictions
 
@@ -167,11 +175,18 @@ def measure(examples: Sequence[TaggedExample], predictions: Sequence[dict[str, A
 
 
 def loyalty(teacher: Sequence[dict[str, Any]], student: Sequence[dict[str, Any]], language: str) -> list[Measured]:
-    """Of the tags of words and of their probabilities."""
-    names = list(dict.fromkeys([*teacher[0]["names"], *student[0]["names"]]))  # models of own labels may lack some
+    """Of the tags of words and of their probabilities.
+
+    Where the two do not have the same tags, as those of two schemes, the probabilities are those of the types of
+    entities and of none, and the normalisation of their loyalty is `types`.
+    """
     tags = [[tag for p in found for tag in p["tags"]] for found in (teacher, student)]
-    shares = [np.zeros((len(tags[0]), len(names))) for _ in range(2)]
-    for found, share in zip((teacher, student), shares, strict=True):
-        places = [names.index(name) for name in found[0]["names"]]
-        share[:, places] = np.array([word for p in found for word in p["probabilities"]])
-    return [label_loyalty(*tags), probability_loyalty(*shares)]
+    same = set(teacher[0]["names"]) == set(student[0]["names"])
+    classes = [[name if same else parts(name)[1] for name in found[0]["names"]] for found in (teacher, student)]
+    wanted = sorted({*classes[0], *classes[1]})
+    shares = []
+    for found, own in zip((teacher, student), classes, strict=True):
+        columns = np.array([[name == each for each in wanted] for name in own], np.float64)
+        shares.append(np.array([word for p in found for word in p["probabilities"]]) @ columns)
+    probabilities = probability_loyalty(*shares)
+    return [label_loyalty(*tags), probabilities if same else replace(probabilities, normalisation="types")]

@@ -14,7 +14,7 @@ from polydistill.errors import PolydistillError
 from polydistill.evaluation.heads import TaskModel
 from polydistill.loading import loading_failed, quiet_transformers
 from polydistill.source import Source
-from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING
+from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
 
 FEATURES = "feature-extraction"
 
@@ -46,8 +46,8 @@ HEADS = {
     )
 }
 OF_KIND = {
-    CLASSIFICATION: "text-classification", TAGGING: "token-classification", SPAN_EXTRACTION: "question-answering",
-    RETRIEVAL: FEATURES, SIMILARITY: FEATURES,
+    CLASSIFICATION: "text-classification", TAGGING: "token-classification", WORD_TAGGING: "token-classification",
+    SPAN_EXTRACTION: "question-answering", RETRIEVAL: FEATURES, SIMILARITY: FEATURES,
 }  # fmt: skip
 _ENDINGS = {
     "ForSequenceClassification": "text-classification", "ForTokenClassification": "token-classification",

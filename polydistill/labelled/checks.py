@@ -6,10 +6,13 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from polydistill.errors import PolydistillError
+from polydistill.labelled import schemes
+from polydistill.labelled.codes import without_codes
 from polydistill.labelled.examples import (
     AlignedExample,
     ClassifiedExample,
@@ -20,7 +23,8 @@ from polydistill.labelled.examples import (
     TaggedExample,
     TextExample,
 )
-from polydistill.labelled.formats import Row
+from polydistill.labelled.nli import in_language
+from polydistill.labelled.rows import Row
 from polydistill.task import (
     CLASSIFICATION,
     PAIR,
@@ -29,11 +33,15 @@ from polydistill.task import (
     SPAN_EXTRACTION,
     TAGGING,
     TEXT,
+    WORD_TAGGING,
     Task,
 )
 
 WRONG_ANSWERS = 0.05  # of the questions: more than so many, and the file's offsets are of another kind than ours
 NO_GOLD = ("-", "-1", "")  # SNLI's mark for annotators who disagreed, the Hub's for hidden labels
+# What a scheme of tags cannot say.
+_LOSS = {schemes.IO: ", where neighbours of one type are one entity"}
+NO_CLASS = "_"  # of contractions, in data made of CoNLL-U
 MISPLACED = "answer not at its offset"
 
 
@@ -47,7 +55,8 @@ class Builder:
 
     Attributes:
         skipped: Why -> how many rows were left out.
-        mended: What -> how many words or answers were put right.
+        mended: What -> how many words, answers or entities were read otherwise than they are written.
+        others: Another language -> how many rows of it were left out.
     """
 
     def __init__(self, task: Task, language: str, *, mend: bool = False) -> None:
@@ -56,10 +65,11 @@ class Builder:
         self.mend = mend
         self.skipped: Counter[str] = Counter()
         self.mended: Counter[str] = Counter()
+        self.others: Counter[str] = Counter()
         self._labels = {label_key(label): label for label in task.labels}
         self._left_out = frozenset() if task.own else frozenset(task.not_scored)
         self._types = frozenset(task.entity_types) | frozenset(task.not_scored)
-        self._own_types = {label_key(kind): kind for kind in self._types}
+        self._own_types = {label_key(kind): kind for kind in task.entity_types}
 
     def build(self, rows: Iterable[Row]) -> list[Any]:
         """Make the examples of all rows.
@@ -68,6 +78,10 @@ class Builder:
             PolydistillError: A row is wrong; the message says which and why.
         """
         make = _MAKERS[self.task.kind]
+        if self.task.kind == TAGGING:
+            rows = self._in_iob2(list(rows))
+        if self.task.kind == CLASSIFICATION:
+            rows = in_language(rows, self.language, self.others)
         return [example for number, row in enumerate(rows) if (example := make(self, number, row)) is not None]
 
     def classified(self, number: int, row: Row) -> ClassifiedExample | None:
@@ -119,31 +133,78 @@ class Builder:
             self.mended[f"times {name!r} was taken for the label {found!r}"] += 1
         return found
 
+    def _in_iob2(self, rows: Sequence[Row]) -> Iterator[Row]:
+        """Tagged sentences without codes of languages at their words, their tags in IOB2 and of the task's types."""
+        rows, taken = without_codes(rows)
+        self.mended.update(taken)
+        if self.task.own:
+            rows = [replace(row, values={**row.values, "tags": self._own_tags(row.values["tags"])}) for row in rows]
+        types = schemes.entity_types(rows) if self.task.own else self._types
+        names = {tag: self._entity_type(row, word, tag) for tag, (row, word) in _first_places(rows).items()}
+        scheme = schemes.recognise(rows, types, mend=self.mend)
+        for row in rows:
+            tags = schemes.to_iob2(row.values["tags"], scheme)
+            found = []
+            for tag, old in zip(tags, row.values["tags"], strict=True):
+                kind, known = tag[2:], names[old]
+                found.append(tag[:2] + known if known else "O")
+                if tag[0] == "B" and scheme != schemes.IOB2:
+                    self.mended[f"entities tagged in {scheme} are read in IOB2{_LOSS.get(scheme, '')}"] += 1
+                if tag[0] == "B" and kind != known:
+                    self.mended[f"entities of the type {kind} are read as {known}"] += 1
+            yield replace(row, values={**row.values, "tags": found})
+
+    def _own_tags(self, tags: Iterable[str]) -> list[str]:
+        """Tags with their types as they were first spelt, whatever they are."""
+        split = map(schemes.parts, tags)
+        spelt = ((prefix, self._spelt(self._own_types, kind) if kind else "") for prefix, kind in split)
+        return [f"{prefix}-{kind}" if prefix and kind else prefix or kind for prefix, kind in spelt]
+
+    def _entity_type(self, row: Row, word: int, tag: str) -> str:
+        """What the task calls a tag's type."""
+        kind = schemes.parts(tag)[1] if isinstance(tag, str) else str(tag)
+        if self.task.own:
+            return kind
+        known = schemes.known_type(kind, self._types)
+        if kind and known is None:
+            raise PolydistillError(
+                f"{row.where(word)}: the tag {tag!r} is not one of the task {self.task.name}'s.",
+                f"It has O, and B- and I- of {', '.join(sorted(self._types))}.",
+            )
+        return known or ""
+
     def sentence(self, number: int, row: Row) -> TaggedExample:
-        """Words and their tags, as they are in the data."""
-        tokens, tags = row.values["tokens"], list(row.values["tags"])
+        """Words and their tags in IOB2."""
+        tags = list(row.values["tags"])
         before = "O"
         for word, tag in enumerate(tags):
-            if self.task.own and tag[:2] in ("B-", "I-") and tag[2:]:
-                tag = tags[word] = tag[:2] + self._spelt(self._own_types, tag[2:])
-            kind = tag[2:]
-            known = bool(kind) if self.task.own else kind in self._types
-            if tag != "O" and (tag[:2] not in ("B-", "I-") or not known):
-                types = "any type" if self.task.own else ", ".join(sorted(self._types))
-                raise PolydistillError(
-                    f"{row.where(word)}: the tag {tag!r} is not one of the task {self.task.name}'s.",
-                    f"It has O, and B- and I- of {types}.",
-                )
-            if tag[0] == "I" and before[2:] != kind:
-                if not self.mend:
-                    raise PolydistillError(
-                        f"{row.where(word)}: the tag {tag} follows {before}, which IOB2 does not allow.",
-                        f"Let the entity begin with B-{kind}.",
-                    )
+            if tag[0] == "I" and before[2:] != tag[2:]:  # only where such faults are put right
                 self.mended["I- tags that begin an entity became B-"] += 1
-                tags[word] = f"B-{kind}"
+                tags[word] = f"B-{tag[2:]}"
             before = tag
-        return TaggedExample(str(number), tuple(tokens), tuple(tags))
+        return TaggedExample(str(number), tuple(row.values["tokens"]), tuple(tags))
+
+    def words(self, number: int, row: Row) -> TaggedExample | None:
+        """Words and their classes; contractions beside their parts, which have the class _, are left out."""
+        tokens, classes = [], []
+        for word, (token, tag) in enumerate(zip(row.values["tokens"], row.values["tags"], strict=True)):
+            known = self._labels.get(label_key(tag)) if isinstance(tag, str) else None
+            if self.task.own and isinstance(tag, str) and tag != NO_CLASS:
+                known = self._spelt(self._labels, tag)
+            if known is None and tag == NO_CLASS:
+                self.mended["words without a class (_) are left out"] += 1
+            elif known is None:
+                raise PolydistillError(
+                    f"{row.where(word)}: the class {tag!r} is not one of the task {self.task.name}'s.",
+                    f"It has {', '.join(self.task.labels)}.",
+                )
+            else:
+                tokens.append(token)
+                classes.append(known)
+        if not tokens:
+            self.skipped["no gold label"] += 1
+            return None
+        return TaggedExample(str(number), tuple(tokens), tuple(classes))
 
     def question(self, number: int, row: Row) -> QuestionExample | None:
         """A question, if it has answers and they stand where they should."""
@@ -207,6 +268,15 @@ def label_key(label: str) -> str:
     return unicodedata.normalize("NFC", label).strip().casefold()
 
 
+def _first_places(rows: Iterable[Row]) -> dict[str, tuple[Row, int]]:
+    """Tag -> the first word that has it."""
+    found: dict[str, tuple[Row, int]] = {}
+    for row in rows:
+        for word, tag in enumerate(row.values["tags"]):
+            found.setdefault(tag, (row, word))
+    return found
+
+
 def _stands_at(context: str, text: str, start: int) -> bool:
     return bool(text) and start >= 0 and context[start : start + len(text)] == text
 
@@ -234,6 +304,7 @@ def _answer(row: Row, answer: Any) -> tuple[str, int]:
 _MAKERS: dict[str, Callable[[Builder, int, Row], Example | None]] = {
     CLASSIFICATION: Builder.classified,
     TAGGING: Builder.sentence,
+    WORD_TAGGING: Builder.words,
     SPAN_EXTRACTION: Builder.question,
     RETRIEVAL: Builder.aligned,
     SIMILARITY: Builder.rated,

@@ -9,7 +9,8 @@ from typing import Any
 
 from polydistill.delimited import table_rows
 from polydistill.errors import PolydistillError
-from polydistill.labelled.formats import Row, read_rows
+from polydistill.labelled.formats import read_rows
+from polydistill.labelled.rows import Row
 from polydistill.lines import FileErrors, open_file
 from polydistill.task import CLASSIFICATION, PAIR, Task
 from polydistill.textfiles import format_of
@@ -52,6 +53,8 @@ def _named(path: Path, rows: Iterable[Row], task: Task) -> Iterator[Row]:
     if first is None:
         return
     columns = columns_of(path, list(first.values), task)
+    if "language" in first.values:  # rows in other languages are left out
+        columns["language"] = "language"
     for row in itertools.chain([first], rows):
         yield Row(row.place, row.at, {field: row.values.get(column) for field, column in columns.items()})
 

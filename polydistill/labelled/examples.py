@@ -38,7 +38,7 @@ class PairExample:
 
 @dataclass(frozen=True)
 class TaggedExample:
-    """A sentence in words with one IOB2 tag a word (kind `tagging`)."""
+    """A sentence in words with one IOB2 tag a word (kind `tagging`), or one class (kind `word-tagging`)."""
 
     id: str
     tokens: tuple[str, ...]
@@ -102,6 +102,7 @@ class LabelledSplit:
         sha256: Hash of the examples' content, the same whatever format they came in.
         ignored: Entity type that the task does not score -> how many gold entities became O.
         skipped: Why -> how many rows were left out.
+        mended: What -> how many words, answers or entities were read otherwise than they are written.
     """
 
     task: str
@@ -112,10 +113,12 @@ class LabelledSplit:
     sha256: str
     ignored: Mapping[str, int] = field(default_factory=dict, hash=False)
     skipped: Mapping[str, int] = field(default_factory=dict, hash=False)
+    mended: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     def facts(self) -> dict[str, Any]:
         """What records say of it."""
         return {
             "language": self.language, "where": self.where, "split": self.split, "examples": len(self.examples),
             "sha256": self.sha256, "ignored": dict(self.ignored), "skipped": dict(self.skipped),
+            "mended": dict(self.mended),
         }  # fmt: skip

@@ -5,42 +5,15 @@ Every file may also be packed with gzip. Rows are not checked for sense here; se
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from polydistill.errors import PolydistillError
+from polydistill.labelled.nli import as_pair
+from polydistill.labelled.rows import Row
+from polydistill.labelled.words import entity_rows, word_rows
 from polydistill.lines import LONGEST_TEXT, numbered_lines, read_document
-from polydistill.task import CLASSIFICATION, FIELDS, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING
-
-_BLANKS = re.compile(r"[ \t]+")  # no other white space: U+00A0 and U+3000 may stand inside a token
-_DOCUMENT_START = "-DOCSTART-"
-_MOST_WORDS = 100_000  # of a sentence
-
-
-@dataclass(frozen=True)
-class Row:
-    """One example as its source has it.
-
-    Attributes:
-        place: The file or data set.
-        at: Where it stands in there: `line 3`, `row 3` or `question a1`.
-        values: Field -> value, not checked.
-        line: Number of the line of a tagged sentence's first word, None if words have no lines of their own.
-    """
-
-    place: str
-    at: str
-    values: Mapping[str, Any]
-    line: int | None = None
-
-    def where(self, word: int | None = None) -> str:
-        """The place, for a message; of one word, if the row is a tagged sentence."""
-        if word is not None and self.line is not None:
-            return f"{self.place} line {self.line + word}"
-        return f"{self.place} {self.at}"
+from polydistill.task import CLASSIFICATION, FIELDS, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
 
 
 def read_rows(path: Path, kind: str) -> Iterator[Row]:
@@ -71,7 +44,7 @@ def bounded(rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
-    """One JSON object a line, with the keys premise, hypothesis and label."""
+    """One JSON object a line, with the keys premise, hypothesis and label, or those of `nli.as_pair`."""
     import orjson
 
     for number, line in numbered_lines(path):
@@ -85,38 +58,7 @@ def _json_rows(path: Path) -> Iterator[Row]:
             ) from error
         if not isinstance(values, dict):
             raise PolydistillError(f"{path} line {number} is not a JSON object.", "Write one JSON object a line.")
-        yield Row(str(path), f"line {number}", values)
-
-
-def _conll_rows(path: Path) -> Iterator[Row]:
-    """Sentences with blank lines between them; a line has a word first and its tag last, as in CoNLL-2003."""
-    tokens: list[str] = []
-    tags: list[str] = []
-    number = 0
-    for number, line in numbered_lines(path):
-        cells = _BLANKS.split(line.strip(" \t\r"))
-        if cells != [""] and cells[0] != _DOCUMENT_START:
-            if len(cells) == 1:
-                raise PolydistillError(
-                    f"{path} line {number} has a word without a tag: {cells[0]!r}.",
-                    "Write a word, a space and its tag a line, and a blank line between sentences.",
-                )
-            if len(tokens) == _MOST_WORDS:
-                raise PolydistillError(
-                    f"{path} line {number}: the sentence has more than {_MOST_WORDS:,} words.",
-                    "Put blank lines between sentences.",
-                )
-            tokens.append(cells[0])
-            tags.append(cells[-1])
-        elif tokens:
-            yield _sentence(path, number - len(tokens), tokens, tags)
-            tokens, tags = [], []
-    if tokens:
-        yield _sentence(path, number - len(tokens) + 1, tokens, tags)
-
-
-def _sentence(path: Path, line: int, tokens: list[str], tags: list[str]) -> Row:
-    return Row(str(path), f"line {line}", {"tokens": tokens, "tags": tags}, line)
+        yield Row(str(path), f"line {number}", as_pair(values))
 
 
 def _squad_rows(path: Path) -> Iterator[Row]:
@@ -175,7 +117,8 @@ def _table_rows(kind: str) -> Callable[[Path], Iterator[Row]]:
 
 _READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     CLASSIFICATION: _json_rows,
-    TAGGING: _conll_rows,
+    TAGGING: entity_rows,
+    WORD_TAGGING: word_rows,
     SPAN_EXTRACTION: _squad_rows,
     RETRIEVAL: _table_rows(RETRIEVAL),
     SIMILARITY: _table_rows(SIMILARITY),

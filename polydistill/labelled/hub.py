@@ -10,7 +10,7 @@ from typing import Any
 from polydistill.catalog import Language
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.hub_client import interruptible
-from polydistill.labelled.formats import Row
+from polydistill.labelled.rows import Row
 from polydistill.redaction import redacted
 from polydistill.task import PARQUET_BRANCH, SPAN_EXTRACTION, TAGGING, HubSource, Task
 

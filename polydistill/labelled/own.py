@@ -99,7 +99,7 @@ def training_data(
     if wanted.data is None or wanted.dev_data is not None:
         dev = load(task, "dev" if wanted.data else wanted.dev_split, wanted.dev_data, wanted.dev_limit)
     else:
-        parts = [hold_out(split, progress) for split in training]
+        parts = [hold_out(task, split, progress) for split in training]
         training, dev = [kept for kept, _ in parts], [_first(held, wanted.dev_limit) for _, held in parts]
     if task.own:
         _check_dev(task, training, dev, progress)
@@ -127,16 +127,16 @@ def check_request(languages: Sequence[Language], wanted: Wanted) -> None:
 # --- which labels
 
 
-def label_counts(splits: Iterable[LabelledSplit]) -> Counter[str]:
-    """Label -> on how many examples it is; of tags the types, without B- and I-."""
-    return Counter(label for split in splits for example in split.examples for label in labels_of(example))
+def label_counts(task: Task, splits: Iterable[LabelledSplit]) -> Counter[str]:
+    """Label -> on how many examples it is; of entities the types, without B- and I-."""
+    return Counter(label for split in splits for example in split.examples for label in labels_of(task, example))
 
 
-def labels_of(example: Any) -> set[str]:
-    """The label of an example, or the types of its tags."""
-    if isinstance(example, TaggedExample):
+def labels_of(task: Task, example: Any) -> set[str]:
+    """The label of an example, the types of its entities, or the classes of its words."""
+    if task.kind == TAGGING:
         return {tag[2:] for tag in example.tags if tag != "O"}
-    return {example.label}
+    return set(example.tags) if isinstance(example, TaggedExample) else {example.label}
 
 
 def settled(task: Task, splits: Sequence[LabelledSplit], progress: Progress = SILENT) -> Task:
@@ -147,7 +147,7 @@ def settled(task: Task, splits: Sequence[LabelledSplit], progress: Progress = SI
     Raises:
         PolydistillError: There are too many, or only one class.
     """
-    counts, where = label_counts(splits), " and ".join(dict.fromkeys(split.where for split in splits))
+    counts, where = label_counts(task, splits), " and ".join(dict.fromkeys(split.where for split in splits))
     names = in_order(counts)
     _check_number(task, counts, sum(len(split.examples) for split in splits), where)
     known = task.entity_types if task.kind == TAGGING else task.labels
@@ -218,13 +218,14 @@ def without_types(split: LabelledSplit, types: Collection[str]) -> LabelledSplit
 # --- what chooses the checkpoint
 
 
-def hold_out(split: LabelledSplit, progress: Progress = SILENT) -> tuple[LabelledSplit, LabelledSplit]:
+def hold_out(task: Task, split: LabelledSplit, progress: Progress = SILENT) -> tuple[LabelledSplit, LabelledSplit]:
     """Divide training data into a part to train on and a tenth to choose the checkpoint by.
 
     Which examples are held out follows from their texts alone. Examples with the same text stay together, and no label
     is taken from the training part if that can be helped.
 
     Args:
+        task: Its task.
         split: The training data.
         progress: Where to say it.
 
@@ -242,26 +243,26 @@ def hold_out(split: LabelledSplit, progress: Progress = SILENT) -> tuple[Labelle
             f"{split.where} has one text alone, so that none can be held out to choose the checkpoint by.",
             "Give more data, or dev data of its own.",
         )
-    size, left = max(1, len(split.examples) // SHARE), label_counts([split])
+    size, left = max(1, len(split.examples) // SHARE), label_counts(task, [split])
     held: set[int] = set()
-    for group in _drawn(split, groups):
-        own = Counter(label for i in group for label in labels_of(split.examples[i]))
+    for group in _drawn(task, split, groups):
+        own = Counter(label for i in group for label in labels_of(task, split.examples[i]))
         if (held and len(held) + len(group) > size) or any(left[label] <= n for label, n in own.items()):
             continue
         held.update(group)
         left -= own
         if len(held) >= size:
             break
-    held = held or set(_drawn(split, groups)[0])
+    held = held or set(_drawn(task, split, groups)[0])
     progress.note(f"{split.where}: {len(held):,} of {len(split.examples):,} examples are held out to choose by")
     return _part(split, split.split, set(range(len(split.examples))) - held), _part(split, HELD_OUT, held)
 
 
-def _drawn(split: LabelledSplit, groups: dict[str, list[int]]) -> list[list[int]]:
+def _drawn(task: Task, split: LabelledSplit, groups: dict[str, list[int]]) -> list[list[int]]:
     """Groups of examples in an order that looks random, those without any entity after the first that has one."""
     order = sorted(groups, key=lambda text: hashlib.sha256(f"{HELD_OUT}{_APART}{text}".encode()).digest())
     found = [groups[text] for text in order]
-    first = next((group for group in found if any(labels_of(split.examples[i]) for i in group)), None)
+    first = next((group for group in found if any(labels_of(task, split.examples[i]) for i in group)), None)
     return sorted(found, key=lambda group: group is not first)
 
 
@@ -289,7 +290,7 @@ def _check_dev(task: Task, training: Sequence[LabelledSplit], dev: Sequence[Labe
     where = " and ".join(dict.fromkeys(split.where for split in dev))
     _are_pairs([*training, *dev], f"Training data and {where}")
     known = set(task.entity_types if task.kind == TAGGING else task.labels)
-    if strange := sorted(set(label_counts(dev)) - known):
+    if strange := sorted(set(label_counts(task, dev)) - known):
         progress.warn(f"{where}: the training data has no {listed(strange)}, which counts as missed")
     seen = {_text_key(example) for split in training for example in split.examples}
     if twice := sum(_text_key(example) in seen for split in dev for example in split.examples):

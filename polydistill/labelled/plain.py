@@ -12,6 +12,7 @@ from pathlib import Path
 from polydistill.catalog import Language, Task
 from polydistill.data import read_texts, text_sources
 from polydistill.errors import PolydistillError
+from polydistill.labelled.codes import without_codes
 from polydistill.labelled.sources import find_rows
 from polydistill.progress import SILENT, Progress
 
@@ -55,7 +56,10 @@ def load_plain(
         PolydistillError: There is no sentence in it.
     """
     rows, where = find_rows(task, language, split, data_dir=data_dir, progress=progress)
-    words = (tuple(map(str, row.values["tokens"])) for row in rows)
+    sentences, taken = without_codes(list(rows))
+    for what, count in taken.items():
+        progress.note(f"{where}: {count} {what}")
+    words = (tuple(map(str, row.values["tokens"])) for row in sentences)
     return _plain(language, words, where, limit)
 
 

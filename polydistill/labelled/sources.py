@@ -16,7 +16,8 @@ from polydistill.labelled import hub
 from polydistill.labelled.checks import MISPLACED, WRONG_ANSWERS, Builder
 from polydistill.labelled.columns import classified_rows
 from polydistill.labelled.examples import LabelledSplit
-from polydistill.labelled.formats import Row, bounded, read_rows
+from polydistill.labelled.formats import bounded, read_rows
+from polydistill.labelled.rows import Row
 from polydistill.progress import SILENT, Progress
 from polydistill.task import CLASSIFICATION, MULTIPLE_CHOICE, SPAN_EXTRACTION, TAGGING, Task
 
@@ -65,10 +66,10 @@ def load_split(
     ignored: Mapping[str, int] = {}
     if task.kind == TAGGING:
         examples, ignored = builder.without_unscored(examples)
-    skipped = dict(sorted(builder.skipped.items()))
     return LabelledSplit(
-        task.name, language.code, split, tuple(examples), where, examples_hash(examples), ignored, skipped
-    )
+        task.name, language.code, split, tuple(examples), where, examples_hash(examples), ignored,
+        skipped=dict(sorted(builder.skipped.items())), mended=dict(sorted(builder.mended.items())),
+    )  # fmt: skip
 
 
 def find_rows(
@@ -186,6 +187,10 @@ def _checked(task: Task, split: str, found: _Found, builder: Builder, progress: 
         progress.note(f"{where}: {count} {what}")
     for why, count in builder.skipped.items() if task.own else ():
         progress.warn(f"{where}: {count} of {count + len(examples)} rows are left out: {why}")
+    if builder.others:
+        counts = ", ".join(f"{name} {count:,}" for name, count in builder.others.items())
+        progress.note(f"{where}: rows in other languages than {builder.language} are left out: {counts}")
+        builder.skipped["in another language"] += builder.others.total()
     wrong, all_rows = builder.skipped[MISPLACED], len(examples) + builder.skipped[MISPLACED]
     if wrong > WRONG_ANSWERS * all_rows:
         raise PolydistillError(

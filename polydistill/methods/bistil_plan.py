@@ -30,14 +30,14 @@ from polydistill.refs import ModelRef, resolve
 from polydistill.settings import MOST
 from polydistill.source import Source
 from polydistill.stacks.description import is_stack
-from polydistill.task import CLASSIFICATION, RETRIEVAL, SPAN_EXTRACTION, TAGGING
+from polydistill.task import CLASSIFICATION, RETRIEVAL, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
 from polydistill.trimming import TrimPlan
 
 if TYPE_CHECKING:
     from polydistill.distill.objectives.base import LayerPairs
     from polydistill.methods.bistil import BistilConfig
 
-WITH_HEAD = (CLASSIFICATION, TAGGING, SPAN_EXTRACTION)
+WITH_HEAD = (CLASSIFICATION, TAGGING, WORD_TAGGING, SPAN_EXTRACTION)
 EMBEDDING, BITEXT = "embedding", "bitext"
 NO_SCORE = "none"
 OUTPUTS = Path("polydistill-out")
@@ -440,7 +440,7 @@ def _teachers(
                 check_head(teacher, wanted)
         cut = plan_like(teacher, source, languages) if student_given and not alike and not stacked else None
         aligned = not alike and cut is None
-        if aligned and (wanted is None or wanted.kind not in (TAGGING, CLASSIFICATION)):
+        if aligned and (wanted is None or wanted.kind not in (TAGGING, WORD_TAGGING, CLASSIFICATION)):
             raise PolydistillError(
                 f"The vocabularies of {config.model} and the teacher {name} differ, so that their outputs cannot be "
                 "compared.",

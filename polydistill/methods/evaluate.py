@@ -240,6 +240,7 @@ def _data_facts(cell: Cell) -> dict[str, Any]:
         "sha256": split.sha256,
         "not_scored": dict(split.ignored),
         "skipped": dict(split.skipped),
+        "mended": dict(split.mended),
     }
 
 

@@ -33,7 +33,7 @@ from polydistill.settings import (
     setting,
 )
 from polydistill.stages import work_folder
-from polydistill.task import CLASSIFICATION, SPAN_EXTRACTION, TAGGING
+from polydistill.task import CLASSIFICATION, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
 
 if TYPE_CHECKING:
     from polydistill.training import Curves, Schedule
@@ -43,6 +43,7 @@ OUTPUTS = Path("polydistill-out")
 DEFAULTS: dict[str, tuple[float, float, int, int]] = {
     CLASSIFICATION: (3, 5e-5, 32, 128),
     TAGGING: (3, 5e-5, 16, 256),
+    WORD_TAGGING: (3, 5e-5, 16, 256),
     SPAN_EXTRACTION: (3, 5e-5, 16, 384),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from polydistill.task import CLASSIFICATION, RETRIEVAL, SPAN_EXTRACTION, TAGGING
+from polydistill.task import CLASSIFICATION, RETRIEVAL, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,7 @@ PRESETS: dict[str, Preset] = {
         General(120, 4, 64, 1e-3, 0.1, HIDDEN),
         {
             TAGGING: Tuning(1, 1, 16, 128, 2e-4, 0.1, SOFT, teacher_lr=2e-4),
+            WORD_TAGGING: Tuning(1, 1, 16, 128, 2e-4, 0.1, SOFT, teacher_lr=2e-4),
             CLASSIFICATION: Tuning(1, 1, 32, 128, 1e-4, 0.1, SOFT),
             SPAN_EXTRACTION: Tuning(1, 1, 8, 256, 1e-4, 0.1, SOFT),
             RETRIEVAL: Tuning(1, 0, 32, 96, 2e-4, 0.1, VECTORS),
@@ -102,6 +103,7 @@ PRESETS: dict[str, Preset] = {
         General(1_500, 16, 96, 1e-3, 0.1, HIDDEN),
         {
             TAGGING: Tuning(2, 4, 16, 128, 2e-4, 0.1, SOFT, teacher_epochs=2, teacher_lr=2e-4),
+            WORD_TAGGING: Tuning(2, 4, 16, 128, 2e-4, 0.1, SOFT, teacher_epochs=2, teacher_lr=2e-4),
             CLASSIFICATION: Tuning(1, 1, 32, 128, 1e-4, 0.1, SOFT, teacher_epochs=2),
             SPAN_EXTRACTION: Tuning(1, 2, 8, 384, 1e-4, 0.1, SOFT, teacher_epochs=2, teacher_lr=1e-4),
             RETRIEVAL: Tuning(1, 0, 32, 96, 2e-4, 0.1, VECTORS),
@@ -113,6 +115,7 @@ PRESETS: dict[str, Preset] = {
         General(200_000, 8, 256, 1e-4, 0.0, PAPER),
         {
             TAGGING: Tuning(3, 10, 8, 128, 5e-5, 0.0, PAPER_SOFT, teacher_epochs=3),
+            WORD_TAGGING: Tuning(3, 10, 8, 128, 5e-5, 0.0, PAPER_SOFT, teacher_epochs=3),
             CLASSIFICATION: Tuning(5, 5, 32, 128, 2e-5, 0.0, PAPER_SOFT, teacher_epochs=3),
             SPAN_EXTRACTION: Tuning(5, 5, 8, 384, 5e-5, 0.0, PAPER_SOFT, teacher_epochs=3),
             RETRIEVAL: Tuning(3, 0, 32, 128, 5e-5, 0.0, VECTORS),

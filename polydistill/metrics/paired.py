@@ -29,7 +29,7 @@ class Difference:
     Args:
         value: The first's score less the second's.
         interval: Its 95% interval.
-        p: McNemar's exact two-sided p, of accuracies only.
+        p: McNemar's exact two-sided p, of accuracies of single items only.
     """
 
     value: float
@@ -67,7 +67,8 @@ def paired_difference(a: Measured, b: Measured, *, seed: int = 0, resamples: int
         raise PolydistillError(f"{_name(a)} and {_name(b)} cannot be compared.", "Compare scores of one metric.")
     check_aligned(a.items, b.items, "items of the two models")
     scores = resampled([a, b], seed=seed, resamples=resamples)
-    p = mcnemar(a.items[:, 0] > 0, b.items[:, 0] > 0) if a.metric in _ACCURACIES else None
+    single = a.metric in _ACCURACIES and bool((a.items[:, 1] == 1).all())  # and not words, several in a sentence
+    p = mcnemar(a.items[:, 0] > 0, b.items[:, 0] > 0) if single else None
     return Difference(a.value - b.value, _middle(scores[0] - scores[1]), p)
 
 

@@ -1,0 +1,50 @@
+"""WikiANN's files write the code of the language before every word, as in `sw:Dodoma`; it is no part of the word."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from polydistill.errors import PolydistillError
+from polydistill.labelled.rows import Row
+
+_CODED = re.compile(r"([a-z]{2,3}(?:-[a-z]+){0,2}|simple):")  # Wikipedia's codes: sw, zh-min-nan, simple
+_MOST = 0.5  # a code before more words than this was meant for all of them
+
+
+def without_codes(rows: Sequence[Row]) -> tuple[Sequence[Row], Mapping[str, int]]:
+    """Takes the code of the language off the words of all sentences, if every one of them has it.
+
+    Args:
+        rows: All sentences of a file or data set; each has `tokens`.
+
+    Returns:
+        The sentences, and what was taken off -> from how many words.
+
+    Raises:
+        PolydistillError: Most words have the code but not all, or a word is nothing else.
+    """
+    counts: Counter[str] = Counter()
+    total = 0
+    for row in rows:
+        for token in row.values["tokens"]:
+            total += 1
+            if found := _CODED.match(token):
+                counts[found[0]] += 1
+    code, count = counts.most_common(1)[0] if counts else ("", 0)
+    if count <= _MOST * total or not count:
+        return rows, {}
+    kept = [replace(row, values={**row.values, "tokens": _shortened(row, code)}) for row in rows]
+    return kept, {f"words have lost the {code} before them, the code of their language": count}
+
+
+def _shortened(row: Row, code: str) -> list[str]:
+    for word, token in enumerate(row.values["tokens"]):
+        if not token.startswith(code) or token == code:
+            raise PolydistillError(
+                f"{row.where(word)}: most words have the code {code} of their language before them, but not {token!r}.",
+                "Write it before every word, or before none.",
+            )
+    return [token.removeprefix(code) for token in row.values["tokens"]]
