@@ -13,7 +13,10 @@ from polydistill.cli import COMMANDS, cli
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 WIDTH = 100
-WRITTEN = {"safety.md": "What is promised of files, and how it is tried."}  # pages that are written by hand
+WRITTEN = {  # pages that are written by hand
+    "own-data.md": "Your own labels: which files are read, what is checked, and the commands.",
+    "safety.md": "What is promised of files, and how it is tried.",
+}
 NOTE = "<!-- Written by scripts/make_docs.py. -->"
 
 

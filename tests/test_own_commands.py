@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import tiny
 from hub_stub import HubStub
@@ -13,7 +16,7 @@ from hub_stub import run as run_at
 from snippets import run_snippet
 
 import polydistill
-from polydistill.cli import main
+from polydistill.cli import cli, main
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation import cost
 from polydistill.methods.bistil import BistilConfig, bistil
@@ -167,6 +170,35 @@ def test_a_model_with_other_labels_is_refused_with_both_sets(made: Made) -> None
     (made.root / "else.conll").write_text("Ana B-HOT\n")
     with pytest.raises(PolydistillError, match="no label in common"):
         made.evaluate("ner", "ner", made.root / "else.conll")
+
+
+# --- docs/own-data.md
+
+PAGE = (Path(__file__).resolve().parents[1] / "docs/own-data.md").read_text(encoding="utf-8")
+
+
+def blocks(kind: str) -> list[str]:
+    return re.findall(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_the_page_on_own_data_says_what_can_be_typed(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, kind in (("reviews", "csv"), ("names", "conll")):
+        for part in ("", "-sw"):
+            Path(f"{name}{part}.{kind}").write_text(blocks(kind)[0])
+    lines = [shlex.split(line)[1:] for block in blocks("sh") for line in block.splitlines()]
+    assert [line[0] for line in lines] == ["finetune", "evaluate", "bistil", "export", "finetune", "evaluate"]
+    tiny_run = ["--model", str(made.base), "--epochs", "1", "-q"]
+    for line in lines:
+        command = cli.get_command(click.Context(cli), line[0])
+        assert command is not None and command.make_context(line[0], list(line[1:])).params["task"]
+        if line[0] in ("finetune", "evaluate"):
+            main([*line, *(tiny_run if line[0] == "finetune" else ["-q"])])
+    assert labels_of(tmp_path / "names") == ["O", "B-PERSON", "I-PERSON", "B-PRODUCT", "I-PRODUCT"]
+    assert labels_of(tmp_path / "reviews") == ["bad", "good"]
+    assert "classification, en" in capsys.readouterr().out
 
 
 # --- SIB-200
