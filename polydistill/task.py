@@ -63,8 +63,25 @@ class HubSource:
     mend: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class InDataFolder:
+    """What the user's data folder has of a task.
+
+    Attributes:
+        local: Template of a file below the folder, with `{lang}` and mostly `{split}`.
+        local_languages: Language code -> its folder, for the languages that it has of this data.
+        local_splits: Split -> name of its file, for what it has of this data; empty for whatever is there.
+        any_language: Whether a file of any other language in it belongs to the task too.
+    """
+
+    local: str | None = None
+    local_languages: Mapping[str, str] = field(default_factory=dict, hash=False)
+    local_splits: Mapping[str, str] = field(default_factory=dict, hash=False)
+    any_language: bool = False
+
+
 @dataclass(frozen=True)
-class Task:
+class Task(InDataFolder):
     """A labelled task, as its TOML file describes it.
 
     Attributes:
@@ -77,10 +94,6 @@ class Task:
         not_scored: Entity types that become O in gold and predictions.
         hub: Its data set on the Hub, None if it has only local files.
         split_sources: Split -> the data set that it comes from, where that is another than `hub`.
-        local: Template of a file below the user's data folder, with `{lang}` and mostly `{split}`.
-        local_languages: Language code -> its folder, for the languages that the data folder has of this data.
-        local_splits: Split -> name of its file, for what the data folder has of this data; empty for whatever is there.
-        any_language: Whether a file of any other language in the data folder belongs to the task too.
         licence: Licence of the data.
         citation: Paper.
         url: Home page.
@@ -96,10 +109,6 @@ class Task:
     not_scored: tuple[str, ...] = ()
     hub: HubSource | None = None
     split_sources: Mapping[str, HubSource] = field(default_factory=dict, hash=False)
-    local: str | None = None
-    local_languages: Mapping[str, str] = field(default_factory=dict, hash=False)
-    local_splits: Mapping[str, str] = field(default_factory=dict, hash=False)
-    any_language: bool = False
     licence: str | None = None
     citation: str | None = None
     url: str | None = None

@@ -253,7 +253,7 @@ def test_dev_data_is_compared_with_the_training_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("languages", "wanted", "said"),
     [
-        ([EN, SW], Wanted(Path("a.csv")), "file of one language"),
+        ([EN, SW], Wanted(Path("a.csv")), "is of one language"),
         ([EN], Wanted(Path("a.csv"), train_splits=("more",)), "A split is a part of a data folder"),
         ([EN], Wanted(dev_data=Path("a.csv")), "training data was not"),
         ([EN], Wanted(Path("none.csv")), "There is no file none.csv"),

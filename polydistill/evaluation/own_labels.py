@@ -41,13 +41,15 @@ def agreed(
     found = in_order(label_counts(task, splits))
     known = {name: _classes(own, found, task, name) for name, folder in models.items() if (own := _names(folder))}
     left_out = [
-        label for label in task.not_scored
+        label
+        for label in task.not_scored
         if label not in found or any(_match(task, label, own) is None for own in known.values())
-    ]  # fmt: skip
-    scored = [label for label in found if label not in left_out]
+    ]
+    scored = label_set(task, [label for label in found if label not in left_out])
+    task = replace(task, labels=scored, not_scored=tuple(left_out))
     for name, labels in known.items():
-        _compare(task, name, labels, where, scored, left_out, progress)
-    return replace(task, labels=label_set(task, scored), not_scored=tuple(left_out))
+        _compare(task, name, labels, where, left_out, progress)
+    return task
 
 
 def _match(task: Task, label: str, others: Sequence[str]) -> str | None:
@@ -57,14 +59,14 @@ def _match(task: Task, label: str, others: Sequence[str]) -> str | None:
 
 
 def _compare(
-    task: Task, model: str, labels: Sequence[str], where: str, scored: Sequence[str], left_out: Sequence[str],
-    progress: Progress,
-) -> None:  # fmt: skip
+    task: Task, model: str, labels: Sequence[str], where: str, left_out: Sequence[str], progress: Progress
+) -> None:
     """Says what a model and the data do not share.
 
     Raises:
         PolydistillError: They share nothing.
     """
+    scored = task.entity_types if task.kind == TAGGING else task.labels
     missing = [label for label in scored if _match(task, label, labels) is None]
     if len(missing) == len(scored):
         raise PolydistillError(

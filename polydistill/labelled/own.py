@@ -114,13 +114,13 @@ def check_request(languages: Sequence[Language], wanted: Wanted) -> None:
     """
     if wanted.data is None:
         if wanted.dev_data is not None:
-            raise UsageError("Dev data was given as a file, and training data was not.", "Add --data FILE.")
+            raise UsageError("Dev data was given as a file, and training data was not.", "Give both as files.")
         return
     if len(languages) > 1:
-        raise UsageError("--data is a file of one language.", "Give one --lang, or lay the files out for --data-dir.")
+        raise UsageError("A file of data is of one language.", "Name one, or lay the files out as a data folder.")
     if wanted.train_splits != ("train",) or wanted.dev_split != "dev":
         raise UsageError(
-            "A split is a part of a data folder or of the Hub, and --data is a file.", "Leave one of the two out."
+            "A split is a part of a data folder or of the Hub, and the data given is a file.", "Leave one of them out."
         )
 
 
@@ -157,8 +157,7 @@ def settled(task: Task, splits: Sequence[LabelledSplit], progress: Progress = SI
         progress.note(f"{where}: the labels are those of the data: {listed(names)}")
     if once := [name for name in names if counts[name] == 1]:
         progress.warn(f"{where}: only one example has {listed(once)}, which a model can hardly learn")
-    return replace(task, labels=label_set(task, names), not_scored=(),
-                   pairs=_are_pairs(splits, where))  # fmt: skip
+    return replace(task, labels=label_set(task, names), not_scored=(), pairs=_are_pairs(splits, where))
 
 
 def label_set(task: Task, names: Iterable[str]) -> tuple[str, ...]:

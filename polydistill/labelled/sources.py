@@ -123,7 +123,8 @@ def _find(
         return _Found(_read(path, task), str(path))
     if not task.languages:
         raise UsageError(
-            f"The task {task.name} is read from files alone.", "Give one with --data, or a folder with --data-dir."
+            f"The task {task.name} is read from files alone.",
+            "Give a file of data, or a data folder: --data or --data-dir.",
         )
     if language.code not in task.languages:
         raise UsageError(

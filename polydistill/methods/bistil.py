@@ -90,15 +90,15 @@ class BistilConfig(Options):
     )
     dev_split: str = setting("dev", "Split that chooses the best checkpoint.", "Data", metavar="NAME")
     data: Path | None = setting(
-        None, "A file of your own in SOURCE to train on, in place of a split; its labels are the model's.", "Data",
-        metavar="FILE",
-    )  # fmt: skip
+        None, "Your own file in SOURCE to train on; its labels are the model's.", "Data", metavar="FILE"
+    )
     dev_data: Path | None = setting(
-        None, "A file that chooses the best checkpoint. [default: a tenth of --data, held out]", "Data", metavar="FILE"
+        None,
+        "File that chooses the best checkpoint. [default: a tenth of the data, held out]",
+        "Data",
+        metavar="FILE",
     )
-    test_data: tuple[str, ...] = setting(
-        (), "A file of your own to score in a language, LANG=FILE.", "Data", metavar="LANG=FILE"
-    )
+    test_data: tuple[str, ...] = setting((), "Your own file to score in a language.", "Data", metavar="LANG=FILE")
     select: str | None = setting(
         None, "What makes a checkpoint of phase 2 the best: score, the task's own metric, or loyalty, how near "
         "predictions are the first teacher's, which tells neighbours apart on fewer examples. [default: loyalty where "

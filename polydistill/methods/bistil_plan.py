@@ -18,9 +18,7 @@ from polydistill.distill.student import chosen_layers, hidden_layers, layer_coun
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation.heads import AUTO_CLASSES, output_labels
 from polydistill.inside import inside
-from polydistill.labelled.examples import LabelledSplit
-from polydistill.labelled.own import Wanted, training_data, with_own_labels
-from polydistill.labelled.sources import load_split
+from polydistill.methods.bistil_data import Labelled, labelled_data, per_language
 from polydistill.methods.presets import PRESETS, General, Preset, Tuning
 from polydistill.processes import several
 from polydistill.progress import Progress
@@ -39,41 +37,10 @@ if TYPE_CHECKING:
 
 WITH_HEAD = (CLASSIFICATION, TAGGING, WORD_TAGGING, SPAN_EXTRACTION)
 EMBEDDING, BITEXT = "embedding", "bitext"
-NO_SCORE = "none"
 OUTPUTS = Path("polydistill-out")
 LINES = 20_000
 SELECT = LOYALTY, SCORE = "loyalty", "score"  # what can choose a checkpoint of phase 2
 HEAD_OBJECTIVES = {"logits", "labels"}  # what a teacher with another vocabulary can be asked for, or none
-
-
-@dataclass(frozen=True)
-class Test:
-    """Data to score.
-
-    Attributes:
-        language: Its language.
-        split: Its split.
-        data: Its file, None for that of a data folder or the Hub.
-    """
-
-    language: Language
-    split: str
-    data: Path | None = None
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """The labelled data of phase 2.
-
-    Attributes:
-        training: Splits of the source language to train on.
-        dev: The one that chooses the checkpoint.
-        tests: What to score, of either language.
-    """
-
-    training: tuple[LabelledSplit, ...]
-    dev: tuple[LabelledSplit, ...]
-    tests: tuple[Test, ...]
 
 
 @dataclass(frozen=True)
@@ -169,7 +136,9 @@ def prepare(config: BistilConfig, progress: Progress) -> Prepared:
     dev_limit = config.dev_limit or config.limit or defaults.dev_examples
     labelled = None
     if tuning and wanted:
-        wanted, labelled = _labelled(config, defaults, dev_limit, wanted, languages, progress)
+        wanted, labelled = labelled_data(
+            config, wanted, languages, examples=defaults.examples, dev_limit=dev_limit, progress=progress
+        )
     if given and tuning is None:
         raise UsageError(
             f"{config.model} is a student that phase 1 has made already.",
@@ -206,7 +175,7 @@ def prepare(config: BistilConfig, progress: Progress) -> Prepared:
         limit=config.limit or defaults.examples,
         dev_limit=dev_limit,
         lines=config.limit or defaults.examples or LINES,
-        language_sft=_per_language(config.language_sft, languages, "--language-sft", config),
+        language_sft=per_language(config.language_sft, languages, "--language-sft", config),
         output=(config.output or _default_output(config, source, languages)).expanduser(),
     )
 
@@ -496,61 +465,6 @@ def _texts(
                 f"Give some with --text {lang.code}=PATH.",
             )
     return texts
-
-
-def _labelled(
-    config: BistilConfig, defaults: Preset, dev_limit: int | None, wanted: Task, languages: Sequence[Language],
-    progress: Progress,
-) -> tuple[Task, Labelled]:  # fmt: skip
-    """Splits of the source to learn from and to choose by, and those to score; the latter only looked for.
-
-    The task comes with the labels of the data, where they are the user's own.
-    """
-    tests = _tests(config, languages)
-    if wanted.kind == RETRIEVAL:
-        if config.data or config.dev_data or config.test_data:
-            raise UsageError("Vectors of sentences are learnt from text alone.", "Give it with --text, not as --data.")
-        return wanted, Labelled((), (), tests)
-    asked = Wanted(
-        config.data, config.dev_data, config.data_dir, config.train_split or ("train",), config.dev_split,
-        config.limit or defaults.examples, dev_limit,
-    )  # fmt: skip
-    found = training_data(wanted, languages[:1], asked, progress)
-    for test in tests:  # what is missing is said before anything is trained
-        one = with_own_labels(wanted, test.data)
-        load_split(one, test.language, test.split, data=test.data, data_dir=config.data_dir, limit=1)
-    return found.task, Labelled(found.training, found.dev, tests)
-
-
-def _tests(config: BistilConfig, languages: Sequence[Language]) -> tuple[Test, ...]:
-    """What to score: the files that were given, and else a split of each language; with a training file none."""
-    files = _per_language(config.test_data, languages, "--test-data", config)
-    named = _per_language(config.test_split, languages, "--test-split", config)
-    if both := sorted(files.keys() & named.keys()):
-        raise UsageError(f"--test-data and --test-split both say what to score in {both[0]}.", "Leave one of them out.")
-    found = []
-    for lang in languages:
-        split = str(named.get(lang.code, NO_SCORE if config.data else "test"))
-        if lang.code in files:
-            found.append(Test(lang, "test", files[lang.code]))
-        elif split != NO_SCORE:
-            found.append(Test(lang, split))
-    return tuple(found)
-
-
-def _per_language(
-    given: Sequence[str], languages: Sequence[Language], option: str, config: BistilConfig
-) -> dict[str, Path]:
-    found = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals or not value:
-            raise UsageError(f"{option} {text} names no language.", f"Write {option} {languages[0].code}=...")
-        code = language(name, config.include_path).code
-        if code not in {lang.code for lang in languages}:
-            raise UsageError(f"{option} {text} is for neither of the two languages.", "Leave it out.")
-        found[code] = Path(value)
-    return found
 
 
 def _default_output(config: BistilConfig, source: Source, languages: Sequence[Language]) -> Path:

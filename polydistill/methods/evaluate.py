@@ -43,9 +43,8 @@ class EvaluateConfig(Options):
     split: str = setting("test", "Which part of the data.", "Data", metavar="NAME")
     data_dir: Path | None = data_dir_setting("Data")
     data: Path | None = setting(
-        None, "A file of your own, with labels of your own: words and tags, or a table with the columns text and label "
-        "(docs/own-data.md).", "Data", metavar="FILE",
-    )  # fmt: skip
+        None, "Your own file, with your own labels: words and tags, or texts and labels.", "Data", metavar="FILE"
+    )
     limit: int | None = setting(
         None, "Score only the first examples of each language; such scores do not go into records.", "Data",
         metavar="N", least=1,

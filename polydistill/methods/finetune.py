@@ -71,7 +71,10 @@ class FinetuneConfig(Options):
         None, "A file of your own to train on, in place of a split; its labels are the model's.", "Data", metavar="FILE"
     )
     dev_data: Path | None = setting(
-        None, "A file that chooses the best checkpoint. [default: a tenth of --data, held out]", "Data", metavar="FILE"
+        None,
+        "File that chooses the best checkpoint. [default: a tenth of the data, held out]",
+        "Data",
+        metavar="FILE",
     )
     limit: int | None = setting(None, "Use at most this many examples of each split.", "Data", metavar="N", least=1)
     epochs: float | None = setting(
@@ -230,9 +233,14 @@ def _default_output(config: FinetuneConfig, wanted: Task, languages: Sequence[La
 
 def _wanted_data(config: FinetuneConfig) -> Wanted:
     return Wanted(
-        config.data, config.dev_data, config.data_dir, config.train_split or ("train",), config.dev_split,
-        config.limit, config.limit,
-    )  # fmt: skip
+        data=config.data,
+        dev_data=config.dev_data,
+        data_dir=config.data_dir,
+        train_splits=config.train_split or ("train",),
+        dev_split=config.dev_split,
+        limit=config.limit,
+        dev_limit=config.limit,
+    )
 
 
 def _selection(found: TrainingData, languages: Sequence[Language], curves: Curves) -> dict[str, Any]:
