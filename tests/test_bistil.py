@@ -487,12 +487,13 @@ def test_random_layers_keep_the_embeddings(base: Path, data: Path, tmp_path: Pat
 def test_a_teacher_with_other_labels_is_refused(base: Path, data: Path, tmp_path: Path) -> None:
     tuning = FinetuneConfig(model=str(base), task="ner", lang=("en",), data_dir=data, epochs=1, output=tmp_path / "t")
     finetune(tuning)
-    about = json.loads((tmp_path / "t/config.json").read_text())
-    about["id2label"] = {key: label.replace("PER", "ANIMAL") for key, label in about["id2label"].items()}
-    about["label2id"] = {label: int(key) for key, label in about["id2label"].items()}
-    (tmp_path / "t/config.json").write_text(json.dumps(about))
-    with pytest.raises(PolydistillError, match="ANIMAL"):
-        bistil(ner(base, data, tmp_path / "out", teacher=(str(tmp_path / "t"),)))
+    own = json.loads((tmp_path / "t/config.json").read_text())
+    for before, after, said in (("PER", "ANIMAL", "ANIMAL"), ("B-PER", "B-MISC", "tags in IOB1: whether its I-PER")):
+        names = {key: label.replace(before, after) for key, label in own["id2label"].items()}
+        about = {**own, "id2label": names, "label2id": {label: int(key) for key, label in names.items()}}
+        (tmp_path / "t/config.json").write_text(json.dumps(about))
+        with pytest.raises(PolydistillError, match=said):
+            bistil(ner(base, data, tmp_path / "out", teacher=(str(tmp_path / "t"),)))
     assert not (tmp_path / "out").exists()
 
 

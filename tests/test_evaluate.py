@@ -73,6 +73,22 @@ def run(made: Path, *models: str, **options: Any) -> Evaluation:
     return evaluate(EvaluateConfig(model=models or ("a",), **values))
 
 
+def test_a_tagger_of_conll_2003_is_scored_on_data_in_bioes_and_both_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path / "cache"))
+    model = tuned(tmp_path / "m", "tagging", ("B-LOC", "B-ORG", "I-LOC", "I-ORG", "I-PER", "O"), 4)
+    (tmp_path / "a.conll").write_text("Ana B-PER\nPop E-PER\nsees O\nCluj S-LOC\n")
+    asked = ["evaluate", "--model", str(model), "--task", "ner", "--lang", "ro", "--data", str(tmp_path / "a.conll")]
+    main([*asked, "--teacher", str(model), "-o", str(tmp_path / "run.json")])
+    said = capsys.readouterr().err
+    assert f"{model} tags in IOB1: what it predicts is read in IOB2" in said
+    assert "2 entities tagged in BIOES are read in IOB2" in said
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert run["models"][0]["tag_scheme"] == "IOB1" and list(run["data"][0]["mended"].values()) == [2]
+    assert {row["metric"] for row in run["scores"]} == {"f1"}
+
+
 @pytest.fixture
 def predicted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many examples each call of the predict loop was given."""

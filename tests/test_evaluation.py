@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -378,6 +379,11 @@ def test_loyalty_of_types_by_hand() -> None:
     own = [{"tags": ["B-PER"], "names": ["O", "B-PER", "I-PER"], "probabilities": [[0.5, 0.3, 0.2]]}]
     iob1 = [{"tags": ["B-PER"], "names": ["I-PER", "O"], "probabilities": [[0.5, 0.5]]}]
     assert [m.value for m in tagging.loyalty(own, iob1, "en")] == [1.0, 1.0]
+    fewer = [{"tags": ["O"], "names": ["O"], "probabilities": [[1.0]]}]
+    labels, probabilities = tagging.loyalty(fewer, own, "en")
+    assert (labels.value, probabilities.normalisation) == (0.0, None)
+    bits = (math.log2(1 / 0.75) + 0.5 * math.log2(0.5 / 0.75) + 0.5) / 2  # B- and I- are the student's alone
+    assert probabilities.value == pytest.approx(1 - math.sqrt(bits))
 
 
 def test_a_teacher_has_to_tell_the_tasks_tags_apart() -> None:

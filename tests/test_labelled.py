@@ -474,6 +474,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubStub]:
         "tokens": List(Value("string")),
         "ner_tags": List(ClassLabel(names=["O", "B-EVENT", "I-EVENT", "B-PERSON", "I-PERSON", "B-GPE", "I-GPE"])),
     })  # fmt: skip
+    pos = Features({"tokens": List(Value("string")), "pos_tags": List(ClassLabel(names=["ADP", "DET", "NOUN", "_"]))})
     label = ClassLabel(names=["Entailment", "neutral", "contradiction"])
     nli = Features({"premise": Value("string"), "hypothesis": Value("string"), "label": label})
     tables: dict[str, tuple[dict[str, list[Any]], Features | None]] = {
@@ -481,6 +482,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubStub]:
         "nli/ur/test": ({"premise": ["a"], "hypothesis": ["d"], "label": [1]}, nli),
         "nli/en/test": ({"text": ["a"], "label": [1]}, None),
         "ner/sw/test": ({"tokens": [["a", "b", "c"]], "ner_tags": [[5, 6, 2]]}, names),
+        "ner/ur/test": ({"tokens": [["a", "b", "c"]], "ner_tags": [["PERSON", "PERSON", "EVENT"]]}, None),
+        "pos/sw/test": ({"tokens": [["del", "de", "el", "pan"]], "pos_tags": [[3, 0, 1, 2]]}, pos),
         "ner/ro/test": ({"tokens": [["a", "b", "c", "d"]], "ner_tags": [[3, 4, 5, 1]]}, ronec),
         "qa/all/validation": (
             {
@@ -514,6 +517,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubStub]:
 
 NLI = 'kind = "classification"\nmetric = "accuracy"\nlabels = ["entailment", "neutral", "contradiction"]\n'
 NER = 'kind = "tagging"\nmetric = "f1"\nlabels = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]\nnot_scored = ["ORG"]\n'
+POS = 'kind = "word-tagging"\nmetric = "accuracy"\nlabels = ["NOUN", "DET", "ADP"]\n'
 QA = 'kind = "span-extraction"\nmetric = "f1"\n'
 TAGS = 'columns = { tags = "ner_tags" }'
 ALL = ('splits = { test = "validation" }', 'config = "all"', 'language_column = "id"')
@@ -523,6 +527,8 @@ CASES: dict[str, tuple[str, tuple[str, ...], str]] = {
     "strict": (NER, ("org/ner", TAGS), "sw"),
     "mended": (NER, ("org/ner", TAGS, "mend = true"), "sw"),
     "renamed": (NER, ("org/ner", TAGS, 'types = { PERSON = "PER", GPE = "LOC" }', 'languages = ["ro"]'), "ro"),
+    "bare": (NER, ("org/ner", TAGS, 'types = { PERSON = "PER" }', 'languages = ["ur"]'), "ur"),
+    "pos": (POS, ("org/pos", 'columns = { tags = "pos_tags" }'), "sw"),
     "one": (QA, ("org/qa", *ALL, 'languages = { sw = "swahili", ko = "korean" }', "mend = true"), "sw"),
     "branch": (
         QA,
@@ -597,6 +603,16 @@ def test_tags_of_the_hub_are_checked_mended_and_renamed(answers: dict[str, Any])
     assert answers["mended"]["examples"][0]["tags"] == ["B-LOC", "I-LOC", "B-PER"]
     assert answers["mended"]["notes"] == [f"org/ner:sw@{COMMIT} test: 1 I- tags that begin an entity became B-"]
     assert answers["renamed"]["examples"][0]["tags"] == ["B-PER", "I-PER", "B-LOC", "O"]
+
+
+def test_bare_types_of_the_hub_are_renamed_too(answers: dict[str, Any]) -> None:
+    assert answers["bare"]["examples"][0]["tags"] == ["B-PER", "I-PER", "O"]
+
+
+def test_classes_of_words_of_the_hub_leave_out_contractions(answers: dict[str, Any]) -> None:
+    (example,) = answers["pos"]["examples"]
+    assert (example["tokens"], example["tags"]) == (["de", "el", "pan"], ["ADP", "DET", "NOUN"])
+    assert answers["pos"]["mended"] == {"words without a class (_) are left out": 1}
 
 
 def test_one_configuration_of_all_languages_is_told_apart_by_a_column(answers: dict[str, Any]) -> None:

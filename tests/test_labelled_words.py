@@ -52,8 +52,10 @@ def test_between_tabs_a_word_may_hold_spaces(tmp_path: Path) -> None:
 
 def test_a_hash_is_a_word_where_it_has_a_tag(tmp_path: Path) -> None:
     assert read(tmp_path, "# O\n# O\nNairobi B-LOC\n\n# PER\nb O\n\n#Kenya B-LOC\nc PER\n") == [
-        [("#", "O"), ("#", "O"), ("Nairobi", "B-LOC")], [("#", "PER"), ("b", "O")], [("#Kenya", "B-LOC"), ("c", "PER")],
-    ]  # fmt: skip
+        [("#", "O"), ("#", "O"), ("Nairobi", "B-LOC")],
+        [("#", "PER"), ("b", "O")],
+        [("#Kenya", "B-LOC"), ("c", "PER")],
+    ]
 
 
 @pytest.mark.parametrize(

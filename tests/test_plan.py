@@ -199,8 +199,8 @@ def test_vectors_are_learnt_from_the_lines_of_both_texts(home: Path, measured: M
 
 @pytest.mark.parametrize(("kind", "weights"), [
     (None, {"hidden": 1.0, "attention": 1.0}), ("tagging", {"hidden": 1.0, "logits": 1.0}),
-    ("classification", {"logits": 1.0, "labels": 1.0}), ("span-extraction", {"logits": 1.0}),
-    ("retrieval", {"hidden": 1.0, "pooled": 1.0}),
+    ("classification", {"logits": 1.0, "labels": 1.0}), ("word-tagging", {"logits": 1.0}),
+    ("span-extraction", {"logits": 1.0}), ("retrieval", {"hidden": 1.0, "pooled": 1.0}),
 ])  # fmt: skip
 def test_steps_of_every_kind_are_measured(kind: str | None, weights: dict[str, float], home: Path) -> None:
     objectives = build(weights, pairs=((0, 1), (1, 3)), options=Options(scale="teacher"))

@@ -120,11 +120,12 @@ def test_tags_that_fit_no_scheme_are_refused_by_their_line(tmp_path: Path, text:
 
 def test_types_in_other_words_are_read_as_the_tasks_and_that_is_said(tmp_path: Path) -> None:
     log = Log()
-    split = read(tmp_path, "Ana B-Person\nPop I-Person\nla B-LOCATION\n", log)
+    split = read(tmp_path, "Ana B-Person\nPop I-PERSON\nla B-LOCATION\n", log)
     assert split.examples[0].tags == ("B-PER", "I-PER", "B-LOC")
     assert {note.partition(": ")[2] for note in log.notes} == {
-        "1 entities of the type Person are read as PER", "1 entities of the type LOCATION are read as LOC",
-    }  # fmt: skip
+        "1 entities of the type Person are read as PER",
+        "1 entities of the type LOCATION are read as LOC",
+    }
     assert known_type("person", ("PERSON", "PER")) == "PER" and known_type("PERSON", ("PERSON", "PER")) == "PERSON"
     assert known_type("GPE", ("LOC",)) is None
 

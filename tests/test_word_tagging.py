@@ -23,8 +23,10 @@ from polydistill.labelled.rows import Row
 from polydistill.labelled.sources import load_split
 from polydistill.methods.bistil import BistilConfig, bistil
 from polydistill.methods.evaluate import EvaluateConfig, evaluate
+from polydistill.methods.export_plan import ExportConfig, prepare
 from polydistill.methods.finetune import FinetuneConfig, finetune
 from polydistill.metrics.paired import paired_difference
+from polydistill.progress import SILENT
 
 POS = catalog.task("pos")
 EN = catalog.language("en")
@@ -57,9 +59,19 @@ def tuned(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tuned")
     base = tiny.model_folder("bert", "base", folder / "base", tokenizer="xlm-roberta", config={"num_hidden_layers": 2})
     result = finetune(
-        FinetuneConfig(model=str(base), task="pos", lang=("en",), data_dir=data, output=folder / "pos", epochs=5,
-                       lr=5e-3, batch_size=6, max_length=32, patience=0)
-    )  # fmt: skip
+        FinetuneConfig(
+            model=str(base),
+            task="pos",
+            lang=("en",),
+            data_dir=data,
+            output=folder / "pos",
+            epochs=5,
+            lr=5e-3,
+            batch_size=6,
+            max_length=32,
+            patience=0,
+        )
+    )
     assert result.selection["metric"] == "accuracy" and result.selection["value"] > 0.95
     return folder / "pos"
 
@@ -126,9 +138,15 @@ def test_models_are_evaluated_and_compared(
     for name in ("a", "b"):
         shutil.copytree(tuned, tmp_path / name)
     found = evaluate(
-        EvaluateConfig(model=(str(tmp_path / "a"),), teacher=str(tmp_path / "b"), task="pos", lang=("en", "sw"),
-                       data_dir=data, output=tmp_path / "run.json")
-    )  # fmt: skip
+        EvaluateConfig(
+            model=(str(tmp_path / "a"),),
+            teacher=str(tmp_path / "b"),
+            task="pos",
+            lang=("en", "sw"),
+            data_dir=data,
+            output=tmp_path / "run.json",
+        )
+    )
     assert {(s.metric, s.language, s.n) for s in found.scores} == {("accuracy", "en", 12), ("accuracy", "sw", 12)}
     assert all(score.value > 0.95 for score in found.scores)
     assert found.loyalty is not None
@@ -150,18 +168,44 @@ def test_the_card_prints_the_class_of_every_word(tuned: Path) -> None:
 
 def test_phase_2_distils_a_tagger_of_words(tuned: Path, data: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {
-        "data_dir": data, "task_epochs": 2, "task_sparse_epochs": 1, "task_batch_size": 6, "task_lr": 5e-3,
-        "task_length": 32, "steps": 2, "batch_size": 4, "length": 16,
-    }  # fmt: skip
+        "data_dir": data,
+        "task_epochs": 2,
+        "task_sparse_epochs": 1,
+        "task_batch_size": 6,
+        "task_lr": 5e-3,
+        "task_length": 32,
+        "steps": 2,
+        "batch_size": 4,
+        "length": 16,
+    }
     result = bistil(
-        BistilConfig("en", "sw", model=str(tuned), teacher=(str(tuned),), task="pos", output=tmp_path / "out",
-                     text=tuple(f"{code}={data}/{code}.txt" for code in ("en", "sw")), preset="smoke",
-                     precision="float32", density=0.1, **options)
-    )  # fmt: skip
+        BistilConfig(
+            "en",
+            "sw",
+            model=str(tuned),
+            teacher=(str(tuned),),
+            task="pos",
+            output=tmp_path / "out",
+            text=tuple(f"{code}={data}/{code}.txt" for code in ("en", "sw")),
+            preset="smoke",
+            precision="float32",
+            density=0.1,
+            **options,
+        )
+    )
     assert result.stages[-1]["facts"]["metric"] == "probability_loyalty"
     found = evaluate(EvaluateConfig(model=(str(tmp_path / "out"),), task="pos", lang=("sw",), data_dir=data))
     assert found.scores[0].value > 0.5
     assert json.loads((tmp_path / "out" / "config.json").read_text())["id2label"]["7"] == "NOUN"
+
+
+def test_a_tagger_of_words_can_be_exported_and_scored(tuned: Path, data: Path, tmp_path: Path) -> None:
+    wanted = ExportConfig(
+        model=str(tuned), onnx=True, task="pos", lang=("en",), data_dir=data, output=tmp_path / "onnx"
+    )
+    job = prepare(wanted, SILENT)
+    assert job.head.name == "token-classification" and job.task is not None
+    assert job.task.cells[0].split.examples[0].tags == ("NOUN", "VERB", "DET", "ADP")
 
 
 def test_prototypes_of_words_are_refused(data: Path, tuned: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -175,18 +175,25 @@ def measure(examples: Sequence[TaggedExample], predictions: Sequence[dict[str, A
 
 
 def loyalty(teacher: Sequence[dict[str, Any]], student: Sequence[dict[str, Any]], language: str) -> list[Measured]:
-    """Of the tags of words and of their probabilities.
+    """Of the tags of words and of their probabilities; a tag that only one of the two has is never the other's.
 
-    Where the two do not have the same tags, as those of two schemes, the probabilities are those of the types of
+    Where one tags in another scheme than IOB2 and the other does not, the probabilities are those of the types of
     entities and of none, and the normalisation of their loyalty is `types`.
     """
     tags = [[tag for p in found for tag in p["tags"]] for found in (teacher, student)]
-    same = set(teacher[0]["names"]) == set(student[0]["names"])
-    classes = [[name if same else parts(name)[1] for name in found[0]["names"]] for found in (teacher, student)]
-    wanted = sorted({*classes[0], *classes[1]})
+    names = [found[0]["names"] for found in (teacher, student)]
+    of_tags = set(names[0]) == set(names[1]) or all(map(_are_iob2, names))
+    classes = names if of_tags else [[parts(name)[1] for name in own] for own in names]
+    wanted = list(dict.fromkeys([*classes[0], *classes[1]]))
     shares = []
     for found, own in zip((teacher, student), classes, strict=True):
         columns = np.array([[name == each for each in wanted] for name in own], np.float64)
         shares.append(np.array([word for p in found for word in p["probabilities"]]) @ columns)
     probabilities = probability_loyalty(*shares)
-    return [label_loyalty(*tags), probabilities if same else replace(probabilities, normalisation="types")]
+    return [label_loyalty(*tags), probabilities if of_tags else replace(probabilities, normalisation="types")]
+
+
+def _are_iob2(names: Sequence[str]) -> bool:
+    """Whether a B- begins the entities of every type."""
+    begun = {kind for prefix, kind in map(parts, names) if prefix == "B"}
+    return {kind for _, kind in map(parts, names)} <= {"", *begun}

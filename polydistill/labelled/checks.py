@@ -6,7 +6,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -137,34 +137,25 @@ class Builder:
         """Tagged sentences without codes of languages at their words, their tags in IOB2 and of the task's types."""
         rows, taken = without_codes(rows)
         self.mended.update(taken)
-        if self.task.own:
-            rows = [replace(row, values={**row.values, "tags": self._own_tags(row.values["tags"])}) for row in rows]
-        types = schemes.entity_types(rows) if self.task.own else self._types
-        names = {tag: self._entity_type(row, word, tag) for tag, (row, word) in _first_places(rows).items()}
-        scheme = schemes.recognise(rows, types, mend=self.mend)
-        for row in rows:
+        types = {tag: self._entity_type(row, word, tag) for tag, (row, word) in _first_places(rows).items()}
+        named = [replace(row, values={**row.values, "tags": _with_types(row.values["tags"], types)}) for row in rows]
+        known = set(filter(None, types.values())) if self.task.own else self._types
+        scheme = schemes.recognise(named, known, mend=self.mend)
+        for row, before in zip(named, rows, strict=True):
             tags = schemes.to_iob2(row.values["tags"], scheme)
-            found = []
-            for tag, old in zip(tags, row.values["tags"], strict=True):
-                kind, known = tag[2:], names[old]
-                found.append(tag[:2] + known if known else "O")
+            for tag, old in zip(tags, before.values["tags"], strict=True):
+                kind = schemes.parts(old)[1]
                 if tag[0] == "B" and scheme != schemes.IOB2:
                     self.mended[f"entities tagged in {scheme} are read in IOB2{_LOSS.get(scheme, '')}"] += 1
-                if tag[0] == "B" and kind != known:
-                    self.mended[f"entities of the type {kind} are read as {known}"] += 1
-            yield replace(row, values={**row.values, "tags": found})
-
-    def _own_tags(self, tags: Iterable[str]) -> list[str]:
-        """Tags with their types as they were first spelt, whatever they are."""
-        split = map(schemes.parts, tags)
-        spelt = ((prefix, self._spelt(self._own_types, kind) if kind else "") for prefix, kind in split)
-        return [f"{prefix}-{kind}" if prefix and kind else prefix or kind for prefix, kind in spelt]
+                if tag[0] == "B" and kind != types[old]:
+                    self.mended[f"entities of the type {kind} are read as {types[old]}"] += 1
+            yield replace(row, values={**row.values, "tags": tags})
 
     def _entity_type(self, row: Row, word: int, tag: str) -> str:
         """What the task calls a tag's type."""
         kind = schemes.parts(tag)[1] if isinstance(tag, str) else str(tag)
         if self.task.own:
-            return kind
+            return self._own_types.setdefault(label_key(kind), kind) if kind else ""
         known = schemes.known_type(kind, self._types)
         if kind and known is None:
             raise PolydistillError(
@@ -275,6 +266,12 @@ def _first_places(rows: Iterable[Row]) -> dict[str, tuple[Row, int]]:
         for word, tag in enumerate(row.values["tags"]):
             found.setdefault(tag, (row, word))
     return found
+
+
+def _with_types(tags: Iterable[str], types: Mapping[str, str]) -> list[str]:
+    """Tags with other names of their types; O has none."""
+    prefixes = ((schemes.parts(tag)[0], types[tag]) for tag in tags)
+    return ["O" if prefix == "O" else f"{prefix}-{kind}" if prefix else kind for prefix, kind in prefixes]
 
 
 def _stands_at(context: str, text: str, start: int) -> bool:

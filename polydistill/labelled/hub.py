@@ -11,6 +11,7 @@ from polydistill.catalog import Language
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.hub_client import interruptible
 from polydistill.labelled.rows import Row
+from polydistill.labelled.schemes import parts
 from polydistill.redaction import redacted
 from polydistill.task import PARQUET_BRANCH, SPAN_EXTRACTION, TAGGING, HubSource, Task
 
@@ -152,12 +153,20 @@ def _named(value: Any, names: Sequence[str] | None) -> Any:
     return names[value] if isinstance(value, int) and 0 <= value < len(names) else value
 
 
+def _renamed(tag: Any, types: Mapping[str, str]) -> Any:
+    """A tag with our name of its type; O for a type that we do not have."""
+    if not isinstance(tag, str):
+        return tag
+    prefix, kind = parts(tag)
+    ours = types.get(kind)
+    return "O" if ours is None else f"{prefix}-{ours}" if prefix else ours
+
+
 def _as_ours(task: Task, source: HubSource, row: dict[str, Any]) -> dict[str, Any]:
     """The row with SQuAD's list of answers instead of lists of texts and starts, and with our entity types."""
     if task.kind == SPAN_EXTRACTION:
         pairs = zip(row["answers"]["text"], row["answers"]["answer_start"], strict=True)
         row["answers"] = [{"text": text, "answer_start": start} for text, start in pairs]
     if task.kind == TAGGING and source.types:
-        tags = ((tag[:2], source.types.get(tag[2:])) for tag in row["tags"])
-        row["tags"] = [prefix + kind if kind else "O" for prefix, kind in tags]
+        row["tags"] = [_renamed(tag, source.types) for tag in row["tags"]]
     return row

@@ -66,10 +66,9 @@ def load_split(
     ignored: Mapping[str, int] = {}
     if task.kind == TAGGING:
         examples, ignored = builder.without_unscored(examples)
-    return LabelledSplit(
-        task.name, language.code, split, tuple(examples), where, examples_hash(examples), ignored,
-        skipped=dict(sorted(builder.skipped.items())), mended=dict(sorted(builder.mended.items())),
-    )  # fmt: skip
+    counts = {name: dict(sorted(getattr(builder, name).items())) for name in ("skipped", "mended")}
+    digest = examples_hash(examples)
+    return LabelledSplit(task.name, language.code, split, tuple(examples), where, digest, ignored, **counts)
 
 
 def find_rows(
