@@ -100,6 +100,7 @@ def test_scores_are_by_name_and_what_is_not_shared_is_said(made: Made, capsys: p
           "--json"])  # fmt: skip
     printed = json.loads(capsys.readouterr().out)
     assert {score["normalisation"] for score in printed["scores"]} == {"conlleval", "strict-iob2"}
+    assert printed["models"][0]["labels"] == printed["data"][0]["labels"] == ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
     (made.root / "other.conll").write_text("Ana B-PER\n\nAcme B-ORG\n")
     main(["evaluate", "--model", str(made.root / "ner"), "--task", "ner", "--data", str(made.root / "other.conll"),
           "--lang", "en"])  # fmt: skip

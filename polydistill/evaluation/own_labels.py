@@ -39,7 +39,7 @@ def agreed(
     """
     where = " and ".join(dict.fromkeys(split.where for split in splits))
     found = in_order(label_counts(task, splits))
-    known = {name: _classes(own, found, task, name) for name, folder in models.items() if (own := _names(folder))}
+    known = {name: _classes(own, found, task, name) for name, folder in models.items() if (own := output_names(folder))}
     left_out = [
         label
         for label in task.not_scored
@@ -127,7 +127,7 @@ def _classes(names: Sequence[str], found: Sequence[str], task: Task, model: str)
     return list(dict.fromkeys(filter(None, (parts(name)[1] for name in named)))) if task.kind == TAGGING else named
 
 
-def _names(folder: Path) -> list[str]:
+def output_names(folder: Path) -> list[str]:
     """What a model's folder calls its outputs."""
     if is_stack(folder):
         return list(Description.read(folder).labels)

@@ -12,6 +12,7 @@ from polydistill.catalog import Task
 from polydistill.checkpoint import Checkpoint, file_sha256
 from polydistill.evaluation.heads import VECTOR_KINDS, TaskModel, open_model, tagger_tags
 from polydistill.evaluation.kinds import kind_of
+from polydistill.evaluation.own_labels import output_names
 from polydistill.inside import files_below
 from polydistill.inspection import lineage_line
 from polydistill.labelled.schemes import IOB2
@@ -147,4 +148,5 @@ class Subject:
             "lineage": [lineage_line(step) for step in self.record.lineage()] if self.record else [],
             "languages": list(self.record.result.get("languages", ())) if self.record else [],
             **({"tag_scheme": self.tag_scheme} if self.tag_scheme else {}),
+            **({"labels": output_names(self.resolved.folder)} if self.wanted.own else {}),
         }

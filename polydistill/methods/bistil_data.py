@@ -79,7 +79,9 @@ def labelled_data(
     tests = _tests(config, languages)
     if wanted.kind == RETRIEVAL:
         if config.data or config.dev_data or config.test_data:
-            raise UsageError("Vectors of sentences are learnt from text alone.", "Give it with --text, not as --data.")
+            raise UsageError(
+                "Vectors of sentences are learnt from text alone.", "Give it as text, and no labelled data."
+            )
         return wanted, Labelled((), (), tests)
     asked = Wanted(
         data=config.data,

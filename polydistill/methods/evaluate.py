@@ -139,7 +139,7 @@ def evaluate(config: EvaluateConfig, progress: Progress = SILENT) -> Evaluation:
         tuple(scores),
         tuple(averages(scores)),
         tuple(subject.facts() for subject in subjects),
-        tuple(_data_facts(cell) for cell in cells),
+        tuple(_data_facts(cell, wanted) for cell in cells),
         latency=_latency(subjects, cells[0], progress) if config.latency else None,
         loyalty=_loyalty(config, wanted, cells, predictions, scores) if config.teacher else None,
     )
@@ -228,7 +228,7 @@ def _say_ignored(cells: Sequence[Cell], progress: Progress) -> None:
             progress.note(f"{cell.language.code}: {n:,} entities of the type {label} are not scored and count as O.")
 
 
-def _data_facts(cell: Cell) -> dict[str, Any]:
+def _data_facts(cell: Cell, wanted: Task) -> dict[str, Any]:
     split = cell.split
     return {
         "language": cell.language.code,
@@ -236,6 +236,7 @@ def _data_facts(cell: Cell) -> dict[str, Any]:
         "split": split.split,
         "where": split.where,
         "n": len(split.examples),
+        "labels": list(wanted.scored_labels),
         "sha256": split.sha256,
         "not_scored": dict(split.ignored),
         "skipped": dict(split.skipped),

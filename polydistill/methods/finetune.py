@@ -83,15 +83,15 @@ class FinetuneConfig(Options):
     lr: float | None = setting(None, "Highest learning rate. [default: 5e-5]", "Training", metavar="X", above=0)
     batch_size: int | None = setting(
         None,
-        "Examples a step. [default: 32 for pairs of texts, else 16]",
+        "Examples a step. [default: 32 for classification, else 16]",
         "Training",
         metavar="N",
         least=1,
         most=MOST_BATCH,
     )
     max_length: int | None = setting(
-        None, "Most tokens of an input; longer ones are windowed, pairs of texts cut. "
-        "[default: 128 for pairs of texts, 256 for tagging, 384 for questions]", "Training", metavar="N", least=16,
+        None, "Most tokens of an input; longer ones are windowed, texts to classify cut. "
+        "[default: 128 for classification, 256 for tagging, 384 for questions]", "Training", metavar="N", least=16,
     )  # fmt: skip
     warmup: float = setting(
         0.06, "Share of the steps in which the learning rate rises.", "Training", metavar="SHARE", least=0, most=1
