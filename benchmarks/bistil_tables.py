@@ -16,11 +16,12 @@ def retained(own: dict[str, Any], teacher: dict[str, Any]) -> tuple[float, tuple
     """The student's score over the teacher's, and its 95% interval: the ratio on the same draws of the items."""
     import numpy as np
 
+    from polydistill.evaluation.cache import Items
     from polydistill.metrics.paired import resampled
     from polydistill.record import Score
-    from polydistill.reports.pairs import cached_items
 
-    items = [cached_items(Score.from_json(score)) for score in (own, teacher)]
+    known = Items()
+    items = [known.of(Score.from_json(score)) for score in (own, teacher)]
     if None in items:
         sys.exit("bistil.py: predictions that were made just now are not in the cache.")
     draws = resampled([found for found in items if found is not None])

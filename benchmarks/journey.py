@@ -43,7 +43,7 @@ from huggingface_hub import snapshot_download
 from transformers import pipeline
 import polydistill
 folder = snapshot_download(sys.argv[1])
-tagger = pipeline("token-classification", model=folder, aggregation_strategy="simple")
+tagger = pipeline("token-classification", model=folder, aggregation_strategy="first")
 found = [(e["word"], e["entity_group"]) for e in tagger(sys.argv[2])]
 scored = polydistill.evaluate([folder], task="ner", languages=[sys.argv[3]], split=sys.argv[4], data_dir=sys.argv[5])
 print(json.dumps({"found": found, "scores": [s.value for s in scored.scores]}))

@@ -128,16 +128,17 @@ def own_score(record: dict[str, Any], folder: Path, language: str, scoring: str)
     )  # fmt: skip
 
 
-def resampled(scores: Sequence[dict[str, Any]]) -> Any:
-    """(runs, resamples) scores of the same draws of the test sentences."""
+def resampled(scores: Sequence[dict[str, Any]], seed: int = 0) -> Any:
+    """(runs, resamples) scores of the same draws of the test sentences; another seed gives others."""
+    from polydistill.evaluation.cache import Items
     from polydistill.metrics.paired import resampled as draw
     from polydistill.record import Score
-    from polydistill.reports.pairs import cached_items
 
-    items = [cached_items(Score.from_json(score)) for score in scores]
+    known = Items()
+    items = [known.of(Score.from_json(score)) for score in scores]
     if None in items:
         sys.exit("prokd.py: predictions of an earlier run are no longer in the cache; evaluate its folder again.")
-    return draw([found for found in items if found is not None])
+    return draw([found for found in items if found is not None], seed=seed)
 
 
 def cells(records: dict[str, tuple[Path, dict[str, Any]]], language: str, first: str) -> list[list[str]]:
@@ -191,10 +192,10 @@ def averages(there: dict[str, dict[str, tuple[Path, dict[str, Any]]]]) -> str:
         by_target.setdefault(part.partition("-")[0], []).append(runs)
     cells: dict[tuple[str, str], list[tuple[float, Any]]] = {}  # (method, scoring) -> each target's value and draws
     lines: dict[tuple[str, str], list[tuple[float, Any, list[float]]]] = {}
-    for target, several in by_target.items():
+    for number, (target, several) in enumerate(by_target.items()):
         for scoring in SCORINGS:
             scores = [[own_score(runs[of][1], runs[of][0], target, scoring) for of in METHODS] for runs in several]
-            draws = np.mean([resampled(found) for found in scores], 0)  # (methods, resamples)
+            draws = np.mean([resampled(found, number) for found in scores], 0)  # (methods, resamples)
             for name, of_name, own in zip(METHODS, zip(*scores, strict=True), draws, strict=True):
                 values = [score["value"] for score in of_name]
                 lines.setdefault((target, name), []).append((float(np.mean(values)), own, values))
@@ -222,7 +223,8 @@ def averages(there: dict[str, dict[str, tuple[Path, dict[str, Any]]]]) -> str:
              (("f1 (", ")"), ("less transfer (", ")"), ("less tsl (", ")"))]  # fmt: skip
     text = (
         "Means over seeds, and over targets (`mean`, each counting alike). Intervals are of the sentences of the test "
-        "sets, the same draws for all methods and seeds; how far seeds differ is not in them, but stands beside."
+        "sets, the same draws for all methods and seeds; targets, whose sentences have nothing in common, are drawn "
+        "apart. How far seeds differ is not in them, but stands beside."
     )
     return "\n\n".join([text, measure.table(head, rows)])
 

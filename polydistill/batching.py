@@ -8,10 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, UsageError
 
 Feature = dict[str, Any]
 MODEL_KEYS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def check_parts(batch_size: int, parts: int) -> None:
+    """Refuses a batch that cannot be split evenly, so that memory and processes would not share it alike.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    if batch_size % parts:
+        raise UsageError(
+            f"A batch of {batch_size} cannot be split into {parts} equal parts.",
+            "Change its size, the number of parts or, where there are several, the number of processes.",
+        )
 
 
 def by_length(features: Sequence[Feature], batch_size: int) -> Iterator[list[int]]:
@@ -51,7 +64,7 @@ def run(
         done: Called with the number of features just done.
 
     Raises:
-        PolydistillError: An output is not a number.
+        PolydistillError: An output is NaN, or infinite; minus infinity may stand for what is never said.
     """
     import torch
 
@@ -65,12 +78,18 @@ def run(
             for row, place in enumerate(places):
                 n = len(features[place]["input_ids"])
                 results[place] = tuple(t[row, :n] if positions else t[row] for t in found)
-                if any(np.isnan(t).any() for t in results[place]):
-                    raise PolydistillError(
-                        "The model's outputs are not numbers.", "It is broken, or overflows in the precision it ran in."
-                    )
+                if not all((t < np.inf).all() for t in results[place]):  # which NaN is not either
+                    raise no_numbers()
             done(len(places))
     return results
+
+
+def no_numbers() -> PolydistillError:
+    """The error that a model computes what no prediction can be made of."""
+    return PolydistillError(
+        "The model's outputs are not numbers (NaN or infinite): its weights are damaged, or overflow.",
+        "Fetch or save the model again, or run it without bfloat16.",
+    )
 
 
 def _precision(device: str, bf16: bool) -> AbstractContextManager[Any]:

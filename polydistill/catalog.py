@@ -8,7 +8,7 @@ files; they add to what ships and override it. Files are read when first asked f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -18,24 +18,16 @@ from typing import Any, Generic, TypeVar
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.tables import Table, closest
 from polydistill.task import Task
+from polydistill.writings import Corpus as Corpus
+from polydistill.writings import Writing, Written, subtags
 
 ROLES = ("embedding", "head", "bias")
-CAPABILITIES = ("trim", "reduce", "relations", "stack")
+CAPABILITIES = ("trim", "reduce", "relations", "masked", "stack")
+PAGE = "docs/architectures.md"  # how an architecture is described
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """Where text of a language can be streamed from on the Hub."""
-
-    dataset: str
-    config: str | None = None
-    split: str = "train"
-    column: str = "text"
-    revision: str | None = None
-
-
-@dataclass(frozen=True)
-class Language:
+@dataclass(frozen=True, kw_only=True)
+class Language(Written):
     """A language, as its TOML file describes it.
 
     Attributes:
@@ -44,16 +36,11 @@ class Language:
         native_name: Its own name for itself.
         scripts: ISO 15924 codes of every script in wide use, the commonest first.
         iso639_3: Three-letter code.
-        flores: FLORES-200 / NLLB codes, the commonest script first; empty where those lack the language.
         aliases: Every spelling that names this language: codes, names, and the extra ones of the file.
-        letters: Main exemplar characters, lower-case (add the other case); some have several code points.
-        auxiliary: Characters of loanwords and foreign names.
-        punctuation: Punctuation marks in use.
-        digits: Native digits in use beside the ASCII ones.
         variants: Character -> another spelling of it in wide use.
-        corpora: Text on the Hub, the best first.
-        wordfreq: Code of its list in the package `wordfreq`, or None.
         qa_normaliser: What answers lose before they are compared (`words: a an the`; see `metrics.answers`), or None.
+        writings: The scripts that it can be asked for in, where there are several.
+        script_of: Code of the whole language, if this is one in one script; data sets know it by that.
     """
 
     code: str
@@ -61,16 +48,11 @@ class Language:
     native_name: str
     scripts: tuple[str, ...]
     iso639_3: str
-    letters: tuple[str, ...]
-    flores: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
-    auxiliary: tuple[str, ...] = ()
-    punctuation: tuple[str, ...] = ()
-    digits: tuple[str, ...] = ()
     variants: dict[str, str] = field(default_factory=dict, hash=False)
-    corpora: tuple[Corpus, ...] = ()
-    wordfreq: str | None = None
     qa_normaliser: str | None = None
+    writings: tuple[Writing, ...] = ()
+    script_of: str | None = None
 
     @classmethod
     def from_toml(cls, path: Traversable) -> Language:
@@ -82,38 +64,61 @@ class Language:
         table = Table.load(path)
         code, name = table.file_name("code"), table.text("name")
         native, iso = table.text("native_name", name), table.text("iso639_3")
-        flores, extra = table.texts("flores", ()), table.texts("aliases", ())
+        scripts, extra, written = table.texts("scripts"), table.texts("aliases", ()), cls.read(table)
         language = cls(
             code=code,
             name=name,
             native_name=native,
-            scripts=table.texts("scripts"),
+            scripts=scripts,
             iso639_3=iso,
-            flores=flores,
-            aliases=tuple(dict.fromkeys([code, iso, *extra, *flores, name, native])),
-            letters=table.symbols("letters"),
-            auxiliary=table.symbols("auxiliary", ""),
-            punctuation=table.symbols("punctuation", ""),
-            digits=table.symbols("digits", ""),
+            aliases=tuple(dict.fromkeys([code, iso, *extra, *written["flores"], name, native])),
             variants=table.mapping("variants"),
-            corpora=tuple(_corpus(corpus) for corpus in table.tables("corpora")),
-            wordfreq=table.optional_text("wordfreq"),
             qa_normaliser=table.optional_text("qa_normaliser"),
+            writings=tuple(Writing.from_table(writing) for writing in table.tables("writings")),
+            **written,
         )
         table.finish()
         return language
 
+    @property
+    def every_script(self) -> tuple[str, ...]:
+        """Codes of all scripts that it can be asked for in, `scripts` first."""
+        return tuple(dict.fromkeys((*self.scripts, *(writing.script for writing in self.writings))))
 
-def _corpus(table: Table) -> Corpus:
-    corpus = Corpus(
-        dataset=table.text("dataset"),
-        config=table.optional_text("config"),
-        split=table.text("split", "train"),
-        column=table.text("column", "text"),
-        revision=table.optional_text("revision"),
-    )
-    table.finish()
-    return corpus
+    def written(self, script: str) -> Language:
+        """The language in one of its scripts, under a code such as `sr-Latn`; itself where it has no other.
+
+        Raises:
+            UsageError: It has no such script.
+        """
+        if script not in self.every_script:
+            raise UsageError(
+                f"{self.name} ({self.code}) has letters in {' and '.join(self.every_script)} here, not in {script}.",
+                f"Write {' or '.join(f'{self.code}-{known}' for known in self.every_script)}; a TOML file adds others.",
+            )
+        writing = next((one for one in self.writings if one.script == script), None)
+        if writing is None or self.scripts == (script,):
+            return self
+        code = f"{self.code}-{script}"
+        own = (code, f"{self.code}_{script}", f"{self.iso639_3}_{script}", *writing.flores)
+        names = (name for name in self.aliases if name not in self.flores and self.script_in(name) in (None, script))
+        differing = {one.name: getattr(writing, one.name) for one in fields(Written)}
+        differing["flores"] = writing.flores or self.flores  # what a translator calls the language, in any script
+        return replace(
+            self,
+            code=code,
+            name=f"{self.name} in {script}",
+            scripts=(script,),
+            aliases=tuple(dict.fromkeys([*own, *names])),
+            writings=(),
+            script_of=self.code,
+            **differing,
+        )
+
+    def script_in(self, name: str) -> str | None:
+        """The script that a name of the language tells, as `zh-Hant` and `zh-TW` do; None if it tells none."""
+        _, script, region = subtags(name)
+        return script or next((one.script for one in self.writings if region in one.regions), None)
 
 
 @dataclass(frozen=True)
@@ -152,23 +157,19 @@ class Layers:
 
 @dataclass(frozen=True)
 class Attention:
-    """Modules of Q, K and V relative to a layer: three of them, or one fused with the order of its parts.
+    """Modules of Q, K and V, relative to a layer.
 
     Attributes:
         query: Module of Q.
         key: Module of K.
         value: Module of V.
-        fused: Module of all three.
-        fused_order: Order of its parts, `qkv` or `per-head-qkv`.
         scores: Whether attention is softmax(Q K^T / sqrt(d)) over all positions of a text, as the modules give Q and K:
             no position is rotated in, added or hidden.
     """
 
-    query: str | None = None
-    key: str | None = None
-    value: str | None = None
-    fused: str | None = None
-    fused_order: str | None = None
+    query: str
+    key: str
+    value: str
     scores: bool = False
 
 
@@ -215,9 +216,25 @@ class Arch:
         for capability in arch.supports:
             if capability not in CAPABILITIES:
                 raise table.refuse("supports", f"has '{capability}'", f"Known are {', '.join(CAPABILITIES)}.")
+            if lacking := arch.lacks(capability):
+                raise table.refuse("supports", f"has '{capability}', but {lacking}", "Leave it out, or mend the file.")
         if not arch.vocabulary:
             raise table.refuse("vocabulary", "is missing", "Add a [[vocabulary]] section for each such tensor.")
         return arch
+
+    def lacks(self, capability: str) -> str | None:
+        """Why what the file says rules a capability out; None if it does not."""
+        layers = self.layers
+        both = layers is not None and layers.decoder_path is not None
+        if capability in ("reduce", "relations") and layers is None:
+            return "there is no [layers]"
+        if capability == "relations" and self.attention is None:
+            return "there is no [attention]"
+        if capability in ("reduce", "masked") and both:
+            return "the model has a decoder beside its encoder"
+        if capability == "reduce" and layers is not None and layers.shared:
+            return "all layers have the same weights"
+        return None
 
     def vocabulary_tensor(self, name: str) -> VocabularyTensor | None:
         """The description of the tensor called `name`, or None if it has no vocabulary axis."""
@@ -253,17 +270,8 @@ def _layers(table: Table | None) -> Layers | None:
 def _attention(table: Table | None) -> Attention | None:
     if table is None:
         return None
-    keys = ("query", "key", "value", "fused", "fused_order")
-    named = {key: table.optional_text(key) for key in keys}
-    attention = Attention(**named, scores=table.flag("scores", False))
+    attention = Attention(table.text("query"), table.text("key"), table.text("value"), table.flag("scores", False))
     table.finish()
-    separate = [attention.query, attention.key, attention.value]
-    if attention.fused is None and None in separate:
-        raise table.refuse("query", "must come with key and value", "Or give fused and fused_order instead.")
-    if attention.fused is not None and (attention.fused_order is None or any(separate)):
-        raise table.refuse("fused", "must come with fused_order alone", "Or give query, key and value instead.")
-    if attention.scores and attention.fused is not None:
-        raise table.refuse("scores", "needs query and key", "Leave it out where they are fused.")
     return attention
 
 
@@ -355,29 +363,51 @@ def language(code: str, include: Sequence[str | Path] = ()) -> Language:
     """Find a language.
 
     Args:
-        code: Any alias, in any case: `ro`, `ron`, `rum`, `ron_Latn`, `ro_RO`, `Romanian`.
+        code: Any alias, in any case: `ro`, `ron`, `rum`, `ron_Latn`, `ro_RO`, `Romanian`. With a script, as in
+            `sr-Latn` and `srp_Latn`, or a country that stands for one (`zh-TW`), it is the language in that script.
         include: The user's own folders (or TOML files); they add to and override what ships.
 
     Raises:
-        UsageError: nothing is called so; says what is close.
+        UsageError: nothing is called so (says what is close), or the language is not written in that script.
         PolydistillError: a file is wrong.
     """
     wanted = _fold(code)
     users = _users(_LANGUAGES, include)
-    # An exact code wins over an alias, so that a new language cannot be hidden by an old one's other names.
     exact = users.get(wanted) or _shipped_file(_LANGUAGES, wanted)
     if exact is not None:
         return exact
+    plain = subtags(wanted).language
+    spoken = _named(plain, users) if plain != wanted else None
+    script = spoken.script_in(wanted) if spoken else None
+    if spoken and script in spoken.every_script:
+        return spoken.written(script)
+    known = _named(wanted, users)
+    if known is not None:
+        return known
+    if spoken is None:
+        raise _unknown_language(code, _close(wanted, users))
+    return spoken.written(script) if script else spoken
+
+
+def _named(name: str, users: dict[str, Language]) -> Language | None:
+    """The language that is called so, whole."""
+    # An exact code wins over an alias, so that a new language cannot be hidden by an old one's other names.
+    return users.get(name) or _shipped_file(_LANGUAGES, name) or _by_alias(users).get(name)
+
+
+def _by_alias(users: dict[str, Language]) -> dict[str, Language]:
     merged = {**_shipped(_LANGUAGES), **users}
     # The user's come last, so that theirs win; a shipped alias of a language they override leads to theirs.
-    by_alias = {
+    return {
         _fold(alias): merged[entry.code]
         for entry in [*_shipped(_LANGUAGES).values(), *users.values()]
         for alias in entry.aliases
     }
-    if wanted not in by_alias:
-        raise _unknown_language(code, [by_alias[alias] for alias in closest(wanted, by_alias)])
-    return by_alias[wanted]
+
+
+def _close(wanted: str, users: dict[str, Language]) -> list[Language]:
+    by_alias = _by_alias(users)
+    return [by_alias[alias] for alias in closest(wanted, by_alias)]
 
 
 def _unknown_language(code: str, close: list[Language]) -> UsageError:
@@ -429,7 +459,7 @@ def arch(model_type: str, include: Sequence[str | Path] = ()) -> Arch:
     """Find an architecture by the `model_type` of a model's config.json.
 
     Raises:
-        PolydistillError: it is unknown (says what is close and how one is added), or a file is wrong.
+        PolydistillError: it is not supported (says what is, and how another one is added), or a file is wrong.
     """
     found = _users(_ARCHITECTURES, include).get(model_type) or _shipped_file(_ARCHITECTURES, model_type)
     if found is not None and found.model_type == model_type:
@@ -437,12 +467,9 @@ def arch(model_type: str, include: Sequence[str | Path] = ()) -> Arch:
     known = _all(_ARCHITECTURES, include)
     if model_type in known:
         return known[model_type]
-    close = closest(model_type, known)
-    similar = f"Close to it are {', '.join(close)}; " if close else ""
     raise PolydistillError(
         f"The architecture '{model_type}' is unknown.",
-        f"{similar}`polydistill ls architectures` lists them all, and one TOML file given with "
-        "--include-path adds one.",
+        f"Supported are {', '.join(known)}. One TOML file given with --include-path adds another: {PAGE} shows how.",
     )
 
 

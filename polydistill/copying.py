@@ -1,41 +1,39 @@
-"""Copies a model's folder, or all of it but the model: no link is followed out of it, and no code is taken along."""
+"""Copies a model's folder, or all of it but the model: what is known to fit the result, and nothing else."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from polydistill.checkpoint import PICKLE_SUFFIXES, copy_file
-from polydistill.inside import files_below, links_out
-from polydistill.modelfolder import MODULES
-from polydistill.source import CONFIG, GENERATION, Source
-from polydistill.vocab import OWNED_NAMES, sentencepiece_model
-
-# Other formats of the weights, which would keep the whole vocabulary, and what is written anew.
-LEFT_OUT_SUFFIXES = (*PICKLE_SUFFIXES, ".onnx", ".gguf", ".xml", ".tflite", ".ot", ".py", ".lock")
-LEFT_OUT_NAMES = (
-    "README.md", "polydistill.json", "polydistill-source.json", "model.safetensors.index.json",
-    "stage.json", "losses.jsonl", "whole.json",  # of a stage of a run, see `stages.ABOUT`
-)  # fmt: skip
-LEFT_OUT_FOLDERS = ("onnx", "openvino", "original", "coreml", "stages")  # the last: what our own runs leave
-SPARSE_FILES = "difference*.safetensors"  # they fit the weights that they lie beside, and no others
+from polydistill.checkpoint import INDEX_NAME, Checkpoint, copy_file
+from polydistill.inside import links_out
+from polydistill.ownfiles import GENERATION, LEGAL, LINEAR_MAPS, OwnFiles, is_ours, own_files
+from polydistill.source import CONFIG, Source
 
 
-def copy_model(source: Source, out: Path) -> None:
+def copy_model(source: Source, out: Path) -> list[str]:
     """Copies a model as it is, without what else lies in its folder: records, stages, other formats.
 
     Args:
         source: The model.
         out: An existing folder.
+
+    Returns:
+        What the user should know.
     """
-    copy_rest(source, out, vocabulary=True)
+    notes = copy_rest(source, out, vocabulary=True)
     target = source.place_in(out)
-    index = [path] if (path := source.model / "model.safetensors.index.json").is_file() else []
+    index = [path] if (path := source.model / INDEX_NAME).is_file() else []
     for path in (source.model / CONFIG, *source.checkpoint.files, *index):
         copy_file(path, target / path.name)
+    return notes
 
 
 def copy_rest(source: Source, out: Path, *, vocabulary: bool = False) -> list[str]:
-    """Copies everything but weights and config.json: modules, prompts, licences.
+    """Copies everything of a model but weights and config.json: modules, prompts, licences.
+
+    Pickles of modules become safetensors, for which torch is loaded. Weights in other formats, and what is not known to
+    fit the result, are left out; see `ownfiles`.
 
     Args:
         source: The model.
@@ -44,26 +42,58 @@ def copy_rest(source: Source, out: Path, *, vocabulary: bool = False) -> list[st
 
     Returns:
         What the user should know.
+
+    Raises:
+        PolydistillError: A pickle holds anything but named tensors.
     """
-    written = {source.model / CONFIG, *source.checkpoint.files}
-    if not vocabulary:
-        written |= {source.model / name for name in (GENERATION, *OWNED_NAMES)}
-        written |= set(sentencepiece_model.files(source.model))
-    # Folders of a training run or of an earlier trim; parts of a sentence-transformers model are listed, and stay.
-    configs = [] if (source.folder / MODULES).is_file() else source.folder.rglob(f"*/{CONFIG}")
-    others = {config.parent for config in configs}
-    for path in files_below(source.folder):
-        inside = path.relative_to(source.folder)
-        if _is_hidden(inside) or path in written or path.name in LEFT_OUT_NAMES:
-            continue
-        if not others.isdisjoint(path.parents) or path.match(SPARSE_FILES):
-            continue
-        if path.suffix not in LEFT_OUT_SUFFIXES:
-            copy_file(path, out / inside)
-    links = [inside for path in links_out(source.folder) if not _is_hidden(inside := path.relative_to(source.folder))]
-    return [f"{str(link)!a} was not copied: it is a link that leads out of {source.folder}." for link in links]
+    own = source.own_files
+    for path in (*own.rest, *(own.vocabulary if vocabulary else ())):
+        copy_file(path, out / path.relative_to(source.folder))
+    if own.pickles:
+        from polydistill.pickles import to_safetensors
+
+        for path, new in own.pickles.items():
+            (out / new).parent.mkdir(parents=True, exist_ok=True)
+            to_safetensors(path, out / new)
+    return [*_said_of_pickles(source.folder, own), *said_of_foreign(own.foreign), *_said_of_links(source.folder)]
 
 
-def _is_hidden(inside: Path) -> bool:
-    """Whether something in a model's folder is no part of the model, by the names of the folders above it."""
-    return any(part.startswith(".") or part in LEFT_OUT_FOLDERS for part in inside.parts)
+def copy_beside(folder: Path, checkpoint: Checkpoint, out: Path) -> list[str]:
+    """Copies what goes with a model under a new head: the tokenizer, chat templates, licences.
+
+    Args:
+        folder: The whole folder of the model.
+        checkpoint: Its weights, in the part of the folder with config.json.
+        out: An existing folder.
+
+    Returns:
+        What the user should know.
+    """
+    own = own_files(folder, checkpoint.folder, checkpoint.files)
+    named = [path for path in own.rest if LEGAL.fullmatch(path.name) or path.name.startswith("chat_template")]
+    for path in (*named, *(path for path in own.vocabulary if path.name != GENERATION)):
+        copy_file(path, out / path.name)
+    return said_of_foreign(own.foreign)
+
+
+def _said_of_pickles(folder: Path, own: OwnFiles) -> list[str]:
+    notes = []
+    for path, new in own.pickles.items():
+        note = f"{path.relative_to(folder)} was read as tensors only and written as {new}"
+        if path.stem in LINEAR_MAPS:
+            note += "; FlagEmbedding, which uses it, reads only the former: save it there again for that library"
+        notes.append(f"{note}.")
+    return notes
+
+
+def said_of_foreign(names: Sequence[str]) -> list[str]:
+    """The note that names what was left out of a copy, if there is anything."""
+    if not names:
+        return []
+    shown = ", ".join(name if name.isprintable() else ascii(name) for name in sorted(names))
+    return [f"Left out, as only what is known to fit the new model is copied: {shown}."]
+
+
+def _said_of_links(folder: Path) -> list[str]:
+    links = [inside for path in links_out(folder) if not is_ours(inside := path.relative_to(folder))]
+    return [f"{str(link)!a} was not copied: it is a link that leads out of {folder}." for link in links]

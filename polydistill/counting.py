@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -133,7 +134,7 @@ def letter_share(language: Language, words: Mapping[str, int]) -> float | None:
         alike.setdefault(n, []).append(word)
     sample = Counter[str]()
     for n, group in alike.items():
-        for character, times in Counter("".join(group)).items():
+        for character, times in Counter(unicodedata.normalize("NFC", "".join(group))).items():
             sample[character] += n * times
     own = {c for letter in (*language.letters, *language.auxiliary) for c in letter + letter.upper()}
     own |= {c for pair in language.variants.items() for part in pair for c in part + part.upper()}
@@ -147,7 +148,7 @@ def missing_letters(language: Language, words: Mapping[str, int]) -> list[str]:
     if not special or len(special) > 100 or len(words) < 500:
         return []
     spellings = {*special, *(language.variants.get(c, c) for c in special)}
-    text = "".join(words).lower()
+    text = unicodedata.normalize("NFC", "\n".join(words)).lower()
     return [] if any(c in text for c in spellings) else special
 
 

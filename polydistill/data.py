@@ -80,7 +80,8 @@ def assign_corpora(
     Raises:
         UsageError: It cannot be told which language a corpus is for.
     """
-    by_alias = {alias.casefold(): lang.code for lang in languages for alias in (*lang.aliases, lang.code)}
+    by_alias = {alias.casefold(): lang.code for lang in languages for alias in lang.aliases}
+    by_alias |= {lang.code.casefold(): lang.code for lang in languages}  # `sr` beside `sr-Latn`, which it names too
     assigned: dict[str, list[str]] = {language.code: [] for language in languages}
     for corpus in corpora:
         prefix, equals, rest = corpus.partition("=")

@@ -1,7 +1,8 @@
 """What a model's folder is asked before anything in it is used: is it whole, and is nothing in it code.
 
-Weights are safetensors, what computes with them is a class of transformers or sentence-transformers, and no file names
-or links to another outside. Every command comes through here, by `refs.resolve`.
+Weights are safetensors (those of a module of sentence-transformers may be a pickle of nothing but tensors), what
+computes with them is a class of transformers or sentence-transformers, and no file names or links to another outside.
+Every command comes through here, by `refs.resolve`.
 """
 
 from __future__ import annotations
@@ -16,16 +17,22 @@ from polydistill.errors import PolydistillError
 from polydistill.inside import inside, leads_out
 from polydistill.jsonfiles import read_json
 from polydistill.modelfolder import (
+    INDEX,
     MODULES,
+    MODULES_WITH_WEIGHTS,
+    PICKLE,
     TOKENIZER_FILES,
     TOKENIZER_NAMES,
     TOKENIZER_SUFFIXES,
+    WEIGHTS,
     Module,
     model_folder,
     modules_of,
 )
+from polydistill.ownfiles import pickled
+from polydistill.pickles import check_pickle
 
-ADAPTER, INDEX, WEIGHTS = "adapter_config.json", "model.safetensors.index.json", "model.safetensors"
+ADAPTER = "adapter_config.json"
 # Of config.json: a file that transformers reads instead, also an index of pickles.
 OTHER_WEIGHTS = "transformers_weights"
 ATTENTION = ("attn_implementation", "_attn_implementation")
@@ -33,7 +40,6 @@ TEMPLATES = "additional_chat_templates"
 NEEDED_SUFFIXES = (".json", ".safetensors", ".jinja", ".tiktoken", ".bpe", ".codes", TEMPLATES, *TOKENIZER_SUFFIXES)
 # Modules of sentence-transformers that compute what their configuration says; others load classes that it names.
 PLAIN_MODULES = ("Transformer", "Pooling", "Normalize", "Dropout")
-MODULES_WITH_WEIGHTS = ("Dense", "LayerNorm", "WeightedLayerPooling", "CNN", "LSTM")
 MODULES_WITH_MATRICES = ("Dense", "CNN", "LSTM")
 # What sentence_bert_config.json may hand on to transformers; among the rest are other places, and kernels of the Hub.
 LOADING_PARTS = ("model_args", "tokenizer_args", "config_args", "model_kwargs", "processor_kwargs", "config_kwargs")
@@ -79,6 +85,9 @@ def check_folder(folder: Path, *, tokenizer: bool = True) -> None:
     modules = modules_of(folder) if (folder / MODULES).is_file() else []
     for module in modules:
         _check_module(folder, module)
+    for file in pickled(folder):
+        _refuse_no_file(file, folder)
+        check_pickle(file)
     inner = model_folder(folder)
     models = dict.fromkeys([inner, *(m.place for m in modules if m.name == "Transformer")])
     for place in dict.fromkeys([*models, *(module.place for module in modules)]):
@@ -174,12 +183,13 @@ def _check_module(folder: Path, module: Module) -> None:
         )
     if module.name not in MODULES_WITH_WEIGHTS:
         return
-    if (module.place / WEIGHTS).is_file():
-        _check_sizes(module)
-        return
+    for weights in (module.place / WEIGHTS, module.place / PICKLE):
+        if weights.is_file():
+            _check_sizes(module, weights)
+            return
     if pickles := sorted(path.name for path in module.place.glob("*") if path.suffix in _PICKLES):
         raise PolydistillError(
-            f"{module.place} only has pickled weights ({pickles[0]}), {_RUNS_CODE}.",
+            f"{module.place} only has pickled weights under another name than {PICKLE} ({pickles[0]}).",
             "Convert it once, if you trust where it came from: load the folder with sentence-transformers "
             "(SentenceTransformer) and write it with save_pretrained(ANOTHER_FOLDER).",
         )
@@ -188,11 +198,11 @@ def _check_module(folder: Path, module: Module) -> None:
     )
 
 
-def _check_sizes(module: Module) -> None:
+def _check_sizes(module: Module, weights: Path) -> None:
     """Refuses a module whose configuration describes a matrix that its weights cannot hold."""
     if module.name not in MODULES_WITH_MATRICES:
         return
-    file, stored = module.place / "config.json", (module.place / WEIGHTS).stat().st_size
+    file, stored = module.place / "config.json", weights.stat().st_size
     sizes = sorted(value for value in read_json(file, optional=True).values() if type(value) is int)[-2:]
     if math.prod(sizes) > max(stored, SMALL):
         shape = " x ".join(f"{size:,}" for size in sizes)
@@ -257,17 +267,19 @@ def _refuse_no_files(place: Path, folder: Path) -> None:
         PolydistillError: There is one.
     """
     for path in sorted(place.iterdir()) if place.is_dir() else ():
-        needed = path.name in TOKENIZER_NAMES or path.name.endswith(NEEDED_SUFFIXES)
-        if not needed:
-            continue
-        if path.is_symlink() and leads_out(path, folder):
-            raise PolydistillError(
-                f"{path} is a link that leads out of {folder}, where nothing is read.", "Put the file itself there."
-            )
-        if not _exists(path):
-            raise PolydistillError(f"{path} is a link to nothing.", "Put the file itself there.")
-        if not path.is_file() and not path.is_dir():  # whoever reads a pipe may wait for ever
-            raise PolydistillError(f"{path} is neither a file nor a folder.", "Put the file itself there.")
+        if path.name in TOKENIZER_NAMES or path.name.endswith(NEEDED_SUFFIXES):
+            _refuse_no_file(path, folder)
+
+
+def _refuse_no_file(path: Path, folder: Path) -> None:
+    if path.is_symlink() and leads_out(path, folder):
+        raise PolydistillError(
+            f"{path} is a link that leads out of {folder}, where nothing is read.", "Put the file itself there."
+        )
+    if not _exists(path):
+        raise PolydistillError(f"{path} is a link to nothing.", "Put the file itself there.")
+    if not path.is_file() and not path.is_dir():  # whoever reads a pipe may wait for ever
+        raise PolydistillError(f"{path} is neither a file nor a folder.", "Put the file itself there.")
 
 
 def refuse_weights(model: str, names: Sequence[str], class_name: str, *, on_hub: bool) -> NoReturn:

@@ -34,7 +34,7 @@ class InfoReport:
         rows: Rows of the embedding matrix.
         parameters: Stored values.
         embedding_share: Share of them in tensors with a vocabulary axis.
-        bytes: Bytes of weights and tokenizer.
+        bytes: Bytes of weights, those of modules too, and of the tokenizer.
         added_tokens: The tokens that --drop-added can name.
         lineage: One line for each run that made the model, newest first.
         texts: For each text its words, tokens, fertility, unknown rate and share of the vocabulary in use.

@@ -7,6 +7,7 @@ values and 6 levels); they keep a file made to do harm from taking memory or tim
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,11 +25,14 @@ LARGEST = 32 * MIB  # bytes of a file
 LARGEST_VOCABULARY = 128 * MIB  # bytes of one that holds a vocabulary
 MOST_VALUES = 8_000_000  # commas and brackets
 DEEPEST = 64  # levels
+KEY = re.compile(rb'"\s*:')  # the end of a key, or a part of a text
 HINT = "Fetch or save the model again."
 NAMES = {dict: "an object", list: "a list", str: "a text", int: "a whole number", bool: "true or false"}
 
 
-def read_json(path: Path, kind: type = dict, *, optional: bool = False, largest: int = LARGEST) -> Any:
+def read_json(
+    path: Path, kind: type = dict, *, optional: bool = False, largest: int = LARGEST, unique: bool = False
+) -> Any:
     """Reads a JSON file whose top is a `kind`.
 
     Args:
@@ -36,13 +40,14 @@ def read_json(path: Path, kind: type = dict, *, optional: bool = False, largest:
         kind: `dict` or `list`.
         optional: Whether the file may be missing; then there is an empty `kind`.
         largest: Bytes that it may have.
+        unique: See `parse_json`.
 
     Raises:
         PolydistillError: It is missing, not JSON, holds something else, or is larger or deeper than such a file can be.
     """
     if optional and not path.exists():
         return kind()
-    return parse_json(read_bytes(path, largest), path, kind)
+    return parse_json(read_bytes(path, largest), path, kind, unique=unique)
 
 
 def read_bytes(path: Path, largest: int = LARGEST) -> bytes:
@@ -95,7 +100,7 @@ def parse_json(raw: bytes, path: Path, kind: type = dict, *, unique: bool = Fals
         raise PolydistillError(f"{path} holds {shown(content)}, but must hold {NAMES[kind]}.", HINT)
     if _is_deeper([content], DEEPEST):
         raise PolydistillError(f"{path} is nested more than {DEEPEST} levels deep.", HINT)
-    if unique:
+    if unique and len(KEY.findall(raw)) != len(KEY.findall(orjson.dumps(content))):  # most files need no second look
         json.loads(raw, object_pairs_hook=partial(_refuse_twice, path))
     return content
 

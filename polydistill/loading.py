@@ -114,40 +114,58 @@ def load_masked_lm(folder: Path, *, seed: int, eager: bool = False) -> tuple[Any
 
 
 def load_sentence_model(folder: Path) -> Any:
+    """A `SentenceTransformer` as `open_sentence_model` gives it, which takes texts.
+
+    Raises:
+        PolydistillError: Also if it says that it takes nothing but conversations.
+    """
+    model = open_sentence_model(folder, "Choose an encoder, or a sentence-transformers folder.")
+    if takes_only_conversations(model):
+        raise PolydistillError(
+            f"{folder} puts every text into its chat template, which is not rendered here.",
+            "Take `message` out of modality_config in its sentence_bert_config.json to have texts read as they are.",
+        )
+    return model
+
+
+def takes_only_conversations(model: Any) -> bool:
+    """Whether a `SentenceTransformer` says that it puts every text into its chat template."""
+    return "message" in getattr(model[0], "modality_config", ())
+
+
+def open_sentence_model(folder: Path, hint: str) -> Any:
     """A `SentenceTransformer`, in float32, that reads text as it is: no chat template is rendered.
 
     sentence-transformers renders the template of a decoder around every text; a template is a program, and a stranger's
-    may never end.
+    may never end. It sees safetensors in the place of modules that are pickles; see `pickles`.
 
     Args:
         folder: A local snapshot; a bare encoder gets mean pooling.
+        hint: The way out if it cannot be loaded.
 
     Raises:
-        PolydistillError: sentence-transformers cannot load it, or it says that it takes nothing but conversations.
+        PolydistillError: sentence-transformers cannot load it, or a pickle holds anything but named tensors.
     """
     import torch
     from sentence_transformers import SentenceTransformer
 
+    from polydistill.pickles import without_pickles
     from polydistill.vocab import check_tokenizer_files
 
     check_tokenizer_files(model_folder(folder))
     try:
-        with quiet_transformers():
+        with quiet_transformers(), without_pickles(folder) as place:
             model = SentenceTransformer(
-                str(folder),
+                str(place),
                 local_files_only=True,
                 trust_remote_code=False,
                 model_kwargs={"dtype": torch.float32, "use_safetensors": True},
                 processor_kwargs={"chat_template": None},
             )
+    except PolydistillError:
+        raise
     except Exception as error:
-        hint = "Choose an encoder, or a sentence-transformers folder."
         raise loading_failed(f"sentence-transformers cannot load {folder}", error, hint) from error
-    if "message" in getattr(model[0], "modality_config", ()):
-        raise PolydistillError(
-            f"{folder} puts every text into its chat template, which is not rendered here.",
-            "Take `message` out of modality_config in its sentence_bert_config.json to have texts read as they are.",
-        )
     if model.tokenizer.pad_token is None:  # as that of many decoders
         model.tokenizer.pad_token = model.tokenizer.eos_token
     return model

@@ -10,17 +10,22 @@ from polydistill.errors import PolydistillError
 from polydistill.inside import inside, leads_out
 from polydistill.jsonfiles import Part, read_json
 
-MODULES = "modules.json"
+MODULES, SENTENCE_SETTINGS = "modules.json", "config_sentence_transformers.json"
+WEIGHTS, INDEX, PICKLE = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
+MODULES_WITH_WEIGHTS = ("Dense", "LayerNorm", "WeightedLayerPooling", "CNN", "LSTM")  # of sentence-transformers
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt")
 TOKENIZER_SUFFIXES = (".model", ".spm")
 TOKENIZER_NAMES = (
     *TOKENIZER_FILES,
+    "target_vocab.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
     "merges.txt",
     "chat_template.jinja",
 )
+# Those that only other libraries read: Mistral's, Qwen's first, fairseq's.
+OTHER_TOKENIZERS = re.compile(r"tekken\.json|tokenizer\.model\.v\d\w*|.+\.(tiktoken|bpe|codes)")
 LONGEST_FRONT = 1 << 20  # characters of a card among which its front matter must be
 
 
@@ -79,6 +84,19 @@ def modules_of(folder: Path) -> list[Module]:
     return found
 
 
+def prompts_of(folder: Path) -> tuple[dict[str, str], str | None]:
+    """What sentence-transformers may put before a text, by name, and the name of what it puts there unless told.
+
+    Raises:
+        PolydistillError: The settings are broken.
+    """
+    file = folder / SENTENCE_SETTINGS
+    settings = Part(file, read_json(file, optional=True))
+    prompts = {} if settings["prompts"].value is None else settings["prompts"].of(dict)
+    found = {name: settings["prompts"][name].optional(str) or "" for name in prompts}
+    return found, settings["default_prompt_name"].optional(str)
+
+
 def model_type(folder: Path) -> str:
     """The name of the architecture of the model in a folder.
 
@@ -98,9 +116,15 @@ def is_tagger(folder: Path) -> bool:
     return any(name.endswith("ForTokenClassification") for name in classes)
 
 
+def is_tokenizer_file(name: str) -> bool:
+    """Whether a file of that name is a part of a tokenizer, of whichever library."""
+    known = name in TOKENIZER_NAMES or name.endswith(TOKENIZER_SUFFIXES)
+    return known or OTHER_TOKENIZERS.fullmatch(name) is not None
+
+
 def tokenizer_files(folder: Path) -> list[Path]:
     """The files that make up a folder's tokenizer."""
-    return sorted(p for p in folder.iterdir() if p.name in TOKENIZER_NAMES or p.name.endswith(TOKENIZER_SUFFIXES))
+    return sorted(path for path in folder.iterdir() if is_tokenizer_file(path.name))
 
 
 def card_licence(folder: Path) -> str | None:

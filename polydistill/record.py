@@ -17,6 +17,7 @@ import orjson
 from polydistill.durable import write_file
 from polydistill.errors import PolydistillError
 from polydistill.inside import leads_out
+from polydistill.ownfiles import own_files
 
 if TYPE_CHECKING:
     from polydistill.checkpoint import Checkpoint
@@ -39,7 +40,7 @@ class Score:
         split: Which part of the data.
         metric: `accuracy`, `f1`, `exact_match`, `accuracy_at_1` or `spearman`.
         value: The score.
-        interval: 95% bootstrap interval over the items.
+        interval: 95% bootstrap interval over the items; questions are drawn with their paragraph.
         n: Number of items.
         normalisation: `conlleval`, `strict-iob2`, `squad`, `mlqa` or None.
         data_hash: Of the examples.
@@ -206,7 +207,8 @@ def text_hash(lines: list[str]) -> str:
 
 
 def source_facts(resolved: ResolvedModel, checkpoint: Checkpoint) -> dict[str, Any]:
-    """What a record says of the model that a run began with."""
+    """What a record says of the model that a run began with; `left_out` is in its folder, and not the model's own."""
+    files = own_files(resolved.folder, checkpoint.folder, checkpoint.files)
     return {
         "name": resolved.ref.name if resolved.ref.path is None else resolved.source,
         "source": resolved.source,
@@ -214,6 +216,7 @@ def source_facts(resolved: ResolvedModel, checkpoint: Checkpoint) -> dict[str, A
         "licence": resolved.licence,
         "weights_hash": checkpoint.weights_hash,
         "files": checkpoint.file_hashes,
+        "left_out": sorted(files.foreign),
     }
 
 

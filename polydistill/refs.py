@@ -1,7 +1,8 @@
 """Model references: what the user writes after `--model`, and the local folder that it leads to.
 
 A reference is a folder, `org/name`, or `org/name@revision`. Models of the Hub are looked for on the Hub, then in
-its cache, then among the packages of the extra `offline`; only safetensors are ever fetched, never a pickle.
+its cache, then among the packages of the extra `offline`. Weights are fetched as safetensors, and as pickles only where
+a module of sentence-transformers has nothing else (see `pickles`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from polydistill.door import check_folder, refuse_weights
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.hub_client import interruptible
 from polydistill.jsonfiles import Part, read_json
-from polydistill.modelfolder import card_licence, model_folder
+from polydistill.modelfolder import MODULES_WITH_WEIGHTS, PICKLE, WEIGHTS, card_licence, model_folder
+from polydistill.ownfiles import LINEAR_MAPS
 from polydistill.reach import OutOfReach, hub_errors, hub_hash, hub_info
 
 __all__ = ["ModelRef", "ResolvedModel", "check_folder", "model_folder", "resolve"]
@@ -31,6 +33,8 @@ _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 _TEXT_SUFFIXES = (".json", ".txt", ".model", ".spm", ".md", ".jinja")
 _WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
+_PICKLED_MODULE = re.compile(rf"\d+_({'|'.join(MODULES_WITH_WEIGHTS)})/{re.escape(PICKLE)}")
+_LINEAR_MAPS = [f"{name}.{kind}" for name in LINEAR_MAPS for kind in ("pt", "safetensors")]
 _SKIPPED_FOLDERS = {"onnx", "openvino", "coreml", "original", "runs"}
 DEFAULT_MODEL = "intfloat/multilingual-e5-small"
 
@@ -227,8 +231,10 @@ def _check_fetched(ref: ModelRef, folder: Path, had: Container[str]) -> None:
 def wanted_files(names: Sequence[str]) -> list[str]:
     """Choose from a repository's files those that a model is made of: configs, tokenizer, card, safetensors.
 
-    Copies of the weights in other formats or precisions, checkpoints of the training, and code are left out.
+    Copies of the weights in other formats or precisions, checkpoints of the training, and code are left out; so are
+    pickles, but for those that `ownfiles.pickled` may find in the folder.
     """
+    every = set(names)
     wanted = []
     for name in names:
         path = PurePosixPath(name)
@@ -236,7 +242,8 @@ def wanted_files(names: Sequence[str]) -> list[str]:
         if any(f in _SKIPPED_FOLDERS or f.startswith((".", "checkpoint-")) for f in folders):
             continue
         text = path.suffix in _TEXT_SUFFIXES or path.name.startswith(("LICENSE", "NOTICE"))
-        if text or _WEIGHTS.fullmatch(path.name):
+        module = _PICKLED_MODULE.fullmatch(name) and str(path.with_name(WEIGHTS)) not in every
+        if text or module or name in _LINEAR_MAPS or _WEIGHTS.fullmatch(path.name):
             wanted.append(name)
     return wanted
 

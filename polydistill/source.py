@@ -15,11 +15,12 @@ from polydistill.errors import PolydistillError
 from polydistill.inside import leads_out
 from polydistill.jsonfiles import Part, read_json
 from polydistill.modelfolder import model_folder, model_type
+from polydistill.ownfiles import GENERATION, OwnFiles, own_files
 from polydistill.refs import ResolvedModel
 from polydistill.stacks.description import is_stack
-from polydistill.vocab import OWNED_NAMES, Vocabulary, open_vocabulary, sentencepiece_model
+from polydistill.vocab import Vocabulary, open_vocabulary
 
-CONFIG, GENERATION = "config.json", "generation_config.json"
+CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,11 @@ class Source:
         found: dict[str, Any] = generation.value
         return found
 
+    @cached_property
+    def own_files(self) -> OwnFiles:
+        """The files of its folder, apart from weights and config.json: those that are its own, and the others."""
+        return own_files(self.folder, self.model, self.checkpoint.files)
+
     @property
     def inner(self) -> Path:
         """Where `model` lies below `folder`."""
@@ -114,11 +120,5 @@ class Source:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of weights and tokenizer."""
-        return self.checkpoint.nbytes + tokenizer_bytes(self.model)
-
-
-def tokenizer_bytes(folder: Path) -> int:
-    """Bytes of a model folder's tokenizer."""
-    named = [folder / n for n in OWNED_NAMES if (folder / n).is_file()]
-    return sum(p.stat().st_size for p in {*named, *sentencepiece_model.files(folder)})
+        """Bytes of weights, those of modules too, and of the tokenizer; what else lies in its folder does not count."""
+        return self.checkpoint.nbytes + self.own_files.nbytes

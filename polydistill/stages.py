@@ -18,7 +18,7 @@ from polydistill.durable import InUse, followed, locked, make_folders, sync, wri
 from polydistill.errors import PolydistillError
 from polydistill.outputs import in_use, new_folder
 from polydistill.processes import is_main, told_by_main, wait
-from polydistill.progress import Progress
+from polydistill.progress import SILENT, Progress
 from polydistill.refs import ModelRef, resolve
 from polydistill.resuming import LOSSES, writing
 from polydistill.sealing import SEAL, is_whole, seal
@@ -268,7 +268,9 @@ def _is_json(path: Path) -> bool:
     return True
 
 
-def save_network(network: Any, like: Path, out: Path, include: Sequence[Path] = ()) -> None:
+def save_network(
+    network: Any, like: Path, out: Path, include: Sequence[Path] = (), progress: Progress = SILENT
+) -> None:
     """Writes a trained network with the tokenizer and everything else of the folder that it came from.
 
     Args:
@@ -276,11 +278,13 @@ def save_network(network: Any, like: Path, out: Path, include: Sequence[Path] = 
         like: That folder.
         out: An existing folder.
         include: Folders with architectures of the user's own.
+        progress: Where to report.
     """
     from polydistill.loading import quiet_transformers
 
     source = Source.open(resolve(ModelRef.parse(str(like))), include)
-    copy_rest(source, out, vocabulary=True)
+    for note in copy_rest(source, out, vocabulary=True):
+        progress.note(note)
     with quiet_transformers():
         network.save_pretrained(source.place_in(out))
 

@@ -77,7 +77,7 @@ def plan_cuts(checkpoint: Checkpoint, arch: Arch, keeps: Sequence[KeepSet], rows
         ):
             raise PolydistillError(
                 f"{short(name)} has the shape {list(tensor.shape)}, too small for {keeps[space].size:,} tokens.",
-                "The tokenizer does not belong to these weights.",
+                "The tokenizer does not belong to these weights: put the one that they were trained with beside them.",
             )
         cuts[name] = Cut(spec, keeps[space], rows[space])
     if not any(cut.spec.role == "embedding" for cut in cuts.values()):
@@ -87,6 +87,16 @@ def plan_cuts(checkpoint: Checkpoint, arch: Arch, keeps: Sequence[KeepSet], rows
         )
     _refuse_unnamed(checkpoint, arch, cuts)
     return cuts
+
+
+def vocabulary_rows(checkpoint: Checkpoint, arch: Arch, spaces: int) -> list[int]:
+    """For each id space of the tokenizer, how many ids have a row in every tensor; 0 where there is no tensor."""
+    found: list[list[int]] = [[] for _ in range(spaces)]
+    for name, tensor in checkpoint.tensors.items():
+        spec = arch.vocabulary_tensor(name)
+        if spec is not None and tensor.elements and spec.axis < len(tensor.shape):
+            found[spec.space if spaces > 1 else 0].append(tensor.shape[spec.axis])
+    return [min(heights, default=0) for heights in found]
 
 
 def _refuse_unnamed(checkpoint: Checkpoint, arch: Arch, cuts: Mapping[str, Cut]) -> None:

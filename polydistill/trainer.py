@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +18,6 @@ import torch
 import transformers
 from torch.utils.data import DataLoader
 
-from polydistill.attention import trained_attention
 from polydistill.errors import PolydistillError
 from polydistill.processes import told_by_main, wait
 from polydistill.progress import Progress
@@ -29,12 +28,17 @@ LOSS_STATE = "loss.json"
 
 
 class StepLoss(Protocol):
-    """The loss of a batch, where it is not the model's own."""
+    """The loss of a batch."""
 
     def __call__(
         self, network: Any, batch: dict[str, Any], agree: Callable[[torch.Tensor], torch.Tensor]
     ) -> tuple[torch.Tensor, dict[str, float]]:
         """(scalar with a gradient, term -> its value); `agree` takes the mean of a scalar over all processes."""
+
+    def begin_step(
+        self, network: Any, parts: Sequence[dict[str, Any]], agree: Callable[[torch.Tensor], torch.Tensor]
+    ) -> None:
+        """Called before each step with all parts of its batch, each of which the loss is then called for."""
 
     def on_step(self, step: int, losses: Mapping[str, float]) -> None:
         """Called after each step with the mean terms of its batches."""
@@ -47,7 +51,7 @@ class StepLoss(Protocol):
 
 
 class Terms(transformers.TrainerCallback):
-    """The loss of our own: its terms at every step, and its state; checkpoints keep both.
+    """The loss: its terms at every step, and its state; checkpoints keep both.
 
     Args:
         loss: The loss.
@@ -78,12 +82,12 @@ class Terms(transformers.TrainerCallback):
 
 
 class DevTrainer(transformers.Trainer):
-    """The Trainer with batches of our own, a dev score of our own predict loop and, if given, a loss of our own.
+    """The Trainer with batches of our own, a dev score of our own predict loop and a loss of our own.
 
     Args:
         dev_score: Network -> score, the higher the better.
         batches: Yields the places of a batch.
-        terms: Of the loss, if it is not the model's own.
+        terms: Of the loss.
         tolerance: See `training.Schedule`.
     """
 
@@ -92,7 +96,7 @@ class DevTrainer(transformers.Trainer):
         *args: Any,
         dev_score: Callable[[Any], float],
         batches: Any,
-        terms: Terms | None,
+        terms: Terms,
         tolerance: float,
         **options: Any,
     ) -> None:
@@ -100,8 +104,7 @@ class DevTrainer(transformers.Trainer):
         self._dev_score, self._batches, self._terms, self._tolerance = dev_score, batches, terms, tolerance
         self._work = Path(self.args.output_dir or ".")
         self._partial: Path | None = None  # where a checkpoint is being written
-        if terms is not None:
-            self.model_accepts_loss_kwargs = False  # the mean over the batches of a step is taken by the Trainer
+        self.model_accepts_loss_kwargs = False  # the mean over the batches of a step is taken by the Trainer
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The batches, each shared by all processes."""
@@ -109,17 +112,41 @@ class DevTrainer(transformers.Trainer):
         loader: DataLoader[Any] = DataLoader(features, batch_sampler=self._batches, collate_fn=self.data_collator)
         return self.accelerator.prepare(loader)
 
+    def get_batch_samples(self, *args: Any, **options: Any) -> Any:
+        """The parts of a step's batch, which the loss sees before it is asked for each of them."""
+        parts, items = super().get_batch_samples(*args, **options)
+        if parts:
+            self._terms.loss.begin_step(self.model, parts, self._agree)
+        return parts, items
+
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The loss of our own, with its terms noted."""
-        if self._terms is None:
-            with trained_attention(inputs["input_ids"]):
-                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        """The loss, with its terms noted."""
         loss, terms = self._terms.loss(model, inputs, self._agree)
-        _check_finite({f"its term {term}": value for term, value in terms.items()})
+        self._check_finite({f"its term {term}": value for term, value in terms.items()})
         self._terms.batches.append(terms)
         return loss
+
+    def _check_finite(self, values: Mapping[str, float]) -> None:
+        """Refuses to go on with weights that are no numbers any more, or never were.
+
+        Raises:
+            PolydistillError: A value is infinite or none.
+        """
+        for what, value in values.items():
+            if math.isfinite(value):
+                continue
+            if self.state.global_step == 0:
+                raise PolydistillError(
+                    f"The loss is not a number from the first step on: {what} is {value}.",
+                    "The weights of the model, or of its teacher, are damaged or overflow: fetch or save it again, or "
+                    "train without bfloat16.",
+                )
+            raise PolydistillError(
+                f"The loss is no longer a number: {what} is {value}. The last good checkpoint stays.",
+                "Begin again with a lower learning rate or without bfloat16, and with --overwrite.",
+            )
 
     def _agree(self, value: torch.Tensor) -> torch.Tensor:
         return self.accelerator.reduce(value, "mean") if self.accelerator.num_processes > 1 else value
@@ -127,7 +154,7 @@ class DevTrainer(transformers.Trainer):
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
         """The dev score, and by how much a checkpoint is the one to keep."""
         score = self._dev_score(self.model)
-        _check_finite({"the dev score": score})  # before the checkpoint is written
+        self._check_finite({"the dev score": score})  # before the checkpoint is written
         before = [entry["eval_score"] for entry in self.state.log_history if "eval_score" in entry]
         metrics = {"eval_score": score, "eval_choice": score}
         if self._tolerance:
@@ -142,7 +169,7 @@ class DevTrainer(transformers.Trainer):
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """The model, and beside it the state of the loss."""
         super().save_model(output_dir, _internal_call)
-        if self._terms is not None and output_dir and self.args.should_save:
+        if output_dir and self.args.should_save:
             self._terms.save(Path(output_dir))
 
     def _get_output_dir(self, trial: Any) -> str:
@@ -183,20 +210,6 @@ class DevTrainer(transformers.Trainer):
             )
         self.state.best_model_checkpoint = str(best)
         self._load_best_model()
-
-
-def _check_finite(values: Mapping[str, float]) -> None:
-    """Refuses to go on with weights that are no numbers any more.
-
-    Raises:
-        PolydistillError: A value is infinite or none.
-    """
-    for what, value in values.items():
-        if not math.isfinite(value):
-            raise PolydistillError(
-                f"The loss is no longer a number: {what} is {value}. The last good checkpoint stays.",
-                "Begin again with a lower learning rate or without bfloat16, and with --overwrite.",
-            )
 
 
 class Reporter(transformers.TrainerCallback):

@@ -44,7 +44,7 @@ class Schedule:
         patience: Checks without a better dev score after which training stops; 0 for never.
         seed: Of the order of the data and of dropout.
         bf16: Whether matrices are multiplied in bfloat16.
-        accumulate: Parts into which a step's batch is split; their losses count alike.
+        accumulate: Parts of one size into which a step's batch is split; the loss is that of the whole batch.
         clip: Largest norm of the gradients.
         minutes: Training stops after so long, with what it has by then; None for never.
         steps: In place of `epochs`, where it is given.
@@ -73,7 +73,7 @@ class Schedule:
 class Curves:
     """What was seen on the way: (step, loss) of training and (step, score) of dev.
 
-    With a loss of our own `terms` are the values of each term at every step, in the order of the steps.
+    `terms` are the values of each term of the loss at every step, in the order of the steps.
     """
 
     loss: list[tuple[int, float]] = field(default_factory=list)
@@ -133,9 +133,9 @@ def train(
     work: Path,
     progress: Progress,
     *,
+    step_loss: StepLoss,
     batches: Any = None,
     collate: Callable[[list[Feature]], dict[str, Any]] | None = None,
-    step_loss: StepLoss | None = None,
     optimizer: torch.optim.Optimizer | None = None,
 ) -> Curves:
     """Trains a network in place, and leaves it as it was at its best dev score, or where the schedule says at its last
@@ -149,9 +149,9 @@ def train(
         schedule: How long and how fast.
         work: The folder of checkpoints; training goes on from the newest one there.
         progress: Where to report.
+        step_loss: The loss.
         batches: A batch sampler over the features; batches of like length if there is none.
         collate: Features -> batch; padded as the tokenizer does if there is none.
-        step_loss: The loss, if it is not the model's own.
         optimizer: AdamW over all parameters if there is none.
 
     Raises:
@@ -159,20 +159,20 @@ def train(
     """
     if batches is None:
         part = schedule.batch_size // schedule.accumulate
-        order = LengthGrouped([len(f["input_ids"]) for f in features], part, schedule.seed)
+        order = LengthGrouped([len(f["input_ids"]) for f in features], schedule.batch_size, schedule.seed)
         batches = BatchSampler(order, part, drop_last=False)
-    terms = Terms(step_loss) if step_loss is not None else None
+    terms = Terms(step_loss)
     callbacks = _callbacks(schedule, terms, progress)
     with quiet_transformers(), writing(work):
         checkpoint = told_by_main(_begun(work, progress) if is_main() else None)
         trainer = DevTrainer(
             model=network, args=_arguments(schedule, len(batches), work), train_dataset=features,
             processing_class=tokenizer, eval_dataset=[features[0]],  # asked for, and not used: `evaluate` has its own
-            data_collator=collate or collator(tokenizer, about=step_loss is not None), callbacks=callbacks,
+            data_collator=collate or collator(tokenizer, about=True), callbacks=callbacks,
             optimizers=(optimizer, None), dev_score=dev_score, batches=batches, terms=terms,
             tolerance=schedule.tolerance,
         )  # fmt: skip
-        if terms and checkpoint:
+        if checkpoint:
             terms.restore(checkpoint)
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.remove_callback(transformers.ProgressCallback)
@@ -193,9 +193,9 @@ def _begun(work: Path, progress: Progress) -> Path | None:
     return checkpoint
 
 
-def _callbacks(schedule: Schedule, terms: Terms | None, progress: Progress) -> list[Any]:
+def _callbacks(schedule: Schedule, terms: Terms, progress: Progress) -> list[Any]:
     """The reporter looks at what those before it want."""
-    found: list[Any] = [terms] if terms else []
+    found: list[Any] = [terms]
     if schedule.minutes is not None:
         found.append(Clock(schedule.minutes, progress))
     found.append(Reporter(progress))
@@ -252,8 +252,8 @@ def _arguments(schedule: Schedule, batches: int, work: Path) -> transformers.Tra
     )  # fmt: skip
 
 
-def _curves(state: Any, terms: Terms | None) -> Curves:
-    curves = Curves(best_step=int(state.best_global_step or 0), terms=terms.steps if terms else [])
+def _curves(state: Any, terms: Terms) -> Curves:
+    curves = Curves(best_step=int(state.best_global_step or 0), terms=terms.steps)
     curves.steps = int(state.global_step)
     for entry in state.log_history:
         if "loss" in entry:

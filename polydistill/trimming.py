@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,18 +14,24 @@ import numpy as np
 
 from polydistill import config_ids, surgery
 from polydistill.catalog import Language
-from polydistill.copying import copy_rest
+from polydistill.copying import copy_rest, said_of_foreign
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.modelfolder import prompts_of
+from polydistill.ownfiles import GENERATION
 from polydistill.progress import SILENT, Progress
-from polydistill.source import CONFIG, GENERATION, Source
+from polydistill.source import CONFIG, Source
 from polydistill.vocab import Vocabulary
+from polydistill.vocab.checks import quoted
 from polydistill.vocab.counts import LanguageCounts, TokenCounts
 from polydistill.vocab.keep import Evidence, IdSpace, KeepRule, KeepSet, select
 from polydistill.vocab.letters import required_letters
 from polydistill.vocab.smoothing import expected_counts, surfaces_of, unseen_share
-from polydistill.vocab.tokenizer_config import matching, write_json
+from polydistill.vocab.tokenizer_config import language_code, matching, write_json
 
 GENERATING_SUFFIXES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "MTModel")
+# A family of added tokens is worth a note from this many on, and from this share of the rows.
+MANY, MANY_SHARE = 100, 0.01
+DIGITS = re.compile(r"\d+")
 GENERATION_IDS = (
     "bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id",
     "forced_eos_token_id",
@@ -66,6 +74,7 @@ class TrimPlan:
         coverage: Language -> share of its counted token occurrences that is kept.
         expected_coverage: Language -> share to be expected of new text of the same kind (Good-Turing); None where
             there was no text but a list of words.
+        notes: What the user should know of the choice.
     """
 
     source: Source
@@ -75,6 +84,7 @@ class TrimPlan:
     dropped: frozenset[str]
     coverage: dict[str, float] = field(hash=False)
     expected_coverage: dict[str, float | None] = field(hash=False)
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def cuts(self) -> dict[str, surgery.Cut]:
@@ -92,7 +102,11 @@ class TrimPlan:
 
 
 def plan(
-    source: Source, counts: TokenCounts, wishes: Wishes, listed: Mapping[str, LanguageCounts] | None = None
+    source: Source,
+    counts: TokenCounts,
+    wishes: Wishes,
+    listed: Mapping[str, LanguageCounts] | None = None,
+    others: Sequence[Source] = (),
 ) -> TrimPlan:
     """Chooses what stays.
 
@@ -101,13 +115,18 @@ def plan(
         counts: Of every language in `wishes`.
         wishes: What the user wants.
         listed: Language -> counts of its word list, as further evidence of what its text would show.
+        others: Models of the same vocabulary that will be cut alike.
 
     Raises:
+        PolydistillError: The tokenizer needs a token that the model has no row for.
         UsageError: The wishes cannot be fulfilled.
     """
     vocabulary, rule = source.vocabulary, wishes.rule
     spaces: Sequence[IdSpace] = vocabulary.spaces
-    dropped = _dropped(vocabulary, wishes)
+    heights = _heights((source, *others), len(spaces))
+    rowless = vocabulary.beyond(heights[0]) if all(heights) else frozenset()
+    bare = ids_without_token((source, *others), min(heights))
+    dropped = _dropped(vocabulary, wishes) | rowless
     requests = _requested(vocabulary, wishes.keep_tokens) if wishes.keep_tokens else {}
     evidence = [_evidence(space, counts, wishes, listed or {}) for space in spaces]
     required = [_required(source, i, counts, wishes, requests if i == 0 else {}) for i in range(len(spaces))]
@@ -123,14 +142,21 @@ def plan(
         if len({len(k) for k in keeps}) > 1:
             keeps = choose(KeepRule(vocab_size=max(map(len, keeps))))
         keeps = _pad_last(vocabulary, keeps)
-    multiple = wishes.pad_to_multiple
-    rows = tuple(-(-len(keep) // multiple) * multiple for keep in keeps)
-    coverage = {e.language: _share(e.counts[keeps[0].ids], e) for e in evidence[0]}
+    keeps = tuple(keep.with_rows(bare, height) if bare else keep for keep, height in zip(keeps, heights, strict=True))
+    rows = tuple(-(-len(keep) // wishes.pad_to_multiple) * wishes.pad_to_multiple for keep in keeps)
+    coverage = {e.language: _share(e.counts[keeps[0].tokens], e) for e in evidence[0]}
     expected = {
-        e.language: None if counts.languages[e.language].wordlist else _share(e.expected[keeps[0].ids], e)
+        e.language: None if counts.languages[e.language].wordlist else _share(e.expected[keeps[0].tokens], e)
         for e in evidence[0]
     }
-    return TrimPlan(source, wishes.languages, keeps, rows, dropped, coverage, expected)
+    notes = tuple(_said_of_rowless(vocabulary, rowless, heights[0]) + costs(source, keeps[0], wishes.languages))
+    return TrimPlan(source, wishes.languages, keeps, rows, dropped, coverage, expected, notes)
+
+
+def _heights(sources: Sequence[Source], spaces: int) -> list[int]:
+    """For each id space, how many of its ids have a row in every tensor of every model."""
+    of_each = [surgery.vocabulary_rows(s.checkpoint, s.arch, spaces) for s in sources]
+    return [min(rows) for rows in zip(*of_each, strict=True)]
 
 
 def _pad_last(vocabulary: Vocabulary, keeps: Sequence[KeepSet]) -> tuple[KeepSet, ...]:
@@ -152,6 +178,61 @@ def _pad_last(vocabulary: Vocabulary, keeps: Sequence[KeepSet]) -> tuple[KeepSet
     return tuple(keeps)
 
 
+def ids_without_token(sources: Sequence[Source], rows: int) -> list[int]:
+    """The ids that a configuration needs and that have a row, but no token: a pad token in spare rows, for example.
+
+    Args:
+        sources: Models of one vocabulary.
+        rows: How many rows each has at least.
+    """
+    known = {i for space in sources[0].vocabulary.spaces for i in space.ids.values()}
+    needed = {i for s in sources for part in (s.config, s.generation) for i, _ in config_ids.needed_ids(part)}
+    return sorted(i for i in needed - known if i < rows)
+
+
+def _said_of_rowless(vocabulary: Vocabulary, rowless: frozenset[str], rows: int) -> list[str]:
+    if not rowless:
+        return []
+    named = sorted(rowless, key=vocabulary.added.__getitem__)
+    shown = ", ".join(map(quoted, named[:3])) + (f" and {len(named) - 3:,} more" if len(named) > 3 else "")
+    return [f"The model has {rows:,} rows and none for {shown}, so the tokenizer loses {_them(len(named))}."]
+
+
+def _them(n: int) -> str:
+    return "this token" if n == 1 else f"these {n:,} tokens"
+
+
+def costs(source: Source, keep: KeepSet, languages: Sequence[Language]) -> list[str]:
+    """What large families of added tokens cost that nothing needs, such as Gemma's <unused0>, and how they can go.
+
+    Args:
+        source: The model.
+        keep: The ids that stay.
+        languages: The languages that stay.
+    """
+    vocabulary = source.vocabulary
+    if not vocabulary.may_drop:
+        return []
+    configured = {i for part in (source.config, source.generation) for i, _ in config_ids.needed_ids(part)}
+    fixed = (
+        vocabulary.needed().keys() | vocabulary.unknown() | {t for t, i in vocabulary.added.items() if i in configured}
+    )
+    stay = {t: i for t, i in vocabulary.added.items() if i in keep}
+    families = Counter("lang:*" if language_code(t) else DIGITS.sub("*", t) for t in stay)
+    notes = []
+    for pattern, n in families.items():
+        if n < MANY or n < MANY_SHARE * len(keep) or "*" not in pattern:
+            continue
+        members = matching([pattern], stay, languages)
+        if members.keys() & fixed or len(members) < MANY:
+            continue
+        notes.append(
+            f"{len(members):,} added tokens such as {quoted(next(iter(members)))} take {len(members):,} of "
+            f"{len(keep):,} rows; `polydistill trim --drop-added {pattern!r}` leaves them out."
+        )
+    return notes
+
+
 def _share(kept: np.ndarray, evidence: Evidence) -> float:
     return float(kept.sum() / evidence.total) if evidence.total else 0.0
 
@@ -163,7 +244,7 @@ def _dropped(vocabulary: Vocabulary, wishes: Wishes) -> frozenset[str]:
         if token in needed:
             raise UsageError(
                 f"--drop-added {pattern!r} would drop {token}, which must stay: {needed[token]}.",
-                "Use a narrower pattern.",
+                "Leave the pattern out, or use one that spares it.",
             )
     return frozenset(matched)
 
@@ -210,6 +291,7 @@ def _required(
     required = required_letters(space, wishes.languages)
     required.update(requests)
     required.update(dict.fromkeys(counts.template, "special") if index == 0 else {})
+    required.update(dict.fromkeys(_prompt_ids(source), "special") if index == 0 else {})
     required.update(space.required())
     known = set(space.ids.values())
     for part in (source.config, source.generation):
@@ -229,20 +311,36 @@ def apply(plan: TrimPlan, out: Path, *, dtype: str = "keep", progress: Progress 
     Returns:
         What the user should know.
     """
-    source = plan.source
-    target = source.place_in(out)
-    notes = copy_rest(source, out)
-    notes += write_vocabulary(plan, target)
-    cuts = plan.cuts
+    source, cuts = plan.source, plan.cuts
+    notes = write_rest(plan, out)
     with progress.bar("cutting", surgery.sizes(source.checkpoint, cuts, dtype)[1], "B") as done:
-        surgery.write_checkpoint(source.checkpoint, cuts, target, dtype=dtype, progress=done)
+        surgery.write_checkpoint(source.checkpoint, cuts, source.place_in(out), dtype=dtype, progress=done)
     return notes
+
+
+def _prompt_ids(source: Source) -> set[int]:
+    """The tokens of what sentence-transformers puts before a text, without which every vector would be another."""
+    texts = {text for prompt in prompts_of(source.folder)[0].values() for text in (prompt, prompt.rstrip())}
+    lines = source.vocabulary.spaces[0].encoders[0](sorted(texts)) if texts else []
+    return {i for line in lines for i in line}
+
+
+def write_rest(plan: TrimPlan, out: Path) -> list[str]:
+    """Writes all of the trimmed model but its weights into an existing, empty folder; see `apply`."""
+    source = plan.source
+    notes = copy_rest(source, out)
+    notes += write_vocabulary(plan, source.place_in(out))
+    files = [path.relative_to(source.folder) for path in source.own_files.vocabulary if path.name != GENERATION]
+    told = "\n".join(notes)
+    gone = [path.as_posix() for path in files if not (out / path).exists() and path.name not in told]
+    return [*notes, *said_of_foreign(gone)]
 
 
 def write_vocabulary(plan: TrimPlan, target: Path) -> list[str]:
     """Writes tokenizer and configuration of the trimmed model, without its weights."""
     source = plan.source
-    notes = source.vocabulary.write(target, plan.keeps, plan.dropped, plan.languages)
+    notes = [*plan.notes]
+    notes += source.vocabulary.write(target, plan.keeps, plan.dropped, plan.languages)
     config = new_config(plan, source.config)
     write_json(target / CONFIG, config)
     keep = plan.keeps[-1]

@@ -13,20 +13,22 @@ from typing import Any
 
 import numpy as np
 
+from polydistill import sentence_vectors
+from polydistill.comparing import HINT, MAX_TOKENS, NOT_VERIFIED, check_difference, check_numbers
 from polydistill.errors import PolydistillError
 from polydistill.loading import load_tokenizer, loading_failed, quiet_transformers
+from polydistill.modelfolder import MODULES
 from polydistill.progress import SILENT, Progress
 from polydistill.trimming import TrimPlan
+from polydistill.vocab import TokenizerJson, open_vocabulary
+from polydistill.vocab.agreement import compare_sentencepiece, disagreements
 from polydistill.vocab.counts import Fertility, at_once, fertility
 from polydistill.vocab.keep import KeepSet
 
-MAX_TOKENS = 128
 MODEL_SENTENCES = 32
 LOGITS_BYTES = 64 << 20  # at once; one text has more where it has 128 tokens of more than 131,072
-TOLERANCE = 1e-4  # between float32 outputs; only the order of additions may differ
+CONTEXTS = 200  # words between which added tokens are put
 COMPARED = ("last_hidden_state", "encoder_last_hidden_state", "logits", "start_logits", "end_logits")
-
-HINT = "Check the folder with that library, or trim with --no-verify."
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Verification:
         before: Fertility and unknown rate of the original tokenizer.
         after: And of the trimmed one.
         held_out: Whether the sentences were left out of the counts.
+        vectors: What was compared of sentence-transformers' whole model, from `sentence_vectors.compare`; None for
+            other folders.
     """
 
     sentences: int
@@ -51,6 +55,7 @@ class Verification:
     before: Fertility
     after: Fertility
     held_out: bool
+    vectors: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object of `--json`."""
@@ -62,6 +67,7 @@ class Verification:
             "fertility": {"before": self.before.fertility, "after": self.after.fertility},
             "unknown_rate": {"before": self.before.unknown_rate, "after": self.after.unknown_rate},
             "held_out": self.held_out,
+            "vectors": self.vectors,
         }
 
 
@@ -95,38 +101,40 @@ def verify(
     """
     source = plan.source
     new_folder = source.place_in(folder)
-    old, new = (load_tokenizer(folder, HINT) for folder in (source.model, new_folder))
-    if getattr(new, "src_lang", None) and new.src_lang != old.src_lang:
-        old.src_lang = new.src_lang  # the code of the original's own default language was dropped
-    _check_rows(new, plan)
+    old, new = _tokenizers(plan, new_folder)
+    _check_rows(old, new, plan)
+    _check_files(plan, new_folder, lines)
     covered, identical = _compare_tokens(plan.keeps[0], lines, old, new, "text")
+    _compare_added(plan, [line for line, kept in zip(lines, covered, strict=True) if kept], old, new)
     usable = identical
     if len(plan.keeps) > 1:  # what the decoder reads has a vocabulary of its own
         targets = _compare_tokens(plan.keeps[1], lines, old, new, "text_target")[1]
         usable = [same and target for same, target in zip(identical, targets, strict=True)]
     texts = [line for line, same in zip(lines, usable, strict=True) if same and any(map(str.isalnum, line))]
-    difference = None
+    difference, vectors = None, None
     if texts := texts[:MODEL_SENTENCES]:
         difference = _compare_models(plan, new_folder, texts, old, new, progress)
-        if exact and not difference <= TOLERANCE:
-            raise PolydistillError(
-                f"Verification failed: outputs differ by up to {difference:.3g}.",
-                "Please report this with the model's name; nothing was written.",
-            )
+        check_difference("outputs differ", difference, exact=exact)
+    if (source.folder / MODULES).is_file():
+        vectors = sentence_vectors.compare(plan, folder, texts, (old, new), exact=exact, progress=progress)
     unknown = source.vocabulary.unknown()
-    measured = [
+    before, after = (
         fertility(partial(encode, tokenizer), list(lines), frozenset(ids[t] for t in unknown if t in ids))
         for tokenizer, ids in ((old, old.get_vocab()), (new, new.get_vocab()))
-    ]
-    return Verification(
-        len(lines),
-        int(sum(identical)),
-        int(sum(covered)),
-        difference,
-        measured[0],
-        measured[1],
-        held_out,
     )
+    return Verification(
+        len(lines), int(sum(identical)), int(sum(covered)), difference, before, after, held_out, vectors
+    )
+
+
+def _tokenizers(plan: TrimPlan, new_folder: Path) -> tuple[Any, Any]:
+    """The original's tokenizer and the trimmed one, as transformers loads them."""
+    old, new = (load_tokenizer(folder, HINT) for folder in (plan.source.model, new_folder))
+    if (old.pad_token_id or 0) >= plan.source.rows:
+        old.pad_token = new.pad_token = None  # it has no row, and the trimmed tokenizer may have another
+    if getattr(new, "src_lang", None) and new.src_lang != old.src_lang:
+        old.src_lang = new.src_lang  # the code of the original's own default language was dropped
+    return old, new
 
 
 def _compare_tokens(
@@ -153,12 +161,84 @@ def _compare_tokens(
     return covered, identical
 
 
-def _check_rows(tokenizer: Any, plan: TrimPlan) -> None:
-    if len(tokenizer) > plan.rows[0]:
+def _check_rows(old: Any, new: Any, plan: TrimPlan) -> None:
+    """Every token has a row, but for those that the tokenizer's class adds to the original too, without one.
+
+    Raises:
+        PolydistillError: The tokenizer's class adds tokens that were not kept.
+    """
+    before, known = plan.source.vocabulary.spaces[0].ids, old.get_vocab()
+    beyond = [t for t, i in new.get_vocab().items() if i >= plan.rows[0]]
+    beyond = [t for t in beyond if t in before or known.get(t, 0) < plan.source.rows]
+    if not beyond:
+        return
+    hint = "Please report this with the model's name; nothing was written."
+    if plan.dropped.intersection(beyond):
+        hint = "Drop fewer added tokens: these must stay."
+    elif all(token in before for token in beyond):
+        hint = _keep(beyond)
+    raise PolydistillError(
+        f"Verification failed: transformers adds tokens to the trimmed tokenizer for which the {plan.rows[0]:,} rows "
+        f"are too few, {', '.join(map(repr, beyond[:5]))}.",
+        hint,
+    )
+
+
+def _keep(tokens: Sequence[str]) -> str:
+    return f"Ask for it: {' '.join(f'--keep-token {token!r}' for token in tokens[:5])}."
+
+
+def _check_files(plan: TrimPlan, folder: Path, lines: Sequence[str]) -> None:
+    """All files from which a reader may take the vocabulary say the same.
+
+    Raises:
+        PolydistillError: One of them says something else.
+    """
+    before, after = plan.source.vocabulary, open_vocabulary(folder)
+    if not isinstance(before, TokenizerJson) or not isinstance(after, TokenizerJson):
+        return  # the files are the tokenizer, which is compared as transformers loads it
+    if found := disagreements(after):
         raise PolydistillError(
-            f"Verification failed: the trimmed tokenizer has {len(tokenizer):,} tokens for {plan.rows[0]:,} rows.",
-            "Its class adds tokens that were dropped; leave them out of --drop-added.",
+            f"Verification failed: the tokenizer's files differ: {found[0]}.",
+            "Please report this with the model's name; nothing was written.",
         )
+    compare_sentencepiece(before, after, plan.keeps[0], lines)
+
+
+def _compare_added(plan: TrimPlan, covered: Sequence[str], old: Any, new: Any) -> None:
+    """Every added token that stays is one token as before, alone and between words of lines that are covered.
+
+    Raises:
+        PolydistillError: One is not, or its flags (special, lstrip, ...) are others, or one was lost.
+    """
+    keep = plan.keeps[0]
+    before, after = old.added_tokens_decoder, new.added_tokens_decoder
+    stay = {keep.new(i): token for i, token in before.items() if i in keep}
+    lost = [str(t) for i, t in before.items() if i not in keep and i < plan.source.rows and str(t) not in plan.dropped]
+    if lost:
+        raise PolydistillError(
+            f"Verification failed: the added token {lost[0]!r} was lost.",
+            _keep(lost),
+        )
+    for i, token in stay.items():
+        if i not in after or _flags(after[i]) != _flags(token):
+            raise PolydistillError(
+                f"Verification failed: {str(token)!r} is {after.get(i)!r} after the trim, and was {token!r}.",
+                "Please report this with the model's name; nothing was written.",
+            )
+    words = [word for line in covered[:CONTEXTS] for word in line.split()[:1]] or [""]
+    texts = [form for n, t in enumerate(map(str, stay.values())) for form in _forms(t, words[n % len(words)])]
+    _compare_tokens(keep, texts, old, new, "text")
+
+
+def _forms(token: str, word: str) -> tuple[str, ...]:
+    """A token alone and inside text."""
+    return token, f"{word}{token}{word}", f"{word} {token} {word}"
+
+
+def _flags(token: Any) -> tuple[Any, ...]:
+    """What decides how an added token is matched, and whether decoding may skip it."""
+    return str(token), token.special, token.lstrip, token.rstrip, token.single_word, token.normalized
 
 
 def _compare_models(
@@ -171,6 +251,7 @@ def _compare_models(
     with progress.bar("verifying", 2, "model") as done, tempfile.TemporaryFile(dir=new_folder) as waiting:
         shapes = []
         for name, values in _outputs(plan, plan.source.model, old, texts, first):
+            check_numbers(plan.source.model, name, values)
             cut = name == "logits" and values.shape[-1] in {t.shape[c.spec.axis] for t, c in _cut_tensors(plan)}
             cut = cut and len(keep) < values.shape[-1]
             kept = np.ascontiguousarray(values[..., keep.ids] if cut else values)
@@ -187,9 +268,23 @@ def _compare_models(
 
 
 def _difference(before: np.ndarray, after: np.ndarray) -> float:
-    """The largest absolute difference; NaN if one of them is none where the other is a number."""
-    same = (before == after) | (np.isnan(before) & np.isnan(after))
-    return 0.0 if same.all() else float(np.abs(before - after)[~same].max())
+    """The largest absolute difference; NaN if there is one anywhere, which nothing is equal to."""
+    same = before == after  # also where both are minus infinity
+    return 0.0 if same.all() else float(np.abs(before[~same] - after[~same]).max())
+
+
+def _check_weights(model: Any) -> None:
+    """Refuses a trimmed model with weights that are no numbers, wherever they are.
+
+    Raises:
+        PolydistillError: It has some.
+    """
+    for name, weight in model.named_parameters():
+        if weight.numel() and not all(math.isfinite(float(end)) for end in weight.detach().aminmax()):
+            raise PolydistillError(
+                f"The weights {name} hold NaN or infinite values, in the original as in the trimmed model.",
+                f"Fetch or save the model again, {NOT_VERIFIED}",
+            )
 
 
 def _cut_tensors(plan: TrimPlan) -> list[tuple[Any, Any]]:
@@ -204,6 +299,8 @@ def _outputs(
 
     config = plan.source.config
     model = load_model(folder, config)
+    if folder != plan.source.model:
+        _check_weights(model)
     batch = _pad(tokenizer, texts, config, pad, "text")
     if config.get("is_encoder_decoder"):
         # Only Marian's target may have a vocabulary of its own; M2M-100 writes none before it knows the language.

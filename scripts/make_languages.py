@@ -111,7 +111,9 @@ FIELDS = {
     "native_name",
     "variants",
 }
-FIELDS |= {"iso639_3", "punctuation", "qa_normaliser"}
+FIELDS |= {"iso639_3", "punctuation", "qa_normaliser", "writings"}
+WRITING_FIELDS = {"cldr", "wiki", "wordfreq", "regions"}
+SYMBOLS = ("letters", "auxiliary", "punctuation", "digits")
 WIDTH = 100
 
 
@@ -196,6 +198,13 @@ class Cldr:
         sets = [self.digits[n] for n in dict.fromkeys(names) if n in self.digits and n not in ("latn", "hanidec")]
         return "".join(sets)
 
+    def regions(self, code: str, script: str) -> list[str]:
+        """Countries that write the language in this script, where it is not the likeliest one."""
+        likely = {
+            key: value.split("-") for key, value in self.likely.items() if re.fullmatch(f"{code}-[A-Z]{{2}}", key)
+        }
+        return sorted(key[-2:] for key, (_, found, _) in likely.items() if found == script)
+
     def codes(self, code: str) -> dict[str, list[str]]:
         """Other codes of a language by CLDR's reason: overlong, bibliographic, macrolanguage, ..."""
         found: dict[str, list[str]] = {}
@@ -214,14 +223,8 @@ def entry(code: str, given: dict[str, Any], cldr: Cldr) -> dict[str, Any]:
     iso = given.get("iso639_3") or (code if len(code) == 3 else _only(code, codes["overlong"]))
     scripts = given.get("scripts") or [cldr.likely[code].split("-")[1]]
     name = given.get("name") or cldr.english[code]
-    letters = [s for locale in locales for s in cldr.exemplars(locale, "exemplarCharacters")]
-    auxiliary = [s for locale in locales for s in cldr.exemplars(locale, "auxiliary")]
-    letters += given.get("letters", "").split()
-    if ABUGIDAS & set(scripts):
-        letters += [s for s in auxiliary if not s.isascii() and not unicodedata.name(s[0]).startswith("LATIN")]
-    punctuation = [s for locale in locales for s in cldr.exemplars(locale, "punctuation")]
-    punctuation += given.get("punctuation", "").split()
-    if not letters or not punctuation:
+    symbols = symbols_of(locales, scripts, cldr, given)
+    if not symbols["letters"] or not symbols["punctuation"]:
         raise ValueError(f"{code}: CLDR has no exemplars; give letters and punctuation in languages.toml")
     aliases = [c for others in codes.values() for c in others if c != iso]
     aliases += [c.split("_")[0] for c in given.get("flores", [])]
@@ -235,15 +238,55 @@ def entry(code: str, given: dict[str, Any], cldr: Cldr) -> dict[str, Any]:
         "iso639_3": iso,
         "flores": given.get("flores", []),
         "aliases": list(dict.fromkeys(a for a in aliases if a not in (iso, name))),
+        **symbols,
+        "wordfreq": given.get("wordfreq"),
+        "qa_normaliser": given.get("qa_normaliser"),
+        "variants": given.get("variants", {}),
+        "corpora": corpora_of(wiki),
+        "writings": [writing(code, script, about, given, cldr) for script, about in given.get("writings", {}).items()],
+    }
+
+
+def symbols_of(locales: list[str], scripts: list[str], cldr: Cldr, given: dict[str, Any]) -> dict[str, list[str]]:
+    """Letters, auxiliary letters, punctuation and digits of CLDR's locales, with what `given` adds."""
+    letters = [s for locale in locales for s in cldr.exemplars(locale, "exemplarCharacters")]
+    auxiliary = [s for locale in locales for s in cldr.exemplars(locale, "auxiliary")]
+    letters += given.get("letters", "").split()
+    if ABUGIDAS & set(scripts):
+        letters += [s for s in auxiliary if not s.isascii() and not unicodedata.name(s[0]).startswith("LATIN")]
+    punctuation = [s for locale in locales for s in cldr.exemplars(locale, "punctuation")]
+    punctuation += given.get("punctuation", "").split()
+    return {
         "letters": _visible(letters),
         "auxiliary": [s for s in _visible(auxiliary) if s not in set(letters)],
         "punctuation": [s for s in _visible(punctuation) if len(s) == 1],
         "digits": list(cldr.native_digits(locales[0])) if scripts != ["Latn"] else [],
-        "wordfreq": given.get("wordfreq"),
-        "qa_normaliser": given.get("qa_normaliser"),
-        "variants": given.get("variants", {}),
-        "corpora": [{"dataset": "wikimedia/wikipedia", "config": f"{WIKIPEDIA}.{wiki}"}] if wiki else [],
     }
+
+
+def writing(code: str, script: str, about: dict[str, Any], given: dict[str, Any], cldr: Cldr) -> dict[str, Any]:
+    """What goes into a language's file about one of its scripts; the first one has what the language has."""
+    if unknown := set(about) - WRITING_FIELDS:
+        raise ValueError(f"{code}-{script}: unknown {unknown}")
+    first = script == next(iter(given["writings"]))
+    locale = about.get("cldr") or (code if first else f"{code}-{script}")
+    symbols = symbols_of([locale], [script], cldr, given if first else {})
+    if not symbols["letters"]:
+        raise ValueError(f"{code}-{script}: CLDR has no exemplars")
+    wiki = about.get("wiki", given.get("wiki", code) if first else "")
+    return {
+        "script": script,
+        "flores": [flores for flores in given.get("flores", []) if flores.endswith(script)],
+        "regions": about.get("regions", []) + cldr.regions(code, script),
+        "wordfreq": about.get("wordfreq", given.get("wordfreq") if first else None) or None,
+        **symbols,
+        "corpora": corpora_of(wiki),
+    }
+
+
+def corpora_of(wiki: str) -> list[dict[str, str]]:
+    """The language's Wikipedia, where there is one."""
+    return [{"dataset": "wikimedia/wikipedia", "config": f"{WIKIPEDIA}.{wiki}"}] if wiki else []
 
 
 def _only(code: str, found: list[str]) -> str:
@@ -300,14 +343,26 @@ def as_toml(values: dict[str, Any]) -> str:
             lines.append(f"{key} = [{', '.join(map(quoted, value))}]")
         elif isinstance(value, str):
             lines.append(f"{key} = {quoted(value)}")
-    for key in ("letters", "auxiliary", "punctuation", "digits"):
-        if values[key]:
-            lines.append(symbol_field(key, values[key]))
+    lines += symbol_fields(values)
     if values["variants"]:
         lines += ["", "[variants]", *(f"{quoted(k)} = {quoted(v)}" for k, v in values["variants"].items())]
-    for corpus in values["corpora"]:
-        lines += ["", "[[corpora]]", *(f"{key} = {quoted(value)}" for key, value in corpus.items())]
+    lines += corpora_fields(values["corpora"], "corpora")
+    for one in values["writings"]:
+        lines += ["", "[[writings]]", f"script = {quoted(one['script'])}"]
+        for key in ("flores", "regions"):
+            lines += [f"{key} = [{', '.join(map(quoted, one[key]))}]"] if one[key] else []
+        lines += [f"wordfreq = {quoted(one['wordfreq'])}"] if one["wordfreq"] else []
+        lines += symbol_fields(one) + corpora_fields(one["corpora"], "writings.corpora")
     return "\n".join(lines) + "\n"
+
+
+def symbol_fields(values: dict[str, Any]) -> list[str]:
+    return [symbol_field(key, values[key]) for key in SYMBOLS if values[key]]
+
+
+def corpora_fields(corpora: list[dict[str, str]], section: str) -> list[str]:
+    fields = ([f"{key} = {quoted(value)}" for key, value in corpus.items()] for corpus in corpora)
+    return [line for field in fields for line in ("", f"[[{section}]]", *field)]
 
 
 def fetch(folder: Path) -> Path:

@@ -59,3 +59,13 @@ def cut(corpus: Path) -> Cut:
 
     original = module.plan
     return cut
+
+
+@pytest.fixture
+def quick_verification(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verification without what takes most of its time with tiny models: all languages' letters, and freeing memory."""
+    from polydistill import verification
+    from polydistill.methods import trim
+
+    monkeypatch.setattr(trim, "unwritten", lambda *_: {})
+    monkeypatch.setattr(verification, "gc", mock.Mock())

@@ -93,7 +93,8 @@ def model_behind_a_link(folder: Path) -> None:
 def pickled_dense(folder: Path) -> None:
     module("sentence_transformers.models.Dense")(folder)
     (folder / "1_More/config.json").write_text('{"in_features": 32, "out_features": 8}')
-    (folder / "1_More/pytorch_model.bin").write_bytes(b"\x80\x04.")
+    touch = b"cos\nsystem\n(S'touch " + str(folder / MARKER).encode() + b"'\ntR."
+    (folder / "1_More/pytorch_model.bin").write_bytes(touch * 5)
 
 
 def huge_dense(folder: Path) -> None:
@@ -170,7 +171,7 @@ FOLDERS: dict[str, tuple[Change, str]] = {
     "a model at NUL": (model_at("\0"), "is no path"),
     "a model behind a link": (model_behind_a_link, "leads out"),
     "pickled weights": (pickled, "pickled weights"),
-    "a pickled module": (pickled_dense, "pickled weights"),
+    "a pickled module that is code": (pickled_dense, "a pickle that calls 'os.system'"),
     "a module of 40 GB": (huge_dense, "100,000 x 100,000 values"),
     "a pickled shard": (index("pytorch_model.bin"), "no safetensors"),
     "a shard upwards": (index("../victim/model.safetensors"), "leads out"),

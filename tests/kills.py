@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 from polydistill.progress import Progress
+from polydistill.resuming import LOSSES
 
 
 class Killed(Exception):
@@ -22,3 +27,12 @@ class Listener(Progress):
 
     def warn(self, text: str) -> None:
         self.said += text
+
+
+def loss_curves(folder: Path) -> dict[str, Any]:
+    """Stage of a finished run -> the losses of every step; those of a teacher that was tuned are its record's."""
+    found: dict[str, Any] = {path.parent.name: path.read_text() for path in folder.glob(f"stages/*/{LOSSES}")}
+    for path in folder.glob("stages/*/*/polydistill.json"):
+        found[path.parent.name] = json.loads(path.read_text())["result"].get("curves")
+    assert any(found.values())
+    return found

@@ -67,6 +67,7 @@ def score(
     question_language: str | None = None,
     data: str | None = "data",
     interval: tuple[float, float] | None = None,
+    units: Sequence[str] = (),
     **other: Any,
 ) -> dict[str, Any]:
     """A score as `evaluate --json` prints it; with `cache` its items are stored there, as `evaluate` does."""
@@ -85,7 +86,7 @@ def score(
         stored = {
             "format": FORMAT, "key": key, "task": task, "language": language, "question_language": question_language,
             "split": split, "data_hash": data_hash, "weights_hash": model.weights_hash, "settings": {},
-            "predictions": [None] * len(items), "items": [entry],
+            "predictions": [None] * len(items), "items": [entry], "units": units or [str(i) for i in range(len(items))],
         }  # fmt: skip
         path = cache / "predictions" / key[:2] / f"{key}.json"
         path.parent.mkdir(parents=True, exist_ok=True)

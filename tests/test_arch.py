@@ -13,6 +13,11 @@ import numpy as np
 import pytest
 import tiny
 
+from polydistill.distill.student import layer_count
+from polydistill.errors import PolydistillError
+from polydistill.refs import ModelRef, resolve
+from polydistill.source import Source
+
 ARCH = Path(__file__).parent.parent / "polydistill" / "arch"
 FILES = {path.stem: tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted(ARCH.glob("*.toml"))}
 TEXT = tiny.sentences("en", "ro", count=3)
@@ -196,7 +201,6 @@ def test_layers_are_where_the_file_says(model_type: str, built: Callable[[tiny.C
     assert look_up(config, layers["count_key"]) == 2
     if layers.get("shared"):
         assert len(found) == 1
-        assert "reduce" not in FILES[model_type]["supports"]
     else:
         assert len(found) == 2
     assert model.config.is_encoder_decoder == ("decoder_path" in layers)
@@ -205,14 +209,32 @@ def test_layers_are_where_the_file_says(model_type: str, built: Callable[[tiny.C
 
 
 @each_type
+def test_files_say_what_is_done_with_such_models(model_type: str, built: Callable[[tiny.Case], Path]) -> None:
+    """`reduce` where layers are left out, `masked` where masked tokens are guessed, `relations` where Q can be read."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    case = next(case for case in tiny.CASES if case.model_type == model_type and case.head == "base")
+    source = Source.open(resolve(ModelRef.parse(str(built(case)))))
+    supports, both = source.arch.supports, "decoder_path" in FILES[model_type]["layers"]
+    try:
+        reduced = layer_count(source) == 2
+    except PolydistillError as error:
+        reduced = False
+        assert "cannot be left out" in error.message and "polydistill trim" in str(error.hint)
+    assert reduced == ("reduce" in supports) == (not both and not FILES[model_type]["layers"].get("shared"))
+    assert ("masked" in supports) == (model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not both)
+    assert ("relations" in supports) == ("attention" in FILES[model_type])
+
+
+@pytest.mark.parametrize("model_type", [name for name, table in FILES.items() if "attention" in table])
 def test_attention_modules_are_query_key_and_value(model_type: str, built: Callable[[tiny.Case], Path]) -> None:
     """One token's Q decides where that token looks, its K where the others look too, its V neither."""
-    assert "relations" in FILES[model_type]["supports"]
     model = base_model(model_type, built)
     usual = first_attention(model)
     for part, looks_elsewhere in (("query", {2}), ("key", {2, 3, 4}), ("value", set())):
-        module, columns = projection(model, FILES[model_type], part)
-        with silenced(module, token=2, columns=columns):
+        table = FILES[model_type]
+        module = model.get_submodule(table["layers"]["path"])[0].get_submodule(table["attention"][part])
+        with silenced(module, token=2):
             difference = np.abs(first_attention(model) - usual).max(axis=(0, 1, 3))
         changed = {row for row in range(5) if difference[row] > 1e-6}
         assert changed - {0, 1} == looks_elsewhere, part  # in an encoder, K changes rows 0 and 1 as well
@@ -239,8 +261,8 @@ def first_attention(model: Any) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def silenced(module: Any, token: int, columns: Any) -> Iterator[None]:
-    """Within, the module's first call gives 0 for one token in the given columns.
+def silenced(module: Any, token: int) -> Iterator[None]:
+    """Within, the module's first call gives 0 for one token.
 
     DeBERTa calls its modules again, on relative positions; those are left as they are.
     """
@@ -248,24 +270,9 @@ def silenced(module: Any, token: int, columns: Any) -> Iterator[None]:
     def hook(_module: Any, _inputs: Any, output: Any) -> Any:
         handle.remove()
         changed = output.clone()
-        changed[..., token, columns] = 0
+        changed[..., token, :] = 0
         return changed
 
     handle = module.register_forward_hook(hook)
     yield
     handle.remove()
-
-
-def projection(model: Any, table: dict[str, Any], part: str) -> tuple[Any, Any]:
-    """The first layer's module that makes Q, K or V, and the columns of its output that are this part."""
-    import torch
-
-    layer, attention = model.get_submodule(table["layers"]["path"])[0], table["attention"]
-    if part in attention:
-        return layer.get_submodule(attention[part]), slice(None)
-    module, hidden = layer.get_submodule(attention["fused"]), model.config.hidden_size
-    index, every = ("query", "key", "value").index(part), torch.arange(3 * hidden)
-    if attention["fused_order"] == "qkv":
-        return module, every.view(3, -1)[index]
-    assert attention["fused_order"] == "per-head-qkv"
-    return module, every.view(model.config.num_attention_heads, 3, -1)[:, index].flatten()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from kills import Killed, Listener
+from kills import Killed, Listener, loss_curves
 from safetensors.numpy import load_file
 
 import polydistill
@@ -182,6 +182,7 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(
     a, b = (load_file(place / "model.safetensors") for place in (folder, tmp_path / "out"))
     assert a.keys() == b.keys() and all((a[name] == b[name]).all() for name in a)
     assert [s["loss"] for s in resumed.stages] == [s["loss"] for s in unbroken.stages]
+    assert loss_curves(tmp_path / "out") == loss_curves(folder)
 
 
 def test_a_student_of_phase_1_goes_on_with_a_task(base: Path, data: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from polydistill import catalog
 from polydistill.catalog import Arch, Language
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.writings import Writing
 
 # The languages of XLM-R's pre-training data; its romanised and Zawgyi parts are no further languages.
 XLM_R = """
@@ -45,6 +46,7 @@ PREFIXES = {
     "Laoo": ("LAO",),
     "Latn": ("LATIN",),
     "Mlym": ("MALAYALAM",),
+    "Mong": ("MONGOLIAN",),
     "Mymr": ("MYANMAR",),
     "Orya": ("ORIYA",),
     "Sinh": ("SINHALA",),
@@ -105,7 +107,8 @@ def test_every_alias_of_a_language_finds_it(alias: str) -> None:
     ("alias", "code"),
     [
         ("swh_Latn", "sw"),
-        ("zho_Hant", "zh"),
+        ("zho_Hant", "zh-Hant"),
+        ("zho_Hans", "zh-Hans"),
         ("iw", "he"),
         ("nob", "no"),
         ("fil", "tl"),
@@ -134,6 +137,85 @@ def test_a_language_is_well_formed(entry: Language) -> None:
         assert corpus.dataset == "wikimedia/wikipedia"
         assert re.fullmatch(r"20231101\.[a-z-]+", corpus.config or "")
         assert (corpus.split, corpus.column) == ("train", "text")
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        ("sr-Latn", "sr-Latn"),
+        ("sr_latn", "sr-Latn"),
+        ("srp_Latn", "sr-Latn"),
+        ("Serbian-Latn", "sr-Latn"),
+        ("sr-Latn-RS", "sr-Latn"),
+        ("sr-ME", "sr-Latn"),
+        ("srp_Cyrl", "sr-Cyrl"),
+        ("sr-RS", "sr"),
+        ("sr", "sr"),
+        ("zh-Hant", "zh-Hant"),
+        ("zh_Hant", "zh-Hant"),
+        ("zh-TW", "zh-Hant"),
+        ("zh_CN", "zh-Hans"),
+        ("zh", "zh"),
+        ("uz-Cyrl", "uz-Cyrl"),
+        ("pa-Arab", "pa-Arab"),
+        ("pa-PK", "pa-Arab"),
+        ("pa-Guru", "pa"),
+        ("pan_Guru", "pa"),
+        ("az-Cyrl", "az-Cyrl"),
+        ("az_AZ", "az"),
+        ("az-Latn", "az"),
+        ("ku-Arab", "ku-Arab"),
+        ("yue-Hans", "yue-Hans"),
+        ("pt-BR", "pt"),
+        ("ro-MD", "ro"),
+        ("es-419", "es"),
+        ("ro-Latn", "ro"),
+        ("ja-Jpan", "ja"),
+        ("kor_Hang", "ko"),
+    ],
+)
+def test_a_language_can_be_asked_for_in_a_script_or_of_a_country(asked: str, code: str) -> None:
+    assert catalog.language(asked).code == code
+
+
+WRITTEN = [entry.written(writing.script) for entry in LANGUAGES for writing in entry.writings]
+
+
+@pytest.mark.parametrize("entry", WRITTEN, ids=lambda entry: f"{entry.code} {entry.scripts[0]}")
+def test_a_language_in_one_script_has_the_letters_of_that_script_alone(entry: Language) -> None:
+    characters = [c for letter in entry.letters for c in letter if unicodedata.category(c) in ("Ll", "Lo", "Lu")]
+    own = [c for c in characters if unicodedata.name(c).startswith(PREFIXES[entry.scripts[0]])]
+    assert len(own) > 15 and len(own) > 0.9 * len(characters)
+    assert catalog.language(entry.code) == entry and entry.name and entry.punctuation
+    assert all(catalog.language(flores).iso639_3 == entry.iso639_3 for flores in entry.flores)
+
+
+def test_what_differs_between_scripts_is_that_of_the_script() -> None:
+    whole, latin = catalog.language("sr"), catalog.language("sr-Latn")
+    assert latin.scripts == ("Latn",) and latin.script_of == "sr" and whole.script_of is None
+    assert "č" in latin.letters and "ч" not in latin.letters and {"č", "ч"} <= set(whole.letters)
+    assert latin.wordfreq == "sh" and catalog.language("sr-Cyrl").wordfreq is None
+    assert not latin.corpora and catalog.language("sr-Cyrl").corpora == whole.corpora
+    simplified, traditional = catalog.language("zh-Hans"), catalog.language("zh-Hant")
+    assert "们" in simplified.letters and "們" in traditional.letters and "们" not in traditional.letters
+    assert traditional.flores == ("zho_Hant",) and "zh_CN" not in traditional.aliases
+    assert traditional.qa_normaliser == "characters"
+    assert catalog.language("pa-Arab").corpora == (catalog.Corpus("wikimedia/wikipedia", "20231101.pnb"),)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("sr-Arab", r"Serbian \(sr\) has letters in Cyrl and Latn here, not in Arab.*Write sr-Cyrl or sr-Latn"),
+        ("ron_Cyrl", r"Romanian \(ro\) has letters in Latn here, not in Cyrl"),
+        ("sr-Latin", "Unknown language 'sr-Latin'"),
+        ("xx-Latn", "Unknown language 'xx-Latn'"),
+    ],
+)
+def test_a_script_that_a_language_lacks_is_refused_with_those_that_it_has(asked: str, said: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        catalog.language(asked)
+    assert re.search(said, f"{refused.value.message} {refused.value.hint}")
 
 
 @pytest.mark.parametrize("entry", LANGUAGES, ids=lambda entry: entry.code)
@@ -296,7 +378,7 @@ role = "head"
 def test_an_architecture_finds_its_vocabulary_tensors(tmp_path: Path) -> None:
     header = 'model_type = "new"\nname = "New"\nsupports = ["trim"]\n'
     layers = '[layers]\npath = "encoder.layer"\ncount_key = "n"\n'
-    layers += '[attention]\nfused = "attn"\nfused_order = "qkv"\n'
+    layers += '[attention]\nquery = "q"\nkey = "k"\nvalue = "v"\n'
     new = Arch.from_toml(write(tmp_path / "new.toml", header + VOCABULARY + layers))
     found = new.vocabulary_tensor("bert.word_embeddings.weight")
     assert found is not None and (found.axis, found.role) == (0, "embedding")
@@ -305,7 +387,7 @@ def test_an_architecture_finds_its_vocabulary_tensors(tmp_path: Path) -> None:
     assert new.vocabulary_tensor("bert.my_word_embeddings.weight") is None
     assert new.rows_keys == ("vocab_size",)
     assert new.layers is not None and not new.layers.shared
-    assert new.attention is not None and new.attention.query is None
+    assert new.attention is not None and new.attention.query == "q"
 
 
 @pytest.mark.parametrize(
@@ -316,7 +398,9 @@ def test_an_architecture_finds_its_vocabulary_tensors(tmp_path: Path) -> None:
         ("axis = 1", "axis = -1", "axis"),
         ('["trim"]', '["trimm"]', "trimm"),
         (VOCABULARY, "", "vocabulary"),
-        (VOCABULARY, VOCABULARY + '[attention]\nquery = "q"\n', "attention.query"),
+        (VOCABULARY, VOCABULARY + '[attention]\nquery = "q"\n', "attention.key"),
+        ('["trim"]', '["trim", "reduce"]', r"has 'reduce', but there is no \[layers\]"),
+        ('["trim"]', '["trim", "relations"]', r"has 'relations', but there is no \[layers\]"),
         (VOCABULARY, VOCABULARY + '[layers]\npath = "q"\n', "layers.count_key"),
     ],
 )
@@ -326,6 +410,20 @@ def test_a_wrong_architecture_is_refused(tmp_path: Path, old: str, new: str, nam
     with pytest.raises(PolydistillError, match=named) as caught:
         Arch.from_toml(write(tmp_path / "broken.toml", text.replace(old, new)))
     assert "broken.toml" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("line", "capability", "reason"),
+    [("shared = true", "reduce", "same weights"), ('decoder_path = "d"', "reduce", "a decoder beside its encoder"),
+     ('decoder_path = "d"', "masked", "a decoder beside its encoder")],
+)  # fmt: skip
+def test_a_file_cannot_support_what_its_layers_rule_out(
+    line: str, capability: str, reason: str, tmp_path: Path
+) -> None:
+    text = f'model_type = "new"\nname = "New"\nsupports = ["trim", "{capability}"]\n' + VOCABULARY
+    layers = f'[layers]\npath = "layers"\ncount_key = "n"\n{line}\n'
+    with pytest.raises(PolydistillError, match=f"has '{capability}', but .*{reason}"):
+        Arch.from_toml(write(tmp_path / "new.toml", text + layers))
 
 
 @pytest.mark.parametrize(
@@ -356,10 +454,17 @@ def test_what_the_generator_writes_reads_back(tmp_path: Path) -> None:
     values |= {name: list(getattr(given, name)) for name in ("scripts", "flores", "letters", "auxiliary")}
     values |= {"aliases": ['say "x"\\'], "punctuation": ['"', "\\", "'"] * 40, "digits": list(given.digits)}
     values |= {"wordfreq": None, "qa_normaliser": None, "corpora": [{"dataset": "a/b", "config": "c"}]}
+    one = {"script": "Latn", "regions": ["IR"], "flores": [], "wordfreq": "x", "letters": ["a", "ʼ"], "auxiliary": []}
+    one |= {"punctuation": ["."], "digits": [], "corpora": [{"dataset": "d/e", "config": "f"}]}
+    values["writings"] = [one]
     read = Language.from_toml(write(tmp_path / "fa.toml", make.as_toml(values)))
     assert (read.letters, read.auxiliary, read.variants) == (given.letters, given.auxiliary, given.variants)
     assert read.punctuation == ('"', "\\", "'") * 40 and 'say "x"\\' in read.aliases
     assert read.corpora == (catalog.Corpus("a/b", "c"),)
+    latin = catalog.Corpus("d/e", "f")
+    assert read.writings == (
+        Writing(script="Latn", letters=("a", "ʼ"), punctuation=(".",), regions=("IR",), corpora=(latin,), wordfreq="x"),
+    )
 
 
 def generator() -> ModuleType:
@@ -371,12 +476,15 @@ def generator() -> ModuleType:
     return module
 
 
-def test_an_unknown_architecture_says_what_is_close_and_how_one_is_added(tmp_path: Path) -> None:
-    with pytest.raises(PolydistillError) as caught:
-        catalog.arch("bertt")
-    assert caught.value.exit_code == 1
-    assert "bert" in caught.value.hint.split(";")[0]
-    assert "polydistill ls architectures" in caught.value.hint and "--include-path" in caught.value.hint
+@pytest.mark.parametrize("model_type", ["glm4", "bertt"])
+def test_an_unknown_architecture_says_what_is_supported_and_how_one_is_added(model_type: str) -> None:
+    """No name is guessed from its spelling: models that are called alike need not be alike."""
+    with pytest.raises(PolydistillError, match=model_type) as caught:
+        catalog.arch(model_type)
+    said = caught.value.hint
+    assert caught.value.exit_code == 1 and "lose" not in said and "mean" not in said
+    assert f"Supported are {', '.join(a.model_type for a in catalog.architectures())}." in said
+    assert "--include-path" in said and (Path(__file__).parents[1] / catalog.PAGE).is_file() and catalog.PAGE in said
 
 
 def test_one_language_loads_fast_and_alone() -> None:

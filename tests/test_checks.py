@@ -90,6 +90,12 @@ CASES: list[tuple[str, Change, str]] = [
         lambda d: d["added_tokens"].extend([added("<x>", 9_000), added("<x>", 9_001)]),
         r"added_tokens\[6\] is '<x>', which stands there twice",
     ),
+    (
+        "bert",
+        lambda d: d["added_tokens"].append({**d["added_tokens"][1], "special": False}),
+        r"added_tokens\[5\] is '\[UNK\]', which stands there twice",
+    ),
+    ("bert", lambda d: d["added_tokens"].append(added("<x>", -1)), r"added_tokens\[5\]\.id is -1, but must be a whole"),
     ("bert", lambda d: d.update(normalizer={"type": 3}), r"normalizer\.type is 3, but must be a text"),
     ("bert", lambda d: d.update(normalizer=steps("normalizer", 3)), r"normalizer\.normalizers\[0\] is 3"),
     ("bert", nested, r"tokenizer\.json is nested more than 64 levels deep"),
@@ -165,6 +171,28 @@ def test_a_broken_tokenizer_json_is_refused(family: str, change: Change, message
     if "library" not in message:  # whoever loads it with transformers gets the same sentence
         with pytest.raises(PolydistillError, match=message):
             load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("spaced", [False, True])
+@pytest.mark.parametrize("place", ['"vocab":{', '"added_tokens":['])
+def test_a_token_that_stands_twice_in_a_table_is_refused(place: str, spaced: bool, tmp_path: Path) -> None:
+    path = tiny.tokenizer_files("qwen2", tmp_path) / "tokenizer.json"
+    raw = orjson.dumps(json.loads(path.read_text(encoding="utf-8"))).decode()
+    twice = '"vocab":{"a":3,' if place.startswith('"vocab') else '"added_tokens":[],"added_tokens":['
+    raw = raw.replace(place, twice, 1)
+    path.write_text(raw.replace('":', '" :') if spaced else raw, encoding="utf-8")
+    with pytest.raises(PolydistillError, match=r"tokenizer\.json says '(a|added_tokens)' twice"):
+        open_vocabulary(tmp_path)
+
+
+def test_tokens_that_look_like_keys_pass(tmp_path: Path) -> None:
+    path = tiny.tokenizer_files("bert", tmp_path) / "tokenizer.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    vocab = data["model"]["vocab"]
+    vocab.update({token: len(vocab) + i for i, token in enumerate(['"', '":', '" :', '\\":', "\\"])})
+    for written in (orjson.dumps(data), orjson.dumps(data, option=orjson.OPT_INDENT_2), json.dumps(data).encode()):
+        path.write_bytes(written)
+        assert TokenizerJson(tmp_path).model.ids == vocab
 
 
 @pytest.mark.parametrize("recipe", [recipe for recipes in tiny.FAMILIES.values() for recipe in recipes])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from polydistill.vocab.counts import (
     fertility,
     tally,
 )
+from polydistill.vocab.keep import Evidence, KeepRule, select
 
 RECIPES = [recipe for recipes in tiny.FAMILIES.values() for recipe in recipes]
 # By words, a language code inside a line would lose what it does to the spaces around it.
@@ -160,33 +162,80 @@ def test_tally_weighs_each_text() -> None:
 # ---- held-out lines ----
 
 
+class Numbers:
+    """An id space whose tokens are the numbers that a text has."""
+
+    name, size = "vocabulary", 400
+    cut = None
+    counting_encoders = [lambda texts: [[int(w) for w in t.split() if w.isdigit()] for t in texts]]  # noqa: RUF012
+
+
 @CASES
 @given(st.integers(0, 400), st.integers(0, 120), st.lists(st.integers(1, 130), max_size=12))
-def test_one_line_of_fifty_is_held_out_and_never_counted(total: int, seed: int, cuts: list[int]) -> None:
-    class Lines:
-        name, size = "vocabulary", 400
-        cut = None
-        counting_encoders = [lambda texts: [[int(w) for w in t.split() if w.isdigit()] for t in texts]]  # noqa: RUF012
-
+def test_one_line_of_fifty_is_held_out_and_counted_like_the_others(total: int, seed: int, cuts: list[int]) -> None:
     lines, blocks = [str(i) for i in range(total)], []
     for cut in cuts:
         blocks.append(lines[:cut])
         lines = lines[cut:]
-    result = counted([Lines()], *blocks, lines, seed=seed)
+    result = counted([Numbers()], *blocks, lines, seed=seed)
     held = [int(line) for line in result.held_out]
     assert len(held) <= total // HELD_OUT_EVERY + 1 and (total < 2 * HELD_OUT_EVERY or held)
     assert all(i % HELD_OUT_EVERY == seed % HELD_OUT_EVERY for i in held)
     assert len(set(held)) == len(held)
-    seen = result.spaces["vocabulary"]
-    assert seen.tolist() == [int(i < total and i not in held) for i in range(400)]
+    assert result.spaces["vocabulary"].tolist() == [int(i < total) for i in range(400)]
+    fewer = result.without_held_out([Numbers()])
+    assert fewer.spaces["vocabulary"].tolist() == [int(i < total and i not in held) for i in range(400)]
+    assert fewer.words == {word: n for word, n in result.words.items() if int(word) not in held}
 
 
 def test_no_more_lines_are_held_out_than_are_needed(vocabularies: dict[str, Any]) -> None:
     total = HELD_OUT_EVERY * (HELD_OUT_LINES + 20)
     result = counted(vocabularies["bert"].spaces, [f"{i}" for i in range(total)])
     assert len(result.held_out) == HELD_OUT_LINES
-    assert sum(result.words.values()) == total - HELD_OUT_LINES
-    assert not set(result.held_out) & set(result.words)
+    assert sum(result.words.values()) == total
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_counts_without_the_lines_held_out_are_those_of_the_other_lines(
+    recipe: str, vocabularies: dict[str, Any]
+) -> None:
+    spaces, lines = vocabularies[recipe].spaces, tiny.sentences(count=95)
+    lines[50] = "Un rând, (rar)!"
+    whole = counted(spaces, lines[:70], lines[70:])
+    assert whole.held_out == (lines[0], lines[50])
+    fewer = whole.without_held_out(spaces)
+    others = [line for i, line in enumerate(lines) if i not in (0, 50)]
+    assert {name: found.tolist() for name, found in fewer.spaces.items()} == by_lines(spaces, others)
+    assert fewer.words == counted(spaces, others).words
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_line_tokenizes_as_before_when_every_token_seen_is_kept(
+    recipe: str, vocabularies: dict[str, Any], tmp_path: Path
+) -> None:
+    vocabulary = vocabularies[recipe]
+    lines = [*tiny.sentences(count=57), *ODD_LINES[:6], "quixotic Ẽ ζ zzz", "Ωmega ßtraße"]
+    for seed in (0, 55, 57, 64):  # each holds other lines out
+        found = counted(vocabulary.spaces, lines, seed=seed)
+        keeps = [
+            select(
+                space,
+                space.required(),
+                [Evidence("ro", found.spaces[space.name], found.spaces[space.name])],
+                KeepRule(min_count=1),
+            )
+            for space in vocabulary.spaces
+        ]
+        assert found.held_out
+        for space, keep in zip(vocabulary.spaces, keeps, strict=True):
+            for encode in space.encoders:
+                assert all(i in keep for ids in encode(lines) for i in ids)
+    vocabulary.write(tmp_path, keeps, frozenset(), [language("ro")])
+    after = open_vocabulary(tmp_path)
+    for space, new, keep in zip(vocabulary.spaces, after.spaces, keeps, strict=True):
+        for encode, encode_new in zip(space.encoders, new.encoders, strict=True):
+            mapped = [[keep.new(i) for i in ids] for ids in encode(lines)]
+            assert encode_new(lines) == mapped
 
 
 # ---- adding up, saving, loading ----
@@ -256,7 +305,7 @@ def test_saved_counts_are_read_back(tmp_path: Path, vocabularies: dict[str, Any]
 
 
 GOOD = {
-    "polydistill_counts": 1, "tokenizer": "h", "template": [],
+    "polydistill_counts": 2, "tokenizer": "h", "template": [],
     "languages": {"ro": {"spaces": {"vocabulary": {"size": 3, "ids": [1], "counts": [2]}}, "words": {}, "texts": [],
                          "held_out": [], "wordlist": False}},
 }  # fmt: skip
@@ -266,7 +315,7 @@ GOOD = {
     "content",
     [
         b"", b"{", b"not json", b"\x00\xff\xfe", b"[]", b"3", b"null", b'"text"', b"{}",
-        json.dumps({**GOOD, "polydistill_counts": 2}).encode(),
+        json.dumps({**GOOD, "polydistill_counts": 1}).encode(),
         json.dumps({**GOOD, "languages": []}).encode(),
         json.dumps({**GOOD, "languages": {"ro": 5}}).encode(),
         json.dumps({**GOOD, "template": None}).encode(),
@@ -378,4 +427,6 @@ def test_the_letters_of_a_text_tell_its_language() -> None:
     plain = {f"cuvant{chr(97 + i // 26)}{chr(97 + i % 26)}": 1 for i in range(600)}
     assert "ă" in counting.missing_letters(ro, plain)
     assert counting.missing_letters(ro, {**plain, "casă": 1}) == []
+    assert counting.missing_letters(ro, {**plain, unicodedata.normalize("NFD", "casă"): 1}) == []
+    assert counting.letter_share(ru, {unicodedata.normalize("NFD", "йё"): 1}) == 1
     assert counting.missing_letters(ro, {"casa": 9}) == []

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from polydistill import data, delimited
 from polydistill import lines as module
-from polydistill.catalog import Corpus, Language
+from polydistill.catalog import Corpus, Language, language
 from polydistill.data import TextReader, TextSource, assign_corpora, parse_corpus, read_texts, text_sources
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.offline import words
@@ -459,6 +459,13 @@ def test_assign_corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.chdir(tmp_path)
     (tmp_path / "xx=a.txt").write_text("x")
     assert assign_corpora([RO], ["xx=a.txt", "dir/x=1.txt"]) == {"ro": ("xx=a.txt", "dir/x=1.txt")}
+
+
+def test_text_of_a_language_in_one_script() -> None:
+    whole, latin = language("sr"), language("sr-Latn")
+    assert assign_corpora([latin], ["sr=a.txt", "sr_latn=b.txt"]) == {"sr-Latn": ("a.txt", "b.txt")}
+    assert assign_corpora([whole, latin], ["sr=a.txt", "srp_Latn=b.txt"]) == {"sr": ("a.txt",), "sr-Latn": ("b.txt",)}
+    assert assign_corpora([latin, whole], ["sr=a.txt"])["sr"] == ("a.txt",)
 
 
 # --- the Hub

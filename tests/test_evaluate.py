@@ -15,12 +15,17 @@ import pytest
 import tiny
 from safetensors.numpy import load_file, save_file
 
+from polydistill.catalog import language, task
 from polydistill.cli import main
+from polydistill.cli.evaluate import table
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.evaluation import cache, classification, retrieval
+from polydistill.evaluation import cache, classification, retrieval, turns
 from polydistill.evaluation.heads import new_head
+from polydistill.evaluation.scoring import Cell, loyalty
 from polydistill.evaluation.subjects import Settings
+from polydistill.labelled.examples import LabelledSplit, PairExample, QuestionExample, TaggedExample, units_of
 from polydistill.methods.evaluate import EvaluateConfig, Evaluation, averages, evaluate, settings_of
+from polydistill.metrics.paired import FEW
 from polydistill.record import RunRecord, Score
 
 NLI = ("entailment", "neutral", "contradiction")
@@ -220,7 +225,7 @@ def test_every_option_of_scoring_one_model_reaches_it() -> None:
 
 def test_a_score_names_everything_it_depends_on(made: Path, here: Path) -> None:
     printed = run(made).to_json()
-    assert list(printed) == ["command", "scores", "averages", "latency", "loyalty", "models", "data"]
+    assert list(printed) == ["command", "scores", "averages", "latency", "loyalty", "models", "data", "notes"]
     score = printed["scores"][0]
     wanted = {"model", "task", "language", "split", "metric", "value", "interval", "n", "normalisation", "data_hash"}
     assert wanted | {"weights_hash", "task_version", "selection", "seed"} <= score.keys()
@@ -284,6 +289,36 @@ def test_a_folder_without_a_record_is_left_as_it_is(made: Path, here: Path) -> N
     assert run(made).scores and sorted(p.name for p in (here / "a").iterdir()) == before
 
 
+def test_averages_have_intervals_and_few_items_are_noted(
+    made: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = run(made)
+    (mean,) = result.averages
+    assert mean["interval"][0] <= mean["value"] <= mean["interval"][1]
+    (note,) = result.notes
+    assert note == f"{FEW}: en (24), sw (24)."
+    again = run(made)  # from the cache
+    assert (again.averages, again.notes) == (result.averages, result.notes)
+    main(["evaluate", "--model", "a", "--task", "nli", "--lang", "en", "--data-dir", str(made), "-q"])
+    assert capsys.readouterr().out.splitlines()[-1] == f"{FEW}: en (24)."
+
+
+def test_questions_about_a_paragraph_are_one_unit_in_all_languages() -> None:
+    def split(language: str, order: str) -> list[Any]:
+        return [QuestionExample(i, "?", f"{language} {int(i) // 2}", (("a", 0),), language, language) for i in order]
+
+    assert units_of(split("en", "0123")) == ("0", "0", "2", "2") == units_of(split("sw", "1032"))
+    assert units_of([PairExample("7", "a", "b", "c")]) == ("7",)
+
+
+def test_a_sentences_words_are_drawn_together() -> None:
+    """Loyalty of tags has a row a word."""
+    examples = [TaggedExample("0", ("a", "b"), ("O", "O")), TaggedExample("1", ("c",), ("O",))]
+    cell = Cell(LabelledSplit("ner", "en", "test", tuple(examples), "x", "0"), language("en"), None)
+    found = [{"names": ["O"], "tags": ["O"] * n, "probabilities": [[1.0]] * n} for n in (2, 1)]
+    assert [m.units for m in loyalty(task("ner"), cell, found, found)] == [("0", "0", "1")] * 2
+
+
 def test_macro_average_counts_each_language_the_same() -> None:
     scores = [Score("m", "nli", code, "test", "accuracy", value, None, n) for code, value, n in
               (("en", 0.8, 5010), ("sw", 0.6, 5010), ("gn", 0.4, 750))]  # fmt: skip
@@ -322,23 +357,42 @@ def test_loyalty_and_retention_beside_a_teacher(made: Path, here: Path) -> None:
     assert {m for _, m in rows} == {"label_loyalty", "probability_loyalty", "retention"}
     values = {(s.model, s.language): s.value for s in result.scores}
     assert rows["en", "retention"]["value"] == pytest.approx(values["b", "en"] / values["a", "en"])
+    means = {m["metric"]: m for m in result.loyalty["averages"]}
+    assert means.keys() == {"label_loyalty", "probability_loyalty", "retention"}
+    for metric, mean in means.items():
+        assert mean["average"] == "macro" and mean["languages"] == ["en", "sw"]
+        assert mean["interval"][0] <= mean["value"] <= mean["interval"][1]
+        if metric != "retention":
+            assert mean["value"] == pytest.approx((rows["en", metric]["value"] + rows["sw", metric]["value"]) / 2)
+    kept = (values["b", "en"] + values["b", "sw"]) / (values["a", "en"] + values["a", "sw"])
+    assert means["retention"]["value"] == pytest.approx(kept)
     same = run(made, "a", "a", teacher="a", lang=("en",))
-    assert same.loyalty == {"teacher": "a", "scores": []}
+    assert same.loyalty == {"teacher": "a", "scores": [], "averages": []}
 
 
-def test_latency_has_ratios_with_intervals(made: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["evaluate", "--model", "a", "--model", "b", "--task", "nli", "--lang", "en", "--data-dir", str(made),
-          "--limit", "6", "--latency", "-q"])  # fmt: skip
-    assert "inputs/s" in capsys.readouterr().out
+def test_latency_has_ratios_with_intervals(
+    made: Path, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "PROCESSES", 2)
+    RunRecord("trim", {}, {"name": "x", "source": "x"}, [], {}).save(here / "b")
     cost = run(made, "a", "b", lang=("en",), limit=6, latency=True).latency
-    assert cost and [m["model"] for m in cost["models"]] == ["a", "b"] and cost["inputs"] == 6
+    assert cost and [m["model"] for m in cost["models"]] == ["a", "b"]
+    assert (cost["inputs"], cost["processes"]) == (6, 2)
     first, second = cost["models"]
     assert first["latency_ratio"] is None and first["peak_memory_bytes"] > 50e6
     for ratio in (second["latency_ratio"], second["throughput_ratio"]):
-        assert 0.2 < ratio["value"] < 5 and ratio["interval"][0] <= ratio["value"] <= ratio["interval"][1]
+        assert 0 < ratio["interval"][0] <= ratio["value"] <= ratio["interval"][1]
+    shown = table(Evaluation((), (), (), (), latency=cost))
+    assert "inputs/s" in shown and "2 processes" in shown
 
 
-def test_the_record_keeps_one_cost_beside_each_model(made: Path, here: Path) -> None:
+def test_the_record_keeps_one_cost_beside_each_model(made: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer_of(module: str, job: dict[str, Any], *_: str) -> dict[str, Any]:
+        if module.endswith("footprint"):
+            return {"peak_memory_bytes": 1000}
+        return {name: [0.1, 20.0] for name in job["folders"]}
+
+    monkeypatch.setattr(turns, "answer_of", answer_of)
     source = {"name": "x", "source": "x"}
     RunRecord("trim", {}, source, [], {}).save(here / "b")
     for _ in range(2):

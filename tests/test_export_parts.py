@@ -12,7 +12,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from polydistill.catalog import language, languages
 from polydistill.errors import PolydistillError
-from polydistill.evaluation.cost import ROUNDS, take_turns
 from polydistill.exporting import sample
 from polydistill.exporting.beside import agreement, largest_difference
 from polydistill.exporting.graph import check_size
@@ -190,21 +189,3 @@ def test_the_shortest_and_the_longest_input() -> None:
         {"input_ids": [5, 6, 7, 5, 6, 7, 5, 6], "attention_mask": [1] * 8},
     ]
     assert len(sample.extremes_of(features, 8192)[1]["input_ids"]) == 512
-
-
-def test_models_take_turns_and_ratios_are_to_the_first() -> None:
-    order = []
-
-    def one(name: str, seconds: float) -> Any:
-        def run() -> tuple[list[float], float]:
-            order.append(name)
-            return [seconds, 3 * seconds], 4 * seconds
-
-        return run
-
-    slow, fast = take_turns({"slow": one("slow", 0.2), "fast": one("fast", 0.1)}, 2)
-    assert order == ["fast", "slow", "slow", "fast"] * ((ROUNDS + 1) // 2)
-    assert (slow["latency_ms"], slow["throughput"]) == (pytest.approx(400), pytest.approx(2.5))
-    assert slow["latency_ratio"] is slow["throughput_ratio"] is None
-    assert fast["latency_ratio"]["value"] == pytest.approx(0.5) == fast["latency_ratio"]["interval"][0]
-    assert fast["throughput_ratio"]["value"] == pytest.approx(2)

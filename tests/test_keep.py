@@ -246,10 +246,18 @@ def test_dropped_tokens_go_although_they_were_seen_or_required() -> None:
     assert filled.ids.tolist() == [0, 3] and filled.count_reasons() == {"special": 1, "filling": 1}
 
 
+def test_rows_without_a_token_come_last() -> None:
+    keep = KeepSet.of({1: "special", 4: "corpus"}, 5).with_rows([9, 3], 12)
+    assert keep.ids.tolist() == [1, 4, 3, 9] and keep.tokens.tolist() == [1, 4] and keep.size == 12
+    assert [keep.new(i) for i in (1, 4, 3, 9)] == [0, 1, 2, 3] and 10 not in keep
+    assert keep.vocabulary({"a": 1, "b": 2, "c": 4}) == {"a": 0, "c": 1}
+    assert keep.count_reasons() == {"special": 3, "corpus": 1}
+
+
 def test_ids_without_a_token_are_never_chosen() -> None:
     space = Space(5, holes=[1, 2])
     assert kept(space, [], vocab_size=3) == [0, 3, 4]
-    with pytest.raises(UsageError, match=r"--vocab-size 4 is more than the 3 tokens that the model has"):
+    with pytest.raises(UsageError, match=r"--vocab-size 4 is more than the 3 tokens that can stay"):
         kept(space, [], vocab_size=4)
 
 

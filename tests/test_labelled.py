@@ -343,6 +343,23 @@ def test_damaged_tables_are_refused(tmp_path: Path, task: str, text: str, said: 
 # --- where the data is
 
 
+def test_data_of_the_language_stands_in_for_that_of_one_script(tmp_path: Path) -> None:
+    class Heard(Progress):
+        said: list[str] = []  # noqa: RUF012
+
+        def note(self, text: str) -> None:
+            self.said.append(text)
+
+    latin = catalog.language("sr-Latn")
+    write(tmp_path / "ner/sr/test.conll", "Novak B-PER\n")
+    split = load_split(catalog.task("ner"), latin, "test", data_dir=tmp_path, progress=Heard())
+    assert split.language == "sr-Latn" and split.where.endswith("ner/sr/test.conll")
+    assert Heard.said == ["ner: the data of sr stands in for sr-Latn"]
+    write(tmp_path / "ner/sr-Latn/test.conll", "Ana B-PER\n")
+    split = load_split(catalog.task("ner"), latin, "test", data_dir=tmp_path, progress=Heard())
+    assert split.where.endswith("ner/sr-Latn/test.conll") and len(Heard.said) == 1
+
+
 def test_the_data_folder_has_its_own_names_for_languages(tmp_path: Path) -> None:
     write(tmp_path / "nli/quy/test.jsonl", pairs("neutral", "entailment"))
     write(tmp_path / "parallel/en-hau.tsv", "a\tb\n")

@@ -17,8 +17,8 @@ from polydistill.vocab.unigram import Unigram
 from polydistill.vocab.wordpiece import WordPiece
 
 MADE_UP = Language(
-    "xx", "Made-up", "made-up", ("Latn",), "xxx", ("a", "ș", "ß", "dž", "ı"),
-    punctuation=("¿", "—"), digits=("٣",), variants={"ș": "ş"},
+    code="xx", name="Made-up", native_name="made-up", scripts=("Latn",), iso639_3="xxx",
+    letters=("a", "ș", "ß", "dž", "ı"), punctuation=("¿", "—"), digits=("٣",), variants={"ș": "ş"},
 )  # fmt: skip
 
 
@@ -73,8 +73,10 @@ def test_languages_whose_letters_became_unknown(tmp_path: Path) -> None:
         (tmp_path / name / "tokenizer_config.json").write_text('{"unk_token": "[UNK]"}')
         return open_vocabulary(tmp_path / name)
 
-    ab, cyrillic = (Language(code, code, code, (script,), "xxx", tuple(letters))
-                    for code, script, letters in (("ab", "Latn", "abc"), ("cy", "Cyrl", "жш")))  # fmt: skip
+    ab, cyrillic = (
+        Language(code=code, name="", native_name="", scripts=(script,), iso639_3="xxx", letters=tuple(letters))
+        for code, script, letters in (("ab", "Latn", "abc"), ("cy", "Cyrl", "жш"))
+    )
     before, after = vocabulary("before", "abABcжшЖШ"), vocabulary("after", "abABж")
     assert unwritten(before, after, [ab, cyrillic]) == {
         "ab": {"script": "Latn", "before": 1 / 6, "after": 2 / 6},

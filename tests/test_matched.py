@@ -104,6 +104,25 @@ def test_a_token_that_only_the_second_model_needs_stays_for_both(models: Path, t
     assert written["decoder_start_token_id"] == both[1].keeps[0].new(gone)
 
 
+def test_a_row_without_a_token_that_only_the_second_model_needs_stays_for_both(models: Path, tmp_path: Path) -> None:
+    size = tiny._ids("xlm-roberta", 0, 380)["length"]
+    folders = [
+        tiny.model_folder("bert", "base", tmp_path / name, tokenizer="xlm-roberta", rows=size + 4) for name in "ab"
+    ]
+    config = json.loads((folders[1] / "config.json").read_text())
+    (folders[1] / "config.json").write_text(json.dumps({**config, "eos_token_id": size + 2}))
+    outs = [tmp_path / "out-a", tmp_path / "out-b"]
+    for out in outs:
+        out.mkdir()
+    wishes = Wishes(LANGUAGES, KeepRule(min_share=1e-6))
+    plans = trim_together([*map(opened, folders)], counted(models), wishes, outs)
+    (kept,) = {tuple(chosen.keeps[0].ids.tolist()) for chosen in plans}
+    assert kept[-1] == size + 2
+    assert json.loads((outs[1] / "config.json").read_text())["eos_token_id"] == len(kept) - 1
+    like = plan_like(opened(folders[1]), opened(outs[1]), LANGUAGES)
+    assert like is not None and tuple(like.keeps[0].ids.tolist()) == kept
+
+
 def test_vocabularies_that_differ_are_refused(models: Path, tmp_path: Path) -> None:
     sources = [opened(models / "base"), opened(models / "other")]
     assert not same_vocabulary(models / "base", models / "other")

@@ -141,6 +141,7 @@ def test_cosines_by_hand() -> None:
     states = {Signal(HIDDEN, 2): own[None]}, {Signal(HIDDEN, 4): theirs[None]}
     assert value(Cosine(PAIRS), *states, batch) == pytest.approx((1 - 0.5**0.5 + 1) / 2)
     vectors = {Signal(POOLED): own[:2]}, {Signal(POOLED): theirs[:2]}
+    batch = {"attention_mask": torch.ones(2, 3)}
     assert value(PooledVectors(), *vectors, batch) == pytest.approx((1 - 0.5**0.5 + 1) / 2)
 
 
@@ -242,6 +243,7 @@ def test_a_batch_is_the_weighted_mean_of_its_texts(name: str) -> None:
     for term, mean in whole.items():
         assert float(mean.total) == pytest.approx(sum(float(part[term].total) for part in parts), rel=1e-5)
         assert float(mean.weight) == sum(float(part[term].weight) for part in parts) > 0
+        assert float(objective.weight(batch)) == float(mean.weight)  # which the batch alone tells
 
 
 @pytest.mark.parametrize("autocast", [True, False])

@@ -18,7 +18,7 @@ from snippets import run_snippet
 import polydistill
 from polydistill.cli import cli, main
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.evaluation import cost
+from polydistill.evaluation import turns
 from polydistill.methods.bistil import BistilConfig, bistil
 from polydistill.methods.evaluate import EvaluateConfig, evaluate
 from polydistill.methods.finetune import FinetuneConfig, FinetuneResult, finetune
@@ -73,7 +73,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
         root = tmp_path_factory.mktemp("own")
         patch.setenv("POLYDISTILL_CACHE", str(root / "cache"))
         patch.delenv("POLYDISTILL_DATA", raising=False)
-        patch.setattr(cost, "ROUNDS", 1)
+        patch.setattr(turns, "PROCESSES", 1)
+        patch.setattr(turns, "ROUNDS", 1)
         yield Made(root)
 
 
@@ -87,10 +88,11 @@ def test_the_labels_are_those_of_the_training_data(made: Made) -> None:
     assert labels_of(made.root / "ner") == ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
     for result, kind in ((made.classes, "classification"), (made.names, "tagging")):
         assert result.examples == {"train": 36, "dev": 4} and result.selection["split"] == "held-out"
-        assert result.to_json()["labelled"]["kind"] == kind and not result.labelled["pairs"]
+        assert result.settings["labelled"]["kind"] == kind and not result.settings["labelled"]["pairs"]
     record = json.loads((made.root / "classification" / "polydistill.json").read_text())
     assert [(text["split"], text["examples"]) for text in record["texts"]] == [("train", 36), ("held-out", 4)]
-    assert record["config"]["data"] == str(made.csv) and record["result"]["labelled"] == made.classes.labelled
+    assert record["config"]["data"] == str(made.csv)
+    assert record["result"]["settings"]["labelled"]["labels"] == ["happy", "sad", "so, so"]
 
 
 def test_scores_are_by_name_and_what_is_not_shared_is_said(made: Made, capsys: pytest.CaptureFixture[str]) -> None:

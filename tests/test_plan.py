@@ -72,13 +72,13 @@ def opened(folder: Path) -> Source:
     [
         ("bert", "base", {"tokenizer": "xlm-roberta", "rows": 421}),
         ("xlm-roberta", "masked-lm", {"tied": False, "shards": 2}),
-        ("gpt2", "causal-lm", {"tied": True}),
+        ("distilbert", "base", {}),
     ],
 )
 def test_the_sizes_are_those_of_what_is_then_written(
     model_type: str, head: str, options: dict[str, Any], home: Path, tmp_path: Path
 ) -> None:
-    key = "n_layer" if model_type == "gpt2" else "num_hidden_layers"
+    key = "n_layers" if model_type == "distilbert" else "num_hidden_layers"
     folder = tiny.model_folder(model_type, head, tmp_path / "m", config={key: 4}, **options)
     result = plan(config(home, model=str(folder), reduction=2))
     made = student(home, tmp_path, result, str(folder))

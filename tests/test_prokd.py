@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from kills import Killed, Listener
+from kills import Killed, Listener, loss_curves
 from safetensors.numpy import load_file, save_file
 
 import polydistill
@@ -268,6 +268,9 @@ def test_a_run_that_was_killed_goes_on_with_the_same_weights(
         prokd(config(data, tmp_path / "out", **options))
     resumed = prokd(config(data, tmp_path / "out", **options, resume=True))
     assert weights(tmp_path / "out") == weights(tmp_path / "whole") and _numbers(resumed) == _numbers(whole)
+    assert loss_curves(tmp_path / "out") == loss_curves(tmp_path / "whole")
+    teacher, student = (s["facts"]["head"] for s in resumed.stages if s["name"] in ("teacher", "student"))
+    assert not teacher["kept"] and student["kept"] == teacher["new"]  # the student begins as its teacher
 
 
 @pytest.mark.parametrize(("tolerance", "kept"), [(0.0, 1), (0.01, 2), (0.05, 4), (1.0, 5)])

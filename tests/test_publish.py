@@ -231,10 +231,10 @@ def test_private_is_private(folder: Path, hub: HubStub) -> None:
 
 
 def test_sub_folders_go_along(folder: Path, hub: HubStub) -> None:
-    (folder / "onnx").mkdir()
-    (folder / "onnx" / "model.onnx").write_bytes(b"onnx" * 100)
+    (folder / "pictures").mkdir()
+    (folder / "pictures" / "a.png").write_bytes(b"a picture" * 100)
     assert say(hub, folder).code == 0
-    assert there(hub)["onnx/model.onnx"] == b"onnx" * 100
+    assert there(hub)["pictures/a.png"] == b"a picture" * 100
 
 
 def test_onnx_files_go_with_the_weights(folder: Path, hub: HubStub) -> None:
@@ -611,8 +611,7 @@ def test_what_is_no_part_of_a_model_is_left_out_and_named(folder: Path, hub: Hub
     packed = {"vocab.txt": gzip.compress(here), "more.json": b"PK\x03\x04" + here, "LICENSE": b"BZh9" + here}
     for name, content in packed.items():
         (folder / name).write_bytes(content)
-    parts = {"NOTICE", "LICENSE.txt", "spiece.model", "onnx/model.onnx", "onnx/model.onnx_data", "m-Q8_0.gguf", "a.png"}
-    (folder / "onnx").mkdir()
+    parts = {"NOTICE", "LICENSE.txt", "spiece.model", "a.png"}
     for name in parts:
         (folder / name).write_bytes(b"a part")
     found = gathered(folder)
@@ -620,6 +619,38 @@ def test_what_is_no_part_of_a_model_is_left_out_and_named(folder: Path, hub: Hub
     assert found.left_out == {**dict.fromkeys(others, "not part of a model"), **dict.fromkeys(packed, "an archive")}
     said = say(hub, folder, NAME, "--dry-run")
     assert all(f"left out: {why}" in said.out for why in ("not part of a model", "an archive"))
+
+
+def test_weights_that_are_not_the_models_own_are_left_out_and_named(folder: Path, hub: HubStub) -> None:
+    other = {"consolidated.safetensors", "model.fp16.safetensors", "onnx/model.onnx", "onnx/model.onnx_data",
+             "m-Q8_0.gguf", "2_Dense/model.safetensors"}  # fmt: skip
+    own = {"difference.safetensors", "difference.undo.safetensors", "colbert_linear.safetensors"}
+    for name in other | own:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes((folder / "model.safetensors").read_bytes())
+    found = gathered(folder)
+    assert {item.path for item in found.files} == SENT | own
+    assert found.left_out == dict.fromkeys(other, "weights, but not those of this model")
+    assert "m-Q8_0.gguf" in say(hub, folder, NAME, "--dry-run").out
+    exported = gather(folder, NAME, beside={"onnx/model.onnx": folder / "model.safetensors"})
+    assert "onnx/model.onnx" in {item.path for item in exported.files}
+    assert "onnx/model.onnx" not in exported.left_out
+    record = json.loads((folder / "polydistill.json").read_text())  # a folder that was published so, fetched again
+    record["result"]["onnx"] = {"files": [{"path": "onnx/model.onnx"}]}
+    (folder / "polydistill.json").write_text(json.dumps(record))
+    again = {item.path for item in gathered(folder).files}
+    assert again == SENT | own | {"onnx/model.onnx", "onnx/model.onnx_data"}
+    modules = [{"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+               for i, (path, kind) in enumerate((("", "Transformer"), ("2_Dense", "Dense")))]  # fmt: skip
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "2_Dense/config.json").write_text('{"in_features": 8, "out_features": 4}')
+    assert "2_Dense/model.safetensors" in {item.path for item in gathered(folder).files}
+    import torch
+
+    (folder / "2_Dense/model.safetensors").unlink()
+    torch.save({"linear.weight": torch.zeros(4, 8)}, folder / "2_Dense/pytorch_model.bin")
+    with pytest.raises(PolydistillError, match="is a pickle, which is not sent, and the model needs it"):
+        gathered(folder)
 
 
 def test_links_are_not_followed_out_of_the_folder(folder: Path, tmp_path: Path) -> None:
@@ -741,12 +772,12 @@ def test_only_whole_paths_and_tokens_are_found_in_texts(text: str, found: bool) 
     assert (Leaks([TOKEN], [Path(HERE)]).find(text.encode()) is not None) == found
 
 
-@pytest.mark.parametrize("name", ["onnx/model.onnx", "model.gguf", "onnx/model.onnx_data", "spiece.model", "a.png"])
+@pytest.mark.parametrize("name", ["onnx/model.onnx", "onnx/model.onnx_data", "difference.safetensors", "a.png"])
 def test_ones_own_token_is_found_in_files_that_are_no_texts(folder: Path, name: str) -> None:
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_bytes(bytes(1000) + b"password-of-ann" + bytes(1000))
     with pytest.raises(PolydistillError, match=f"{name} seems to hold your own token"):
-        gather(folder, NAME, secrets=["password-of-ann"])
+        gather(folder, NAME, secrets=["password-of-ann"], beside={name: folder / name})
 
 
 def test_paths_in_the_heads_of_weights_are_found(folder: Path) -> None:

@@ -214,10 +214,14 @@ def test_wanted_files() -> None:
         "source.spm",
         "model-00001-of-00002.safetensors",
         "2_Dense/model.safetensors",
+        "3_Dense/pytorch_model.bin",  # it has nothing else
+        "sparse_linear.pt",
         "LICENSE",
     }
     left = {
-        "pytorch_model.bin", "model.onnx", "onnx/config.json", "tf_model.h5", "modeling.py", "rust_model.ot", "a.pkl",
+        "pytorch_model.bin", "2_Dense/pytorch_model.bin", "0_Transformer/pytorch_model.bin", "other_linear.pt",
+        "3_Dense/optimizer.bin",
+        "model.onnx", "onnx/config.json", "tf_model.h5", "modeling.py", "rust_model.ot", "a.pkl",
         "consolidated.safetensors", "model.fp16.safetensors", "checkpoint-9/model.safetensors", ".cache/x.json",
     }  # fmt: skip
     assert set(wanted_files(sorted(wanted | left))) == wanted

@@ -198,13 +198,6 @@ def test_text_that_is_none_or_too_short_is_refused(
     assert "--text en=PATH" in refused.value.hint
 
 
-def test_a_model_that_cannot_have_a_head_is_refused(text: Path, tmp_path: Path) -> None:
-    model = tiny.model_folder("gpt2", "base", tmp_path / "m")
-    with pytest.raises(PolydistillError, match="with a head for masked tokens"):
-        sparse_train(config(model, text, tmp_path / "out"))
-    assert not (tmp_path / "out").exists()
-
-
 def test_the_same_from_the_command_line(
     base: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

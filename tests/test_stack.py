@@ -16,17 +16,17 @@ import pytest
 import tiny
 import torch
 from click.testing import CliRunner
-from kills import Killed, Listener
+from kills import Killed, Listener, loss_curves
 from safetensors.numpy import load_file
 from snippets import run_snippet
-from tiny_stacks import config, weights
+from tiny_stacks import LABELS, config, weights
 from transformers import AutoConfig
 from transformers.models.bert.modeling_bert import BertSelfAttention
 
 import polydistill
 from polydistill.checkpoint import Checkpoint
 from polydistill.cli import cli, main
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, UsageError
 from polydistill.hub.opening import open_model
 from polydistill.methods import stack_stages
 from polydistill.methods.stack import stack
@@ -98,6 +98,21 @@ def test_stage_2_learns_a_task_and_is_scored_like_any_model(second: Any, data: P
     assert np.array_equal(head, load_file(second.output / "stages/teacher/model.safetensors")["head.weight"])
 
 
+def test_the_labels_that_a_card_asks_for_are_those_that_are_scored(first: Path, second: Any) -> None:
+    from polydistill.evaluation import classification, heads
+    from polydistill.labelled.examples import PairExample
+
+    pairs = [(f"the red house {i}", f"{word} a letter") for i, word in enumerate(("yes", "no", "maybe", "Who?" * 90))]
+    examples = [PairExample(str(i), *pair, LABELS[0]) for i, pair in enumerate(pairs)]
+    model = heads.open_model(second.output, "classification", LABELS)
+    stack = polydistill.load_stack(second.output)
+    found = [p["label"] for p in classification.predict(model, examples, batch_size=2)]
+    assert stack.classify(pairs) == found and stack.classify([]) == [] and len(set(found)) > 1
+    assert run_snippet(second.output).strip()[2:-2] in LABELS
+    with pytest.raises(UsageError, match="no labels"):
+        polydistill.load_stack(first).classify(pairs)
+
+
 def test_the_projection_is_trained_in_both_stages(first: Path, second: Any) -> None:
     places = [first / "stages/projection", first / "stages/self", second.output / "stages/task"]
     begin, one, two = (load_file(place / "model.safetensors")["projection.weight"] for place in places)
@@ -154,19 +169,30 @@ def test_stage_2_reads_as_much_of_a_pair_as_its_teacher(
     assert polydistill.load_stack(made.output).reader.max_length > 60
 
 
-def test_what_was_learnt_for_something_else_is_no_teacher(
+def test_a_teachers_labels_are_matched_by_name(
     models: tuple[Path, Path], second: Any, data: Path, tmp_path: Path
 ) -> None:
-    own = tmp_path / "own/tasks"
-    own.mkdir(parents=True)
+    """Other labels are refused; the same ones in another order are put into the order of the task."""
     shipped = (Path(polydistill.__file__).parents[1] / "tasks/nli.toml").read_text(encoding="utf-8")
     labels = 'labels = ["entailment", "neutral", "contradiction"]'
     assert labels in shipped
-    turned = shipped.replace(labels, 'labels = ["contradiction", "neutral", "entailment"]')
-    (own / "nli.toml").write_text(turned, encoding="utf-8")
+    given = {"teacher": str(second.output / "stages/teacher"), "task": "nli", "data_dir": data, "stage": "2",
+             "baseline": "linear"}  # fmt: skip
+    made = [stack(config(models, tmp_path / "plain", **given))]
+    for name, other in (
+        ("turned", '["contradiction", "neutral", "entailment"]'),
+        ("foreign", '["entailment", "neutral", "contradiction", "unsure"]'),
+    ):
+        (tmp_path / name / "tasks").mkdir(parents=True)
+        text = shipped.replace(labels, f"labels = {other}")
+        (tmp_path / name / "tasks/nli.toml").write_text(text, encoding="utf-8")
+    made.append(stack(config(models, tmp_path / "other", **given, include_path=(tmp_path / "turned",))))
+    heads = [load_file(result.output / "model.safetensors")["head.weight"] for result in made]
+    assert (heads[0] == heads[1][::-1]).all() and not (heads[0] == heads[1]).all()
+    plain, turned = ([s["facts"]["best"] for s in result.stages if s["name"] == "task"] for result in made)
+    assert plain == turned
     with pytest.raises(PolydistillError, match="has learnt nli"):
-        stack(config(models, tmp_path / "s", teacher=str(second.output / "stages/teacher"), task="nli", data_dir=data,
-                     stage="2", baseline="linear", include_path=(own.parent,)))  # fmt: skip
+        stack(config(models, tmp_path / "s", **given, include_path=(tmp_path / "foreign",)))
 
 
 def test_the_beginning_is_kept_where_training_makes_it_worse(
@@ -213,6 +239,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
         stack(config(models, tmp_path / "cut", **options))
     resumed = stack(config(models, tmp_path / "cut", resume=True, **options)).output
     assert weights(resumed) == weights(whole)
+    assert loss_curves(resumed) == loss_curves(whole)
     assert not list(tmp_path.glob(".cut*"))
 
 

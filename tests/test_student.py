@@ -24,6 +24,9 @@ from polydistill.distill.student import (
     student_names,
 )
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.methods.bistil import BistilConfig, bistil
+from polydistill.methods.plan import PlanConfig, plan
+from polydistill.methods.sparse_train import SparseTrainConfig, sparse_train
 from polydistill.refs import ModelRef, resolve
 from polydistill.source import Source
 
@@ -234,13 +237,37 @@ def test_dropout_stays_unless_it_is_asked_for_and_other_files_are_copied(tmp_pat
 
 @pytest.mark.parametrize(
     ("model_type", "said"),
-    [("albert", "share one set of weights"), ("t5", "encoder-decoder"), ("mbart", "encoder-decoder")],
+    [
+        ("albert", "all layers have the same weights"),
+        ("t5", "a decoder beside its encoder"),
+        ("mbart", "a decoder beside its encoder"),
+    ],
 )
 def test_models_whose_layers_cannot_be_left_out_are_refused(model_type: str, said: str, tmp_path: Path) -> None:
     folder = tiny.model_folder(model_type, "base", tmp_path / "teacher")
     with pytest.raises(PolydistillError, match=said):
         reduce_layers(folder, (0,), tmp_path / "student")
     assert not (tmp_path / "student").exists()
+
+
+@pytest.mark.parametrize("model_type", ["gemma3_text", "mbart"])
+def test_what_guesses_no_masked_tokens_is_taught_by_none(
+    model_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gemma's tokenizer has a mask token, and transformers takes mBART for a masked language model."""
+    folder = str(tiny.model_folder(model_type, "base", tmp_path / "m"))
+    texts = tuple(f"{code}={tmp_path / code}.txt" for code in ("en", "sw"))
+    for code in ("en", "sw"):
+        (tmp_path / f"{code}.txt").write_text("\n".join(tiny.sentences(code)), encoding="utf-8")
+    runs = (
+        lambda: bistil(BistilConfig("en", "sw", model=folder, text=texts, output=tmp_path / "out")),
+        lambda: plan(PlanConfig("en", "sw", model=folder, text=texts)),
+        lambda: sparse_train(SparseTrainConfig(folder, lang="sw", text=(texts[1][3:],), output=tmp_path / "out")),
+    )
+    for run in runs:
+        with pytest.raises(PolydistillError, match=r"masked tokens, and .* models do not guess any") as refused:
+            run()
+        assert "polydistill trim" in str(refused.value.hint) and not (tmp_path / "out").exists()
 
 
 def test_weights_that_are_not_what_the_configuration_says_are_refused(tmp_path: Path) -> None:

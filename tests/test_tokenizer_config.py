@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,8 @@ def test_codes_of_kept_languages(token: str, known: list[str]) -> None:
         (["<unused*>"], [RO], ["<unused1>"]),
         (["*_Latn"], [RO], CODES),  # a plain pattern is taken at its word
         (["ron_Latn", "<unused1>"], [RO], ["ron_Latn", "<unused1>"]),
-        (["[[]extra]"], [RO], ["[extra]"]),
+        (["[extra]"], [RO], ["[extra]"]),
+        (["[e*]", "<?>"], [RO], ["[extra]", "<s>"]),  # brackets are no class
     ],
     ids=str,
 )
@@ -74,11 +76,25 @@ def test_patterns(patterns: list[str], languages: list[Any], hits: list[str]) ->
     assert sorted(matching(patterns, ADDED, languages)) == sorted(hits)
 
 
-@pytest.mark.parametrize("pattern", ["lang:xx*", "<unused9>", "", "lang:", "<MASK>"])
+@pytest.mark.parametrize("pattern", ["lang:xx*", "<unused9>", "", "lang:", "<MASK>", "<unused[0-9]>"])
 def test_a_pattern_without_a_match_is_refused(pattern: str) -> None:
     with pytest.raises(UsageError, match="matches none of the 14 added tokens") as caught:
         matching(["<unused1>", pattern], ADDED, [RO])
     assert repr(pattern) in str(caught.value)
+    named = re.findall(r"'([^']+)'", caught.value.hint)
+    assert named and all(matching([other], ADDED, []) for other in named)  # what the hint names can be given
+
+
+def test_the_hint_names_tokens_that_are_close() -> None:
+    with pytest.raises(UsageError) as caught:
+        matching(["<unusd1>"], ADDED, [RO])
+    assert "'<unused1>'" in caught.value.hint
+    with pytest.raises(UsageError) as caught:
+        matching(["lang:rom_Latn"], ADDED, [RO])
+    assert "'lang:ron_Latn'" in caught.value.hint
+    with pytest.raises(UsageError) as caught:
+        matching(["<unused1>"], [], [RO])
+    assert caught.value.hint == "Leave the pattern out: this tokenizer has no added tokens."
 
 
 def test_each_token_is_reported_with_its_pattern() -> None:
@@ -97,7 +113,7 @@ def dropped(folder: Path, *patterns: str, languages: tuple = (RO,)) -> frozenset
 @pytest.mark.parametrize(
     ("recipe", "pattern", "reason"),
     [
-        ("bert", "[[]CLS]", "cls_token|post-processor"),
+        ("bert", "[CLS]", "cls_token|post-processor"),
         ("bert", "*", "tokenizer's|unknown text|post-processor"),
         ("xlm-roberta", "<mask>", "mask_token"),
         ("xlm-roberta", "<unk>", "unk_token|unknown text"),
@@ -179,10 +195,14 @@ def test_the_id_of_unknown_text_in_the_configuration_is_mapped(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["5", "4"])
-@pytest.mark.parametrize(("pattern", "left"), [("<extra_id_*>", 0), ("<extra_id_[3-9]>", 3), ("<extra_id_0>", 9)])
-def test_sentinels_of_t5(pattern: str, left: int, legacy: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("patterns", "left"),
+    [(["<extra_id_*>"], 0), ([f"<extra_id_{i}>" for i in range(3, 10)], 3), (["<extra_id_0>"], 9)],
+    ids=["all", "some", "one"],
+)
+def test_sentinels_of_t5(patterns: list[str], left: int, legacy: bool, tmp_path: Path) -> None:
     folder = tiny.tokenizer_files("t5", tmp_path / "model", legacy=legacy)
-    gone = dropped(folder, pattern)
+    gone = dropped(folder, *patterns)
     assert len(gone) == 10 - left
     vocabulary, keep = trimmed(folder, tmp_path / "out", gone)
     new = check_reloaded(folder, tmp_path / "out", vocabulary, keep, gone)
@@ -232,8 +252,9 @@ def test_no_code_of_m2m_100_can_go(tmp_path: Path) -> None:
 
 
 def test_tokens_without_a_list_are_listed_once_some_are_dropped(tmp_path: Path) -> None:
-    """Otherwise the class would add its own list again, dropped tokens included."""
-    decoder = {str(i): {"content": t} for i, t in enumerate(["<s>", "en_XX", "ro_RO", "<x>"])}
+    """Otherwise the class would add its own list again, dropped tokens included. What is not special is not listed."""
+    tokens = ["<s>", "en_XX", "ro_RO", "<x>"]
+    decoder = {str(i): {"content": t, "special": t != "<x>"} for i, t in enumerate(tokens)}
     config = {"tokenizer_class": "MBartTokenizer", "bos_token": "<s>", "added_tokens_decoder": decoder}
     write_json(tmp_path / "tokenizer_config.json", {**config, "tgt_lang": "en_XX"})
     out = tmp_path / "out"
@@ -242,8 +263,8 @@ def test_tokens_without_a_list_are_listed_once_some_are_dropped(tmp_path: Path) 
     TokenizerConfig(tmp_path).write(out, keep, frozenset({"en_XX"}), [RO])
     assert read_json(out / "tokenizer_config.json") == {
         **config,
-        "added_tokens_decoder": {"0": {"content": "<s>"}, "1": {"content": "ro_RO"}, "2": {"content": "<x>"}},
-        "extra_special_tokens": ["ro_RO", "<x>"],
+        "added_tokens_decoder": {"0": decoder["0"], "1": decoder["2"], "2": decoder["3"]},
+        "extra_special_tokens": ["ro_RO"],
         "src_lang": "ro_RO",
         "tgt_lang": None,
     }

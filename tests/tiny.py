@@ -258,6 +258,7 @@ _GEMMA = [
     "<start_of_turn>",
     "<end_of_turn>",
 ]
+_CONTROL = [f"[control_{i}]" for i in range(8, 20)]
 _SENTINELS = [f"<extra_id_{i}>" for i in reversed(range(10))]
 _MODERN = {
     "unk_token": "[UNK]",
@@ -303,6 +304,10 @@ _RECIPES: dict[str, Callable[[int, int], Any]] = {
         "<end_of_turn>",
     ),
     "llama": lambda n, s: _piece_bpe("LlamaTokenizer", ["<unk>", "<s>", "</s>", *_BYTES], [], n, s, add_bos_token=True),
+    # Mistral's first models: control pieces that tokenizer.json has as plain vocabulary.
+    "mistral": lambda n, s: _piece_bpe(
+        "LlamaTokenizer", ["<unk>", "<s>", "</s>", *_CONTROL, *_BYTES], [], n, s, add_bos_token=True
+    ),
     "gpt2": lambda n, s: _byte_bpe("GPT2Tokenizer", [], ["<|endoftext|>"], n, s),
     "roberta": lambda n, s: _byte_bpe("RobertaTokenizer", _S, ["<mask>"], n, s),
     "qwen2": lambda n, s: _chat(
@@ -327,8 +332,9 @@ _MODEL_FILES: dict[str, tuple[str, list[str], list[str], str]] = {
     "deberta-v2": ("spm.model", ["[PAD]", "[CLS]", "[SEP]", "[UNK]"], [], "[UNK]"),
     "gemma": ("tokenizer.model", _GEMMA + _BYTES, [], "<unk>"),
     "llama": ("tokenizer.model", ["<unk>", "<s>", "</s>", *_BYTES], [], "<unk>"),
+    "mistral": ("tokenizer.model", ["<unk>", "<s>", "</s>", *_CONTROL, *_BYTES], [], "<unk>"),
 }
-_LEARNT_BPE = ("nllb", "gemma", "llama")
+_LEARNT_BPE = ("nllb", "gemma", "llama", "mistral")
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     "wordpiece": ("bert", "mpnet"),

@@ -205,7 +205,7 @@ class Facts:
     @cached_property
     def tuned_for(self) -> Mapping[str, Any]:
         """What the step that tuned it says of the task: its `kind`, `labels` and `pairs`; empty if none does."""
-        return next((found for step in self.lineage if (found := mapping(step.result.get("labelled")))), {})
+        return next((found for step in self.lineage if (found := mapping(at(step.result, "settings", "labelled")))), {})
 
     @property
     def labels(self) -> list[str]:

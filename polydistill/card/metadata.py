@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from polydistill.card.facts import BESIDE, Facts
 from polydistill.card.quality import eval_results
 
@@ -36,7 +38,7 @@ def metadata(facts: Facts, licence: str | None) -> str:
     known = licence is None or licence.lower() in LICENCES.split()
     data = ModelCardData(
         base_model=facts.base_models or None,
-        language=facts.languages or None,
+        language=list(dict.fromkeys(map(_without_script, facts.languages))) or None,
         license=(licence.lower() if licence else None) if known else "other",
         license_name=None if known else licence,
         license_link="LICENSE" if not known and "LICENSE" in facts.files else None,
@@ -49,6 +51,11 @@ def metadata(facts: Facts, licence: str | None) -> str:
         eval_results=results or None,
     )
     return f"---\n{data.to_yaml()}\n---"
+
+
+def _without_script(code: str) -> str:
+    """`sr-Latn` -> `sr`: the Hub knows languages alone."""
+    return re.sub("-[A-Z][a-z]{3}$", "", code)
 
 
 def tags(facts: Facts) -> list[str]:

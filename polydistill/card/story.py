@@ -27,8 +27,8 @@ MOST_LABELS = 50  # of a model, in its card
 _SIZES = {"vocabulary": "tokens", "rows": "embedding rows", "parameters": "parameters", "bytes": "size on disk"}
 _PROKD = {
     "prokd": "a reconstruction of ProKD (Ge et al. 2023, arXiv 2301.08855; its code is not public)",
-    "tsl": "TSL (Wu et al. 2020, arXiv 2004.12440)",
-    "selftrain": "TSL (Wu et al. 2020, arXiv 2004.12440) and self-training",
+    "tsl": "learning a teacher's probabilities, after TSL (Wu et al. 2020, arXiv 2004.12440)",
+    "selftrain": "learning a teacher's probabilities, after TSL (Wu et al. 2020, arXiv 2004.12440), and its labels",
     "transfer": "direct transfer: the teacher as it is",
 }
 
@@ -109,6 +109,8 @@ def _unlabelled(step: Step) -> str:
     method = _PROKD.get(named, plain(named, 60))
     if named == "prokd" and not at(step.result, "settings", "aligned"):
         method += ", from a teacher whose prototypes were not aligned"
+    if named in ("tsl", "selftrain") and not (step.config.get("teacher") and step.config.get("model")):
+        method += " (TSL's student begins with the pretrained encoder, this one began as a copy of the teacher)"
     return f"Made from {code(step.came_from)} by {BY} with labels of {sources} alone, by {method}."
 
 
@@ -261,10 +263,17 @@ def _verified(step: Step) -> str:
     lines, same = number(check.get("sentences")), number(check.get("identical"))
     if lines is None or same is None:
         return "- not verified (`--no-verify`)"
-    text = "text that was not counted" if check.get("held_out") else "words that were counted"
+    new_text = mapping(check.get("new_text"))
+    text = "other text" if check.get("held_out") else "the text" if new_text else "words that were counted"
     said = f"- verified on {lines:,.0f} lines of {text}: {same:,.0f} tokenize identically"
     apart = number(check.get("max_abs_difference"))
-    return said + (f"; largest difference of outputs on those: {apart:.3g}" if apart is not None else "")
+    said += f"; largest difference of outputs on those: {apart:.3g}" if apart is not None else ""
+    vectors = number(at(check, "vectors", "max_abs_difference"))
+    said += f"; of sentence vectors, prompts included: {vectors:.3g}" if vectors is not None else ""
+    tried, right = number(new_text.get("sentences")), number(new_text.get("identical"))
+    if tried is None or right is None:
+        return said
+    return f"{said}\n- estimate for new text: {right:,.0f} of {tried:,.0f} lines that the vocabulary was chosen without"
 
 
 def lost(facts: Facts) -> list[str]:
@@ -279,6 +288,7 @@ def lost(facts: Facts) -> list[str]:
     rows = []
     for step in reversed(cut):
         check, name = mapping(step.result.get("verification")), joined(step.languages)
+        check = mapping(check.get("new_text")) or check
         rows += [row for row in (_change(name, check, "unknown_rate", "unknown tokens, %", 100.0),
                                  _change(name, check, "fertility", "tokens a word", 1.0)) if row]  # fmt: skip
     said += [table(["text", "measured", "before", "after", ""], rows, right=(2, 3))] if rows else []

@@ -1,58 +1,26 @@
-"""The snippet of a card that runs as it is printed."""
+"""The snippet of a card: it runs as it is printed, and reads a model as `evaluate` does."""
 
 from __future__ import annotations
 
 import json
+import textwrap
 
 from polydistill.card.facts import Facts, tags_words
-from polydistill.card.text import at, objects, printable
+from polydistill.card.text import at, objects, printable, texts
+
+WINDOW, OVERLAP, LONGEST_ANSWER = 384, 128, 30  # tokens, as `evaluate` reads a paragraph
 
 _PIPELINE = """\
 from transformers import pipeline
 
-run = pipeline({head}, model={model}{more})
-print(run({text}))"""
-# A class for every word, as it is scored: pipelines join neighbours of one class, or give classes to parts of words.
-_WORDS = """\
-import torch
-from transformers import AutoModelForTokenClassification, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained({model})
-model = AutoModelForTokenClassification.from_pretrained({model})
-text = {text}
-inputs = tokenizer(text, return_tensors="pt")
-with torch.no_grad():
-    best = model(**inputs).logits[0].argmax(-1)
-words = inputs.word_ids()
-for word in sorted(set(words) - {{None}}):
-    first, last = inputs.word_to_chars(word)
-    print(text[first:last], model.config.id2label[int(best[words.index(word)])])"""
-_ANSWERS = """\
-import torch
-from transformers import AutoModelForQuestionAnswering, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained({model})
-model = AutoModelForQuestionAnswering.from_pretrained({model})
-inputs = tokenizer({question}, {text}, return_tensors="pt")
-with torch.no_grad():
-    outputs = model(**inputs)
-first = int(outputs.start_logits.argmax())
-last = first + int(outputs.end_logits[0, first:].argmax())
-print(tokenizer.decode(inputs["input_ids"][0, first : last + 1]))"""
+run = pipeline({head}, model={model})
+print(run({text}{more}))"""
 _SENTENCES = """\
 from sentence_transformers import SentenceTransformer
 
 model = SentenceTransformer({model})
-vectors = model.encode([{text}, {other}])
-print(model.similarity(vectors, vectors))"""
-_VECTORS = """\
-import torch
-from transformers import AutoModel, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained({model})
-model = AutoModel.from_pretrained({model})
-with torch.no_grad():
-    print(model(**tokenizer({text}, return_tensors="pt")).last_hidden_state.shape)"""
+vectors = model.encode([{text}, {other}], normalize_embeddings=True)
+print(vectors @ vectors.T)"""
 _MASKED = """\
 from transformers import pipeline
 
@@ -71,18 +39,6 @@ from transformers import AutoModel, AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained({model})
 model = AutoModel.from_pretrained({model})
 print(tokenizer.tokenize({text}), model.num_parameters())"""
-
-
-_ONNX = """\
-import onnxruntime
-from transformers import AutoTokenizer
-from transformers.utils import cached_file
-
-tokenizer = AutoTokenizer.from_pretrained({model})
-session = onnxruntime.InferenceSession(cached_file({model}, {file}))
-encoded = tokenizer({text}, return_tensors="np")
-inputs = {{node.name: encoded[node.name].astype("int64") for node in session.get_inputs()}}
-print([output.shape for output in session.run(None, inputs)])"""
 _STACK = """\
 from pathlib import Path
 
@@ -91,7 +47,88 @@ from huggingface_hub import snapshot_download
 
 name = {model}
 folder = name if Path(name).is_dir() else snapshot_download(name)
-print(polydistill.load_stack(folder).encode([{text}]{more}).shape)"""
+stack = polydistill.load_stack(folder)
+print(stack.{asked})"""
+# A network itself, for what no pipeline reads as `evaluate` does: it is loaded, then run, then its outputs are read.
+_TORCH = """\
+import numpy
+import torch
+from transformers import {auto}, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained({model})
+model = {auto}.from_pretrained({model}, dtype=torch.float32)
+"""
+_ONNX = """\
+import numpy
+import onnxruntime
+from transformers import AutoConfig, AutoTokenizer
+from transformers.utils import cached_file
+
+tokenizer = AutoTokenizer.from_pretrained({model})
+config = AutoConfig.from_pretrained({model})
+session = onnxruntime.InferenceSession(cached_file({model}, {file}))
+names = [node.name for node in session.get_inputs()]
+"""
+_RUN_TORCH = """\
+with torch.no_grad():
+    outputs = model(**inputs)
+"""
+_RUN_ONNX = """\
+outputs = session.run(None, {name: inputs[name].astype("int64") for name in names})
+"""
+# A pipeline takes a token that is a space alone for a word, and its "simple" shows tokens that were never trained.
+_TAGS = """\
+words = {words}  # punctuation apart, as in the data that it learnt from
+{glued}inputs = tokenizer(words, is_split_into_words=True, return_tensors="{tensors}")
+{run}places = inputs.word_ids()
+for i, word in enumerate(words):
+    if i in places:  # the tag of a word is that of its first token
+        print(word, {config}.id2label[int(outputs[0][0, places.index(i)].argmax())])"""
+_JOINED = """
+# Nearly the same: pipeline("token-classification", ..., aggregation_strategy="first"); never "simple"."""
+_LABEL = """\
+inputs = tokenizer({pair}, truncation=True, return_tensors="{tensors}")
+{run}print({config}.id2label[int(outputs[0][0].argmax())])"""
+_ANSWER = """\
+question, text = {question}, {text}
+longest = min({window}, tokenizer.model_max_length)  # longer texts are read in windows
+inputs = tokenizer(
+    question, text, truncation="only_second", max_length=longest, stride=min({overlap}, longest // 3), padding=True,
+    return_overflowing_tokens=True, return_offsets_mapping=True, return_tensors="{tensors}",
+)
+windows = range(len(inputs.pop("overflow_to_sample_mapping")))
+places = numpy.asarray(inputs.pop("offset_mapping"))
+{run}read = [[part == 1 for part in inputs.sequence_ids(i)] for i in windows] & (places[:, :, 0] < places[:, :, 1])
+spans = numpy.tri(read.shape[1]).T * numpy.tri(read.shape[1], k={longest} - 1)  # answers of {longest} tokens at most
+possible = (spans > 0) & read[:, :, None] & read[:, None]
+starts, ends = (numpy.asarray(output, "float32") for output in outputs[:2])
+scores = numpy.where(possible, starts[:, :, None] + ends[:, None], -numpy.inf)
+window, start, end = numpy.unravel_index(scores.argmax(), scores.shape)
+print(text[places[window, start, 0] : places[window, end, 1]])"""
+_VECTORS = """\
+vectors = []
+for text in ({text}, {other}):
+    inputs = tokenizer(text, truncation=True, return_tensors="{tensors}")
+{run}    vector = numpy.asarray(outputs[0][0], "float32"){pooled}
+    vectors.append(vector / numpy.linalg.norm(vector))
+print(vectors[0] @ vectors[1])"""
+_STATES = """\
+inputs = tokenizer({text}, truncation=True, return_tensors="{tensors}")
+{run}print(outputs[0].shape)"""
+_TEMPLATES = {"fill-mask": _MASKED, "text2text-generation": _GENERATION}
+_HEADS = {
+    "token-classification": ("AutoModelForTokenClassification", _TAGS),
+    "text-classification": ("AutoModelForSequenceClassification", _LABEL),
+    "question-answering": ("AutoModelForQuestionAnswering", _ANSWER),
+}
+_NAMES = "Wangari Maathai , Nairobi"
+# Models whose tokenizers may glue words that are given one by one: all but these.
+_APART = ("Albert", "Bert", "Deberta", "DistilBert", "Electra", "MPNet", "XLMRoberta", "Xmod")
+_GLUED = """\
+ids = tokenizer(["a", "a"], is_split_into_words=True)["input_ids"]
+words = words if ids == tokenizer("a a")["input_ids"] else [" " + word for word in words]  # each has to be a word
+"""
+_POOLED = {"Pooling (mean)": ".mean(0)", "Pooling (cls)": "[0]", "Pooling (lasttoken)": "[-1]"}
 
 
 def snippet(facts: Facts, repository: str) -> str:
@@ -101,40 +138,80 @@ def snippet(facts: Facts, repository: str) -> str:
         facts: Of the model.
         repository: Its name on the Hub, or its folder.
     """
-    texts = _texts(facts)
-    template, more, text = _BARE, "", json.dumps(texts[0], ensure_ascii=False)
+    first, second = _texts(facts)
+    values = {"model": repository, "head": facts.head, "text": first, "other": second, "question": second}
+    printed = {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
+    pair = f'{{"text": {printed["text"]}, "text_pair": {printed["other"]}}}'
+    if facts.newest.command == "export":
+        return _network(facts, printed, onnx=True)
+    if facts.newest.command == "stack":
+        return _STACK.format(**printed, asked=_asked(facts, printed))
+    if facts.library == "sentence-transformers":
+        return _SENTENCES.format(**printed)
+    if facts.head in _TEMPLATES:
+        return _TEMPLATES[facts.head].format(**printed)
+    if facts.head == "text-generation":
+        return _PIPELINE.format(**printed, more=", max_new_tokens=20")
+    if facts.head == "text-classification":
+        asked = {**printed, "text": pair if facts.pairs else printed["text"]}
+        return _PIPELINE.format(**asked, more=", truncation=True")
+    two_parts = any("T5" in name or "MT" in name for name in facts.classes)
+    if facts.head in _HEADS or (facts.head == "feature-extraction" and not two_parts):
+        return _network(facts, printed, onnx=False)
+    return _BARE.format(**printed)
+
+
+def _asked(facts: Facts, printed: dict[str, str]) -> str:
+    """What is asked of a stack."""
+    code = facts.newest.result.get("language_code")
+    more = f", language={json.dumps(printable(code))}" if code else ""
+    if facts.newest.result.get("task"):
+        asked = f"({printed['text']}, {printed['other']})" if facts.pairs else printed["text"]
+        return f"classify([{asked}]{more})"
+    return f"encode([{printed['text']}]{more}).shape"
+
+
+def _network(facts: Facts, printed: dict[str, str], *, onnx: bool) -> str:
+    """The network itself, in torch or in onnxruntime."""
     files = [at(part, "path") for part in objects(facts.newest.result.get("files"))]
     file = printable(next((name for name in files if isinstance(name, str)), "onnx/model.onnx"))
-    if facts.newest.command == "export":
-        template = _ONNX
-    elif facts.newest.command == "stack":
-        template = _STACK
-        if code := facts.newest.result.get("language_code"):
-            more = f", language={json.dumps(printable(code))}"
-    elif facts.library == "sentence-transformers":
-        template = _SENTENCES
-    elif facts.head == "question-answering":
-        template = _ANSWERS
-    elif facts.head == "fill-mask":
-        template = _MASKED
-    elif facts.head == "text2text-generation":
-        template = _GENERATION
-    elif facts.head == "feature-extraction" and not any("T5" in name or "MT" in name for name in facts.classes):
-        template = _VECTORS
-    elif facts.head == "token-classification" and tags_words(facts.task):
-        template, text = _WORDS, json.dumps(texts[0].replace(".", " ."), ensure_ascii=False)
-    elif facts.head in ("token-classification", "text-classification", "text-generation"):
-        template = _PIPELINE
-        if facts.head == "token-classification":
-            more, text = ', aggregation_strategy="simple"', '"Wangari Maathai, Nairobi"'
-        elif facts.head == "text-generation":
-            more = ", max_new_tokens=20"
-        elif facts.pairs:
-            pair = {"text": texts[0], "text_pair": texts[1]}
-            text = json.dumps(pair, ensure_ascii=False)
-    values = {"model": repository, "head": facts.head, "other": texts[1], "question": texts[1], "file": file}
-    printed = {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
-    return template.format(**printed, more=more, text=text)
+    auto, template = _HEADS.get(str(facts.head), ("AutoModel", _VECTORS))
+    behind = texts(facts.newest.result.get("pooling")) if onnx else []
+    pooled = _POOLED.get(behind[0]) if behind else ".mean(0)"
+    if template is _VECTORS and (pooled is None or behind[1:] not in ([], ["Normalize"])):
+        template = _STATES  # something stands behind the states that is not in the file
+    classes = tags_words(facts.task)  # a class of every word, such as its part of speech
+    spaced = _texts(facts)[0].replace(".", " .") if classes else _NAMES
+    words = f"{json.dumps(spaced, ensure_ascii=False)}.split()"
+    if template is _TAGS and not classes:
+        template += _JOINED
+    run = _RUN_ONNX if onnx else _RUN_TORCH
+    loaded = (_ONNX if onnx else _TORCH).format(**printed, auto=auto, file=json.dumps(file, ensure_ascii=False))
+    two = f"{printed['text']}, {printed['other']}" if facts.pairs else printed["text"]
+    body = template.format(
+        **printed,
+        words=words,
+        glued="" if all(name.startswith(_APART) for name in facts.classes) else _GLUED,
+        pair=two,
+        pooled=pooled,
+        tensors="np" if onnx else "pt",
+        config="config" if onnx else "model.config",
+        run=textwrap.indent(run, "    ") if template is _VECTORS else run,
+        window=WINDOW,
+        overlap=OVERLAP,
+        longest=LONGEST_ANSWER,
+    )
+    return _needed(loaded, body) + body
+
+
+def _needed(loaded: str, body: str) -> str:
+    """The lines of what comes first that what follows needs."""
+    if "numpy." not in body:
+        loaded = loaded.replace("import numpy\n", "")
+    if "config.id2label" not in body:
+        kept = (line for line in loaded.splitlines(keepends=True) if not line.startswith("config = "))
+        loaded = "".join(kept).replace("AutoConfig, ", "")
+    return loaded
 
 
 def _texts(facts: Facts) -> tuple[str, str]:

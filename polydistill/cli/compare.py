@@ -40,7 +40,8 @@ def command(
     """Compare models with the first one: differences on the same data, their intervals, what was retained.
 
     A RUN is a file that `evaluate -o FILE` wrote, or a model folder with scores; one file may hold several models.
-    Differences have intervals where the predictions of both models are in the cache of this machine.
+    Differences and averages have intervals where the predictions are in the cache of this machine. An average draws an
+    item together with its translations. p is adjusted for a model's languages in a table (Holm).
     """
     from polydistill.reports.compare import compare
     from polydistill.reports.tables import markdown

@@ -51,10 +51,11 @@ def table(result: Evaluation) -> str:
     for (model, language), found in cells.items():
         shown = [_value(found[m].value, found[m].interval) for m in metrics]
         rows.append([model, language, f"{next(iter(found.values())).n:,}", *shown])
-    means: dict[tuple[str, str], dict[Any, float]] = {}
+    means: dict[tuple[str, str], dict[Any, str]] = {}
     for mean in result.averages:
-        means.setdefault((mean["model"], mean["average"]), {})[mean["metric"], mean["normalisation"]] = mean["value"]
-    rows += [[model, name, "", *(_value(found[m]) for m in metrics)] for (model, name), found in means.items()]
+        shown_mean = _value(mean["value"], mean["interval"])
+        means.setdefault((mean["model"], mean["average"]), {})[mean["metric"], mean["normalisation"]] = shown_mean
+    rows += [[model, name, "", *(found[m] for m in metrics)] for (model, name), found in means.items()]
     parts = [columns(rows, right=range(2, len(rows[0])))]
     if result.loyalty:
         parts.append(_loyalty(result.loyalty))
@@ -63,6 +64,7 @@ def table(result: Evaluation) -> str:
     ignored = sorted({label for data in result.data for label in data["not_scored"]})
     if ignored:
         parts.append(f"Not scored: {', '.join(ignored)}.")
+    parts += result.notes
     return "\n\n".join(parts)
 
 
@@ -73,22 +75,28 @@ def _value(value: float, interval: tuple[float, float] | None = None) -> str:
 
 def _loyalty(loyalty: dict[str, Any]) -> str:
     rows = [["model", "language", "measure", ""]]
-    for found in loyalty["scores"]:
+    for found in [*loyalty["scores"], *loyalty["averages"]]:
         of = " ".join(filter(None, (found["metric"], found.get("of"), found["normalisation"])))
         value = "-" if found["value"] is None else _value(found["value"], found["interval"])
-        rows.append([found["model"], found["language"], of, value])
+        rows.append([found["model"], found.get("average") or found["language"], of, value])
     return f"Beside the teacher {loyalty['teacher']}:\n" + columns(rows, right=(3,))
 
 
 def _latency(latency: dict[str, Any]) -> str:
     rows = [["model", "ms at batch 1", "inputs/s at batch 32", "ratio", "ratio", "peak memory, MB"]]
     for found in latency["models"]:
-        ratios = [
-            f"{r['value']:.2f} [{r['interval'][0]:.2f}, {r['interval'][1]:.2f}]" if r else "1"
-            for r in (found["latency_ratio"], found["throughput_ratio"])
-        ]
+        ratios = [_ratio(found[key]) for key in ("latency_ratio", "throughput_ratio")]
         rows.append([
             found["model"], f"{found['latency_ms']:.1f}", f"{found['throughput']:.1f}", *ratios,
             f"{found['peak_memory_bytes'] / 1e6:.0f}",
         ])  # fmt: skip
-    return f"On {latency['inputs']} inputs ({latency['language']}):\n" + columns(rows, right=range(1, 6))
+    on = f"On {latency['inputs']} inputs ({latency['language']}), {latency['processes']} processes"
+    return f"{on}:\n" + columns(rows, right=range(1, 6))
+
+
+def _ratio(ratio: dict[str, Any] | None) -> str:
+    """`0.55 [0.50, 0.61]`; 1 for the model that the others are beside."""
+    if ratio is None:
+        return "1"
+    between = " [{:.2f}, {:.2f}]".format(*ratio["interval"]) if ratio["interval"] else ""
+    return f"{ratio['value']:.2f}{between}"

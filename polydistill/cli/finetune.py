@@ -30,8 +30,9 @@ def command(
 ) -> None:
     """Tune a model for a task on labelled text of a source language.
 
-    The checkpoint with the best dev score is kept. After Ctrl-C or a kill the same command with --resume goes on, with
-    the same losses.
+    A head that the model already has is reused: its labels are matched with the task's by name, and those that are new
+    or dropped are listed. The checkpoint with the best dev score is kept. After Ctrl-C or a kill the same command with
+    --resume goes on, with the same losses.
     """
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
     result = finetune(build_config(FinetuneConfig, ctx, values, config_file), console)

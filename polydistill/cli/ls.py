@@ -43,7 +43,7 @@ def _cell(value: Any) -> str:
 def _languages(include: tuple[Path, ...]) -> list[dict[str, Any]]:
     return [
         {
-            "code": lang.code, "name": lang.name, "native": lang.native_name, "scripts": lang.scripts,
+            "code": lang.code, "name": lang.name, "native": lang.native_name, "scripts": lang.every_script,
             "iso639_3": lang.iso639_3, "flores": lang.flores, "wordfreq": lang.wordfreq,
         }
         for lang in catalog.languages(include)

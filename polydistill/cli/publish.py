@@ -34,9 +34,10 @@ def command(ctx: click.Context, yes: bool, as_json: bool, quiet: bool, verbose: 
     """Publish the model in DIR on the Hub, with a card made from its record.
 
     One commit, there whole or not at all; if its answer is lost, the Hub is asked what became of it. Files that the Hub
-    has already are not sent again; parts of an older model that DIR has no longer are removed. What is no part of a
-    model is left out: scripts, logs, data, archives, checkpoints, `stages/`, pickles, hidden files (`hf upload` can add
-    such). Paths of this machine are not told, and a file that holds a secret stops it. DIR itself stays as it is.
+    has already are not sent again; parts of an older model that DIR has no longer are removed. What is no part of the
+    model is left out: weights that it does not read (GGUF too), pickles, scripts, logs, data, archives, checkpoints,
+    `stages/`, hidden files (`hf upload` can add such). Paths of this machine are not told, and a file that holds a
+    secret stops it. DIR itself stays as it is.
     """
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
     config = build_config(PublishConfig, ctx, values, None)

@@ -52,8 +52,9 @@ def table(result: TrimResult) -> str:
         rows.append([label, *shown, f"{100 * after / before:.1f} %"])
     check = result.verification
     if check:
+        measured = check.get("new_text") or check
         for key, label, scale in (("fertility", "tokens per word", 1), ("unknown_rate", "unknown, %", 100)):
-            rows.append([label, *(f"{scale * check[key][when]:.3f}" for when in ("before", "after")), ""])
+            rows.append([label, *(f"{scale * measured[key][when]:.3f}" for when in ("before", "after")), ""])
     lines = [columns(rows, right=(1, 2, 3)), ""]
     kept = ", ".join(f"{share:.4%} of {code}" for code, share in result.coverage.items())
     new = ", ".join(f"{share:.2%} of {code}" for code, share in result.expected_coverage.items() if share is not None)
@@ -62,14 +63,31 @@ def table(result: TrimResult) -> str:
     )
     lines.append("Tokens kept as " + ", ".join(f"{reason} {n:,}" for reason, n in result.kept.items()) + ".")
     if check:
-        text = "uncounted lines" if check["held_out"] else "lines of counted words"
+        new_text = check.get("new_text")
+        text = "lines of other text" if check["held_out"] else "lines" if new_text else "lines of counted words"
         lines.append(
             f"Verified: {check['identical']} of {check['sentences']} {text} tokenize identically"
             + _difference(check["max_abs_difference"])
+            + _vectors(check["vectors"])
         )
+        if new_text:
+            lines.append(
+                f"Chosen without those lines, the vocabulary would be right for {new_text['identical']} of "
+                f"{new_text['sentences']}: an estimate for new text, as are tokens per word and unknown above."
+            )
     place = f"Written to {result.output}" if result.output else "Nothing was written (--dry-run)"
     lines.append(f"{place} in {result.seconds:.1f} s, peak memory {human_bytes(result.peak_memory_bytes)}.")
     return "\n".join(lines)
+
+
+def _vectors(check: dict[str, Any] | None) -> str:
+    """What was compared of sentence-transformers' whole model, where there is one."""
+    if check is None or check["max_abs_difference"] is None:
+        return ""
+    with_prompts = f", {len(check['prompts'])} prompts" if check["prompts"] else ""
+    largest = check["max_abs_difference"]
+    said = f"differ by at most {largest:.1e}" if largest else "are equal, bit for bit"
+    return f" Vectors of sentence-transformers ({check['vectors']} texts{with_prompts}) {said}."
 
 
 def _difference(largest: float | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,14 @@ from torch import Tensor
 
 from polydistill.catalog import Arch
 from polydistill.distill.objectives.base import Weighted
+from polydistill.distill.objectives.labels import HardLabels
 from polydistill.distill.signals import Observer
 from polydistill.distill.teachers import Teacher
+
+
+def label_loss(network: Any, *, answers: bool = False) -> DistilLoss:
+    """Cross-entropy with gold labels, the loss of plain fine-tuning; for answers the mean of their start and end."""
+    return DistilLoss(network, Weighted({"labels": (HardLabels(), 0.5 if answers else 1.0)}), None, None)
 
 
 class DistilLoss:
@@ -28,27 +34,42 @@ class DistilLoss:
     def __init__(self, student: Any, objectives: Weighted, teacher: Teacher | None, arch: Arch | None) -> None:
         self._objectives, self._teacher = objectives, teacher
         self._observer = Observer(student, objectives.needs.student, arch)
+        self._counts: Mapping[str, Tensor] | None = None
+
+    def begin_step(self, network: Any, parts: Sequence[dict[str, Any]], agree: Callable[[Tensor], Tensor]) -> None:
+        """Finds out what the parts of a step's batch are divided by, and at the first step what scales the terms."""
+        self._counts = self._objectives.counts(parts, agree) if len(parts) > 1 else None
+        if self._counts is not None and self._objectives.by_first and not self._objectives.first:
+            device = parts[0]["input_ids"].device
+            with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+                terms = [self._loss(network, part, agree, self._counts)[1] for part in parts]
+            self._objectives.first = {term: sum(t[term] for t in terms) / len(terms) for term in terms[0]}
 
     def __call__(
         self, network: Any, batch: dict[str, Any], agree: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, dict[str, float]]:
         """(loss, term -> value over all processes, before weights)."""
+        return self._loss(network, batch, agree, self._counts)
+
+    def _loss(
+        self, network: Any, batch: dict[str, Any], agree: Callable[[Tensor], Tensor],
+        counts: Mapping[str, Tensor] | None,
+    ) -> tuple[Tensor, dict[str, float]]:  # fmt: skip
         self._objectives.to(batch["input_ids"].device)
         wanted = self._teacher.signals(batch) if self._teacher is not None else {}
-        return self._objectives(self._observer(batch, through=network), wanted, batch, agree)
+        return self._objectives(self._observer(batch, through=network), wanted, batch, agree, counts)
 
     def mean(self, network: Any, batches: Iterable[dict[str, Any]]) -> float:
-        """The mean loss over examples of held-out batches; every process takes them all."""
-        device, total, count = next(network.parameters()).device, 0.0, 0
+        """The loss of held-out batches as if they were one; every process takes them all."""
+        device, parts, losses = next(network.parameters()).device, list(batches), list[float]()
+        counts = {name: count.to(device) for name, count in self._objectives.counts(parts).items()}
         network.eval()
         with torch.no_grad():
-            for batch in batches:
+            for batch in parts:
                 here = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
-                rows = len(here["input_ids"])
-                total += rows * float(self(network, here, lambda value: value)[0])
-                count += rows
+                losses.append(float(self._loss(network, here, lambda value: value, counts)[0]))
         network.train()
-        return total / count
+        return sum(losses) / len(losses)
 
     def on_step(self, step: int, losses: Mapping[str, float]) -> None:
         """Tells the objectives."""

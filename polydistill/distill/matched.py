@@ -13,7 +13,7 @@ from polydistill.errors import PolydistillError
 from polydistill.modelfolder import model_folder
 from polydistill.progress import SILENT, Progress
 from polydistill.source import Source
-from polydistill.trimming import TrimPlan, Wishes, apply, plan, write_vocabulary
+from polydistill.trimming import TrimPlan, Wishes, apply, ids_without_token, plan, write_vocabulary
 from polydistill.vocab import Vocabulary, open_vocabulary
 from polydistill.vocab.counts import TokenCounts
 from polydistill.vocab.keep import KeepSet
@@ -71,8 +71,8 @@ def plan_together(sources: Sequence[Source], counts: TokenCounts, wishes: Wishes
     space = first.vocabulary.spaces[0]
     extra = sorted(i for i in set().union(*needed) - needed[0] if i < space.size)
     tokens = (*wishes.keep_tokens, *(space.tokens[i] for i in extra if space.tokens[i]))
-    chosen = plan(first, counts, replace(wishes, keep_tokens=tokens))
-    return [chosen, *(replace(chosen, source=other) for other in others)]
+    chosen = plan(first, counts, replace(wishes, keep_tokens=tokens), others=others)
+    return [chosen, *(replace(chosen, source=other, notes=()) for other in others)]
 
 
 def trim_together(
@@ -116,6 +116,8 @@ def plan_like(source: Source, cut: Source, languages: Sequence[Language]) -> Tri
     if not theirs.ids.keys() <= ours.ids.keys():
         return None
     keep = KeepSet.of({ours.ids[token]: "requested" for token in theirs.ids}, ours.size)
+    if bare := ids_without_token([source], source.rows):
+        keep = keep.with_rows(bare, source.rows)
     dropped = frozenset(source.vocabulary.added) - frozenset(cut.vocabulary.added)
     found = TrimPlan(source, tuple(languages), (keep,), (cut.rows,), dropped, {}, {})
     with tempfile.TemporaryDirectory() as scratch:

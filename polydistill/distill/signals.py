@@ -115,14 +115,16 @@ class Observer:
         self._seen[signal] = output
 
     def _module(self, signal: Signal) -> nn.Module:
-        path = getattr(self._arch.attention, signal.kind, None) if self._arch and self._arch.attention else None
-        if path is None:
+        attention = self._arch.attention if self._arch else None
+        if attention is None:
             name = self._arch.name if self._arch else "this"
             raise PolydistillError(
                 f"The architecture file of {name} does not name the module of attention's {signal.kind}.",
                 "Leave out the objectives `relations` and `scores`, or describe it in a TOML file (--include-path).",
             )
-        found: nn.Module = layers_of(self.network, self._arch)[signal.layer].get_submodule(path)
+        found: nn.Module = layers_of(self.network, self._arch)[signal.layer].get_submodule(
+            getattr(attention, signal.kind)
+        )
         return found
 
 

@@ -157,7 +157,15 @@ def least_squares(inputs: np.ndarray, wanted: np.ndarray, dev_inputs: np.ndarray
         wanted: (n, H).
         dev_inputs: (m, d) rows that choose the penalty.
         dev_wanted: (m, H).
+
+    Raises:
+        PolydistillError: Some of them are NaN or infinite.
     """
+    if not all(np.isfinite(rows).all() for rows in (inputs, wanted, dev_inputs, dev_wanted)):
+        raise PolydistillError(
+            "Vectors of the LLM or of the encoder are NaN or infinite: the weights of one of them are damaged.",
+            "Fetch or save that model again.",
+        )
     x, y = inputs.astype(np.float64), wanted.astype(np.float64)
     middle, centre = x.mean(0), y.mean(0)
     gram, cross = (x - middle).T @ (x - middle), (x - middle).T @ (y - centre)
@@ -197,6 +205,9 @@ class VectorLoss:
         wanted = self._wanted[batch["example"].cpu()].to(found.device)
         loss = (found.float() - wanted).square().sum(-1).mean() / self._variance
         return loss, {"vectors": float(agree(loss.detach()))}
+
+    def begin_step(self, network: Any, parts: Sequence[dict[str, Any]], agree: Callable[[Tensor], Tensor]) -> None:
+        """Nothing to prepare: all parts of a batch are of one size."""
 
     def on_step(self, step: int, losses: Mapping[str, float]) -> None:
         """Nothing changes."""

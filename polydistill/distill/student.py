@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polydistill import surgery
-from polydistill.catalog import Arch
+from polydistill.catalog import PAGE, Arch
 from polydistill.copying import CONFIG, copy_rest
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.loading import load_config
@@ -27,6 +27,10 @@ ALTERNATE, BOTTOM, TOP, RANDOM = "alternate", "bottom", "top", "random"
 INITS = (ALTERNATE, BOTTOM, TOP, RANDOM)
 DEFAULT_REDUCTION = 2
 DROPOUT = re.compile(r".*(dropout|pdrop|layerdrop).*")
+_ENCODERS = (
+    "Choose an encoder, such as intfloat/multilingual-e5-small (`masked` in `polydistill ls architectures`); any "
+    "supported model is made smaller by `polydistill trim`."
+)
 PER_LAYER = re.compile(r".*layer.*")  # config keys whose lists have one entry a layer, such as `layer_types`
 
 
@@ -150,20 +154,26 @@ def layer_count(source: Source) -> int:
         PolydistillError: They cannot be left out, or their number is nowhere.
     """
     arch = source.arch
-    if "reduce" not in arch.supports or arch.layers is None or arch.layers.shared:
-        shared = arch.layers is not None and arch.layers.shared
-        why = (
-            "all its layers share one set of weights" if shared else "its architecture file does not say that they can"
-        )
-        raise PolydistillError(
-            f"Layers of {arch.name} models cannot be left out: {why}.", "See `polydistill ls architectures`."
-        )
-    if arch.layers.decoder_path is not None:
-        raise PolydistillError(
-            f"{arch.name} is an encoder-decoder; layers can be left out of encoders and of decoders only.",
-            "See `polydistill ls architectures`.",
-        )
+    if "reduce" not in arch.supports:
+        why = arch.lacks("reduce") or "its architecture file does not say that they can"
+        raise PolydistillError(f"Layers of {arch.name} models cannot be left out: {why}.", _ENCODERS)
     return hidden_layers(source)
+
+
+def check_masked(source: Source, what: str) -> None:
+    """Refuses models that do not guess masked tokens: what others learn from masked text makes no sense.
+
+    Args:
+        source: The model.
+        what: Which training is asked for.
+
+    Raises:
+        PolydistillError: Its architecture is such a one.
+    """
+    if "masked" not in source.arch.supports:
+        raise PolydistillError(
+            f"{what} learns from masked tokens, and {source.arch.name} models do not guess any.", _ENCODERS
+        )
 
 
 def hidden_layers(source: Source) -> int:
@@ -176,7 +186,7 @@ def hidden_layers(source: Source) -> int:
     if arch.layers is None:
         raise PolydistillError(
             f"The architecture file of {arch.name} does not say where the layers are.",
-            "Describe it in a TOML file and pass it with --include-path.",
+            f"Describe it in a file of your own: {PAGE} shows how.",
         )
     part, key = _counting_part(source, _full_config(source))
     if not isinstance(part.get(key), int):

@@ -83,12 +83,21 @@ class FrozenTeacher:
 
     @torch.no_grad()
     def signals(self, batch: Batch) -> Signals:
-        """The signals of a batch; the network follows it to its device."""
+        """The signals of a batch; the network follows it to its device.
+
+        Raises:
+            PolydistillError: They are no numbers, so that nothing could be learnt from them.
+        """
         device = batch["input_ids"].device
         if next(self.network.parameters()).device != device:
             self.network.to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=self._autocast):
             found = self._observer(batch)
+        if broken := next((signal for signal, tensor in found.items() if tensor.isnan().any()), None):
+            raise PolydistillError(
+                f"The teacher's {broken.kind} is NaN, no number: its weights are damaged, or overflow.",
+                "Fetch or save the teacher again, or compute without bfloat16.",
+            )
         return {s: self._named(s, t.float()) for s, t in found.items()}
 
     def _named(self, signal: Signal, tensor: Tensor) -> Tensor:

@@ -34,12 +34,13 @@ from polydistill.distill.teachers import (
     rows_of,
 )
 from polydistill.errors import PolydistillError
-from polydistill.evaluation.heads import TaskModel, new_head, open_model
-from polydistill.evaluation.kinds import dev_predictions, dev_score, finest_loyalty, trainable_kind_of
+from polydistill.evaluation.heads import ANSWER, TaskModel, new_head, open_model
+from polydistill.evaluation.kinds import dev_predictions, dev_score, finest_loyalty, training_inputs
+from polydistill.evaluation.reuse import output_parameters
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.loading import load_encoder, load_tokenizer, longest_input
 from polydistill.processes import is_main, wait
-from polydistill.progress import Progress
+from polydistill.progress import SILENT, Progress
 from polydistill.record import text_hash
 from polydistill.stages import ANEW, decided
 from polydistill.task import TAGGING, WORD_TAGGING
@@ -73,9 +74,10 @@ class TaskStudent:
 
 
 def task_student(
-    folder: Path, task: Task, teacher: TaskModel, *, seed: int, length: int, eager: bool = False
-) -> TaskStudent:
-    """Puts the teacher's head on a student; what does not fit there is initialised from the seed.
+    folder: Path, task: Task, teacher: TaskModel, *, seed: int, length: int, eager: bool = False,
+    progress: Progress = SILENT,
+) -> TaskStudent:  # fmt: skip
+    """Puts the teacher's head on a student; where it does not fit, the student's own or one from the seed stays.
 
     Args:
         folder: The student that phase 1 made.
@@ -84,6 +86,7 @@ def task_student(
         seed: Of a head that does not fit.
         length: Most tokens of an input.
         eager: Whether attention is computed the plain way.
+        progress: Where to report.
 
     Raises:
         PolydistillError: It cannot have such a head, or the teacher predicts other labels than the task scores.
@@ -96,17 +99,25 @@ def task_student(
     inside = [name for name, _ in model.network.named_parameters() if name.startswith(prefix)]
     # A folder that phase 1 has not written may be one of a model with another head, whose names have the prefix.
     base = {own: name for own in inside for name in (own.removeprefix(prefix), own) if name in stored}
-    given, rows = teacher.network.state_dict(), rows_of(teacher, labels)
+    given = _head_of(teacher, labels)
+    fits = {n: t for n, t in model.network.state_dict().items() if n not in base and n in given
+            and given[n].shape == t.shape}  # fmt: skip
     with torch.no_grad():
-        for name, tensor in model.network.state_dict().items():
-            if name in base or name not in given:
-                continue
-            found = given[name]
-            if rows and found.shape[:1] == (len(teacher.labels),):
-                found = found[rows]  # the output layer, in the student's order
-            if found.shape == tensor.shape:
-                tensor.copy_(found)
+        for name, tensor in fits.items():
+            tensor.copy_(given[name])
+    assert model.reused is not None
+    if not output_parameters(model.network, len(labels) or len(ANSWER)) <= fits.keys():
+        progress.note(f"The teacher's head does not fit the student. {model.reused.sentence}".strip())
     return TaskStudent(model, base)
+
+
+def _head_of(teacher: TaskModel, labels: Sequence[str]) -> dict[str, Tensor]:
+    """A teacher's tensors, its outputs in the order of the task's labels."""
+    found = dict(teacher.network.state_dict())
+    if rows := rows_of(teacher, labels):
+        outputs = output_parameters(teacher.network, len(teacher.labels))
+        found |= {name: found[name][rows] for name in outputs & found.keys()}
+    return found
 
 
 @dataclass(frozen=True)
@@ -136,6 +147,7 @@ class Job:
         arch: The student's architecture.
         metric: What chooses the checkpoint.
         dev_score: Network -> that, on source-language dev data.
+        untrained: Examples that give no input.
     """
 
     student: TaskStudent
@@ -145,6 +157,7 @@ class Job:
     arch: Arch
     metric: str
     dev_score: Callable[[Any], float]
+    untrained: int = 0
 
     def tune(
         self, schedule: Schedule, work: Path, progress: Progress, entries: dict[str, Tensor] | None = None
@@ -170,12 +183,14 @@ class Job:
         return curves
 
 
-def labelled_features(student: TaskModel, task: Task, splits: Sequence[LabelledSplit], language: str) -> list[Feature]:
+def labelled_features(
+    student: TaskModel, task: Task, splits: Sequence[LabelledSplit], language: str, progress: Progress
+) -> list[Feature]:
     """The inputs of labelled splits, numbered by `example_id`; `example` counts on from split to split."""
-    kind, examples = trainable_kind_of(task), 0
+    examples = 0
     found: list[Feature] = []
     for split in splits:
-        for feature in kind.training_features(student, split.examples):
+        for feature in training_inputs(task, student, split, progress)[0]:
             numbers = {"example_id": len(found), "example": examples + feature["example"], "language": language}
             found.append({**feature, **numbers})
         examples += len(split.examples)
@@ -235,8 +250,10 @@ def task_job(
         for t in inputs.teachers
     ]
     eager = needs_attention(objectives.needs.student)
-    student = task_student(inputs.student, task, models[0], seed=inputs.seed, length=inputs.length, eager=eager)
-    features = labelled_features(student.model, task, training, inputs.language)
+    student = task_student(
+        inputs.student, task, models[0], seed=inputs.seed, length=inputs.length, eager=eager, progress=inputs.progress
+    )
+    features = labelled_features(student.model, task, training, inputs.language, inputs.progress)
     teacher = _task_teacher(inputs, models, objectives.needs.teacher, student, training, features)
     wanted = dev_predictions(task, models[0], dev) if inputs.by_loyalty else None
 
@@ -246,7 +263,8 @@ def task_job(
         return finest_loyalty(task, wanted, dev_predictions(task, student.model, dev), dev)[1]
 
     metric = task.metric if wanted is None else finest_loyalty(task, wanted, wanted, dev)[0]
-    return Job(student, features, teacher, objectives, inputs.arch, metric, score)
+    untrained = sum(len(split.examples) for split in training) - len({f["example"] for f in features})
+    return Job(student, features, teacher, objectives, inputs.arch, metric, score, untrained)
 
 
 def _task_teacher(
@@ -275,7 +293,8 @@ def _task_teacher(
     teacher = found[0][0] if len(found) == 1 else Ensemble(found)
     facts = {
         "teachers": [[Checkpoint.open(t.folder).weights_hash, t.weight, t.aligned] for t in inputs.teachers],
-        "data": [split.sha256 for split in training], "bf16": inputs.bf16, "labels": wanted,
+        "data": [split.sha256 for split in training], "bf16": inputs.bf16,
+        "labels": [wanted, *(model.labels for model in models)],
     }  # fmt: skip
     return kept_on_disk(
         teacher,

@@ -26,13 +26,14 @@ from polydistill.distill.objectives.pseudo_labels import PseudoLabels
 from polydistill.distill.prototypes import class_means, classes_of, nearness, rectified
 from polydistill.distill.samplers import PairedBatches
 from polydistill.distill.signals import HIDDEN, LOGITS, Signal
-from polydistill.distill.teachers import Ensemble, FrozenTeacher, Teacher, check_labels, rows_of
+from polydistill.distill.teachers import Ensemble, FrozenTeacher, Teacher, check_labels
 from polydistill.evaluation import tagging
 from polydistill.evaluation.heads import TaskModel, new_head, open_model
+from polydistill.evaluation.reuse import tell
 from polydistill.labelled.examples import LabelledSplit, TaggedExample
 from polydistill.labelled.plain import PlainSentences
 from polydistill.modelfolder import is_tagger
-from polydistill.progress import Progress
+from polydistill.progress import SILENT, Progress
 from polydistill.training import Curves, Schedule, collator, train
 
 OUTSIDE = "O"
@@ -102,25 +103,16 @@ class SelfTraining:
 # --- inputs
 
 
-def tagger(folder: Path, task: Task, *, seed: int, length: int) -> TaskModel:
-    """A tagger to train, its outputs the task's tags in their order; a new head where the folder has none.
-
-    Outputs for types that the task does not score are left out.
+def tagger(folder: Path, task: Task, *, seed: int, length: int, progress: Progress = SILENT) -> TaskModel:
+    """A tagger to train, its outputs the task's tags in their order; those of its own tags are matched by name.
 
     Raises:
-        PolydistillError: Its tags are not the task's, or it cannot have such a head.
+        PolydistillError: It cannot have such a head.
     """
-    fresh = new_head(folder, task.kind, task.scored_labels, seed=seed, max_length=length)
-    if not is_tagger(folder):
-        return fresh
-    tuned = reader(folder, task, seed=seed, length=length)
-    rows = rows_of(tuned, fresh.labels)
-    head, inside = tuned.network.state_dict(), f"{fresh.network.base_model_prefix}."
-    with torch.no_grad():
-        for name, tensor in fresh.network.state_dict().items():
-            if not name.startswith(inside) and len(head[name]) == len(tuned.labels):
-                tensor.copy_(head[name][rows])
-    return fresh
+    model = new_head(folder, task.kind, task.scored_labels, seed=seed, max_length=length)
+    assert model.reused is not None
+    tell(progress, model.reused)
+    return model
 
 
 def reader(folder: Path, task: Task, *, seed: int, length: int) -> TaskModel:

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from polydistill.evaluation.heads import open_model
+from polydistill.evaluation.heads import TaskModel, open_model
 from polydistill.evaluation.kinds import KINDS
+from polydistill.evaluation.turns import answer
 from polydistill.labelled import examples as kinds_of_examples
 from polydistill.record import peak_memory_bytes
 
 
-def main() -> None:
-    """Reads a job as JSON from stdin."""
-    job = orjson.loads(sys.stdin.buffer.read())
-    model = open_model(
-        Path(job["folder"]), job["kind"], job["labels"], not_scored=job["not_scored"],
-        max_length=job["max_length"], prompt=job["prompt"], language=job["language"], own=job["own"],
+def footprint(job: dict[str, Any]) -> dict[str, int]:
+    """Loads the job's model and predicts."""
+    model = opened(Path(job["folder"]), job)
+    KINDS[job["kind"]].predict(model, examples_of(job), batch_size=job["batch_size"])
+    return {"peak_memory_bytes": peak_memory_bytes()}
+
+
+def opened(folder: Path, job: Mapping[str, Any]) -> TaskModel:
+    """A model of a job."""
+    return open_model(
+        folder, job["kind"], job["labels"], not_scored=job["not_scored"], max_length=job["max_length"],
+        prompt=job["prompt"], language=job["language"], own=job["own"],
     )  # fmt: skip
+
+
+def examples_of(job: Mapping[str, Any]) -> list[Any]:
+    """The examples of a job."""
     make = getattr(kinds_of_examples, job["type"])
-    found = [make(**{key: _frozen(value) for key, value in example.items()}) for example in job["examples"]]
-    KINDS[job["kind"]].predict(model, found, batch_size=job["batch_size"])
-    sys.stdout.write(orjson.dumps({"peak_memory_bytes": peak_memory_bytes()}).decode())
+    return [make(**{key: _frozen(value) for key, value in example.items()}) for example in job["examples"]]
 
 
 def _frozen(value: Any) -> Any:
@@ -32,4 +39,4 @@ def _frozen(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    answer(footprint)

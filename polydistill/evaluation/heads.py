@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from polydistill.catalog import Language
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.own_labels import own_output_labels
+from polydistill.evaluation.reuse import NAMELESS, Reused, Stored, output_layer, reuse_head
 from polydistill.labelled.schemes import IOB2, ModelTags, model_tags, taught_labels
 from polydistill.loading import (
     load_config,
@@ -30,8 +30,8 @@ AUTO_CLASSES = {
     WORD_TAGGING: "AutoModelForTokenClassification",
     SPAN_EXTRACTION: "AutoModelForQuestionAnswering",
 }
+ANSWER = ("start", "end")  # the outputs of a head for answers, which have no names
 VECTOR_KINDS = (RETRIEVAL, SIMILARITY)
-NAMELESS = re.compile(r"LABEL_\d+")
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class TaskModel:
         labels: (L,) the task's label of each output; empty for span extraction.
         max_length: Most tokens of an input, special tokens included.
         read_language: Tells a model that has to know it which language comes next; None for all others.
+        reused: Where the outputs of a model to tune come from; None for a model that is used as it is.
         tags: What each output of a tagger means in its own scheme; None where that is what `labels` says in IOB2.
     """
 
@@ -52,6 +53,7 @@ class TaskModel:
     labels: tuple[str, ...]
     max_length: int
     read_language: Callable[[Language | str], object] | None = None
+    reused: Reused | None = None
     tags: ModelTags | None = None
 
 
@@ -89,10 +91,10 @@ def open_model(
     if kind in VECTOR_KINDS:
         return _sentence_model(folder, max_length, prompt)
     folder = model_folder(folder)
-    model, missing = _load(folder, kind)
-    if missing:
+    model, stored = _load(folder, kind)
+    if stored.lacking:
         raise PolydistillError(
-            f"{folder} has no head for {kind} (it lacks {missing[0]}).",
+            f"{folder} has no head for {kind} (it lacks {stored.lacking[0]}).",
             "Tune it first: `polydistill finetune --model ...`.",
         )
     names = [model.config.id2label.get(i, f"LABEL_{i}") for i in range(len(model.config.id2label))]
@@ -156,6 +158,7 @@ def new_head(
 ) -> TaskModel:
     """Loads a model to tune for a kind of task; what it lacks of the head is initialised from the seed.
 
+    A head that it has is reused by the names of its labels, as `reuse.reuse_head` says; `reused` says what came of it.
     With `eager` attention is computed the plain way, which alone gives its probabilities.
 
     Raises:
@@ -165,16 +168,32 @@ def new_head(
 
     refuse_stack(folder)
     transformers.set_seed(seed)
-    named = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
-    model, missing = _load(folder, kind, new=True, eager=eager, **(named if labels else {}))
+    named: dict[str, Any] = {"num_labels": len(ANSWER)}
+    if kind != SPAN_EXTRACTION:
+        named = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+    if kind == CLASSIFICATION:  # whatever the model's own head was trained for
+        named["problem_type"] = "single_label_classification"
+    model, stored = _load(folder, kind, new=True, eager=eager, **named)
     inside = f"{model.base_model_prefix}."  # a pooler is left out of many folders, and no more than a part of the head
-    if lost := [name for name in missing if name.startswith(inside) and "pooler" not in name]:
+    if lost := [name for name in stored.lacking if name.startswith(inside) and "pooler" not in name]:
         raise PolydistillError(
             f"{folder} does not have all weights of its model (it lacks {lost[0]}, or has it in another shape).",
             "Fetch or save the model again: what it lacks would begin as noise.",
         )
+    reused = _reused(model, folder, kind, labels, stored)
     tokenizer = _tokenizer(folder, model.config)
-    return TaskModel(model, tokenizer, tuple(labels), longest_input(tokenizer, model.config, max_length))
+    length = longest_input(tokenizer, model.config, max_length)
+    return TaskModel(model, tokenizer, tuple(labels), length, reused=reused)
+
+
+def _reused(model: Any, folder: Path, kind: str, labels: Sequence[str], stored: Stored) -> Reused:
+    """Puts the weights of a head under the labels that they were trained for; those of an answer have no names."""
+    if kind == SPAN_EXTRACTION:
+        layer = output_layer(model, len(ANSWER))
+        is_new = layer is None or f"{layer[0]}.weight" in stored.lacking
+        return Reused((), ANSWER) if is_new else Reused(ANSWER, ())
+    ending = AUTO_CLASSES[kind].removeprefix("AutoModel")
+    return reuse_head(model, load_config(folder), labels, ending, stored, lambda: _load(folder, kind)[0])
 
 
 def refuse_stack(folder: Path) -> None:
@@ -254,8 +273,8 @@ def _tokenizer(folder: Path, config: Any) -> Any:
     return tokenizer
 
 
-def _load(folder: Path, kind: str, *, new: bool = False, eager: bool = False, **options: Any) -> tuple[Any, list[str]]:
-    """The model, and the names of weights that the folder lacks or has in another shape."""
+def _load(folder: Path, kind: str, *, new: bool = False, eager: bool = False, **options: Any) -> tuple[Any, Stored]:
+    """The model, and what of its weights the folder has."""
     import torch
     import transformers
 
@@ -275,4 +294,4 @@ def _load(folder: Path, kind: str, *, new: bool = False, eager: bool = False, **
     except Exception as error:
         hint = "Choose a model of an architecture that has such a head."
         raise loading_failed(f"transformers cannot load {folder} for {kind}", error, hint) from error
-    return model, sorted([*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])])
+    return model, Stored(info["missing_keys"], {name: tuple(shape) for name, shape, _ in info["mismatched_keys"]})

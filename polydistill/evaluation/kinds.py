@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from polydistill.batching import Feature
 from polydistill.catalog import Task
-from polydistill.errors import UsageError
+from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation import classification, retrieval, similarity, spans, tagging, word_tagging
 from polydistill.evaluation.heads import TaskModel
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.metrics.items import Measured
+from polydistill.progress import SILENT, Progress
 from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
 
 DEV_BATCH = 32
+UNTRAINED = "answer in no window"
 
 
 class Kind(Protocol):
@@ -93,6 +96,36 @@ def trainable_kind_of(task: Task) -> Trainable:
             f"Choose a task of the kinds {', '.join(TRAINABLE)}.",
         )
     return TRAINABLE[task.kind]
+
+
+def training_inputs(
+    task: Task, model: TaskModel, split: LabelledSplit, progress: Progress = SILENT
+) -> tuple[list[Feature], LabelledSplit]:
+    """The inputs that a split is trained on.
+
+    Args:
+        task: The task.
+        model: What reads them.
+        split: Labelled examples.
+        progress: Told of examples that give no input.
+
+    Returns:
+        The inputs, with the number of their `example`, and the split, whose `skipped` counts those that give none.
+
+    Raises:
+        PolydistillError: No example gives any.
+    """
+    found = trainable_kind_of(task).training_features(model, split.examples)
+    lost = len(split.examples) - len({feature["example"] for feature in found})
+    if not lost:
+        return found, split
+    said = f"no window of {model.max_length} tokens has their whole answer"
+    if not found:
+        raise PolydistillError(
+            f"{split.where}: none of the {lost} examples can be trained on: {said}.", "Let inputs be longer."
+        )
+    progress.warn(f"{split.where}: {lost} of {len(split.examples)} examples are not trained on: {said}")
+    return found, replace(split, skipped={**split.skipped, UNTRAINED: lost})
 
 
 def dev_score(task: Task, model: TaskModel, splits: Sequence[LabelledSplit]) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from polydistill.batching import no_numbers
 from polydistill.evaluation.heads import TaskModel
 from polydistill.labelled.examples import AlignedExample
 from polydistill.metrics.items import Measured
@@ -39,14 +40,21 @@ def predict(
 
 
 def vectors(model: TaskModel, texts: Sequence[str], batch_size: int, bf16: bool = False) -> np.ndarray:
-    """(n, d) vectors of length 1."""
+    """(n, d) vectors of length 1.
+
+    Raises:
+        PolydistillError: Some of them are NaN or infinite.
+    """
     import torch
 
     device = model.network.device.type
     with torch.autocast(device, dtype=torch.bfloat16, enabled=bf16):
-        return model.network.encode(
+        found: np.ndarray = model.network.encode(
             list(texts), batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False
         )
+    if not np.isfinite(found).all():
+        raise no_numbers()
+    return found
 
 
 def measure(examples: Sequence[AlignedExample], predictions: Sequence[dict[str, Any]], language: str) -> list[Measured]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from polydistill.evaluation import cache
 from polydistill.evaluation.heads import VECTOR_KINDS
 from polydistill.evaluation.kinds import Kind, kind_of
 from polydistill.evaluation.subjects import Subject
-from polydistill.labelled.examples import LabelledSplit
+from polydistill.labelled.examples import LabelledSplit, units_of
 from polydistill.metrics.items import Measured
 from polydistill.metrics.paired import interval
 from polydistill.progress import SILENT, Progress
@@ -35,6 +35,11 @@ class Cell:
     split: LabelledSplit
     language: Language
     question_language: Language | None
+
+    @property
+    def asked(self) -> str | None:
+        """Code of the question's language, where it is another one."""
+        return self.question_language.code if self.question_language else None
 
 
 def score(
@@ -71,7 +76,7 @@ def _predictions(
         settings["chat_template"] = None
     facts = {
         "task": split.task, "task_version": task_version(subject.wanted), "language": cell.language.code,
-        "question_language": cell.question_language.code if cell.question_language else None, "split": split.split,
+        "question_language": cell.asked, "split": split.split,
         "data_hash": split.sha256, "weights_hash": subject.weights_hash, "settings": settings,
         "files_hash": subject.files_hash,
     }  # fmt: skip
@@ -79,19 +84,44 @@ def _predictions(
     stored = None if how.fresh else cache.load(key)
     if stored is not None and len(stored["predictions"]) == len(split.examples):
         known = stored["predictions"]
-        return key, known, kind.measure(split.examples, known, cell.language.code)
+        measured = _measured(cell, kind, known)
+        if stored.get("units") != list(measured[0].units or ()):  # ids, which are not part of the key, may have changed
+            cache.save(key, {**facts, "n": len(known)}, known, measured)
+        return key, known, measured
     what = f"{Path(subject.name).name} {_name(cell)}"
     if subject.loaded.read_language is not None:
         subject.loaded.read_language(cell.language)
     with progress.bar(what, len(split.examples), "input") as done:
         found = kind.predict(subject.loaded, split.examples, batch_size=how.batch_size, bf16=how.bf16, done=done)
-    measured = kind.measure(split.examples, found, cell.language.code)
+    measured = _measured(cell, kind, found)
     cache.save(key, {**facts, "n": len(found)}, found, measured)
     return key, found, measured
 
 
+def _measured(cell: Cell, kind: Kind, predictions: list[dict[str, Any]]) -> list[Measured]:
+    """The metrics of a cell, which know what is drawn together."""
+    found = kind.measure(cell.split.examples, predictions, cell.language.code)
+    return [replace(m, units=_units(m, cell.split.examples)) for m in found]
+
+
+def loyalty(
+    wanted: Task, cell: Cell, teacher: Sequence[dict[str, Any]], student: Sequence[dict[str, Any]]
+) -> list[Measured]:
+    """How far a student's predictions of a cell are its teacher's; the metrics know what is drawn together."""
+    found = kind_of(wanted).loyalty(teacher, student, cell.language.code)
+    return [replace(m, units=_units(m, cell.split.examples)) for m in found]
+
+
+def _units(measured: Measured, examples: Sequence[Any]) -> tuple[str, ...]:
+    """What each row of a metric is drawn with: an example's unit; of a row a word, its sentence's."""
+    units = units_of(examples)
+    if len(units) == len(measured.items):
+        return units
+    return tuple(unit for unit, example in zip(units, examples, strict=True) for _ in example.tokens)
+
+
 def _name(cell: Cell) -> str:
-    asked = f", asked in {cell.question_language.code}" if cell.question_language else ""
+    asked = f", asked in {cell.asked}" if cell.asked else ""
     return f"{cell.language.code}{asked}"
 
 
@@ -117,7 +147,7 @@ def _scores(subject: Subject, cell: Cell, measured: Sequence[Measured], key: str
             data_hash=cell.split.sha256,
             weights_hash=subject.weights_hash,
             task_version=task_version(subject.wanted),
-            question_language=cell.question_language.code if cell.question_language else None,
+            question_language=cell.asked,
             selection=chosen,
             seed=subject.settings.seed,
             predictions=key,

@@ -11,18 +11,23 @@ import numpy as np
 from polydistill.batching import Feature, run
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.heads import TaskModel
+from polydistill.evaluation.offsets import Offset, completed, tokens_of
 from polydistill.labelled.examples import QuestionExample
 from polydistill.metrics.answers import answer_scores
 from polydistill.metrics.items import Measured
 
 MAX_LENGTH = 384
 OVERLAP = 128  # tokens that a window has in common with the next one
-BEST, LONGEST_ANSWER = 20, 30  # starts and ends that are tried; tokens
+BEST, LONGEST_ANSWER = 20, 30  # starts and ends that are tried; tokens, or characters where these have several tokens
 LONGEST_QUESTION = 64  # tokens, and no more than half an input
 
 
 def features(model: TaskModel, examples: Sequence[QuestionExample]) -> list[Feature]:
-    """The inputs of all windows, with `example`, and `offsets`: (start, end) in the paragraph, None outside of it.
+    """The inputs of all windows.
+
+    Of a feature, `example` is the question's number, `offsets` has (start, end) in the paragraph for each token and
+    None outside of it, with all marks of its last letter, and `covered` whether some token has it for each character
+    of the paragraph.
 
     Raises:
         PolydistillError: A question leaves no room for a paragraph.
@@ -43,35 +48,41 @@ def features(model: TaskModel, examples: Sequence[QuestionExample]) -> list[Feat
         raise PolydistillError(
             f"{model.max_length} tokens leave no room for a paragraph beside its question.", "Give more: --max-length."
         ) from error
-    found = []
+    found: list[Feature] = []
+    windows: list[list[list[Offset]]] = [[] for _ in examples]
     for i, example in enumerate(encoded["overflow_to_sample_mapping"]):
-        offsets = [
-            tuple(offset) if part == 1 and offset[1] > offset[0] else None
-            for offset, part in zip(encoded["offset_mapping"][i], encoded.sequence_ids(i), strict=True)
-        ]
+        own = zip(encoded["offset_mapping"][i], encoded.sequence_ids(i), strict=True)
+        windows[example].append([tuple(o) if part == 1 and o[1] > o[0] else None for o, part in own])
         inputs = {key: encoded[key][i] for key in ("input_ids", "attention_mask", "token_type_ids") if key in encoded}
-        found.append({**inputs, "example": example, "offsets": offsets})
-    return found
+        found.append({**inputs, "example": example})
+    places = [completed(e.context, own) for e, own in zip(examples, windows, strict=True)]
+    rest = [iter(own) for own, _ in places]
+    return [{**f, "offsets": next(rest[f["example"]]), "covered": places[f["example"]][1]} for f in found]
 
 
 def _cut(tokenizer: Any, question: str, longest: int) -> str:
     """The question, or as much of it as is read: so many tokens."""
     offsets = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    ends = offsets["offset_mapping"]
-    return question if len(ends) <= longest else question[: ends[longest - 1][1]]
+    (places,), _ = completed(question, [[tuple(offset) for offset in offsets["offset_mapping"]]])
+    last = places[longest - 1] if len(places) > longest else None
+    return question[: last[1]] if last else question
 
 
 def training_features(model: TaskModel, examples: Sequence[QuestionExample]) -> list[Feature]:
-    """The same with `start_positions` and `end_positions` of the first reference; 0 where a window lacks it."""
-    found = []
+    """The same with `start_positions` and `end_positions` of the first reference; 0 where a window lacks it.
+
+    A question whose answer no window has as a whole gives no input: to be trained on it would teach that it has no
+    answer.
+    """
+    found, answered = [], set()
     for feature in features(model, examples):
         text, start = examples[feature["example"]].answers[0]
-        offsets = feature.pop("offsets")
-        inside = [i for i, o in enumerate(offsets) if o and o[1] > start and o[0] < start + len(text)]
-        whole = bool(inside) and offsets[inside[0]][0] <= start and offsets[inside[-1]][1] >= start + len(text)
-        first, last = (inside[0], inside[-1]) if whole else (0, 0)
+        tokens = tokens_of(feature.pop("offsets"), feature.pop("covered"), start, start + len(text))
+        first, last = tokens or (0, 0)
+        if tokens:
+            answered.add(feature["example"])
         found.append({**feature, "start_positions": first, "end_positions": last})
-    return found
+    return [feature for feature in found if feature["example"] in answered]
 
 
 def predict(
@@ -97,10 +108,8 @@ def predict(
     return [{**found, "score": float(max(found["score"], -1e9))} for found in best]
 
 
-def best_span(
-    starts: np.ndarray, ends: np.ndarray, offsets: Sequence[tuple[int, int] | None]
-) -> tuple[float, tuple[int, int] | None]:
-    """The likeliest span of a window.
+def best_span(starts: np.ndarray, ends: np.ndarray, offsets: Sequence[Offset]) -> tuple[float, tuple[int, int] | None]:
+    """The likeliest span of a window: of at most 30 tokens, or of as many as 30 characters have there on average.
 
     Args:
         starts: (T,) logits of the first token.
@@ -117,7 +126,9 @@ def best_span(
     last = inside[np.argsort(-ends[inside], kind="stable")[:BEST]]
     sums = starts[first][:, None] + ends[last][None, :]
     length = last[None, :] - first[:, None] + 1
-    sums = np.where((length >= 1) & (length <= LONGEST_ANSWER), sums, -np.inf)
+    characters = max(end for _, end in filter(None, offsets)) - min(start for start, _ in filter(None, offsets))
+    longest = LONGEST_ANSWER * max(1.0, len(inside) / characters)
+    sums = np.where((length >= 1) & (length <= longest), sums, -np.inf)
     i, j = np.unravel_index(int(np.argmax(sums)), sums.shape)
     if not np.isfinite(sums[i, j]):  # no such pair among the best: the single likeliest token
         single = inside[int(np.argmax(starts[inside] + ends[inside]))]

@@ -17,6 +17,7 @@ from polydistill.inside import files_below
 from polydistill.inspection import lineage_line
 from polydistill.labelled.schemes import IOB2
 from polydistill.modelfolder import tokenizer_files
+from polydistill.ownfiles import pickled
 from polydistill.record import NAME as RECORD
 from polydistill.record import RunRecord
 from polydistill.refs import ResolvedModel
@@ -106,6 +107,7 @@ class Subject:
             # What a sentence-transformers folder has beside the encoder: pooling, prompts, layers with weights.
             beside = [f for f in files_below(self.resolved.folder) if f.suffix in (".json", ".safetensors")]
             files += sorted(f for f in beside if f.name != RECORD and (f.parent != folder or f.suffix == ".json"))
+            files += sorted(pickled(self.resolved.folder))
         return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
 
     @cached_property

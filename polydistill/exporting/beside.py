@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from polydistill.batching import Feature, run
-from polydistill.evaluation.cost import BATCH, INPUTS, ROUNDS, take_turns
+from polydistill.evaluation import turns
 from polydistill.exporting.networks import FEATURES, Head
 from polydistill.progress import SILENT, Progress
 
@@ -71,39 +70,32 @@ def _nearest(outputs: Outputs) -> list[Any]:
 
 
 def latency(
-    networks: Mapping[str, Any], tokenizer: Any, features: Sequence[Feature], head: Head, *, seed: int,
-    progress: Progress = SILENT,
-) -> dict[str, Any]:  # fmt: skip
+    model: Path, files: Mapping[str, Path], features: Sequence[Feature], head: Head, progress: Progress = SILENT
+) -> dict[str, Any]:
     """Time of networks alone, without the tokenizer, with the same number of threads, taking turns.
 
     Args:
-        networks: Name -> network; ratios are to the first.
-        tokenizer: What pads.
+        model: The part of the model's folder that has config.json; it runs in torch.
+        files: Name -> ONNX file.
         features: 32 of them, spread over all, are the inputs.
         head: What the networks end in.
-        seed: Of the bootstrap.
         progress: Where to report.
 
     Returns:
-        `models` as `take_turns` gives them, and how it was measured.
+        `models`: `turns.summary` of several processes, torch first, and how it was measured.
+
+    Raises:
+        PolydistillError: A process failed.
     """
     import torch
 
-    chosen = [features[i] for i in np.linspace(0, len(features) - 1, min(INPUTS, len(features))).astype(int)]
-    rounds = {name: partial(_round, network, tokenizer, chosen, head) for name, network in networks.items()}
-    rows = take_turns(rounds, len(chosen), seed=seed, progress=progress)
-    return {"models": rows, "inputs": len(chosen), "rounds": ROUNDS, "threads": torch.get_num_threads(), "seed": seed}
-
-
-def _round(
-    network: Any, tokenizer: Any, features: Sequence[Feature], head: Head
-) -> tuple[list[float], float]:  # fmt: skip
-    """(seconds of each input alone, seconds of all in batches of 32)."""
-    singles = []
-    for feature in features:
-        started = time.perf_counter()
-        outputs_of(network, tokenizer, [feature], head, 1)
-        singles.append(time.perf_counter() - started)
-    started = time.perf_counter()
-    outputs_of(network, tokenizer, features, head, BATCH)
-    return singles, time.perf_counter() - started
+    chosen = [features[i] for i in turns.spread(len(features))]
+    how = {
+        "inputs": len(chosen),
+        "processes": turns.PROCESSES,
+        "rounds": turns.ROUNDS,
+        "threads": torch.get_num_threads(),
+    }
+    named = {name: str(path) for name, path in files.items()}
+    job = {"model": str(model), "files": named, "head": head.name, "features": chosen, **how}
+    return {"models": turns.summary(turns.in_processes("polydistill.exporting.timed", job, progress)), **how}

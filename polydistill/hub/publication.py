@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from polydistill.card import card, is_unedited, licence_of
 from polydistill.card.facts import BESIDE
-from polydistill.door import check_folder
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.hub.completeness import check_complete, check_exported, onnx_of
 from polydistill.hub.leaks import FOLDERS, Leaks, settings_without_paths, text_without_places, without_paths
 from polydistill.inside import leads_out
 from polydistill.jsonfiles import read_json
-from polydistill.modelfolder import card_licence, model_folder, tokenizer_files
+from polydistill.modelfolder import (
+    card_licence,
+)
 from polydistill.record import NAME as RECORD
 from polydistill.record import RunRecord
 from polydistill.redaction import redacted
-from polydistill.stacks.description import Description, is_stack
 from polydistill.vocab import OWNED_NAMES
 
 CARD = "README.md"
@@ -127,17 +128,7 @@ def gather(
         raise UsageError("--license is not an identifier of a licence.", "Such are apache-2.0, mit, cc-by-nc-4.0.")
     if not folder.is_dir():
         raise UsageError(f"There is no folder {folder}.", "Give the folder that a command of polydistill wrote.")
-    found, left_out = _files(folder)
-    record = RunRecord.load(folder)
-    if record is not None and record.command == "export":
-        _check_exported(folder, record, found)
-    else:
-        _check_complete(folder, found)
-    if record is None:
-        raise PolydistillError(
-            f"{folder} has no {RECORD}, so nothing is known of it that a card could say.",
-            "Publish what a command of polydistill wrote, or upload it with `hf upload`.",
-        )
+    found, left_out = _own_files(folder, set(beside or ()))
     places = _places(folder)
     values = without_paths(_told(folder, exported), places)
     shown = RunRecord.from_json(values)
@@ -155,6 +146,33 @@ def gather(
     return Publication(folder, tuple(items), left_out, tuple(sorted(changed)), own[CARD].decode(), edited)
 
 
+def _own_files(folder: Path, replaced: Collection[str]) -> tuple[list[str], dict[str, str]]:
+    """(paths of the files to send, path -> why another is left out), of a whole model with a record.
+
+    Args:
+        folder: The model's.
+        replaced: Paths that are sent with another content.
+
+    Raises:
+        PolydistillError: It lacks something, or a link leads out of the folder.
+    """
+    found, left_out = _files(folder)
+    record = RunRecord.load(folder)
+    if record is not None and record.command == "export":
+        weights = check_exported(folder, record, found)
+    else:
+        weights = check_complete(folder, found)
+    if record is None:
+        raise PolydistillError(
+            f"{folder} has no {RECORD}, so nothing is known of it that a card could say.",
+            "Publish what a command of polydistill wrote, or upload it with `hf upload`.",
+        )
+    weights |= onnx_of(record.result.get(BESIDE), found) | set(replaced)
+    others = {name for name in found if name.endswith(_WEIGHTS)} - weights
+    left_out |= dict.fromkeys(others, "weights, but not those of this model")
+    return [name for name in found if name not in others], dict(sorted(left_out.items()))
+
+
 def _files(folder: Path) -> tuple[list[str], dict[str, str]]:
     """(paths of the files to send, path -> why another is left out).
 
@@ -168,7 +186,7 @@ def _files(folder: Path) -> tuple[list[str], dict[str, str]]:
             left_out[f"{name}/" if path.is_dir() else str(name)] = why
         elif path.is_file():
             found.append(str(name))
-    return found, dict(sorted(left_out.items()))
+    return found, left_out
 
 
 def _why_not_this(path: Path, name: PurePosixPath, root: Path) -> str | None:
@@ -218,59 +236,6 @@ def _why_not(name: PurePosixPath) -> str | None:
     if name.suffix in _PICKLES:
         return "a pickle, which can run code when it is read"
     return None
-
-
-def _check_complete(folder: Path, found: Sequence[str]) -> None:
-    """Configuration, tokenizer and every weight file that an index names are there and whole."""
-    from polydistill.checkpoint import Checkpoint
-
-    check_folder(folder)
-    inner = model_folder(folder)
-    for index in inner.glob("*.index.json"):
-        named = read_json(index).get("weight_map")
-        for shard in sorted({str(name) for name in named.values()} if isinstance(named, dict) else ()):
-            path = str(PurePosixPath(inner.relative_to(folder).as_posix()) / shard)
-            if path not in found:
-                raise PolydistillError(f"{index} names {shard}, which is not among the files to publish.",
-                                       "Save the model again.")  # fmt: skip
-    Checkpoint.open(inner)
-    if is_stack(folder):
-        _check_parents(folder)
-
-
-def _check_parents(folder: Path) -> None:
-    """What a stack stands on goes with it, or is on the Hub.
-
-    Raises:
-        PolydistillError: It is a folder of this machine, or not whole.
-    """
-    from polydistill.checkpoint import Checkpoint
-
-    description = Description.read(folder)
-    for role, part in description.parts.items():
-        if description.whole:
-            check_folder(folder / role, tokenizer=False)
-            Checkpoint.open(folder / role)
-        elif "@" not in part.name or Path(part.name).is_absolute():  # a folder, or weights that came from a package
-            raise PolydistillError(
-                f"The stack {folder} stands on {part.source}, which is not on the Hub.",
-                "Make it with `polydistill stack --whole`, which puts both models into the folder.",
-            )
-
-
-def _check_exported(folder: Path, record: RunRecord, found: Sequence[str]) -> None:
-    """Configuration, tokenizer and every ONNX file that the record names are there; there are no other weights.
-
-    Raises:
-        PolydistillError: One is missing.
-    """
-    inner = model_folder(folder)
-    files = record.result.get("files") if isinstance(record.result, dict) else None
-    named = [str(part.get("path")) for part in files or [] if isinstance(part, dict)]
-    missing = [name for name in named or ["onnx/model.onnx"] if name not in found]
-    missing += [] if tokenizer_files(inner) else ["a tokenizer"]
-    if missing:
-        raise PolydistillError(f"{folder} is incomplete, it lacks {missing[0]}.", "Export the model again.")
 
 
 def _card(

@@ -204,6 +204,7 @@ class Builder:
         if not answers:
             self.skipped["no answer"] += 1
             return None
+        answers = [self._as_spelt(context, *answer) for answer in answers]
         if self.mend:
             answers = [self._mended_answer(context, *answer) for answer in answers]
         if not all(_stands_at(context, *answer) for answer in answers):
@@ -211,6 +212,19 @@ class Builder:
             return None
         question, id_ = _text(row, "question"), str(row.values["id"])
         return QuestionExample(id_, question, context, tuple(answers), self.language, self.language)
+
+    def _as_spelt(self, context: str, text: str, start: int) -> tuple[str, int]:
+        """The answer as its paragraph spells it, where one is composed and the other decomposed (NFC, NFD)."""
+        if _stands_at(context, text, start) or start < 0 or text.isascii():
+            return text, start
+        wanted, end, size = unicodedata.normalize("NFD", text), start, 0
+        while end < len(context) and size < len(wanted):
+            size += len(unicodedata.normalize("NFD", context[end]))
+            end += 1
+        if unicodedata.normalize("NFD", context[start:end]) != wanted:
+            return text, start
+        self.mended["answers are spelt as in their paragraph (NFC or NFD)"] += 1
+        return context[start:end], start
 
     def _mended_answer(self, context: str, text: str, start: int) -> tuple[str, int]:
         """The answer at the place nearest to its offset, if it stands anywhere."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -122,3 +122,17 @@ class LabelledSplit:
             "sha256": self.sha256, "ignored": dict(self.ignored), "skipped": dict(self.skipped),
             "mended": dict(self.mended),
         }  # fmt: skip
+
+
+def units_of(examples: Sequence[Any]) -> tuple[str, ...]:
+    """What each example is drawn with, in a bootstrap: questions about one paragraph go together.
+
+    Returns:
+        The example's id, which is a row's number where the data has none of its own, or that of the paragraph's first
+        question; translations of a test set have the same.
+    """
+    first: dict[str, str] = {}
+    for example in examples:
+        if isinstance(example, QuestionExample):
+            first[example.context] = min(first.get(example.context, example.id), example.id)
+    return tuple(first[e.context] if isinstance(e, QuestionExample) else e.id for e in examples)

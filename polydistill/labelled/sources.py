@@ -117,6 +117,9 @@ def _find(
         if not data.is_file():
             raise UsageError(f"There is no file {data}.", "Give a file in the format of the task's kind.")
         return _Found(_read(data, task), str(data))
+    asked, language = language.code, _as_known(task, language, split, data_dir)
+    if language.code != asked:
+        progress.note(f"{task.name}: the data of {language.code} stands in for {asked}")
     path = _local_file(task, language, split, data_dir) if data_dir is not None else None
     if path is not None:
         return _Found(_read(path, task), str(path))
@@ -139,6 +142,17 @@ def _find(
 
 def _read(path: Path, task: Task) -> Iterator[Row]:
     return classified_rows(path, task) if task.kind == CLASSIFICATION else read_rows(path, task.kind)
+
+
+def _as_known(task: Task, language: Language, split: str, data_dir: Path | None) -> Language:
+    """A language in one script under the code of the whole language, unless the task has data of that script."""
+    if language.script_of is None or language.code in {*task.languages, *task.local_languages}:
+        return language
+    if data_dir is not None and task.local and task.any_language:
+        file = data_dir / task.local.format(lang=language.code, split=task.local_splits.get(split, split))
+        if file.is_file() or file.with_name(file.name + ".gz").is_file():
+            return language
+    return replace(language, code=language.script_of)
 
 
 def _local_file(task: Task, language: Language, split: str, data_dir: Path) -> Path | None:

@@ -203,7 +203,6 @@ class BistilResult(Outcome):
     output: Path
     languages: tuple[str, ...]
     task: str | None
-    labelled: dict[str, Any] | None
     stages: tuple[dict[str, Any], ...]
     parameters: dict[str, int]
     bytes: dict[str, int]
@@ -306,7 +305,6 @@ def _result(config: BistilConfig, todo: Prepared, done: Sequence[Stage], student
         output=todo.output,
         languages=todo.codes,
         task=config.task if todo.tuning else None,
-        labelled=todo.task.facts() if todo.task else None,
         stages=tuple(stage.to_json(todo.output / "stages") for stage in done),
         parameters={"teacher": teacher["parameters"]["teacher"], "student": own.checkpoint.parameters},
         bytes={"teacher": teacher["bytes"]["teacher"], "student": own.nbytes},

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polydistill.batching import check_parts
 from polydistill.catalog import Language, Task, language, task
 from polydistill.checkpoint import Checkpoint
 from polydistill.data import TextSource, assign_corpora, text_sources
 from polydistill.distill.listing import parse_weights
 from polydistill.distill.matched import plan_like, same_vocabulary
-from polydistill.distill.student import chosen_layers, hidden_layers, layer_count, layer_pairs
+from polydistill.distill.student import check_masked, chosen_layers, hidden_layers, layer_count, layer_pairs
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation.heads import AUTO_CLASSES, output_labels
 from polydistill.inside import inside
@@ -131,6 +132,7 @@ def prepare(config: BistilConfig, progress: Progress) -> Prepared:
     defaults = PRESETS[config.preset]
     wanted = _task(config)
     source = Source.open(resolve(ModelRef.parse(config.model), progress=progress.note), config.include_path)
+    check_masked(source, "A student of `polydistill bistil`")
     given = _is_student(source)
     general, tuning = _phases(config, defaults, wanted)
     dev_limit = config.dev_limit or config.limit or defaults.dev_examples
@@ -327,14 +329,9 @@ def _phases(config: BistilConfig, defaults: Preset, wanted: Task | None) -> tupl
                 f"The objective {headless[0]} needs a head, and vectors of sentences have none.",
                 "Choose others, such as --objective 2:pooled=1.",
             )
-    batch_sizes = {"--batch-size": general, "--task-batch-size": tuning}
-    parts = config.accumulate * int(os.environ.get("WORLD_SIZE", "1"))
-    for option, phase in batch_sizes.items():
-        if phase and phase.batch_size % parts:
-            raise UsageError(
-                f"A batch of {phase.batch_size} cannot be split into {parts} equal parts.",
-                f"Change --accumulate, the number of processes or {option}.",
-            )
+    for phase in (general, tuning):
+        if phase:
+            check_parts(phase.batch_size, config.accumulate * int(os.environ.get("WORLD_SIZE", "1")))
     return general, tuning
 
 

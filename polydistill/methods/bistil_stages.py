@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from polydistill import sparse_files
 from polydistill.catalog import languages as every_language
+from polydistill.checkpoint import file_sha256
 from polydistill.counting import count
 from polydistill.data import read_texts
 from polydistill.distill.matched import check_writable, trim_together
 from polydistill.distill.student import RANDOM, randomise_layers, reduce_layers
 from polydistill.methods.bistil_plan import Prepared
-from polydistill.methods.finetune import FinetuneConfig, finetune
+from polydistill.methods.finetune import DEFAULTS, FinetuneConfig, finetune
 from polydistill.methods.presets import Tuning
 from polydistill.methods.sparse import Given
 from polydistill.methods.sparse import apply as apply_differences
@@ -90,7 +91,7 @@ def vocabulary(config: BistilConfig, todo: Prepared, progress: Progress, checkpo
         texts = [{"language": code, **asdict(text)} for code, found in counts.languages.items() for text in found.texts]
         tried = every_language(config.include_path)
         letters = {"languages": len(tried), "lost": unwritten(source.vocabulary, teacher.vocabulary, tried)}
-        return {"vocabulary": {"before": len(source.vocabulary.spaces[0].ids), "after": len(trimmed.keeps[0])},
+        return {"vocabulary": {"before": len(source.vocabulary.spaces[0].ids), "after": len(trimmed.keeps[0].tokens)},
                 "coverage": trimmed.coverage, "texts": texts, "letters": letters}  # fmt: skip
 
     return Made(write)
@@ -141,7 +142,7 @@ def general(
     )  # fmt: skip
 
     def write(out: Path) -> dict[str, Any]:
-        save_network(network, student, out, config.include_path)
+        save_network(network, student, out, config.include_path, progress)
         return {"validation": [[step, -score] for step, score in curves.dev], "best_step": curves.best_step,
                 "tokens": curves.steps * phase.batch_size * phase.length, "bf16": bf}  # fmt: skip
 
@@ -194,15 +195,21 @@ def made_teacher(
             lr=tuning.teacher_lr, max_length=tuning.length,
             bf16=bf16(config, todo, student, checkpoints), seed=config.seed, resume=True, overwrite=True,
             output=checkpoints / "tuned-0", include_path=config.include_path, max_minutes=clock.minutes("teacher"),
+            accumulate=_parts(DEFAULTS[todo.task.kind][2], config.accumulate),
         ),
         progress,
     )  # fmt: skip
 
     def write(out: Path) -> dict[str, Any]:
         result.output.rename(out / "tuned-0")
-        return {"selection": result.selection, "settings": result.settings}
+        return {"selection": result.selection, "settings": result.settings, "head": result.head}
 
     return Made(write, result.steps)
+
+
+def _parts(batch_size: int, asked: int) -> int:
+    """Equal parts of a batch whose size the user does not choose: as many as asked for, or the next number of them."""
+    return next((n for n in range(asked, batch_size) if batch_size % n == 0), batch_size)
 
 
 @dataclass(frozen=True)
@@ -260,16 +267,17 @@ class Phase2:
 
         def write(out: Path) -> dict[str, Any]:
             facts = {
-                "metric": job.metric, "dev": curves.dev, "best": curves.best, "best_step": curves.best_step, "bf16": bf
+                "metric": job.metric, "dev": curves.dev, "best": curves.best, "best_step": curves.best_step, "bf16": bf,
+                "untrained": job.untrained,
             }  # fmt: skip
             if entries is None or before is None:
-                save_network(network, self.student, out, self.config.include_path)
+                save_network(network, self.student, out, self.config.include_path, self.progress)
                 return facts
             found = sparse.difference_of(
                 network, before, entries, names=student.base, kind=sparse_files.TASK, languages=self.todo.codes[:1],
                 tasks=(self.config.task,),
             )  # fmt: skip
-            save_network(network, self.student, out, self.config.include_path)
+            save_network(network, self.student, out, self.config.include_path, self.progress)
             keep_beside(out, found, before.checkpoint)
             return {**facts, "entries": found.count, "density": found.density, "base": found.base_hash}
 
@@ -323,7 +331,7 @@ def settings(config: BistilConfig, todo: Prepared) -> dict[str, Any]:
         "relation_layers": todo.relation_layers, "layers": list(todo.layers), "examples": todo.limit,
         "by_loyalty": todo.by_loyalty, "dev_examples": todo.dev_limit, "pairs": [list(p) for p in todo.pairs],
         "seed": config.seed, "accumulate": config.accumulate,
-        "precision": config.precision,
+        "precision": config.precision, "labelled": todo.task.facts() if todo.task else None,
     }  # fmt: skip
 
 
@@ -332,10 +340,11 @@ def identity(config: BistilConfig, todo: Prepared) -> dict[str, Any]:
     passing = ("output", "overwrite", "resume", "max_minutes", "cache_gb", "data_dir", "data", "dev_data")
     options = {k: v for k, v in config.to_json().items() if k not in passing}
     data = [s.sha256 for s in todo.labelled.training + todo.labelled.dev] if todo.labelled else []
-    labels = list(todo.task.scored_labels) if todo.task else []
-    teachers = [teacher.source.checkpoint.weights_hash for teacher in todo.teachers]
+    sources = [teacher.source for teacher in todo.teachers]
+    teachers = [[s.checkpoint.weights_hash, file_sha256(s.model / "config.json")] for s in sources]
+    labels = todo.task.scored_labels if todo.task else None
     text = {code: [source.facts() for source in sources] for code, sources in todo.texts.items()}
     carried = {code: Given.load(folder).sha256 for code, folder in todo.language_sft.items()}
     return {**options, "settings": settings(config, todo), "model": todo.source.checkpoint.weights_hash,
-            "teachers": teachers, "data": data, "labels": labels, "languages": list(todo.codes), "texts": text,
+            "teachers": teachers, "labels": labels, "data": data, "languages": list(todo.codes), "texts": text,
             "language_sft": carried}  # fmt: skip

@@ -11,12 +11,14 @@ import orjson
 
 from polydistill.catalog import Language, Task, resolve_languages, task, user_files
 from polydistill.errors import UsageError
+from polydistill.evaluation.cache import Items
 from polydistill.evaluation.keeping import add_cost, add_scores
 from polydistill.evaluation.kinds import kind_of
 from polydistill.evaluation.own_labels import agreed
-from polydistill.evaluation.scoring import Cell, score
+from polydistill.evaluation.scoring import Cell, loyalty, score
 from polydistill.evaluation.subjects import Settings, Subject
-from polydistill.evaluation.summaries import averages, loyalty_rows, retention_rows
+from polydistill.evaluation.summaries import averages, few_notes, loyalty_averages, loyalty_rows, retention_rows
+from polydistill.labelled.examples import units_of
 from polydistill.labelled.own import with_own_labels, without_types
 from polydistill.labelled.sources import load_split
 from polydistill.outputs import check_file, write_beside
@@ -62,8 +64,9 @@ class EvaluateConfig(Options):
     )  # fmt: skip
     bf16: bool = setting(False, "Multiply in bfloat16. Faster on some machines, slower on others.", "Speed")
     latency: bool = setting(
-        False, "Measure time and memory as well, the models taking turns.", "Speed", flags=("--latency",)
-    )
+        False, "Measure time and memory as well, in fresh processes in which the models take turns.", "Speed",
+        flags=("--latency",),
+    )  # fmt: skip
     prompt: str | None = setting(
         None, "Text put before every sentence (retrieval and similarity), e.g. 'query: '. [default: the model's own]",
         "Model", metavar="TEXT",
@@ -88,6 +91,7 @@ class Evaluation:
     data: tuple[dict[str, Any], ...]
     latency: dict[str, Any] | None = None
     loyalty: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
     command: str = field(default="evaluate", init=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -100,6 +104,7 @@ class Evaluation:
             "loyalty": self.loyalty,
             "models": list(self.models),
             "data": list(self.data),
+            "notes": list(self.notes),
         }
 
 
@@ -135,13 +140,15 @@ def evaluate(config: EvaluateConfig, progress: Progress = SILENT) -> Evaluation:
         predictions.update({(subject.name, i): predicted for i, predicted in enumerate(found)})
         add_scores(subject, own, progress)
         scores += own
+    items = Items()
     result = Evaluation(
         tuple(scores),
-        tuple(averages(scores)),
+        tuple(averages(scores, items, seed=config.seed)),
         tuple(subject.facts() for subject in subjects),
         tuple(_data_facts(cell, wanted) for cell in cells),
         latency=_latency(subjects, cells[0], progress) if config.latency else None,
-        loyalty=_loyalty(config, wanted, cells, predictions, scores) if config.teacher else None,
+        loyalty=_loyalty(config, wanted, cells, predictions, scores, items) if config.teacher else None,
+        notes=tuple(few_notes((_name(cell), len(set(units_of(cell.split.examples)))) for cell in cells)),
     )
     if config.output:
         content = orjson.dumps(result.to_json(), option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n"
@@ -228,11 +235,15 @@ def _say_ignored(cells: Sequence[Cell], progress: Progress) -> None:
             progress.note(f"{cell.language.code}: {n:,} entities of the type {label} are not scored and count as O.")
 
 
+def _name(cell: Cell) -> str:
+    return f"{cell.asked}>{cell.language.code}" if cell.asked else cell.language.code
+
+
 def _data_facts(cell: Cell, wanted: Task) -> dict[str, Any]:
     split = cell.split
     return {
         "language": cell.language.code,
-        "question_language": cell.question_language.code if cell.question_language else None,
+        "question_language": cell.asked,
         "split": split.split,
         "where": split.where,
         "n": len(split.examples),
@@ -256,7 +267,6 @@ def _latency(subjects: Sequence[Subject], cell: Cell, progress: Progress) -> dic
         max_length=settings.max_length or kind_of(wanted).MAX_LENGTH,
         prompt=settings.prompt,
         language=cell.language.code,
-        seed=settings.seed,
         progress=progress,
     )
     how = {"language": cell.language.code, **{key: value for key, value in measured.items() if key != "models"}}
@@ -273,14 +283,18 @@ def _loyalty(
     cells: Sequence[Cell],
     predictions: Mapping[tuple[str, int], list[dict[str, Any]]],
     scores: Sequence[Score],
+    items: Items,
 ) -> dict[str, Any]:
     """Every student beside the teacher."""
     assert config.teacher
-    rows = []
+    rows, means = [], []
     for student in dict.fromkeys(name for name, _ in predictions if name != config.teacher):
-        for i, cell in enumerate(cells):
-            asked = cell.question_language.code if cell.question_language else None
-            reference, own = predictions[config.teacher, i], predictions[student, i]
-            measured = kind_of(wanted).loyalty(reference, own, cell.language.code)
-            rows += loyalty_rows(student, cell.language.code, asked, measured, config.seed)
-    return {"teacher": config.teacher, "scores": rows + retention_rows(config.teacher, scores)}
+        found = [
+            loyalty(wanted, cell, predictions[config.teacher, i], predictions[student, i])
+            for i, cell in enumerate(cells)
+        ]
+        for cell, measured in zip(cells, found, strict=True):
+            rows += loyalty_rows(student, cell, measured, config.seed)
+        means += loyalty_averages(student, cells, found, config.seed)
+    kept, kept_means = retention_rows(config.teacher, scores, items, seed=config.seed)
+    return {"teacher": config.teacher, "scores": rows + kept, "averages": means + kept_means}

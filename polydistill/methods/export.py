@@ -15,8 +15,7 @@ from polydistill.checkpoint import copy_file, file_sha256
 from polydistill.copying import CONFIG, copy_rest
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.heads import TaskModel
-from polydistill.evaluation.kinds import kind_of
-from polydistill.evaluation.scoring import score
+from polydistill.evaluation.scoring import loyalty, score
 from polydistill.evaluation.subjects import Subject
 from polydistill.evaluation.summaries import loyalty_rows
 from polydistill.jsonfiles import read_json
@@ -169,7 +168,7 @@ def _write(
     difference = _difference(found, len(every))
     ordinary = {name: single[: len(features)] for name, (single, _) in found.items()}
     files = {name: place / FILES[name] for name in networks if name != "torch"}
-    scores, loyalty = _scores(job, files, networks, progress) if job.task else ([], [])
+    scores, kept = _scores(job, files, networks, progress) if job.task else ([], [])
     result = ExportResult(
         model=job.source.resolved.source,
         output=job.output,
@@ -183,9 +182,9 @@ def _write(
         bytes={"safetensors": job.source.checkpoint.nbytes, **{n: f.stat().st_size for n, f in files.items()}},
         difference=difference,
         agreement={name: beside.agreement(ordinary["torch"], ordinary[name], head) for name in files},
-        latency=beside.latency(networks, tokenizer, features, head, seed=config.seed, progress=progress),
+        latency=beside.latency(job.source.model, files, features, head, progress),
         scores=tuple(one.to_json() for one in scores),
-        loyalty=tuple(loyalty),
+        loyalty=tuple(kept),
         seconds=0.0,
         peak_memory_bytes=0,
     )
@@ -254,9 +253,7 @@ def _scores(
         own, predictions = score(subject, cells, progress)
         scores += own
         for cell, before, after in zip(cells, reference, predictions, strict=True):
-            code = cell.language.code
-            measured = kind_of(torch.wanted).loyalty(before, after, code)
-            rows += loyalty_rows(called, code, None, measured, torch.settings.seed)
+            rows += loyalty_rows(called, cell, loyalty(torch.wanted, cell, before, after), torch.settings.seed)
     return scores, rows
 
 

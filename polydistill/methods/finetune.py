@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polydistill.batching import check_parts
 from polydistill.card import write_card
 from polydistill.catalog import Language, Task, arch, resolve_languages, task
-from polydistill.checkpoint import Checkpoint
+from polydistill.checkpoint import Checkpoint, file_sha256
+from polydistill.copying import copy_beside
 from polydistill.errors import UsageError
-from polydistill.evaluation.kinds import dev_score, trainable_kind_of
+from polydistill.evaluation.kinds import dev_score, trainable_kind_of, training_inputs
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.own import TrainingData, Wanted, check_request, training_data
-from polydistill.modelfolder import model_folder, model_type, tokenizer_files
+from polydistill.modelfolder import model_folder, model_type
 from polydistill.outputs import check_output, new_folder
 from polydistill.processes import several
 from polydistill.progress import SILENT, Progress
@@ -102,6 +103,9 @@ class FinetuneConfig(Options):
         4, "Stop after so many checks without a better dev score; 0 never stops early.", "Training", metavar="N",
         least=0,
     )  # fmt: skip
+    accumulate: int = setting(
+        1, "Split each step's batch into this many parts: less memory.", "Training", metavar="N", least=1
+    )
     bf16: bool = setting(False, "Multiply in bfloat16. Faster on some machines, slower on others.", "Training")
     max_minutes: float | None = setting(
         None, "Stop training after so long, and finish with what was learnt.", "Training", metavar="N", above=0
@@ -122,9 +126,9 @@ class FinetuneResult(Outcome):
     task: str
     languages: tuple[str, ...]
     examples: dict[str, int]
-    labelled: dict[str, Any] | None
     parameters: dict[str, int]
     settings: dict[str, Any]
+    head: dict[str, Any]
     selection: dict[str, Any]
     curves: dict[str, list[tuple[int, float]]]
     steps: int
@@ -162,7 +166,9 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
     resolved = resolve(ModelRef.parse(config.model), progress=progress.note)
 
     from polydistill.distill.freezing import freeze
+    from polydistill.distill.loss import label_loss
     from polydistill.evaluation.heads import new_head, refuse_stack
+    from polydistill.evaluation.reuse import tell
     from polydistill.loading import quiet_transformers
     from polydistill.training import train
 
@@ -170,13 +176,17 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
     refuse_stack(folder)
     architecture = arch(model_type(folder), config.include_path)
     model = new_head(folder, wanted.kind, wanted.scored_labels, seed=config.seed, max_length=max_length)
+    assert model.reused is not None
+    tell(progress, model.reused)
     freeze(model.network, architecture, embeddings=config.freeze_embeddings, layers=config.freeze_layers)
-    kind = trainable_kind_of(wanted)
-    features = [f for split in training for f in kind.training_features(model, split.examples)]
+    inputs = [training_inputs(wanted, model, split, progress) for split in training]
+    features, training = [f for part, _ in inputs for f in part], tuple(split for _, split in inputs)
     facts = {**asdict(schedule), "max_length": model.max_length, "freeze_embeddings": config.freeze_embeddings,
-             "freeze_layers": config.freeze_layers}  # fmt: skip
-    identity = {"model": resolved.source, "task": wanted.name, "labels": list(wanted.scored_labels), **facts,
-                "data": [split.sha256 for split in (*training, *dev)]}  # fmt: skip
+             "freeze_layers": config.freeze_layers, "labelled": wanted.facts()}  # fmt: skip
+    checkpoint = Checkpoint.open(folder)
+    identity = {"model": resolved.source, "weights": checkpoint.weights_hash,
+                "configuration": file_sha256(folder / "config.json"), "task": wanted.name, "labels": model.labels,
+                **facts, "data": [split.sha256 for split in (*training, *dev)]}  # fmt: skip
     with (
         work_folder(output, identity, resume=config.resume, overwrite=config.overwrite, progress=progress) as work,
         new_folder(output, overwrite=config.overwrite) as out,
@@ -184,27 +194,28 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
         curves = train(
             model.network, model.tokenizer, features, lambda network: dev_score(wanted, model, dev),
             replace(schedule, minutes=config.max_minutes), work, progress,
+            step_loss=label_loss(model.network, answers=wanted.kind == SPAN_EXTRACTION),
         )  # fmt: skip
         with quiet_transformers():
             model.network.save_pretrained(out)
-        for file in tokenizer_files(folder):
-            shutil.copyfile(file, out / file.name)
+        for note in copy_beside(resolved.folder, Checkpoint.open(folder), out):
+            progress.note(note)
         result = FinetuneResult(
             model=resolved.source,
             output=output,
             task=wanted.name,
             languages=tuple(lang.code for lang in languages),
             examples={"train": sum(len(s.examples) for s in training), "dev": sum(len(s.examples) for s in dev)},
-            labelled=wanted.facts(),
             parameters=_parameters(model.network),
             settings=facts,
+            head=model.reused.to_json(),
             selection=_selection(found, languages, curves),
             curves={"loss": curves.loss, "dev": curves.dev},
             steps=curves.steps,
             seconds=round(time.perf_counter() - started, 1),
             peak_memory_bytes=peak_memory_bytes(),
         )
-        record = _record(config, resolved, (*training, *dev), result)
+        record = _record(config, resolved, checkpoint, (*training, *dev), result)
         record.save(out)
         write_card(record, out)
     return result
@@ -221,7 +232,9 @@ def _schedule(config: FinetuneConfig, wanted: Task) -> tuple[Schedule, int]:
         config.lr if config.lr is not None else lr,
         config.batch_size if config.batch_size is not None else batch_size,
         config.warmup, config.weight_decay, config.checks, config.patience, config.seed, config.bf16,
+        config.accumulate,
     )  # fmt: skip
+    check_parts(schedule.batch_size, schedule.accumulate)
     longest = config.max_length if config.max_length is not None else max_length
     return schedule, longest
 
@@ -254,9 +267,9 @@ def _parameters(network: Any) -> dict[str, int]:
 
 
 def _record(
-    config: FinetuneConfig, resolved: ResolvedModel, splits: Sequence[LabelledSplit], result: FinetuneResult
-) -> RunRecord:
-    checkpoint = Checkpoint.open(model_folder(resolved.folder))
+    config: FinetuneConfig, resolved: ResolvedModel, checkpoint: Checkpoint, splits: Sequence[LabelledSplit],
+    result: FinetuneResult,
+) -> RunRecord:  # fmt: skip
     texts = [split.facts() for split in splits]
     return RunRecord(
         command="finetune",

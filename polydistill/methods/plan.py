@@ -15,6 +15,7 @@ from polydistill.distill.matched import MIN_SHARE, check_writable, plan_together
 from polydistill.distill.student import (
     ALTERNATE,
     Parameters,
+    check_masked,
     chosen_layers,
     layer_count,
     layer_pairs,
@@ -28,10 +29,11 @@ from polydistill.labelled.own import settled
 from polydistill.labelled.sources import load_split
 from polydistill.methods.bistil_plan import WITH_HEAD, both_languages, task_of
 from polydistill.methods.presets import PRESETS, General, Preset, Tuning
+from polydistill.ownfiles import own_files
 from polydistill.progress import SILENT, Progress
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
 from polydistill.settings import Options, Outcome, data_dir_setting, include_setting, setting
-from polydistill.source import CONFIG, Source, tokenizer_bytes
+from polydistill.source import CONFIG, Source
 from polydistill.surgery import renamed_bytes
 from polydistill.task import RETRIEVAL
 from polydistill.trimming import TrimPlan, Wishes, new_config, write_vocabulary
@@ -182,6 +184,7 @@ def plan(config: PlanConfig, progress: Progress = SILENT) -> PlanResult:
         wanted = settled(wanted, _training(config, wanted, languages[0], None), progress)
     rule = _rule(config)
     source = Source.open(resolve(ModelRef.parse(config.model), progress=progress.note), config.include_path)
+    check_masked(source, "A student of `polydistill bistil`")
     layers = chosen_layers(layer_count(source), layers=config.layers, reduction=config.reduction, init=config.init)
     counts = count(source.vocabulary, languages, config.text, limit=config.limit, progress=progress, option="--text")
     check_writable(source, counts, languages, allow_unknown=config.allow_unknown)
@@ -197,7 +200,10 @@ def plan(config: PlanConfig, progress: Progress = SILENT) -> PlanResult:
         languages=(languages[0].code, languages[1].code),
         task=config.task or None,
         layers=layers,
-        vocabulary={"teacher": len(set(source.vocabulary.spaces[0].ids.values())), "student": len(trimmed.keeps[0])},
+        vocabulary={
+            "teacher": len(set(source.vocabulary.spaces[0].ids.values())),
+            "student": len(trimmed.keeps[0].tokens),
+        },
         parameters={who: {**asdict(size), "total": size.total} for who, size in sizes.items()},
         share=sizes["student"].total / sizes["teacher"].total,
         bytes=nbytes,
@@ -231,17 +237,18 @@ def _write_folders(case: _Case) -> None:
 def _sizes(case: _Case) -> tuple[dict[str, Parameters], dict[str, int]]:
     """Parameters of teacher and student, and their bytes; with the task's head, where there is one."""
     source, own = case.source, {name: name for name in case.source.checkpoint.tensors}
-    tokenizers = {"teacher": tokenizer_bytes(source.model), "student": tokenizer_bytes(case.folder / "student")}
+    student = own_files(case.folder / "student", case.folder / "student", ())
+    beside = {"teacher": source.own_files.nbytes, "student": source.own_files.module_bytes + student.nbytes}
     if case.kind in WITH_HEAD:
         found = {"teacher": _with_head(case, source.model), "student": _with_head(case, case.folder / "student")}
-        return found, {who: FLOAT32 * size.total + tokenizers[who] for who, size in found.items()}
+        return found, {who: FLOAT32 * size.total + beside[who] for who, size in found.items()}
     names = student_names(source, case.layers)
     found = {"teacher": parameters(source, own, {}), "student": parameters(source, names, case.trimmed.cuts)}
     weights = {
         "teacher": source.checkpoint.nbytes,
         "student": renamed_bytes(source.checkpoint, names, case.trimmed.cuts),
     }
-    return found, {who: n + tokenizers[who] for who, n in weights.items()}
+    return found, {who: n + beside[who] for who, n in weights.items()}
 
 
 def _with_head(case: _Case, folder: Path) -> Parameters:
@@ -320,8 +327,7 @@ def _text_tokens(case: _Case, preset: Preset, phase: Tuning) -> float:
     total = 0.0
     for found in case.counts.languages.values():
         lines = sum(text.lines for text in found.texts)
-        counted = max(1, lines - len(found.held_out))
-        mean = float(found.spaces[case.source.vocabulary.spaces[0].name].sum()) / counted + 2
+        mean = float(found.spaces[case.source.vocabulary.spaces[0].name].sum()) / max(1, lines) + 2
         total += min(lines, preset.examples or lines) * min(mean, phase.length)
     return total
 

@@ -68,9 +68,9 @@ class Run:
         )  # fmt: skip
 
         def write(out: Path) -> dict[str, Any]:
-            save_network(model.network, begins, out, self.config.include_path)
+            save_network(model.network, begins, out, self.config.include_path, self.progress)
             return {"language": code, "dev": curves.dev, "best": curves.best, "best_step": curves.best_step,
-                    "aligned": self.aligning is not None}  # fmt: skip
+                    "aligned": self.aligning is not None, "head": head_facts(model)}  # fmt: skip
 
         return Made(write, curves.steps, curves.terms)
 
@@ -174,8 +174,8 @@ class Run:
         )  # fmt: skip
 
         def write(out: Path) -> dict[str, Any]:
-            save_network(model.network, begins, out, self.config.include_path)
-            return {"dev": curves.dev, "best": curves.best, "best_step": curves.best_step}
+            save_network(model.network, begins, out, self.config.include_path, self.progress)
+            return {"dev": curves.dev, "best": curves.best, "best_step": curves.best_step, "head": head_facts(model)}
 
         return Made(write, curves.steps, curves.terms)
 
@@ -247,7 +247,8 @@ class Run:
         """A model with the task's tags."""
         from polydistill.distill.unlabelled import tagger
 
-        return tagger(folder, self.todo.task, seed=self.config.seed, length=self.todo.preset.length)
+        length = self.todo.preset.length
+        return tagger(folder, self.todo.task, seed=self.config.seed, length=length, progress=self.progress)
 
     def reader(self, folder: Path) -> TaskModel:
         """A teacher as it is."""
@@ -347,6 +348,11 @@ class Run:
         return Source.open(resolve(ModelRef.parse(str(folder))), self.config.include_path)
 
 
+def head_facts(model: TaskModel) -> dict[str, Any] | None:
+    """Where the outputs of a model that was trained come from."""
+    return model.reused.to_json() if model.reused else None
+
+
 def settings(config: ProkdConfig, todo: Prepared) -> dict[str, Any]:
     """Every value that the run went by, presets resolved."""
     chosen = (
@@ -369,6 +375,6 @@ def identity(config: ProkdConfig, todo: Prepared) -> dict[str, Any]:
     options = {k: v for k, v in config.to_json().items() if k not in passing}
     models = [s.checkpoint.weights_hash for s in (todo.model, *(t.source for t in todo.teachers)) if s is not None]
     labelled = [s.sha256 for splits in (*todo.training.values(), todo.dev) for s in splits]
-    names = [t.source.config.get("id2label") for t in todo.teachers]
+    names = [todo.task.scored_labels, *(t.source.config.get("id2label") for t in todo.teachers)]
     return {**options, "settings": settings(config, todo), "models": models, "labels": names, "data": labelled,
             "text": todo.plain.sha256 if todo.plain else None}  # fmt: skip

@@ -14,9 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polydistill.batching import check_parts
 from polydistill.card import write_card
 from polydistill.catalog import Language, language
 from polydistill.data import assign_corpora, text_sources
+from polydistill.distill.student import check_masked
 from polydistill.errors import UsageError
 from polydistill.methods.sparse import Given, SparseResult, compose, new_model, open_source
 from polydistill.outputs import check_output
@@ -112,6 +114,7 @@ def sparse_train(config: SparseTrainConfig, progress: Progress = SILENT) -> Spar
     output = (config.output or OUTPUTS / f"{Path(config.model.partition('@')[0]).name}-{lang.code}-sft").expanduser()
     check_output(output, overwrite=config.overwrite, reads=config.reads())
     source = open_source(config.model, output, progress, config.include_path)
+    check_masked(source, "A sparse language fine-tuning")
     blocks = _blocks(config, source, lang, progress)
     tuning = _tuning(config, source, blocks, progress)
     texts = [{"language": lang.code, **asdict(text)} for text in blocks.texts]
@@ -140,11 +143,7 @@ def _check(config: SparseTrainConfig) -> None:
         raise UsageError("No language was given.", "Add --lang, for instance --lang sw.")
     if config.steps is not None and config.epochs is not None:
         raise UsageError("--steps and --epochs both say how long.", "Give one of them.")
-    if config.batch_size % config.accumulate:
-        raise UsageError(
-            f"A batch of {config.batch_size} cannot be split into {config.accumulate} equal parts.",
-            "Change --accumulate or --batch-size.",
-        )
+    check_parts(config.batch_size, config.accumulate)
     if several():
         raise UsageError(
             "A sparse language fine-tuning has one process.", "Start it without `torchrun` or `accelerate launch`."

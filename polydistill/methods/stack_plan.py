@@ -265,7 +265,7 @@ def _check_taught(name: str, description: Description, wanted: Task | None) -> N
     assert wanted is not None
     if not description.labels:
         raise UsageError(f"--teacher {name} has learnt no task.", "Leave it out: the LLM is tuned here.")
-    if (description.task, description.labels) != (wanted.name, tuple(wanted.scored_labels)):
+    if (description.task, sorted(description.labels)) != (wanted.name, sorted(wanted.scored_labels)):
         raise UsageError(
             f"--teacher {name} has learnt {description.task} ({', '.join(description.labels)}), not {wanted.name} "
             f"({', '.join(wanted.scored_labels)}).",

@@ -299,12 +299,14 @@ class Run:
         ]
 
     def with_head_of(self, loaded: LoadedStack, teacher: Path) -> LoadedStack:
-        """A stack with the head that the tuned LLM has, which stays as it is."""
+        """A stack with the head that the tuned LLM has, in the order of the task's labels, which stays as it is."""
         from polydistill.stacks.folder import load_head
 
-        loaded.network.head = load_head(teacher).requires_grad_(False)
         tuned = Description.read(teacher)
-        return replace(loaded, description=replace(loaded.description, labels=tuned.labels, task=tuned.task))
+        head = load_head(teacher).requires_grad_(False)
+        head.weight.copy_(head.weight[[tuned.labels.index(label) for label in self.labels]])
+        loaded.network.head = head
+        return replace(loaded, description=replace(loaded.description, labels=self.labels, task=tuned.task))
 
     # --- teachers
 
@@ -455,4 +457,12 @@ def identity(run: Run) -> dict[str, Any]:
     given = [Checkpoint.open(folder).weights_hash for folder in (todo.begin, todo.teacher) if folder]
     models = [[part.weights_hash, part.config_hash] for part in run.parents]
     text = run.lines.sha256 if todo.texts else None
-    return {**options, "settings": settings(run), "models": models, "given": given, "data": data, "text": text}
+    return {
+        **options,
+        "settings": settings(run),
+        "models": models,
+        "given": given,
+        "data": data,
+        "text": text,
+        "labels": run.labels if todo.task else None,
+    }

@@ -18,13 +18,15 @@ from polydistill.catalog import languages as every_language
 from polydistill.counting import count, count_word_lists, load_counts, save_counts
 from polydistill.data import TextSource, parse_corpus, read_texts
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.newtext import estimate
 from polydistill.outputs import check_file, check_output, check_outside, new_folder
+from polydistill.ownfiles import own_files
 from polydistill.progress import SILENT, Progress
 from polydistill.record import RunRecord, parent_of, peak_memory_bytes, source_facts
 from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
 from polydistill.settings import MOST, Options, Outcome, include_setting, output_setting, seed_setting, setting
-from polydistill.source import Source, tokenizer_bytes
-from polydistill.trimming import TrimPlan, Wishes, apply, plan, write_vocabulary
+from polydistill.source import Source
+from polydistill.trimming import TrimPlan, Wishes, apply, plan, write_rest
 from polydistill.vocab import collector_paused, open_vocabulary
 from polydistill.vocab.counts import LanguageCounts, TokenCounts
 from polydistill.vocab.keep import KeepRule
@@ -44,7 +46,10 @@ class TrimConfig(Options):
 
     model: str = setting(DEFAULT_MODEL, "Folder, org/name or org/name@revision.", "Model", metavar="M")
     lang: tuple[str, ...] = setting(
-        (), "Language to keep: any code or name. Repeat for several.", "Text", metavar="LANG"
+        (),
+        "Language to keep: any code or name, also with a script (sr-Latn). Repeat for several.",
+        "Text",
+        metavar="LANG",
     )
     corpus: tuple[str, ...] = setting(
         (),
@@ -85,8 +90,8 @@ class TrimConfig(Options):
     keep_file: Path | None = setting(None, "File with one such token a line.", "Tokens", metavar="FILE")
     drop_added: tuple[str, ...] = setting(
         (),
-        "Drop added tokens that match a glob; 'lang:*' drops the codes of languages that are not kept "
-        "(NLLB, mBART), '<extra_id_*>' T5's sentinels.",
+        "Drop added tokens that match a pattern, in which * and ? are wildcards; 'lang:*' drops the codes of "
+        "languages that are not kept (NLLB, mBART), '<extra_id_*>' T5's sentinels, '<unused*>' Gemma's spare tokens.",
         "Tokens",
         metavar="PATTERN",
     )
@@ -159,16 +164,16 @@ def trim(config: TrimConfig, progress: Progress = SILENT) -> TrimResult:
     result = _sizes(config, trimmed)
     if config.dry_run:
         with tempfile.TemporaryDirectory() as scratch:
-            notes = write_vocabulary(trimmed, Path(scratch))
+            notes = write_rest(trimmed, Path(scratch))
             result = replace(result, notes=tuple(notes), bytes=_bytes(config, trimmed, Path(scratch)))
         return _timed(result, started)
     with new_folder(output, overwrite=config.overwrite) as folder:
         notes = apply(trimmed, folder, dtype=config.dtype, progress=progress)
-        target = source.place_in(folder)
-        result = replace(result, output=output, notes=tuple(notes), bytes=_bytes(config, trimmed, target))
+        result = replace(result, output=output, notes=tuple(notes), bytes=_bytes(config, trimmed, folder))
         if config.verify:
             checked = _verify(config, trimmed, counts, verify_text, folder, progress)
-            result = replace(result, verification=checked)
+            new_text = None if verify_text else estimate(source, counts, wishes, listed, VERIFY_LINES)
+            result = replace(result, verification={**checked, **({"new_text": new_text} if new_text else {})})
         if hashing:
             hashing.join()
         result = _timed(result, started)
@@ -299,7 +304,7 @@ def _sizes(config: TrimConfig, trimmed: TrimPlan) -> TrimResult:
         languages=tuple(lang.code for lang in trimmed.languages),
         vocabulary={
             "before": sum(len(set(s.ids.values())) for s in source.vocabulary.spaces),
-            "after": sum(map(len, trimmed.keeps)),
+            "after": sum(len(keep.tokens) for keep in trimmed.keeps),
         },
         rows={"before": source.rows, "after": trimmed.rows[0]},
         parameters={"before": source.checkpoint.parameters, "after": parameters},
@@ -313,10 +318,11 @@ def _sizes(config: TrimConfig, trimmed: TrimPlan) -> TrimResult:
     )
 
 
-def _bytes(config: TrimConfig, trimmed: TrimPlan, target: Path) -> dict[str, int]:
-    """Weights and tokenizer; the weights' size is known before they are written, so a dry run says the same."""
-    weights = surgery.file_bytes(trimmed.source.checkpoint, trimmed.cuts, config.dtype)
-    return {"before": trimmed.source.nbytes, "after": weights + tokenizer_bytes(target)}
+def _bytes(config: TrimConfig, trimmed: TrimPlan, folder: Path) -> dict[str, int]:
+    """See `Source.nbytes`; the weights' size is known before they are written, so a dry run says the same."""
+    source = trimmed.source
+    weights = surgery.file_bytes(source.checkpoint, trimmed.cuts, config.dtype)
+    return {"before": source.nbytes, "after": weights + own_files(folder, source.place_in(folder), ()).nbytes}
 
 
 def _timed(result: TrimResult, started: float) -> TrimResult:
@@ -333,17 +339,14 @@ def _verify(
 ) -> dict[str, Any]:
     from polydistill.verification import verify
 
-    held_out = True
     if text is not None:
         lines = list(read_texts(text, limit=VERIFY_LINES))
     else:
         share = max(1, VERIFY_LINES // len(trimmed.languages))
         lines = [line for lang in trimmed.languages for line in counts.languages[lang.code].held_out[:share]]
-        if not lines:
-            held_out = False
-            lines = [line for lang in trimmed.languages for line in _word_lines(counts, lang.code)]
+        lines = lines or [line for lang in trimmed.languages for line in _word_lines(counts, lang.code)]
     exact = config.dtype == "keep"
-    found = verify(trimmed, folder, lines, held_out=held_out, exact=exact, progress=progress).to_json()
+    found = verify(trimmed, folder, lines, held_out=text is not None, exact=exact, progress=progress).to_json()
     known = every_language(config.include_path)
     after = open_vocabulary(trimmed.source.place_in(folder))
     lost = unwritten(trimmed.source.vocabulary, after, known)
@@ -351,7 +354,7 @@ def _verify(
 
 
 def _word_lines(counts: TokenCounts, code: str) -> list[str]:
-    """Counted words in lines of ten, where there is no text that was not counted."""
+    """Counted words in lines of ten, where no line was held out."""
     words = list(counts.languages[code].words)[:2000]
     return [" ".join(words[i : i + 10]) for i in range(0, len(words), 10)]
 

@@ -9,6 +9,10 @@ context's language decides, all Unicode punctuation goes, and each language's fi
     characters           every character from U+4E00 to U+9FA5 is a token of its own
 
 A language without a rule keeps all its words, and its tokens are what lies between spaces.
+
+Both compare composed text (Unicode's NFC), so that the same word in another spelling of its accents is the same
+answer. The public scripts compare code points: they give the same scores wherever predictions and references are in
+NFC already.
 """
 
 from __future__ import annotations
@@ -87,14 +91,18 @@ def normaliser(language: Language | str, normalisation: str) -> Normaliser:
         PolydistillError: The rule in the language's file cannot be read.
     """
     if normalisation == "squad":
-        return _squad
+        return lambda text: _squad(_composed(text))
     if normalisation != "mlqa":
         raise UsageError(
             f"Unknown normalisation of answers '{normalisation}'.", f"Known are {' and '.join(NORMALISATIONS)}."
         )
     spoken = catalog.language(language) if isinstance(language, str) else language
     rule = _rule(spoken)
-    return lambda text: rule(_without_punctuation(text.lower()))
+    return lambda text: rule(_without_punctuation(_composed(text).lower()))
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
 
 
 _ENGLISH_ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -116,7 +124,7 @@ def _rule(language: Language) -> Normaliser:
     if language.qa_normaliser is None:
         return str.split
     kind, _, listed = language.qa_normaliser.partition(":")
-    forms = "|".join(re.escape(form) for form in listed.lower().split())
+    forms = "|".join(re.escape(form) for form in _composed(listed.lower()).split())
     if kind == "words" and forms:
         dropped = re.compile(rf"\b({forms})\b")
         return lambda text: dropped.sub(" ", text).split()

@@ -23,6 +23,8 @@ class Measured:
         items: (n, k) numbers of each item, such as true positives, predicted and gold entities.
         value_of: (..., n, k) items -> (...) scores from 0 to 1; a metric of sums ignores the order of items.
         sums: Whether the score is a function of the items' sum; `value_of` then takes (..., k) sums.
+        units: (n,) name of what each item is drawn with: items of one name are drawn together, in all sets that have
+            the name, as questions about a paragraph and its translations are. None if every item is drawn by itself.
     """
 
     metric: str
@@ -30,11 +32,17 @@ class Measured:
     items: np.ndarray = field(repr=False)
     value_of: Callable[[np.ndarray], np.ndarray] = field(repr=False)
     sums: bool = True
+    units: tuple[str, ...] | None = field(default=None, repr=False)
 
     @property
     def value(self) -> float:
         """The score of all items."""
         return float(self.value_of(self.items.sum(0) if self.sums else self.items))
+
+    @property
+    def drawn(self) -> int:
+        """How many units there are to draw."""
+        return len(set(self.units)) if self.units else len(self.items)
 
 
 def restore(metric: str, normalisation: str | None, items: npt.ArrayLike) -> Measured:

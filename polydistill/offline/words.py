@@ -94,7 +94,8 @@ def word_list(language: Language, encode: Encode) -> WordList:
     # Asked for a language it lacks, wordfreq may give a similar one's list.
     if language.wordfreq not in wordfreq.available_languages():
         raise PolydistillError(f"wordfreq has no word list for {language.name}.", "Give text with --corpus.")
-    forms = cased_forms(wordfreq.get_frequency_dict(language.wordfreq), encode, dotted_i=language.code in _DOTTED_I)
+    dotted_i = (language.script_of or language.code) in _DOTTED_I and language.scripts[0] == "Latn"
+    forms = cased_forms(wordfreq.get_frequency_dict(language.wordfreq), encode, dotted_i=dotted_i)
     source = f"wordfreq=={metadata.version('wordfreq')} ({language.wordfreq})"
     return WordList(_spelt_otherwise(forms, language), source)
 

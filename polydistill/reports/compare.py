@@ -13,11 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from polydistill.errors import PolydistillError
+from polydistill.evaluation.cache import Items
 from polydistill.metrics.loyalty import retention
+from polydistill.metrics.paired import FEW, FEW_UNITS
 from polydistill.progress import SILENT, Progress
 from polydistill.record import Score
+from polydistill.reports.averages import with_averages
 from polydistill.reports.pairs import pair
-from polydistill.reports.rows import Cell, Comparison, Row, Section, with_averages
+from polydistill.reports.rows import Cell, Comparison, Row, Section
 from polydistill.reports.runs import ModelFacts, Run, read_run
 
 _HASH_SHOWN = 8
@@ -49,11 +52,18 @@ def compare(paths: Sequence[Path], progress: Progress = SILENT) -> Comparison:
     cells = _meet(scores, list(models), notes)
     if not any(len(met) > 1 for met in cells.values()):
         raise _nothing_in_common(scores, list(models), notes)
-    rows = _compare_cells(cells, notes, progress)
+    items = Items()
+    rows = _compare_cells(cells, items, notes, progress)
+    known_items = {(cell, name): items.of(score) for cell, met in cells.items() for name, score in met.items()}
     shown = dict.fromkeys(row.model for row in rows)
     for name in [name for name in models if name not in shown]:
         notes.add(f"{name} is left out, as none of its scores can be compared")
-    return Comparison(tuple(f for name, f in models.items() if name in shown), with_averages(rows), notes.lines())
+    for cell in {cell: None for (cell, _), known in known_items.items() if known and known.drawn < FEW_UNITS}:
+        if len(cells[cell]) > 1:
+            notes.add(FEW, cell)
+    return Comparison(
+        tuple(f for name, f in models.items() if name in shown), with_averages(rows, known_items), notes.lines()
+    )
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
@@ -204,7 +214,9 @@ def _nothing_in_common(scores: Iterable[Score], models: Sequence[str], notes: _N
     )
 
 
-def _compare_cells(cells: Mapping[Cell, Mapping[str, Score]], notes: _Notes, progress: Progress) -> list[Row]:
+def _compare_cells(
+    cells: Mapping[Cell, Mapping[str, Score]], items: Items, notes: _Notes, progress: Progress
+) -> list[Row]:
     rows: list[Row] = []
     compared = {cell: scores for cell, scores in cells.items() if len(scores) > 1}
     with progress.bar("comparing", sum(len(s) - 1 for s in compared.values()), "pair") as done:
@@ -212,7 +224,7 @@ def _compare_cells(cells: Mapping[Cell, Mapping[str, Score]], notes: _Notes, pro
             reference, *others = scores.values()
             rows.append(_row(cell, reference))
             for score in others:
-                rows.append(_compared(cell, score, reference, notes))
+                rows.append(_compared(cell, score, reference, items, notes))
                 done(1)
     return rows
 
@@ -221,8 +233,8 @@ def _row(cell: Cell, score: Score) -> Row:
     return Row(cell.section, cell.label, score.model, score.value, score.interval, score.n, cell)
 
 
-def _compared(cell: Cell, score: Score, reference: Score, notes: _Notes) -> Row:
-    found = pair(score, reference)
+def _compared(cell: Cell, score: Score, reference: Score, items: Items, notes: _Notes) -> Row:
+    found = pair(score, reference, items)
     if found.why:
         notes.add(f"{score.model} has no interval of the difference, because {found.why}", cell)
     if score.task_version != reference.task_version:
@@ -232,5 +244,6 @@ def _compared(cell: Cell, score: Score, reference: Score, notes: _Notes) -> Row:
         difference=found.difference,
         difference_interval=found.interval,
         p=found.p,
+        retention_interval=found.retained,
         retention=retention(score.value, reference.value),
     )

@@ -26,8 +26,8 @@ _DRAWN = ("accuracy", "f1", "accuracy_at_1", "spearman", "exact_match")
 _DRAWN_SCORINGS = (None, "conlleval", "squad", "strict-iob2", "mlqa")
 # Heading of a column, and whether it is sorted as numbers.
 _COLUMNS = {
-    "Language": False, "Model": False, "Value [95%]": True, "Difference [95%]": True, "p": True, "Retained": True,
-    "n": True,
+    "Language": False, "Model": False, "Value [95%]": True, "Difference [95%]": True, "p (Holm)": True,
+    "Retained": True, "n": True,
 }  # fmt: skip
 
 
@@ -210,7 +210,7 @@ def _table_cells(row: Row) -> dict[str, tuple[str, str]]:
     numbers = {
         "Value [95%]": (estimate(row.value, row.interval), row.value),
         "Difference [95%]": (estimate(row.difference, row.difference_interval, signed=True), row.difference),
-        "p": (p_value(row.p), row.p),
+        "p (Holm)": (p_value(row.p_adjusted), row.p_adjusted),
         "Retained": (share(row.retention), row.retention),
         "n": ("" if row.is_average else f"{row.n:,}", None if row.is_average else row.n),
     }

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-from polydistill.metrics.loyalty import retention
 from polydistill.reports.runs import ModelFacts
 
 Interval = tuple[float, float]
@@ -67,7 +65,9 @@ class Row:
         difference: Its score less the reference's, None for the reference itself.
         difference_interval: 95% interval of the difference.
         p: McNemar's exact two-sided p, of accuracies only.
+        p_adjusted: The same adjusted for the languages of the section (Holm).
         retention: Its score over the reference's.
+        retention_interval: 95% interval of that.
     """
 
     section: Section
@@ -81,7 +81,9 @@ class Row:
     difference: float | None = None
     difference_interval: Interval | None = None
     p: float | None = None
+    p_adjusted: float | None = None
     retention: float | None = None
+    retention_interval: Interval | None = None
 
     @property
     def is_average(self) -> bool:
@@ -91,7 +93,7 @@ class Row:
     def to_json(self) -> dict[str, Any]:
         """The row as JSON; an average has `label` and `average_of` in place of its languages."""
         shared = {**self.section._asdict(), "model": self.model, "value": self.value, "interval": self.interval}
-        measured = ("n", "difference", "difference_interval", "p", "retention")
+        measured = ("n", "difference", "difference_interval", "p", "p_adjusted", "retention", "retention_interval")
         if self.cell is None:
             place: dict[str, Any] = {"label": self.label, "average_of": self.average_of}
         else:
@@ -141,68 +143,3 @@ def in_sections(rows: Iterable[Row]) -> dict[Section, list[Row]]:
     for row in rows:
         found.setdefault(row.section, []).append(row)
     return found
-
-
-def with_averages(rows: Iterable[Row]) -> tuple[Row, ...]:
-    """Rows by section, each followed by its macro-averages over the languages that all of its models have.
-
-    Questions in another language than their context have an average of their own, G-XLT; the other is then XLT (Lewis
-    et al., MLQA: Evaluating Cross-lingual Extractive Question Answering, ACL 2020).
-    """
-    return tuple(
-        row
-        for section, found in in_sections(rows).items()
-        for row in (*found, *_averages(section, found, crossed=False), *_averages(section, found, crossed=True))
-    )
-
-
-def _averages(section: Section, rows: Sequence[Row], *, crossed: bool) -> list[Row]:
-    """One average a model, where there are at least two languages to average."""
-    models = list(dict.fromkeys(row.model for row in rows))
-    cells: dict[Cell, dict[str, Row]] = {}
-    for row in rows:
-        if row.cell is not None and row.cell.is_crossed == crossed:
-            cells.setdefault(row.cell, {})[row.model] = row
-    shared = [by_model for by_model in cells.values() if len(by_model) == len(models)]
-    if len(shared) < 2:
-        return []
-    reference = [by_model[models[0]] for by_model in shared]
-    return [
-        _average(section, "G-XLT" if crossed else "average", [m[name] for m in shared], reference) for name in models
-    ]
-
-
-def _average(section: Section, label: str, rows: Sequence[Row], reference: Sequence[Row]) -> Row:
-    value, base = (math.fsum(r.value for r in some) / len(some) for some in (rows, reference))
-    compared = [(r.difference, r.difference_interval) for r in rows if r.difference is not None]
-    return Row(
-        section=section,
-        label=label,
-        model=rows[0].model,
-        value=value,
-        interval=mean_interval([(r.value, r.interval) for r in rows]),
-        n=len(rows),
-        average_of=tuple(r.label for r in rows),
-        difference=value - base if compared else None,
-        difference_interval=mean_interval(compared),
-        retention=retention(value, base) if compared else None,
-    )
-
-
-def mean_interval(parts: Sequence[tuple[float, Interval | None]]) -> Interval | None:
-    """Interval of a mean of independent estimates from their own intervals, None where one of them is missing.
-
-    The distances from the estimate to its limits add up as squares, on each side by itself (MOVER: Zou and Donner,
-    Construction of confidence limits about effect measures, Statistics in Medicine 27, 2008). Test sets that are
-    translations of each other are not independent: there the true interval is wider.
-
-    Args:
-        parts: (estimate, interval) of each.
-    """
-    known = [(value, interval) for value, interval in parts if interval is not None]
-    if not parts or len(known) < len(parts):
-        return None
-    mean = math.fsum(value for value, _ in known) / len(known)
-    low = math.hypot(*(value - interval[0] for value, interval in known)) / len(known)
-    high = math.hypot(*(interval[1] - value for value, interval in known)) / len(known)
-    return mean - low, mean + high

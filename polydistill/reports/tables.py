@@ -10,8 +10,8 @@ from polydistill.reports.rows import Comparison, Interval, Row
 from polydistill.reports.runs import ModelFacts
 
 MODEL_HEADER = ("model", "parameters", "in embeddings", "bytes", "source")
-HEADER = ("language", "n", "model", "value [95%]", "difference [95%]", "p", "retained")
-RIGHT = frozenset({"n", "parameters", "in embeddings", "bytes", "p", "retained"})
+HEADER = ("language", "n", "model", "value [95%]", "difference [95%]", "p (Holm)", "retained")
+RIGHT = frozenset({"n", "parameters", "in embeddings", "bytes", "p (Holm)", "retained"})
 
 Text = Callable[[str], str]
 Table = list[tuple[str, ...]]
@@ -56,7 +56,7 @@ def cells(row: Row, text: Text = str) -> tuple[str, ...]:
         text(row.model),
         estimate(row.value, row.interval),
         estimate(row.difference, row.difference_interval, signed=True),
-        p_value(row.p),
+        p_value(row.p_adjusted),
         share(row.retention),
     )
 
@@ -95,9 +95,11 @@ def explanation(comparison: Comparison) -> str:
     if any(row.difference_interval for row in comparison.rows):
         parts.append("those of differences by paired bootstrap over items")
     if any(row.is_average and row.interval for row in comparison.rows):
-        parts.append("those of averages take the languages' data as independent")
+        parts.append(
+            "for averages items of one id are drawn in all languages at once, and questions with their paragraph"
+        )
     if any(row.p is not None for row in comparison.rows):
-        parts.append("p is McNemar's, exact and two-sided")
+        parts.append("p is McNemar's, exact and two-sided, adjusted for a model's languages in a table (Holm)")
     return "; ".join(parts) + "."
 
 

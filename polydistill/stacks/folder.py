@@ -100,6 +100,42 @@ class LoadedStack:
             weights[owner] += len(item["input_ids"])
         return found / weights
 
+    def classify(
+        self,
+        texts: Sequence[str] | Sequence[tuple[str, str]],
+        *,
+        language: str | Language | None = None,
+        batch_size: int = 32,
+    ) -> list[str]:
+        """The likeliest label of each text or pair of texts, of a stack that has learnt a task.
+
+        Args:
+            texts: Each one text, or (premise, hypothesis), as it has learnt them; in one language. What is too long is
+                cut, of a pair the longer text.
+            language: Which; as in `encode`.
+            batch_size: Inputs at once.
+
+        Raises:
+            UsageError: The stack has no head.
+            PolydistillError: The language is missing or has no code.
+        """
+        labels = self.description.labels
+        if not labels:
+            raise UsageError(
+                "The stack gives vectors, and no labels: it has learnt no task.",
+                "Ask it with encode, or teach it: `polydistill stack ENCODER LLM --stack ... --task nli`.",
+            )
+        if self.reader.codes:
+            self.reader.read_language(language)
+        if not texts:
+            return []
+        together = [(text,) if isinstance(text, str) else text for text in texts]
+        rows = self.reader(*map(list, zip(*together, strict=True)))
+        inputs = [{key: rows[key][i] for key in rows} for i in range(len(texts))]
+        network = on_device(self.network)
+        found = run(network, self.reader, inputs, batch_size, lambda o: [o.logits], positions=False)
+        return [labels[int(np.argmax(logits))] for (logits,) in found]
+
     def as_sentence_transformer(self, language: str | Language | None = None) -> Any:
         """The same network as a `SentenceTransformer`, for everything that takes one.
 

@@ -169,7 +169,7 @@ def _check_added(part: Part, ids: Mapping[str, int]) -> dict[str, int]:
         text, i = token["content"].of(str), token["id"].whole_number(0, MOST_IDS - 1)
         if not 0 < len(text) <= LONGEST_TOKEN:
             raise token["content"].wrong(f"a text of 1 to {LONGEST_TOKEN:,} characters")
-        if added.get(text, i) != i:
+        if text in added:
             raise token.refuse(f"is {quoted(text)}, which stands there twice")
         if text in ids and ids[text] != i:
             raise token["id"].refuse(f"is {i}, but {quoted(text)} has the id {ids[text]} in the vocabulary")

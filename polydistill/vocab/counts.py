@@ -19,7 +19,7 @@ from polydistill.errors import PolydistillError, UsageError
 
 Encode = Callable[[list[str]], list[list[int]]]
 
-FORMAT = 1
+FORMAT = 2
 WORDS_KEPT = 100_000  # most frequent words that a count remembers, for smoothing
 HELD_OUT_EVERY, HELD_OUT_LINES = 50, 500
 PENDING_UNITS, PENDING_CHARACTERS = 1_000_000, 64 << 20
@@ -61,7 +61,7 @@ class LanguageCounts:
         spaces: Name of an id space -> (size,) occurrences of its tokens.
         words: The most frequent words with their occurrences.
         texts: Where the text came from.
-        held_out: Lines of it that were not counted.
+        held_out: Lines of it that new text is estimated on; they are counted like the others.
         wordlist: Whether the "text" is a list of words with frequencies instead of running text.
     """
 
@@ -81,6 +81,30 @@ class LanguageCounts:
             (self.held_out + other.held_out)[:HELD_OUT_LINES],
             self.wordlist or other.wordlist,
         )
+
+    def without_held_out(self, spaces: Sequence[Any]) -> LanguageCounts:
+        """What would have been counted without the lines held out, to which those are new text.
+
+        Args:
+            spaces: The id spaces that were counted for.
+        """
+        lines = Counter(self.held_out)
+        fewer = {
+            space.name: np.maximum(
+                self.spaces[space.name]
+                - sum(np.rint(tally(encode, lines, space.size)) for encode in space.counting_encoders),
+                0,
+            ).astype(np.int64)
+            for space in spaces
+        }
+        words = Counter(self.words)
+        for word in " ".join(self.held_out).split():
+            if word in words:
+                words[word] -= 1
+            else:  # counted by words without punctuation, and by its signs
+                words.subtract(word.encode().translate(BARE).decode().split())
+                words.subtract(sign for sign in word if sign in string.punctuation)
+        return replace(self, spaces=fewer, words=dict(+words), held_out=())
 
 
 @dataclass(frozen=True)
@@ -104,6 +128,11 @@ class TokenCounts:
         for code, counts in other.languages.items():
             merged[code] = merged[code] + counts if code in merged else counts
         return replace(self, languages=merged, template=self.template or other.template)
+
+    def without_held_out(self, spaces: Sequence[Any]) -> TokenCounts:
+        """See `LanguageCounts.without_held_out`."""
+        fewer = {code: counts.without_held_out(spaces) for code, counts in self.languages.items()}
+        return replace(self, languages=fewer)
 
     def to_bytes(self) -> bytes:
         """JSON: sparse counts by language and id space."""
@@ -297,7 +326,7 @@ class TextCounter:
 
     Args:
         spaces: The id spaces, each with its `encoders`.
-        seed: Which of every 50 lines is held out.
+        seed: Which of every 50 lines is held out: remembered, beside being counted.
     """
 
     def __init__(self, spaces: Sequence[Any], seed: int = 0) -> None:
@@ -313,9 +342,8 @@ class TextCounter:
         self._first: list[str] = []
 
     def add(self, lines: list[str]) -> None:
-        """Counts lines, but for those held out."""
-        if len(self._held_out) < HELD_OUT_LINES:
-            lines = self._hold_out(lines)
+        """Counts lines, and holds some of them out."""
+        self._hold_out(lines)
         self._lines += len(lines)
         if not lines:
             return
@@ -347,15 +375,10 @@ class TextCounter:
             wordlist,
         )
 
-    def _hold_out(self, lines: list[str]) -> list[str]:
-        start = (self._offset - self._lines - len(self._held_out)) % HELD_OUT_EVERY
-        taken = lines[start::HELD_OUT_EVERY] if self._lines + len(lines) >= HELD_OUT_EVERY else []
-        taken = taken[: HELD_OUT_LINES - len(self._held_out)]
-        self._held_out += taken
-        if not taken:
-            return lines
-        positions = set(range(start, start + HELD_OUT_EVERY * len(taken), HELD_OUT_EVERY))
-        return [line for i, line in enumerate(lines) if i not in positions]
+    def _hold_out(self, lines: list[str]) -> None:
+        if self._lines + len(lines) >= HELD_OUT_EVERY:
+            taken = lines[(self._offset - self._lines) % HELD_OUT_EVERY :: HELD_OUT_EVERY]
+            self._held_out += taken[: HELD_OUT_LINES - len(self._held_out)]
 
     @cached_property
     def _cut(self) -> Cut:

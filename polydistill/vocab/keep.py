@@ -26,14 +26,16 @@ class KeepSet:
     """The kept ids of one id space, with the reason for each.
 
     Args:
-        ids: (K,) old ids, ascending but for `with_last`; the new id of `ids[i]` is `i`.
+        ids: (K,) old ids, ascending but for `with_last` and `with_rows`; the new id of `ids[i]` is `i`.
         reasons: (K,) positions in `REASONS`.
         size: Number of ids before.
+        bare: How many of the last ids are rows without a token.
     """
 
     ids: np.ndarray
     reasons: np.ndarray
     size: int
+    bare: int = 0
 
     @classmethod
     def of(cls, reasons: Mapping[int, str], size: int) -> KeepSet:
@@ -51,6 +53,22 @@ class KeepSet:
         """The same tokens in the same order, but with the highest new id for `old`."""
         order = np.argsort(self.ids == old, kind="stable")
         return KeepSet(self.ids[order], self.reasons[order], self.size)
+
+    def with_rows(self, olds: Sequence[int], size: int) -> KeepSet:
+        """The same tokens, and after them rows of ids that are no token's but that a configuration needs.
+
+        Args:
+            olds: Their old ids.
+            size: Rows of the model before.
+        """
+        ids = np.append(self.ids, np.array(sorted(olds), np.int64))
+        reasons = np.append(self.reasons, np.full(len(olds), REASONS.index("special"), np.uint8))
+        return KeepSet(ids, reasons, max(self.size, size), len(olds))
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """(tokens,) the old ids of those that are a token's."""
+        return self.ids[: len(self.ids) - self.bare]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -274,7 +292,8 @@ def _check_size(space: IdSpace, size: int, kept: Mapping[int, str], dropped: fro
     available = len(set(space.ids.values()) - dropped)
     if size > available:
         raise UsageError(
-            f"--vocab-size {size:,} is more than the {available:,} tokens that the model has.", "Ask for fewer."
+            f"--vocab-size {size:,} is more than the {available:,} tokens that can stay.",
+            f"Ask for {available:,} at most.",
         )
 
 

@@ -23,6 +23,8 @@ from polydistill.vocab.tokenizer_config import TokenizerConfig, content, languag
 
 SUFFIXES = (".model", ".spm")
 NORMAL, UNKNOWN, USER_DEFINED, UNUSED, BYTE, BPE_TYPE = 1, 2, 4, 5, 6, 2  # sentencepiece_model.proto
+TEXT = (NORMAL, USER_DEFINED)
+FAIRSEQ = ("<s>", "<pad>", "</s>", "<unk>")  # the first ids of XLM-R, mBART, NLLB and XGLM
 
 
 def files(folder: Path) -> list[Path]:
@@ -76,9 +78,13 @@ def _fault(proto: Any, names: Sequence[str]) -> str | None:
 
 def trimmed(proto: Any, keeps: Callable[[str], bool]) -> Any:
     """A copy with the pieces for which `keeps` holds; control, unknown and byte pieces always stay."""
+    return _with_pieces(proto, [p for p in proto.pieces if p.type not in TEXT or keeps(p.piece)])
+
+
+def _with_pieces(proto: Any, pieces: Sequence[Any]) -> Any:
+    """A copy with these of its pieces."""
     copy = type(proto)()
     copy.CopyFrom(proto)
-    pieces = [p for p in proto.pieces if p.type not in (NORMAL, USER_DEFINED) or keeps(p.piece)]
     del copy.pieces[:]
     copy.pieces.extend(pieces)
     position = {p.piece: i for i, p in enumerate(pieces)}
@@ -98,8 +104,7 @@ def trimmed(proto: Any, keeps: Callable[[str], bool]) -> Any:
 def rewrite_beside(path: Path, target: Path, ids: Mapping[str, int], keep: KeepSet) -> list[str]:
     """Writes the model that agrees with the trimmed tokenizer.json, or nothing where it cannot be made to agree.
 
-    They agree when new id and new position differ by one constant for all pieces of text (0 for T5 and Gemma, 1 for
-    XLM-R, whose ids begin with four special tokens where the model has three).
+    It keeps exactly the pieces whose ids are kept, so that readers number them as tokenizer.json does.
 
     Returns:
         A note when the file is left out.
@@ -108,16 +113,51 @@ def rewrite_beside(path: Path, target: Path, ids: Mapping[str, int], keep: KeepS
         proto = read_model(path)
     except PolydistillError:
         return [f"{path.name} is not a SentencePiece model and was left out; tokenizer.json has all that is needed."]
-    new = trimmed(proto, lambda piece: piece in ids and ids[piece] in keep)
-    offsets = {
-        keep.new(ids[p.piece]) - i if p.piece in ids and ids[p.piece] in keep else None
-        for i, p in enumerate(new.pieces)
-        if p.type in (NORMAL, USER_DEFINED, BYTE)
-    }
-    if len(offsets) != 1 or None in offsets:
-        return [f"{path.name} would not agree with tokenizer.json any more and was left out."]
+    numbers = piece_ids(proto, ids)
+    new = _with_pieces(proto, [p for p, i in zip(proto.pieces, numbers, strict=True) if i in keep])
+    kept = {token: keep.new(i) for token, i in ids.items() if i in keep}
+    why = disagreement(proto, ids, keep) or _fault(new, [p.piece for p in new.pieces])
+    if not why and piece_ids(new, kept) != [keep.new(i) for i in numbers if i in keep]:
+        why = "its pieces would not have the ids of tokenizer.json"
+    if why:
+        return [f"{path.name} was left out, since it would not agree with tokenizer.json: {why}."]
     target.write_bytes(new.SerializeToString())
     return []
+
+
+def piece_ids(proto: Any, ids: Mapping[str, int]) -> list[int]:
+    """The id that readers give each piece: its position, or one more where the first four ids are fairseq's.
+
+    Args:
+        proto: A model beside a tokenizer.json; in fairseq's layout it begins with <unk>, <s> and </s>.
+        ids: Token -> id, as tokenizer.json has it.
+    """
+    count = len(proto.pieces)
+    names = [p.piece for p in proto.pieces[:3]]
+    if names == ["<unk>", "<s>", "</s>"] and [ids.get(token) for token in FAIRSEQ] == [0, 1, 2, 3]:
+        return [3, 0, 2, *range(4, count + 1)]
+    return [*range(count)]
+
+
+def disagreement(proto: Any, ids: Mapping[str, int], keep: KeepSet | None = None) -> str | None:
+    """Why a SentencePiece model does not number its pieces as tokenizer.json does, None where it does.
+
+    A control piece, which no text becomes, may have another name there, as in models whose spare pieces were renamed.
+
+    Args:
+        proto: The model.
+        ids: Token -> id, as tokenizer.json has it.
+        keep: The ids that matter; None for all.
+    """
+    for p, i in zip(proto.pieces, piece_ids(proto, ids), strict=True):
+        there = ids.get(p.piece)
+        if there == i or (keep is not None and i not in keep and (there is None or there not in keep)):
+            continue
+        if there is None and p.type not in (*TEXT, BYTE):
+            continue
+        other = "lacks it" if there is None else f"gives it {there:,}"
+        return f"the model gives its piece {quoted(p.piece)} the id {i:,}, tokenizer.json {other}"
+    return None
 
 
 @dataclass(frozen=True)
@@ -228,11 +268,13 @@ def read_table(path: Path) -> dict[str, int]:
     Raises:
         PolydistillError: It is none.
     """
-    return check_ids(Part(path, read_json(path, largest=LARGEST_VOCABULARY)))
+    return check_ids(Part(path, read_json(path, largest=LARGEST_VOCABULARY, unique=True)))
 
 
 class SentencePieceVocabulary:
     """Marian and M2M-100: pieces from `.spm`/`.model` files, ids from vocab.json (and target_vocab.json)."""
+
+    may_drop = False  # M2M-100 computes the ids of its codes
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -283,6 +325,10 @@ class SentencePieceVocabulary:
     def needed(self) -> dict[str, str]:
         """Token -> what needs it."""
         return {t: f"it is the tokenizer's {role}" for t, role in self.config.named().items()}
+
+    def beyond(self, rows: int) -> frozenset[str]:
+        """None: the ids that `config.json` gives room for are counted as tokens, and the tables hold the others."""
+        return frozenset()
 
     def unknown(self) -> frozenset[str]:
         """The unknown token."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -15,6 +14,7 @@ from polydistill.catalog import Language
 from polydistill.errors import UsageError
 from polydistill.inside import files_below
 from polydistill.jsonfiles import Part, read_json, read_text
+from polydistill.tables import closest
 from polydistill.vocab.checks import MOST_IDS, quoted
 from polydistill.vocab.keep import KeepSet
 
@@ -22,6 +22,9 @@ NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_t
 EXTRA_LISTS = ("extra_special_tokens", "additional_special_tokens", "model_specific_special_tokens")
 DEFAULT_LANGUAGE = {"NllbTokenizer": "eng_Latn", "MBartTokenizer": "en_XX", "MBart50Tokenizer": "en_XX"}
 FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")
+TEMPLATE_TAG = re.compile(r"{[{%#].*?[}%#]}", re.DOTALL)
+ROLES = ("system", "user", "assistant", "model", "tool")
 LANGUAGE_CODE = re.compile(r"__([a-z]{2,3})__|>>(\w+)<<|([a-z]{2,3}_(?:[A-Z]{2}|[A-Z][a-z]{3}))")
 
 
@@ -44,15 +47,23 @@ def language_code(token: str) -> str | None:
 def is_code_of(token: str, languages: Sequence[Language]) -> bool:
     """Whether a token is the language token of one of `languages`."""
     code = language_code(token)
-    return code is not None and any(code.lower() in {a.lower() for a in lang.aliases} for lang in languages)
+    return code is not None and any(
+        code.lower() in {name.lower() for name in (*lang.aliases, *lang.flores)} for lang in languages
+    )
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether a text is one that a pattern describes: `*` is any text and `?` any character, all else is itself."""
+    parts = (".*" if part == "*" else "." if part == "?" else re.escape(part) for part in re.split(r"([*?])", pattern))
+    return re.fullmatch("".join(parts), text, re.DOTALL) is not None
 
 
 def matching(patterns: Iterable[str], tokens: Iterable[str], languages: Sequence[Language]) -> dict[str, str]:
     """The added tokens that --drop-added names, each with its pattern.
 
     Args:
-        patterns: Globs over the token's text, or `lang:GLOB` over the code of a language token, which spares the
-            languages that are kept.
+        patterns: A token; or a pattern for the token's text, as `matches` reads it; or `lang:PATTERN` for the code of
+            a language token, which spares the languages that are kept.
         tokens: The added tokens.
         languages: The languages that are kept.
 
@@ -62,19 +73,31 @@ def matching(patterns: Iterable[str], tokens: Iterable[str], languages: Sequence
     tokens = list(tokens)
     matched: dict[str, str] = {}
     for pattern in patterns:
-        if pattern.startswith("lang:"):
-            glob = pattern.removeprefix("lang:")
-            found = [t for t in tokens if (code := language_code(t)) and fnmatch.fnmatchcase(code, glob)]
+        if pattern in tokens:
+            found = hits = [pattern]
+        elif pattern.startswith("lang:"):
+            wanted = pattern.removeprefix("lang:")
+            found = [t for t in tokens if (code := language_code(t)) and matches(wanted, code)]
             hits = [t for t in found if not is_code_of(t, languages)]
         else:
-            found = hits = [t for t in tokens if fnmatch.fnmatchcase(t, pattern)]
+            found = hits = [t for t in tokens if matches(pattern, t)]
         if not found:
             raise UsageError(
-                f"--drop-added {pattern!r} matches none of the {len(tokens)} added tokens.",
-                "Quote the pattern; `polydistill info MODEL` lists the added tokens.",
+                f"--drop-added {pattern!r} matches none of the {len(tokens):,} added tokens.",
+                _similar(pattern, tokens),
             )
         matched.update(dict.fromkeys(hits, pattern))
     return matched
+
+
+def _similar(pattern: str, tokens: Sequence[str]) -> str:
+    """Added tokens that a pattern without a match may have meant."""
+    codes = [f"lang:{code}" for t in tokens if pattern.startswith("lang:") and (code := language_code(t))]
+    close = closest(pattern, codes or tokens) or [*codes, *tokens][:3]
+    if not close:
+        return "Leave the pattern out: this tokenizer has no added tokens."
+    named = ", ".join(map(repr, close))
+    return f"Added tokens are {named}, for example; * and ? are the only wildcards. Quote the pattern."
 
 
 def check_config(top: Part) -> None:
@@ -142,6 +165,17 @@ class TokenizerConfig:
             roles.update({text: role for role in NAMED if (text := content(source.get(role)))})
         return roles
 
+    def other_roles(self) -> dict[str, str]:
+        """Token -> its role, for roles that only some models have, such as Gemma 3's `image_token`."""
+        roles = {}
+        for source in (self.special_map, self.config):
+            roles.update({content(value): key for key, value in source.items() if _is_other_role(key, value)})
+        return {text: key for text, key in roles.items() if text}
+
+    def special(self) -> list[str]:
+        """All tokens that these files say are special, in the order in which transformers adds those that are new."""
+        return [*dict.fromkeys((*self._decoded(special=True), *self.named(), *self.other_roles(), *self.listed()))]
+
     def listed(self) -> list[str]:
         """The additional special tokens."""
         found: dict[str, None] = {}
@@ -153,8 +187,13 @@ class TokenizerConfig:
 
     def added_tokens(self) -> dict[str, int]:
         """Token -> id, as far as these files say."""
+        return {**self.added, **self._decoded()}
+
+    def _decoded(self, *, special: bool = False) -> dict[str, int]:
+        """Token -> id as `added_tokens_decoder` has it; only those that it marks as special, if `special`."""
         decoder = self.config.get("added_tokens_decoder") or {}
-        return {**self.added, **{str(content(t)): int(i) for i, t in decoder.items()}}
+        found = sorted((int(i), t) for i, t in decoder.items() if t.get("special") or not special)
+        return {str(content(t)): i for i, t in found}
 
     @cached_property
     def chat_templates(self) -> list[str]:
@@ -163,14 +202,41 @@ class TokenizerConfig:
         found = [template] if isinstance(template, str) else [t.get("template", "") for t in template or []]
         return found + [read_text(p) for p in files_below(self.folder) if p.suffix == ".jinja"]
 
-    def write(self, out: Path, keep: KeepSet, dropped: frozenset[str], languages: Sequence[Language]) -> None:
-        """Writes the files that were there, with new ids and without the dropped tokens."""
+    def template_texts(self, added: Iterable[str]) -> list[str]:
+        """The literal texts of the chat templates, whole and cut at the added tokens, which are matched first."""
+        texts: list[str] = []
+        for template in self.chat_templates:
+            texts += TEMPLATE_TAG.sub("\n", template).splitlines()
+            texts += [(a or b).replace("\\n", "\n") for a, b in QUOTED.findall(template)]
+        between = re.compile("|".join(map(re.escape, sorted(added, key=len, reverse=True))) or "(?!)")
+        parts = [part for text in dict.fromkeys(texts) if between.search(text) for part in between.split(text)]
+        return [*texts, *filter(None, parts), *ROLES, *(r + "\n" for r in ROLES)] if texts else []
+
+    def write(
+        self,
+        out: Path,
+        keep: KeepSet,
+        dropped: frozenset[str],
+        languages: Sequence[Language],
+        ids: Mapping[str, int] | None = None,
+        special: Sequence[str] = (),
+    ) -> None:
+        """Writes the files that were there, with new ids and without the dropped tokens.
+
+        Args:
+            out: An existing folder.
+            keep: The ids that stay.
+            dropped: Added tokens that go.
+            languages: The languages that stay.
+            ids: Token -> old id where the tokenizer itself says it; these files may be older than it.
+            special: Tokens that the tokenizer itself says are special.
+        """
+        known = ids or {}
         config = dict(self.config)
         if "added_tokens_decoder" in config:
+            decoder = {known.get(str(content(t)), int(i)): t for i, t in config["added_tokens_decoder"].items()}
             config["added_tokens_decoder"] = {
-                str(keep.new(int(i))): token
-                for i, token in config["added_tokens_decoder"].items()
-                if content(token) not in dropped and int(i) in keep
+                str(keep.new(i)): token for i, token in decoder.items() if content(token) not in dropped and i in keep
             }
         if (
             isinstance(config.get("unk_id"), int) and config["unk_id"] in keep
@@ -178,18 +244,18 @@ class TokenizerConfig:
             config["unk_id"] = keep.new(config["unk_id"])
         if dropped:
             config = _without(config, dropped)
-            self._settle_class(config, dropped)
+            self._settle_class(config, dropped, special)
             self._settle_language(config, dropped, languages)
         if config:
             write_json(out / FILES[0], config)
         if self.special_map:
             write_json(out / FILES[1], _without(self.special_map, dropped))
         if self.added:
-            kept = {t: keep.new(i) for t, i in self.added.items() if t not in dropped and i in keep}
-            write_json(out / FILES[2], kept)
+            old = {t: known.get(t, i) for t, i in self.added.items() if t not in dropped}
+            write_json(out / FILES[2], {t: keep.new(i) for t, i in old.items() if i in keep})
 
-    def _settle_class(self, config: dict[str, Any], dropped: frozenset[str]) -> None:
-        """Keeps the tokenizer's class from adding the dropped tokens again, which it does where no list is given."""
+    def _settle_class(self, config: dict[str, Any], dropped: frozenset[str], special: Sequence[str]) -> None:
+        """Keeps the tokenizer's class from adding the dropped tokens again, which some do where no list is given."""
         name = self.class_name
         if name == "M2M100Tokenizer":
             raise UsageError(
@@ -199,13 +265,10 @@ class TokenizerConfig:
         if name == "T5Tokenizer" and any(t.startswith("<extra_id_") for t in dropped):
             left = {*self.added_tokens(), *self.listed()} - dropped
             config["extra_ids"] = sum(t.startswith("<extra_id_") for t in left)
-        if all(config.get(key) is None for key in EXTRA_LISTS):
-            roles = self.named()
-            config["extra_special_tokens"] = [
-                t
-                for t in {**self.added_tokens(), **dict.fromkeys(self.listed())}
-                if t not in dropped and t not in roles
-            ]
+        if all(config.get(key) is None for key in EXTRA_LISTS) and name in (*DEFAULT_LANGUAGE, "T5Tokenizer"):
+            # What such a list names is special, so no token goes into it that was not.
+            gone = {*dropped, *self.named(), *self.other_roles()}
+            config["extra_special_tokens"] = [t for t in dict.fromkeys((*self.special(), *special)) if t not in gone]
 
     def _settle_language(self, config: dict[str, Any], dropped: frozenset[str], languages: Sequence[Language]) -> None:
         """The default source language must not be a code that is gone."""
@@ -222,9 +285,17 @@ def _values(tokens: Any) -> list[Any]:
     return list(tokens.values()) if isinstance(tokens, Mapping) else list(tokens)
 
 
+def _is_other_role(key: str, value: Any) -> bool:
+    return key.endswith("_token") and key not in NAMED and isinstance(value, str | dict)
+
+
 def _without(config: Mapping[str, Any], dropped: frozenset[str]) -> dict[str, Any]:
-    """A copy whose lists of additional tokens lack the dropped ones."""
-    copy = dict(config)
+    """A copy whose roles and lists of additional tokens lack the dropped ones."""
+    copy = {
+        key: value
+        for key, value in config.items()
+        if not ((key in NAMED or _is_other_role(key, value)) and content(value) in dropped)
+    }
     for key in EXTRA_LISTS:
         if isinstance(copy.get(key), list):
             copy[key] = [t for t in copy[key] if content(t) not in dropped]

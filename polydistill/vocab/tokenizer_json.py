@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,13 @@ from polydistill.vocab.bpe import BPE, byte_alphabet
 from polydistill.vocab.checks import check_tokenizer, quoted
 from polydistill.vocab.counts import WORDS, Cut, bare_words
 from polydistill.vocab.keep import KeepSet, tokens_by_id
-from polydistill.vocab.tokenizer_config import TokenizerConfig, is_code_of, language_code, write_json
+from polydistill.vocab.tokenizer_config import (
+    DEFAULT_LANGUAGE,
+    TokenizerConfig,
+    is_code_of,
+    language_code,
+    write_json,
+)
 from polydistill.vocab.unigram import Unigram
 from polydistill.vocab.wordpiece import WordPiece
 
@@ -28,14 +34,13 @@ if TYPE_CHECKING:
 
 Encode = Callable[[list[str]], list[list[int]]]
 NAME = "tokenizer.json"
+# Files from which a tokenizer without a tokenizer.json is read.
+OLDER = ("vocab.txt", "vocab.json", "target_vocab.json", "merges.txt", "tekken.json")
 MODELS: dict[str, Callable[[dict[str, Any], bool], Unigram | WordPiece | BPE]] = {
     "Unigram": lambda model, byte_level: Unigram(model),
     "WordPiece": lambda model, byte_level: WordPiece(model),
     "BPE": BPE,
 }
-QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")
-TEMPLATE_TAG = re.compile(r"{[{%#].*?[}%#]}", re.DOTALL)
-ROLES = ("system", "user", "assistant", "model", "tool")
 
 
 class TokenizerJson:
@@ -47,6 +52,7 @@ class TokenizerJson:
     """
 
     name = "vocabulary"
+    may_drop = True  # whether added tokens can be left out
 
     def __init__(self, folder: Path, raw: bytes | None = None) -> None:
         self.folder = folder
@@ -63,9 +69,15 @@ class TokenizerJson:
         model = self.data["model"]
         self.model = MODELS[kind](model, _is_byte_level(self.data))
         listed = {t["content"]: t["id"] for t in self.data.get("added_tokens", [])}
-        beside = {t: i for t, i in self.config.added_tokens().items() if t not in listed and t not in self.model.ids}
-        self.added: dict[str, int] = {**listed, **beside}
+        named = {**self.config.added_tokens(), **dict.fromkeys(self.config.special(), -1)}
+        # transformers makes special what the files beside name, also where this file has it as plain vocabulary.
+        known = {t: self.model.ids[t] for t in named if t in self.model.ids}
+        beside = {t: i for t, i in self.config.added_tokens().items() if t not in listed and t not in known}
+        self.added: dict[str, int] = {**listed, **known, **beside}
         self._check_added(listed, beside)
+        following = max([len(self.model.ids) - 1, *self.added.values()]) + 1
+        new = (t for t in named if t not in self.added)
+        self.added.update(zip(new, count(following), strict=False))
 
     def _check_added(self, listed: Mapping[str, int], beside: Mapping[str, int]) -> None:
         """The added tokens that the vocabulary lacks have ids of their own, those that the library gives them.
@@ -130,6 +142,27 @@ class TokenizerJson:
 
     def needed(self) -> dict[str, str]:
         """Token -> what needs it: these cannot be dropped."""
+        return {**self._written(), **{t: f"it is the tokenizer's {role}" for t, role in self.config.named().items()}}
+
+    def beyond(self, rows: int) -> frozenset[str]:
+        """The added tokens whose ids are beyond the rows of a model, which can make nothing of them.
+
+        Raises:
+            PolydistillError: The tokenizer itself writes one of them.
+        """
+        found = frozenset(t for t, i in self.added.items() if i >= rows and t not in self.model.ids)
+        written = self._written()
+        for token in sorted(found & written.keys(), key=self.added.__getitem__):
+            raise PolydistillError(
+                f"The model has {rows:,} rows, none of them for {token} with the id {self.added[token]:,}, which must "
+                f"stay: {written[token]}.",
+                "Give it a row: load the model with transformers, call model.resize_token_embeddings(len(tokenizer)), "
+                "save model and tokenizer into one folder, and trim that.",
+            )
+        return found
+
+    def _written(self) -> dict[str, str]:
+        """Token -> what writes it into text or ids."""
         inserted = _post_processor_tokens(self.data.get("post_processor"))
         needed = {t: "the post-processor inserts it" for t in inserted if not language_code(t)}
         if self.data.get("padding"):
@@ -137,7 +170,6 @@ class TokenizerJson:
         unk = self.model.model.get("unk_token")
         if unk:
             needed[unk] = "it stands for unknown text"
-        needed.update({t: f"it is the tokenizer's {role}" for t, role in self.config.named().items()})
         templates = "\n".join(self.config.chat_templates)
         for token in self.added if templates else ():
             if token in templates:
@@ -154,11 +186,7 @@ class TokenizerJson:
 
     def template_texts(self) -> list[str]:
         """The literal texts of the chat templates, so that their tokens stay."""
-        texts: list[str] = []
-        for template in self.config.chat_templates:
-            texts += TEMPLATE_TAG.sub("\n", template).splitlines()
-            texts += [(a or b).replace("\\n", "\n") for a, b in QUOTED.findall(template)]
-        return [*texts, *ROLES, *(r + "\n" for r in ROLES)] if texts else []
+        return self.config.template_texts(self.added)
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
@@ -230,24 +258,34 @@ class TokenizerJson:
         (keep,) = keeps
         model = self.model.trimmed(keep)
         (out / NAME).write_bytes(orjson.dumps(self._trimmed(keep, model, dropped, languages)))
-        self.config.write(out, keep, dropped, languages)
+        special = [t["content"] for t in self.data.get("added_tokens", []) if t.get("special")]
+        self.config.write(out, keep, dropped, languages, self.ids, special)
         notes: list[str] = []
         if self.config.class_name == "MBart50Tokenizer" and any(map(language_code, dropped)):
             notes.append(
                 "transformers writes all codes of mBART-50 into a tokenizer that it saves, the dropped ones too: "
                 "beside a fine-tuned model, put this folder's tokenizer files."
             )
-        # Files of another kind of tokenizer, which a folder may hold too, are left out.
-        if (self.folder / "vocab.txt").is_file() and isinstance(model["vocab"], dict):
-            lines = sorted((new, token) for token, new in model["vocab"].items())
-            (out / "vocab.txt").write_text("".join(t + "\n" for _, t in lines), encoding="utf-8")
+        self._write_older(out, model)
+        for path in sentencepiece_model.files(self.folder):
+            if self.config.class_name in DEFAULT_LANGUAGE and any(map(language_code, dropped)):
+                notes.append(f"{path.name} was left out: {self.config.class_name} numbers all language codes after it.")
+            else:
+                notes += sentencepiece_model.rewrite_beside(path, out / path.name, self.ids, keep)
+        left_out = [n for n in OLDER if (self.folder / n).is_file() and not (out / n).exists()]
+        return notes + [f"{name} was left out; tokenizer.json has all that is needed." for name in left_out]
+
+    def _write_older(self, out: Path, model: Mapping[str, Any]) -> None:
+        """Writes the older form of the tokenizer where the folder has it and it can say the same as tokenizer.json."""
+        vocab = model["vocab"]
+        if (self.folder / "vocab.txt").is_file() and isinstance(self.model, WordPiece):
+            tokens = sorted(vocab, key=vocab.__getitem__)
+            if [*map(vocab.__getitem__, tokens)] == [*range(len(tokens))] and not any("\n" in t for t in tokens):
+                (out / "vocab.txt").write_text("".join(t + "\n" for t in tokens), encoding="utf-8")
         if (self.folder / "merges.txt").is_file() and "merges" in model:
-            write_json(out / "vocab.json", model["vocab"])
+            write_json(out / "vocab.json", vocab)
             merges = (m if isinstance(m, str) else " ".join(m) for m in model["merges"])
             (out / "merges.txt").write_text("#version: 0.2\n" + "".join(m + "\n" for m in merges), encoding="utf-8")
-        for path in sentencepiece_model.files(self.folder):
-            notes += sentencepiece_model.rewrite_beside(path, out / path.name, self.ids, keep)
-        return notes
 
     def _trimmed(
         self, keep: KeepSet, model: dict[str, Any], dropped: frozenset[str], languages: Sequence[Language]
@@ -278,7 +316,7 @@ def checked(content: bytes, folder: Path, config: TokenizerConfig) -> tuple[dict
     Raises:
         PolydistillError: It is broken; the message says what is wrong where.
     """
-    data: dict[str, Any] = parse_json(content, folder / NAME)
+    data: dict[str, Any] = parse_json(content, folder / NAME, unique=True)
     top = Part(folder / NAME, data)
     model = top["model"].optional(dict)
     kind = (top["model"]["type"].optional(str) or _guess_type(model)) if model else None

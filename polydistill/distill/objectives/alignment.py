@@ -80,7 +80,11 @@ class PrototypeAlignment(Objective):
             "target_drift": float((self.target_prototypes.values - before).norm(dim=1).mean()),
             **{f"target_{name}": float(n) for name, n in zip(self._names, numbers, strict=True)},
         }
-        return {"alignment": Mean(loss, loss.new_ones(()))}
+        return {"alignment": Mean(loss, self.weight(batch))}
+
+    def weight(self, batch: Batch) -> Tensor:
+        """Scalar: 1; prototypes are those of a whole batch."""
+        return batch["feature_tags"].new_ones(())
 
     def on_step(self, step: int, losses: Mapping[str, float]) -> None:
         """Counts for the warm-up."""

@@ -41,7 +41,11 @@ class AttentionProbabilities(Objective):
         valid = (mask.unsqueeze(2) & mask.unsqueeze(1)).unsqueeze(1)  # (B, 1, N, N)
         total = sum(self._error(student[s], teacher[t], valid) for s, t in self._pairs)
         assert isinstance(total, Tensor)
-        return {self.kind: Mean(total / len(self._pairs), valid.sum())}
+        return {self.kind: Mean(total / len(self._pairs), self.weight(batch))}
+
+    def weight(self, batch: Batch) -> Tensor:
+        """Scalar: the number of (query, key) positions."""
+        return batch["attention_mask"].sum(1).square().sum()
 
     def _error(self, student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
         own, theirs = comparable(self.kind, "heads", student, teacher, axis=1)

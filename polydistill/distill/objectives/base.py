@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from polydistill.distill.signals import Batch, Signal, Signals
@@ -53,6 +54,12 @@ class Objective(nn.Module):
         """
         raise NotImplementedError
 
+    def weight(self, batch: Batch) -> Tensor:
+        """Scalar: the weight of each of its means. It follows from the batch alone, so that what a batch is divided by
+        is known before its parts are seen one after the other; here the number of positions.
+        """
+        return batch["attention_mask"].sum()
+
     def on_step(self, step: int, losses: Mapping[str, float]) -> None:
         """Called after each step with the values of all terms; for objectives that change on the way."""
 
@@ -88,9 +95,20 @@ class Weighted(nn.Module):
         """The objectives, in the order given."""
         return [part for part in self.parts.values() if isinstance(part, Objective)]
 
+    def counts(self, parts: Sequence[Batch], agree: Callable[[Tensor], Tensor] = lambda t: t) -> dict[str, Tensor]:
+        """Objective -> what the losses of a batch's parts are divided by, so that their mean is the whole batch's loss.
+
+        Args:
+            parts: The batch in parts.
+            agree: Takes the mean of a scalar over all processes.
+        """
+        named = zip(self.parts, self.objectives(), strict=True)
+        return {name: agree(torch.stack([part.weight(b) for b in parts]).float().mean()) for name, part in named}
+
     def forward(
-        self, student: Signals, teacher: Signals, batch: Batch, agree: Callable[[Tensor], Tensor] = lambda t: t
-    ) -> tuple[Tensor, dict[str, float]]:
+        self, student: Signals, teacher: Signals, batch: Batch, agree: Callable[[Tensor], Tensor] = lambda t: t,
+        counts: Mapping[str, Tensor] | None = None,
+    ) -> tuple[Tensor, dict[str, float]]:  # fmt: skip
         """The loss of a batch.
 
         Args:
@@ -98,6 +116,7 @@ class Weighted(nn.Module):
             teacher: What `needs.teacher` asked for.
             batch: The batch.
             agree: Takes the mean of a scalar over all processes.
+            counts: From `counts`, where the batch is one of several parts.
 
         Returns:
             (scalar with a gradient, term -> its value over all processes, before weights and scaling; beside the terms
@@ -107,7 +126,8 @@ class Weighted(nn.Module):
         values: dict[str, float] = {}
         for name, part in zip(self.parts, self.objectives(), strict=True):
             for term, mean in part(student, teacher, batch).items():
-                count = agree(mean.weight.detach().float()).clamp(min=1e-12)
+                count = agree(mean.weight.detach().float()) if counts is None else counts[name]
+                count = count.clamp(min=1e-12)
                 values[term] = float(agree(mean.total.detach()) / count)
                 self.first.setdefault(term, values[term])
                 scale = self.weights[name] / (self.first[term] or 1.0 if self.by_first else 1.0)

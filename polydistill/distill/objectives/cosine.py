@@ -33,4 +33,4 @@ class Cosine(Objective):
         mask = batch["attention_mask"].bool()
         states = student[self._student][mask], teacher[self._teacher][mask]
         own, theirs = comparable("cosine", "columns of hidden states", *states)
-        return {"cosine": Mean((1 - cosine_similarity(own, theirs, dim=-1)).sum(), mask.sum())}
+        return {"cosine": Mean((1 - cosine_similarity(own, theirs, dim=-1)).sum(), self.weight(batch))}

@@ -37,7 +37,7 @@ class HiddenStates(Objective):
         valid = batch["attention_mask"].bool().unsqueeze(-1)
         total = sum(self._error(student[s], teacher[t], valid) for s, t in self._pairs)
         assert isinstance(total, Tensor)
-        return {"hidden": Mean(total / len(self._pairs), valid.sum())}
+        return {"hidden": Mean(total / len(self._pairs), self.weight(batch))}
 
     def _error(self, student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
         own, theirs = comparable("hidden", "columns of hidden states", student, teacher)

@@ -38,6 +38,10 @@ class HardLabels(Objective):
         first, last = (labelled(logits[:, i], batch[f"{end}_positions"]) for i, end in enumerate(("start", "end")))
         return {"labels": Mean(first.total + last.total, first.weight)}
 
+    def weight(self, batch: Batch) -> Tensor:
+        """Scalar: the number of labels."""
+        return (batch["labels" if "labels" in batch else "start_positions"] != NOT_TRAINED).sum()
+
 
 def labelled(logits: Tensor, labels: Tensor) -> Mean:
     """Cross-entropy of logits (..., L) where labels (...) are not -100."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
+import torch
 from torch import Tensor
 
 from polydistill.distill.objectives.base import Mean, Needs, Objective
@@ -61,6 +62,13 @@ class Logits(Objective):
             own, theirs = own[rows], theirs[rows]
         own, theirs = comparable("logits", "outputs", own, theirs, hint=OTHER_LABELS)
         return {"logits": Mean(self._factor * self._divergence(own, theirs, valid), rows.sum())}
+
+    def weight(self, batch: Batch) -> Tensor:
+        """Scalar: the number of rows or positions."""
+        mask = batch["attention_mask"].bool()
+        if "start_positions" in batch or ("labels" in batch and batch["labels"].ndim == 1):
+            return mask.new_tensor(len(mask), dtype=torch.long)
+        return _positions(batch, mask).sum()
 
     def _divergence(self, student: Tensor, teacher: Tensor, valid: Tensor | None) -> Tensor:
         """Scalar: the sum over all but the last axis; `valid` is False where an output is none."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from polydistill.distill.objectives.base import Mean, Needs, Objective
 from polydistill.distill.objectives.labels import labelled
+from polydistill.distill.objectives.logits import NOT_TRAINED
 from polydistill.distill.signals import LOGITS, Batch, Signal, Signals
 
 _LOGITS = Signal(LOGITS)
@@ -28,3 +31,7 @@ class MaskedTokens(Objective):
             batch: `labels` (B, N), the tokens that were there, -100 where nothing was masked.
         """
         return {"mlm": labelled(student[_LOGITS], batch["labels"])}
+
+    def weight(self, batch: Batch) -> Tensor:
+        """Scalar: the number of masked tokens."""
+        return (batch["labels"] != NOT_TRAINED).sum()

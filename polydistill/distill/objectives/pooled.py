@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from polydistill.distill.objectives.base import Mean, Needs, Objective
@@ -30,4 +31,8 @@ class PooledVectors(Objective):
         """
         own, theirs = comparable("pooled", "columns of vectors", student[_POOLED], teacher[_POOLED])
         similarity = cosine_similarity(own, theirs, dim=-1)
-        return {"pooled": Mean((1 - similarity).sum(), similarity.new_tensor(len(similarity)))}
+        return {"pooled": Mean((1 - similarity).sum(), self.weight(batch))}
+
+    def weight(self, batch: Batch) -> Tensor:
+        """Scalar: the number of texts."""
+        return batch["attention_mask"].new_tensor(len(batch["attention_mask"]))

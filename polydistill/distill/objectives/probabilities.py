@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from polydistill.distill.objectives.base import Mean, Needs, Objective
 from polydistill.distill.objectives.common import comparable, first_tokens
 from polydistill.distill.objectives.logits import OTHER_LABELS
@@ -41,4 +43,8 @@ class Probabilities(Objective):
             "probabilities", "outputs", student[_LOGITS][rows], teacher[_LOGITS][rows], hint=OTHER_LABELS
         )
         error = (own / self._temperature).softmax(-1) - (theirs / self._temperature).softmax(-1)
-        return {"probabilities": Mean(self._factor * error.square().mean(-1).sum(), rows.sum())}
+        return {"probabilities": Mean(self._factor * error.square().mean(-1).sum(), self.weight(batch))}
+
+    def weight(self, batch: Batch) -> Tensor:
+        """Scalar: the number of words that begin."""
+        return first_tokens(batch).sum()

@@ -99,7 +99,11 @@ class PseudoLabels(Objective):
             "changed": float((best != guessed.argmax(-1)).sum()) / words,
             "entities": float((best != self._outside).sum()) / words,
         }
-        return {"pseudo_labels": Mean(-share * (wanted * own.log_softmax(-1)).sum(), rows.sum())}
+        return {"pseudo_labels": Mean(-share * (wanted * own.log_softmax(-1)).sum(), self.weight(batch))}
+
+    def weight(self, batch: Batch) -> Tensor:
+        """Scalar: the number of words that begin."""
+        return first_tokens(batch).sum()
 
     def on_step(self, step: int, losses: Mapping[str, float]) -> None:
         """Counts for the ramp."""

@@ -51,7 +51,7 @@ class Relations(Objective):
         theirs = [teacher[Signal(kind, self._pair[1])].detach() for kind in PROJECTIONS]
         heads = self._number([x.shape[-1] for x in own], [x.shape[-1] for x in theirs])
         return {
-            f"relations_{kind[0]}": Mean(_divergence(s, t, heads, mask), mask.sum())
+            f"relations_{kind[0]}": Mean(_divergence(s, t, heads, mask), self.weight(batch))
             for kind, s, t in zip(PROJECTIONS, own, theirs, strict=True)
         }
 
