@@ -346,6 +346,6 @@ def info(model: str, texts: Sequence[str] = (), *, include_path: Sequence[Path] 
     return _info(str(model), texts, tuple(include_path))
 
 
-def diff(model: str, trimmed: str, texts: Sequence[str]) -> DiffReport:
+def diff(model: str, trimmed: str, texts: Sequence[str], *, include_path: Sequence[Path] = ()) -> DiffReport:
     """What a trimmed model does differently on text; see `polydistill.inspection.diff`."""
-    return _diff(str(model), str(trimmed), texts)
+    return _diff(str(model), str(trimmed), texts, tuple(include_path))

@@ -138,16 +138,19 @@ class DiffReport:
         return {"command": "diff", **asdict(self)}
 
 
-def diff(model: str, trimmed: str, texts: Sequence[str], progress: Progress = SILENT) -> DiffReport:
+def diff(
+    model: str, trimmed: str, texts: Sequence[str], include: Sequence[Path] = (), progress: Progress = SILENT
+) -> DiffReport:
     """Compares the tokenizations of two models by their tokens' texts.
 
     Args:
         model: The original.
         trimmed: The trimmed model.
         texts: Text files (or anything that --corpus takes).
+        include: Folders with the user's own architectures.
         progress: Where to report.
     """
-    old, new = (_vocabulary(name, progress) for name in (model, trimmed))
+    old, new = (_vocabulary(name, include, progress) for name in (model, trimmed))
     lines = [line for text in texts for line in read_lines(text)]
     before, after = (_tokens(v, lines) for v in (old, new))
     kept = new.spaces[0].ids
@@ -164,8 +167,8 @@ def diff(model: str, trimmed: str, texts: Sequence[str], progress: Progress = SI
     )
 
 
-def _vocabulary(name: str, progress: Progress) -> Vocabulary:
-    return Source.open(resolve(ModelRef.parse(name), progress=progress.note)).vocabulary
+def _vocabulary(name: str, include: Sequence[Path], progress: Progress) -> Vocabulary:
+    return Source.open(resolve(ModelRef.parse(name), progress=progress.note), include).vocabulary
 
 
 def _tokens(vocabulary: Vocabulary, lines: list[str]) -> list[list[str]]:

@@ -193,4 +193,4 @@ def test_the_example_works_from_start_to_end(there: Path, capsys: pytest.Capture
         main(words)
         captured = capsys.readouterr()
         said.append(captured.out + captured.err)
-    assert len(said) == 4 and name in said[0] and "Verified" in said[1]
+    assert len(said) == 5 and name in said[0] and "Verified" in said[1] and "tokenize identically" in said[3]

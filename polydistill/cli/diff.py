@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from polydistill.cli.options import SectionedCommand, SectionedOption, common_options
@@ -20,11 +22,28 @@ SHOWN_TOKENS, SHOWN_EXAMPLES, SHOWN_AROUND, SHOWN_WIDTH = 20, 5, 3, 160
 @click.argument("trimmed")
 @click.option("--text", "texts", multiple=True, required=True, metavar="PATH", cls=SectionedOption, section="Text",
               help="Text to compare on. Repeat for several.")  # fmt: skip
+@click.option(
+    "--include-path",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    cls=SectionedOption,
+    section="Model",
+    help="Folder with your own arch/ TOML files.",
+)
 @common_options
-def command(model: str, trimmed: str, texts: tuple[str, ...], as_json: bool, quiet: bool, verbose: bool) -> None:
+def command(
+    model: str,
+    trimmed: str,
+    texts: tuple[str, ...],
+    include_path: tuple[Path, ...],
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
     """What a trimmed model does differently: tokens lost by frequency, sentences that tokenize differently."""
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    report = diff(model, trimmed, texts, console)
+    report = diff(model, trimmed, texts, include_path, console)
     console.result(report.to_json(), lambda: table(report))
 
 
