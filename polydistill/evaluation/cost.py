@@ -45,10 +45,17 @@ def measure_cost(
     chosen = [examples[i] for i in turns.spread(len(examples))]
     how = turns.how(len(chosen))
     job = {
-        "kind": task.kind, "labels": task.labels, "not_scored": task.not_scored, "max_length": max_length,
-        "prompt": prompt, "language": language, "type": type(chosen[0]).__name__,
-        "examples": [asdict(e) for e in chosen], **how,
-    }  # fmt: skip
+        "kind": task.kind,
+        "labels": task.labels,
+        "not_scored": task.not_scored,
+        "own": task.own,
+        "max_length": max_length,
+        "prompt": prompt,
+        "language": language,
+        "type": type(chosen[0]).__name__,
+        "examples": [asdict(e) for e in chosen],
+        **how,
+    }
     named = {name: str(folder) for name, folder in folders.items()}
     times = turns.in_processes("polydistill.evaluation.timed", {**job, "folders": named}, progress)
     rows = [{**row, "peak_memory_bytes": _peak_memory(named[row["model"]], job)} for row in turns.summary(times)]
