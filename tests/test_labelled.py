@@ -150,6 +150,18 @@ def test_a_file_of_xnli_is_read_in_one_of_its_languages(tmp_path: Path) -> None:
     assert "no row in the language ro: the field language says fr, sw" in refused("xnli", file, language=RO).message
 
 
+def test_a_table_of_xnli_is_read_in_one_of_its_languages(tmp_path: Path) -> None:
+    rows = [
+        "language\tgold_label\tsentence1_binary_parse\tsentence1\tsentence2",
+        'fr\tneutral\t(\t"P\tH',
+        'sw\tentailment\t(\tp "q\t"H" h',
+        "sw\tneutral\t(\tP\tH",
+    ]
+    split = read("xnli", write(tmp_path / "xnli.test.tsv", "\n".join(rows) + "\n"), SW)
+    assert (split.examples[0].premise, split.examples[0].hypothesis) == ('p "q', '"H" h')
+    assert len(split.examples) == 2 and split.skipped == {"in another language": 1}
+
+
 def test_multinli_and_anli_are_read_by_their_own_names(tmp_path: Path) -> None:
     lines = published().replace('"language": "fr", ', "").replace('"language": "sw", ', "")
     assert len(read("nli", write(tmp_path / "mnli.jsonl", lines)).examples) == 4

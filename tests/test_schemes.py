@@ -12,9 +12,8 @@ from polydistill.errors import PolydistillError
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.plain import load_plain
 from polydistill.labelled.rows import Row
-from polydistill.labelled.schemes import entity_types, known_type, model_tags, to_iob2
+from polydistill.labelled.schemes import known_type, model_tags, recognise, to_iob2
 from polydistill.labelled.sources import load_split
-from polydistill.labelled.words import entity_rows
 from polydistill.metrics.entities import entities
 from polydistill.progress import Progress
 
@@ -130,12 +129,9 @@ def test_types_in_other_words_are_read_as_the_tasks_and_that_is_said(tmp_path: P
     assert known_type("GPE", ("LOC",)) is None
 
 
-def test_the_types_of_any_scheme_are_found(tmp_path: Path) -> None:
-    for tags in WRITTEN.values():
-        (tmp_path / "a").write_text(conll(tags))
-        assert entity_types(entity_rows(tmp_path / "a")) == ("LOC", "ORG", "PER")
+def test_a_prefix_without_a_type_is_refused() -> None:
     with pytest.raises(PolydistillError, match="x row 1: the tag B has no type"):
-        entity_types([Row("x", "row 1", {"tokens": ["a"], "tags": ["B"]})])
+        recognise([Row("x", "row 1", {"tokens": ["a"], "tags": ["B"]})], {"B"})
 
 
 @pytest.mark.parametrize(

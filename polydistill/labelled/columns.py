@@ -19,7 +19,7 @@ TABLES = (".csv", ".tsv")
 # Names that columns have in published data, beside our own.
 PAIRS = (PAIR, ("sentence1", "sentence2"), ("text1", "text2"))
 TEXTS = ("text", "sentence")
-LABELS = ("label", "labels", "category", "class")
+LABELS = ("label", "labels", "gold_label", "category", "class")
 _BATCH = 256  # rows of a parquet file at once
 _SHOWN = 20  # columns in a message
 

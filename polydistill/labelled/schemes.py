@@ -40,21 +40,6 @@ def _short(kind: str) -> str:
     return _LONG_NAMES.get(kind.upper(), kind.upper())
 
 
-def entity_types(rows: Iterable[Row]) -> tuple[str, ...]:
-    """The types of the entities of tagged sentences, sorted, whatever scheme their tags are in.
-
-    Raises:
-        PolydistillError: A tag is a prefix without a type.
-    """
-    found = set()
-    for row in rows:
-        for word, tag in enumerate(row.values["tags"]):
-            if tag in _PREFIXES:
-                _refuse_typeless(row, word, tag)
-            found.add(parts(tag)[1])
-    return tuple(sorted(found - {""}))
-
-
 def _refuse_typeless(row: Row, word: int, tag: str) -> NoReturn:
     raise PolydistillError(
         f"{row.where(word)}: the tag {tag} has no type of entity.", "Write the type behind it, such as B-PER."
