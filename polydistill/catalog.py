@@ -445,7 +445,8 @@ def task(name: str, include: Sequence[str | Path] = ()) -> Task:
     if wanted in known:
         return known[wanted]
     close = closest(wanted, known)
-    hint = f"Did you mean {' or '.join(close)}?" if close else f"Known are {', '.join(sorted(known))}."
+    own = "files with labels of your own are read by classification and ner"
+    hint = f"Did you mean {' or '.join(close)}?" if close else f"Known are {', '.join(sorted(known))}; {own}."
     raise UsageError(f"Unknown task '{name}'.", hint)
 
 

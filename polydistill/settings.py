@@ -12,7 +12,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from polydistill.errors import UsageError
 
 MOST_SEED = 2**32 - 1  # what NumPy's generators take
-PLACES = ("M", "PATH", "FILE", "DIR", "PATH_OR_HUB_ID", "LANG=PATH", "LANG=DIR")  # metavars of what a command reads
+# Metavars of what a command reads.
+PLACES = ("M", "PATH", "FILE", "DIR", "PATH_OR_HUB_ID", "LANG=PATH", "LANG=DIR", "LANG=FILE")
 MOST_BATCH = 65_536  # of inputs at once: more only fill the memory, and a sampler would go on drawing
 MOST = 10**9  # of every other number: what is multiplied by it still fits the numbers of NumPy and torch
 

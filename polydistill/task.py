@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
+from typing import Any
 
 from polydistill.tables import Table
 
@@ -21,15 +22,16 @@ METRICS = {
     SIMILARITY: ("spearman",),
     MULTIPLE_CHOICE: ("accuracy",),
 }
-# Kind -> the fields of its examples, which `columns` finds on the Hub.
+PAIR, TEXT = ("premise", "hypothesis"), ("text",)  # what is classified
+# Kind -> the fields of its examples, which `columns` finds on the Hub; those of classification are `Task.fields`.
 FIELDS = {
-    CLASSIFICATION: ("premise", "hypothesis", "label"),
     TAGGING: ("tokens", "tags"),
     WORD_TAGGING: ("tokens", "tags"),
     SPAN_EXTRACTION: ("id", "context", "question", "answers"),
     RETRIEVAL: ("source", "target"),
     SIMILARITY: ("first", "second", "score"),
 }
+WITH_LABELS = (CLASSIFICATION, TAGGING, WORD_TAGGING)
 PARQUET_BRANCH = "refs/convert/parquet"
 
 
@@ -61,8 +63,25 @@ class HubSource:
     mend: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class InDataFolder:
+    """What the user's data folder has of a task.
+
+    Attributes:
+        local: Template of a file below the folder, with `{lang}` and mostly `{split}`.
+        local_languages: Language code -> its folder, for the languages that it has of this data.
+        local_splits: Split -> name of its file, for what it has of this data; empty for whatever is there.
+        any_language: Whether a file of any other language in it belongs to the task too.
+    """
+
+    local: str | None = None
+    local_languages: Mapping[str, str] = field(default_factory=dict, hash=False)
+    local_splits: Mapping[str, str] = field(default_factory=dict, hash=False)
+    any_language: bool = False
+
+
 @dataclass(frozen=True)
-class Task:
+class Task(InDataFolder):
     """A labelled task, as its TOML file describes it.
 
     Attributes:
@@ -71,16 +90,14 @@ class Task:
         kind: One of `METRICS`.
         metric: The main metric.
         labels: Label names in the order of their ids on the Hub; only classification and the two taggings have them.
+        pairs: Whether two texts are classified together, as in NLI, or one.
         not_scored: Entity types that become O in gold and predictions.
         hub: Its data set on the Hub, None if it has only local files.
         split_sources: Split -> the data set that it comes from, where that is another than `hub`.
-        local: Template of a file below the user's data folder, with `{lang}` and mostly `{split}`.
-        local_languages: Language code -> its folder, for the languages that the data folder has of this data.
-        local_splits: Split -> name of its file, for what the data folder has of this data; empty for whatever is there.
-        any_language: Whether a file of any other language in the data folder belongs to the task too.
         licence: Licence of the data.
         citation: Paper.
         url: Home page.
+        own: Whether the labels are those that the data has; see `labelled.own`. In the file it is `own_labels`.
     """
 
     name: str
@@ -88,16 +105,14 @@ class Task:
     kind: str
     metric: str
     labels: tuple[str, ...] = ()
+    pairs: bool = True
     not_scored: tuple[str, ...] = ()
     hub: HubSource | None = None
     split_sources: Mapping[str, HubSource] = field(default_factory=dict, hash=False)
-    local: str | None = None
-    local_languages: Mapping[str, str] = field(default_factory=dict, hash=False)
-    local_splits: Mapping[str, str] = field(default_factory=dict, hash=False)
-    any_language: bool = False
     licence: str | None = None
     citation: str | None = None
     url: str | None = None
+    own: bool = False
 
     @classmethod
     def from_toml(cls, path: Traversable) -> Task:
@@ -113,6 +128,7 @@ class Task:
             kind=table.text("kind"),
             metric=table.text("metric"),
             labels=table.texts("labels", ()),
+            pairs=table.flag("pairs", True),
             not_scored=table.texts("not_scored", ()),
             hub=_hub_source(hub) if (hub := table.table("hub")) else None,
             split_sources=_split_sources(table.table("split_sources")),
@@ -123,6 +139,7 @@ class Task:
             licence=table.optional_text("licence"),
             citation=table.optional_text("citation"),
             url=table.optional_text("url"),
+            own=table.flag("own_labels", False),
         )
         table.finish()
         _check(task, table)
@@ -133,6 +150,23 @@ class Task:
         """Codes of the languages that the task names, sorted."""
         sources = [*self.split_sources.values(), *([self.hub] if self.hub else [])]
         return tuple(sorted({*self.local_languages, *(code for source in sources for code in source.languages)}))
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of its examples."""
+        if self.kind == CLASSIFICATION:
+            return (*(PAIR if self.pairs else TEXT), "label")
+        return FIELDS.get(self.kind, ())
+
+    def facts(self) -> dict[str, Any] | None:
+        """What records say of what a model was tuned for, None where the task has no labels."""
+        if self.kind not in WITH_LABELS:
+            return None
+        return {
+            "kind": self.kind,
+            "labels": list(self.scored_labels),
+            "pairs": self.pairs and self.kind == CLASSIFICATION,
+        }
 
     @property
     def entity_types(self) -> tuple[str, ...]:
@@ -178,14 +212,18 @@ def _check(task: Task, table: Table) -> None:
     if task.metric not in METRICS[task.kind]:
         known = " or ".join(METRICS[task.kind])
         raise table.refuse("metric", f"is '{task.metric}'", f"A task of kind {task.kind} has {known}.")
-    if bool(task.labels) != (task.kind in (CLASSIFICATION, TAGGING, WORD_TAGGING)):
+    if task.own and (task.kind not in WITH_LABELS or task.labels or task.hub is not None):
+        raise table.refuse("own_labels", "goes with files of labelled data alone", "Name the labels, or leave it out.")
+    if not task.own and bool(task.labels) != (task.kind in WITH_LABELS):
         need = "needs" if not task.labels else "has no"
         raise table.refuse("labels", f"does not fit: a task of kind {task.kind} {need} labels", "Mend it or the kind.")
+    if table.has("pairs") and task.kind != CLASSIFICATION:
+        raise table.refuse("pairs", f"does not fit: a task of kind {task.kind} classifies no texts", "Leave it out.")
     if task.hub is None and task.local is None:
         raise table.refuse("local", "is missing", "Give a template of local files, a [hub] section, or both.")
     if task.local is not None:
         _check_template(task.local, table)
-    if task.kind == TAGGING:
+    if task.kind == TAGGING and not task.own:
         _check_tags(task, table)
     elif len({label.casefold() for label in task.labels}) != len(task.labels):
         raise table.refuse("labels", "names one label twice", "Labels are compared without regard to case.")

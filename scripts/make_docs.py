@@ -16,6 +16,7 @@ WIDTH = 100
 WRITTEN = {  # pages that are written by hand
     "architectures.md": "Every field of an architecture's file, and how another architecture is added.",
     "labelled-data.md": "Files of entities, parts of speech and pairs of texts.",
+    "own-data.md": "Your own labels: which files are read, what is checked, and the commands.",
     "safety.md": "What is promised of files, and how it is tried.",
 }
 NOTE = "<!-- Written by scripts/make_docs.py. -->"

@@ -606,7 +606,7 @@ def test_output_never_half_exists(
     stage: str, kind: str, exists: bool, copy: Path, say: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make, code, sentence = ERRORS[kind]
-    (copy / "extra.json").write_text("{}")  # something to copy
+    (copy / "LICENSE").write_text("MIT")  # something to copy
     here = copy.parent
     out = here / "new" / "out"
     args = ("trim", "--model", "copy", "--lang", "ro", "--corpus", "{m}/ro.txt", "--no-verify", "-o", "new/out")

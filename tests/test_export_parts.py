@@ -154,7 +154,7 @@ def test_texts_of_a_task(example: Any, single: tuple[str, str | None], paired: t
     assert found.texts == [paired]
     assert found.facts == [
         {"language": "en", "where": "test.txt", "split": "test", "examples": 1, "sha256": "0" * 64, "ignored": {},
-         "skipped": {}}
+         "skipped": {}, "mended": {}}
     ]  # fmt: skip
 
 

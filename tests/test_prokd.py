@@ -463,7 +463,7 @@ def test_empty_text_and_text_without_spaces_are_refused(base: Path, data: Path, 
 def test_a_source_that_is_not_iob2_is_refused(base: Path, tmp_path: Path) -> None:
     root = write_data(tmp_path / "data")
     path = root / "ner/en/train.conll"
-    path.write_text(path.read_text().replace("B-", "I-"))
+    path.write_text(path.read_text().replace("B-", "I-", 1))
     with pytest.raises(PolydistillError, match=r"line 2.*IOB2"):
         prokd(config(root, tmp_path / "out", model=str(base)))
 

@@ -221,7 +221,8 @@ def test_dropout_stays_unless_it_is_asked_for_and_other_files_are_copied(tmp_pat
     folder = tiny.model_folder("bert", "base", tmp_path / "teacher", config=config)
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text("{}")
-    (folder / "modules.json").write_text("[]")
+    pooling = {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}
+    (folder / "modules.json").write_text(json.dumps([pooling]))
     (folder / "polydistill.json").write_text("{}")
     read = []
     for name, dropout in (("as-it-was", None), ("without", 0.0)):

@@ -68,6 +68,15 @@ def same_generation(old_folder: Path, new: Trimmed, texts: list[str], head: str,
     assert len({tuple(row) for row in expected}) > 1 or len(expected[0]) > 2
 
 
+def test_the_mark_at_the_start_of_a_keep_file_is_no_token(tmp_path: Path) -> None:
+    from polydistill.catalog import language
+    from polydistill.methods.trim import TrimConfig, _wishes
+
+    (tmp_path / "keep.txt").write_bytes(b"\xef\xbb\xbfbine\r\nrau\r\n")
+    config = TrimConfig(model="m", lang=("ro",), keep_file=tmp_path / "keep.txt")
+    assert _wishes(config, (language("ro"),)).keep_tokens == ("bine", "rau")
+
+
 # ---- verification ----
 
 

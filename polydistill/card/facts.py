@@ -203,6 +203,25 @@ class Facts:
         return next((plain(name, 60) for name in named if isinstance(name, str) and name), None)
 
     @cached_property
+    def tuned_for(self) -> Mapping[str, Any]:
+        """What the step that tuned it says of the task: its `kind`, `labels` and `pairs`; empty if none does."""
+        return next((found for step in self.lineage if (found := mapping(at(step.result, "settings", "labelled")))), {})
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels that it was tuned for, of tags the types."""
+        tags = self.tuned_for.get("kind") == "tagging"
+        named = [plain(name, 60) for name in texts(self.tuned_for.get("labels"))[:MOST_ITEMS]]
+        return list(dict.fromkeys(name.partition("-")[2] for name in named if name != "O")) if tags else named
+
+    @property
+    def pairs(self) -> bool:
+        """Whether it classifies two texts together."""
+        task = known_task(self.task)
+        known = task is not None and task.kind == "classification" and task.pairs
+        return bool(self.tuned_for.get("pairs", known))
+
+    @cached_property
     def head(self) -> str | None:
         """What the Hub calls what the model does: from its class, else from the task's kind."""
         for name in self.classes:

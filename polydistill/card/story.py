@@ -23,6 +23,7 @@ from polydistill.card.text import (
 )
 
 BY = "[polydistill](https://pypi.org/project/polydistill/)"
+MOST_LABELS = 50  # of a model, in its card
 _SIZES = {"vocabulary": "tokens", "rows": "embedding rows", "parameters": "parameters", "bytes": "size on disk"}
 _PROKD = {
     "prokd": "a reconstruction of ProKD (Ge et al. 2023, arXiv 2301.08855; its code is not public)",
@@ -56,6 +57,9 @@ def title(facts: Facts) -> str:
 def introduction(facts: Facts) -> str:
     """What it is and what it was made from."""
     said = _INTRODUCTIONS.get(facts.newest.command.partition(" ")[0], _made_somehow)(facts.newest)
+    if labels := facts.labels:
+        more = f" and {len(labels) - MOST_LABELS:,} more" if len(labels) > MOST_LABELS else ""
+        said += f"\n\nIts labels: {', '.join(map(code, labels[:MOST_LABELS]))}{more}."
     roots = [step for step in facts.lineage if step.package]
     if onnx := mapping(facts.newest.result.get(BESIDE)):
         said += f"\n\nThe same as ONNX: {_onnx(onnx)}"

@@ -153,7 +153,7 @@ def snippet(facts: Facts, repository: str) -> str:
     if facts.head == "text-generation":
         return _PIPELINE.format(**printed, more=", max_new_tokens=20")
     if facts.head == "text-classification":
-        asked = {**printed, "text": pair if _takes_pairs(facts) else printed["text"]}
+        asked = {**printed, "text": pair if facts.pairs else printed["text"]}
         return _PIPELINE.format(**asked, more=", truncation=True")
     two_parts = any("T5" in name or "MT" in name for name in facts.classes)
     if facts.head in _HEADS or (facts.head == "feature-extraction" and not two_parts):
@@ -161,17 +161,13 @@ def snippet(facts: Facts, repository: str) -> str:
     return _BARE.format(**printed)
 
 
-def _takes_pairs(facts: Facts) -> bool:
-    """Whether a classifier reads two texts."""
-    return bool(facts.task)
-
-
 def _asked(facts: Facts, printed: dict[str, str]) -> str:
     """What is asked of a stack."""
     code = facts.newest.result.get("language_code")
     more = f", language={json.dumps(printable(code))}" if code else ""
     if facts.newest.result.get("task"):
-        return f"classify([({printed['text']}, {printed['other']})]{more})"
+        asked = f"({printed['text']}, {printed['other']})" if facts.pairs else printed["text"]
+        return f"classify([{asked}]{more})"
     return f"encode([{printed['text']}]{more}).shape"
 
 
@@ -191,7 +187,7 @@ def _network(facts: Facts, printed: dict[str, str], *, onnx: bool) -> str:
         template += _JOINED
     run = _RUN_ONNX if onnx else _RUN_TORCH
     loaded = (_ONNX if onnx else _TORCH).format(**printed, auto=auto, file=json.dumps(file, ensure_ascii=False))
-    two = f"{printed['text']}, {printed['other']}" if _takes_pairs(facts) else printed["text"]
+    two = f"{printed['text']}, {printed['other']}" if facts.pairs else printed["text"]
     body = template.format(
         **printed,
         words=words,

@@ -42,19 +42,13 @@ def measure_cost(
     Raises:
         PolydistillError: A process failed.
     """
-    import torch
-
     chosen = [examples[i] for i in turns.spread(len(examples))]
-    how = {
-        "inputs": len(chosen),
-        "processes": turns.PROCESSES,
-        "rounds": turns.ROUNDS,
-        "threads": torch.get_num_threads(),
-    }
+    how = turns.how(len(chosen))
     job = {
         "kind": task.kind,
         "labels": task.labels,
         "not_scored": task.not_scored,
+        "own": task.own,
         "max_length": max_length,
         "prompt": prompt,
         "language": language,

@@ -24,7 +24,7 @@ def opened(folder: Path, job: Mapping[str, Any]) -> TaskModel:
     """A model of a job."""
     return open_model(
         folder, job["kind"], job["labels"], not_scored=job["not_scored"], max_length=job["max_length"],
-        prompt=job["prompt"], language=job["language"],
+        prompt=job["prompt"], language=job["language"], own=job["own"],
     )  # fmt: skip
 
 

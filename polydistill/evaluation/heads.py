@@ -9,6 +9,7 @@ from typing import Any
 
 from polydistill.catalog import Language
 from polydistill.errors import PolydistillError
+from polydistill.evaluation.own_labels import own_output_labels
 from polydistill.evaluation.reuse import NAMELESS, Reused, Stored, output_layer, reuse_head
 from polydistill.labelled.schemes import IOB2, ModelTags, model_tags, taught_labels
 from polydistill.loading import (
@@ -65,6 +66,7 @@ def open_model(
     max_length: int | None = None,
     prompt: str | None = None,
     language: Language | str | None = None,
+    own: bool = False,
 ) -> TaskModel:
     """Loads a model that was fine-tuned for a kind of task, in float32; for sentence vectors, any encoder.
 
@@ -76,12 +78,13 @@ def open_model(
         max_length: Most tokens of an input; the model's own limit if that is lower.
         prompt: What stands before every sentence whose vector is taken.
         language: Of the text, for models that have to know it.
+        own: Whether the labels are those of the user's data, which the model need not share; see `own_labels`.
 
     Raises:
         PolydistillError: It lacks the head, its labels have no names, or they are not the task's.
     """
     if is_stack(folder):
-        stack = _stack_model(folder, kind, labels, max_length, prompt)
+        stack = _stack_model(folder, kind, labels, max_length, prompt, own)
         if language is not None and stack.read_language is not None:
             stack.read_language(language)
         return stack
@@ -98,14 +101,15 @@ def open_model(
     tokenizer = _tokenizer(folder, model.config)
     length = longest_input(tokenizer, model.config, max_length)
     if kind == TAGGING:
-        tags = tagger_tags(names, labels, not_scored, folder)
+        tags = tagger_tags(names, labels, not_scored, folder, own=own)
         return TaskModel(model.eval(), tokenizer, tags.labels, length, tags=None if tags.scheme == IOB2 else tags)
-    found = () if kind == SPAN_EXTRACTION else output_labels(names, kind, labels, not_scored, folder)
+    read = own_output_labels if own else output_labels
+    found = () if kind == SPAN_EXTRACTION else read(names, kind, labels, not_scored, folder)
     return TaskModel(model.eval(), tokenizer, found, length)
 
 
 def _stack_model(
-    folder: Path, kind: str, labels: Sequence[str], max_length: int | None, prompt: str | None
+    folder: Path, kind: str, labels: Sequence[str], max_length: int | None, prompt: str | None, own: bool
 ) -> TaskModel:
     """A stack as the predict loops know models.
 
@@ -123,9 +127,10 @@ def _stack_model(
     if kind != CLASSIFICATION or not stack.description.labels:
         raise PolydistillError(
             f"{folder} is a stack without a head for {kind}.",
-            "Stacks give vectors, and classes of pairs of texts: `polydistill stack ... --task nli`.",
+            "Stacks give vectors, and classes of texts: `polydistill stack ... --task nli`.",
         )
-    found = output_labels(stack.description.labels, kind, labels, (), folder)
+    read = own_output_labels if own else output_labels
+    found = read(stack.description.labels, kind, labels, (), folder)
     return _stack_reading(stack.network, stack.reader, found)
 
 
@@ -231,14 +236,16 @@ def output_labels(
     return found
 
 
-def tagger_tags(names: Sequence[str], labels: Sequence[str], not_scored: Collection[str], model: object) -> ModelTags:
-    """What the outputs of a tagger mean, in whichever scheme it tags.
+def tagger_tags(
+    names: Sequence[str], labels: Sequence[str], not_scored: Collection[str], model: object, *, own: bool = False
+) -> ModelTags:
+    """What the outputs of a tagger mean, in whichever scheme it tags; see `schemes.model_tags`.
 
     Raises:
         PolydistillError: The outputs have no names, other names, or lack one of the task's types.
     """
     _check_named(names, model)
-    return model_tags(names, labels, not_scored, model)
+    return model_tags(names, labels, not_scored, model, own=own)
 
 
 def _check_named(names: Sequence[str], model: object) -> None:

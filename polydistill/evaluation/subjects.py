@@ -12,6 +12,7 @@ from polydistill.catalog import Task
 from polydistill.checkpoint import Checkpoint, file_sha256
 from polydistill.evaluation.heads import VECTOR_KINDS, TaskModel, open_model, tagger_tags
 from polydistill.evaluation.kinds import kind_of
+from polydistill.evaluation.own_labels import output_names
 from polydistill.inside import files_below
 from polydistill.inspection import lineage_line
 from polydistill.labelled.schemes import IOB2
@@ -120,7 +121,7 @@ class Subject:
         kind = kind_of(self.wanted)
         return open_model(
             self.resolved.folder, self.wanted.kind, self.wanted.labels, not_scored=self.wanted.not_scored,
-            max_length=self.settings.max_length or kind.MAX_LENGTH, prompt=self.settings.prompt,
+            max_length=self.settings.max_length or kind.MAX_LENGTH, prompt=self.settings.prompt, own=self.wanted.own,
         )  # fmt: skip
 
     @cached_property
@@ -129,7 +130,7 @@ class Subject:
         if self.wanted.kind != TAGGING or self.is_stack or not (names := self.source.config.get("id2label")):
             return None
         named = [names[i] for i in sorted(names, key=int)]
-        scheme = tagger_tags(named, self.wanted.labels, self.wanted.not_scored, self.name).scheme
+        scheme = tagger_tags(named, self.wanted.labels, self.wanted.not_scored, self.name, own=self.wanted.own).scheme
         return None if scheme == IOB2 else scheme
 
     def facts(self) -> dict[str, Any]:
@@ -149,4 +150,5 @@ class Subject:
             "lineage": [lineage_line(step) for step in self.record.lineage()] if self.record else [],
             "languages": list(self.record.result.get("languages", ())) if self.record else [],
             **({"tag_scheme": self.tag_scheme} if self.tag_scheme else {}),
+            **({"labels": output_names(self.resolved.folder)} if self.wanted.own else {}),
         }

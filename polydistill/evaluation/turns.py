@@ -33,6 +33,13 @@ def spread(n: int) -> list[int]:
     return np.linspace(0, n - 1, min(INPUTS, n)).astype(int).tolist()
 
 
+def how(inputs: int) -> dict[str, int]:
+    """What a result says of its measurement, and each process is told."""
+    import torch
+
+    return {"inputs": inputs, "processes": PROCESSES, "rounds": ROUNDS, "threads": torch.get_num_threads()}
+
+
 def one_round(predict: Callable[..., object], inputs: Sequence[Any]) -> tuple[list[float], float]:
     """(seconds of each input alone, seconds of all in batches); `predict` takes inputs and `batch_size`."""
     seconds = []

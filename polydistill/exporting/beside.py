@@ -87,15 +87,8 @@ def latency(
     Raises:
         PolydistillError: A process failed.
     """
-    import torch
-
     chosen = [features[i] for i in turns.spread(len(features))]
-    how = {
-        "inputs": len(chosen),
-        "processes": turns.PROCESSES,
-        "rounds": turns.ROUNDS,
-        "threads": torch.get_num_threads(),
-    }
+    how = turns.how(len(chosen))
     named = {name: str(path) for name, path in files.items()}
     job = {"model": str(model), "files": named, "head": head.name, "features": chosen, **how}
     return {"models": turns.summary(turns.in_processes("polydistill.exporting.timed", job, progress)), **how}

@@ -12,7 +12,7 @@ import numpy as np
 from polydistill.batching import MODEL_KEYS, Feature
 from polydistill.catalog import Language
 from polydistill.inspection import read_lines
-from polydistill.labelled.examples import LabelledSplit, TaggedExample
+from polydistill.labelled.examples import LabelledSplit, TaggedExample, TextExample
 
 INPUTS = 64
 LONGEST = 512  # tokens of an input; longer ones take long and show nothing new
@@ -105,6 +105,8 @@ def _text(example: Any, pairs: bool) -> tuple[str, str | None]:
     """What a model reads of an example: one text, or two."""
     if isinstance(example, TaggedExample):
         return " ".join(example.tokens), None
+    if isinstance(example, TextExample):
+        return example.text, None
     _, first, second, *_ = astuple(example)
     return first, second if pairs else None
 

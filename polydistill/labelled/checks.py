@@ -15,15 +15,27 @@ from polydistill.labelled import schemes
 from polydistill.labelled.codes import without_codes
 from polydistill.labelled.examples import (
     AlignedExample,
+    ClassifiedExample,
     Example,
     PairExample,
     QuestionExample,
     RatedExample,
     TaggedExample,
+    TextExample,
 )
 from polydistill.labelled.nli import in_language
 from polydistill.labelled.rows import Row
-from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, WORD_TAGGING, Task
+from polydistill.task import (
+    CLASSIFICATION,
+    PAIR,
+    RETRIEVAL,
+    SIMILARITY,
+    SPAN_EXTRACTION,
+    TAGGING,
+    TEXT,
+    WORD_TAGGING,
+    Task,
+)
 
 WRONG_ANSWERS = 0.05  # of the questions: more than so many, and the file's offsets are of another kind than ours
 NO_GOLD = ("-", "-1", "")  # SNLI's mark for annotators who disagreed, the Hub's for hidden labels
@@ -54,9 +66,10 @@ class Builder:
         self.skipped: Counter[str] = Counter()
         self.mended: Counter[str] = Counter()
         self.others: Counter[str] = Counter()
-        self._labels = {label.casefold(): label for label in task.labels}
-        self._left_out = frozenset(task.not_scored)
+        self._labels = {label_key(label): label for label in task.labels}
+        self._left_out = frozenset() if task.own else frozenset(task.not_scored)
         self._types = frozenset(task.entity_types) | frozenset(task.not_scored)
+        self._own_types = {label_key(kind): kind for kind in task.entity_types}
 
     def build(self, rows: Iterable[Row]) -> list[Any]:
         """Make the examples of all rows.
@@ -71,19 +84,54 @@ class Builder:
             rows = in_language(rows, self.language, self.others)
         return [example for number, row in enumerate(rows) if (example := make(self, number, row)) is not None]
 
-    def pair(self, number: int, row: Row) -> PairExample | None:
-        """Two texts and their relation."""
-        label = row.values.get("label")
-        if label is None or str(label) in NO_GOLD:
+    def classified(self, number: int, row: Row) -> ClassifiedExample | None:
+        """A text, or two, and the class."""
+        label = self._own_label(row) if self.task.own else self._gold(row)
+        if label is None:
             self.skipped["no gold label"] += 1
             return None
-        known = self._labels.get(label.casefold()) if isinstance(label, str) else None
+        fields = TEXT if "text" in row.values else PAIR
+        if self.task.own and any(row.values.get(name) is None or not str(row.values[name]).strip() for name in fields):
+            self.skipped["no text"] += 1
+            return None
+        if not (fields == PAIR if self.task.own else self.task.pairs):
+            return TextExample(str(number), _text(row, "text"), label)
+        return PairExample(str(number), _text(row, "premise"), _text(row, "hypothesis"), label)
+
+    def _gold(self, row: Row) -> str | None:
+        """The task's label of a row, None where there is none."""
+        label = row.values.get("label")
+        if label is None or str(label) in NO_GOLD:
+            return None
+        known = self._labels.get(label_key(label)) if isinstance(label, str) else None
         if known is None:
             raise PolydistillError(
                 f"{row.where()}: the label {label!r} is not one of the task {self.task.name}'s.",
                 f"It has {', '.join(self.task.labels)}.",
             )
-        return PairExample(str(number), _text(row, "premise"), _text(row, "hypothesis"), known)
+        return known
+
+    def _own_label(self, row: Row) -> str | None:
+        """The label of a row, whatever it is, as it was first spelt; None where there is none."""
+        value = row.values.get("label")
+        if isinstance(value, float) and value.is_integer():  # a column of whole numbers in which some are missing
+            value = int(value)
+        if isinstance(value, bool):
+            value = str(value).lower()
+        if value is not None and not isinstance(value, (str, int)):
+            raise PolydistillError(
+                f"{row.where()}: the label {str(value)[:40]} is {type(value).__name__}, and no name of a class.",
+                "Give a name or a whole number for each class.",
+            )
+        label = "" if value is None else str(value).strip()
+        return self._spelt(self._labels, label) if label else None
+
+    def _spelt(self, known: dict[str, str], name: str) -> str:
+        """A label or type as it was first spelt; one that is not known yet becomes known."""
+        found = known.setdefault(label_key(name), name)
+        if found != name:
+            self.mended[f"times {name!r} was taken for the label {found!r}"] += 1
+        return found
 
     def _in_iob2(self, rows: Sequence[Row]) -> Iterator[Row]:
         """Tagged sentences without codes of languages at their words, their tags in IOB2 and of the task's types."""
@@ -91,7 +139,8 @@ class Builder:
         self.mended.update(taken)
         types = {tag: self._entity_type(row, word, tag) for tag, (row, word) in _first_places(rows).items()}
         named = [replace(row, values={**row.values, "tags": _with_types(row.values["tags"], types)}) for row in rows]
-        scheme = schemes.recognise(named, self._types, mend=self.mend)
+        known = set(filter(None, types.values())) if self.task.own else self._types
+        scheme = schemes.recognise(named, known, mend=self.mend)
         for row, before in zip(named, rows, strict=True):
             tags = schemes.to_iob2(row.values["tags"], scheme)
             for tag, old in zip(tags, before.values["tags"], strict=True):
@@ -105,6 +154,8 @@ class Builder:
     def _entity_type(self, row: Row, word: int, tag: str) -> str:
         """What the task calls a tag's type."""
         kind = schemes.parts(tag)[1] if isinstance(tag, str) else str(tag)
+        if self.task.own:
+            return self._own_types.setdefault(label_key(kind), kind) if kind else ""
         known = schemes.known_type(kind, self._types)
         if kind and known is None:
             raise PolydistillError(
@@ -128,7 +179,9 @@ class Builder:
         """Words and their classes; contractions beside their parts, which have the class _, are left out."""
         tokens, classes = [], []
         for word, (token, tag) in enumerate(zip(row.values["tokens"], row.values["tags"], strict=True)):
-            known = self._labels.get(tag.casefold()) if isinstance(tag, str) else None
+            known = self._labels.get(label_key(tag)) if isinstance(tag, str) else None
+            if self.task.own and isinstance(tag, str) and tag != NO_CLASS:
+                known = self._spelt(self._labels, tag)
             if known is None and tag == NO_CLASS:
                 self.mended["words without a class (_) are left out"] += 1
             elif known is None:
@@ -215,6 +268,11 @@ class Builder:
         return kept, dict(sorted(ignored.items()))
 
 
+def label_key(label: str) -> str:
+    """What labels are told apart by: neither case, blanks around them, nor how a character is composed."""
+    return unicodedata.normalize("NFC", label).strip().casefold()
+
+
 def _first_places(rows: Iterable[Row]) -> dict[str, tuple[Row, int]]:
     """Tag -> the first word that has it."""
     found: dict[str, tuple[Row, int]] = {}
@@ -255,7 +313,7 @@ def _answer(row: Row, answer: Any) -> tuple[str, int]:
 
 
 _MAKERS: dict[str, Callable[[Builder, int, Row], Example | None]] = {
-    CLASSIFICATION: Builder.pair,
+    CLASSIFICATION: Builder.classified,
     TAGGING: Builder.sentence,
     WORD_TAGGING: Builder.words,
     SPAN_EXTRACTION: Builder.question,

@@ -8,13 +8,32 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class TextExample:
+    """A text and the name of its class (kind `classification`)."""
+
+    id: str
+    text: str
+    label: str
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What a model reads."""
+        return (self.text,)
+
+
+@dataclass(frozen=True)
 class PairExample:
-    """Two texts and the name of the relation between them (kind `classification`)."""
+    """Two texts and the name of the relation between them (kind `classification`, with `pairs`)."""
 
     id: str
     premise: str
     hypothesis: str
     label: str
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What a model reads."""
+        return self.premise, self.hypothesis
 
 
 @dataclass(frozen=True)
@@ -66,7 +85,8 @@ class RatedExample:
     score: float
 
 
-Example = PairExample | TaggedExample | QuestionExample | AlignedExample | RatedExample
+ClassifiedExample = TextExample | PairExample
+Example = ClassifiedExample | TaggedExample | QuestionExample | AlignedExample | RatedExample
 
 
 @dataclass(frozen=True)

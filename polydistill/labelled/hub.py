@@ -13,7 +13,7 @@ from polydistill.hub_client import interruptible
 from polydistill.labelled.rows import Row
 from polydistill.labelled.schemes import parts
 from polydistill.redaction import redacted
-from polydistill.task import FIELDS, PARQUET_BRANCH, SPAN_EXTRACTION, TAGGING, HubSource, Task
+from polydistill.task import PARQUET_BRANCH, SPAN_EXTRACTION, TAGGING, HubSource, Task
 
 _LABELS = ("label", "tags")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -110,7 +110,7 @@ def _rows(task: Task, source: HubSource, language: Language, table: Any, place: 
     Raises:
         PolydistillError: The table lacks a column.
     """
-    columns = {name: source.columns.get(name, name) for name in FIELDS[task.kind]}
+    columns = {name: source.columns.get(name, name) for name in task.fields}
     if task.kind == SPAN_EXTRACTION and "id" not in table.column_names:
         del columns["id"]
     wanted = [*columns.values(), *([source.language_column] if source.language_column else [])]

@@ -14,6 +14,7 @@ from polydistill.catalog import Language
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.labelled import hub
 from polydistill.labelled.checks import MISPLACED, WRONG_ANSWERS, Builder
+from polydistill.labelled.columns import classified_rows
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.formats import bounded, read_rows
 from polydistill.labelled.rows import Row
@@ -66,7 +67,8 @@ def load_split(
     if task.kind == TAGGING:
         examples, ignored = builder.without_unscored(examples)
     counts = {name: dict(sorted(getattr(builder, name).items())) for name in ("skipped", "mended")}
-    return LabelledSplit(task.name, language.code, split, tuple(examples), where, _hash(examples), ignored, **counts)
+    digest = examples_hash(examples)
+    return LabelledSplit(task.name, language.code, split, tuple(examples), where, digest, ignored, **counts)
 
 
 def find_rows(
@@ -113,14 +115,19 @@ def _find(
     """Find the file or data set of a split."""
     if data is not None:
         if not data.is_file():
-            raise UsageError(f"There is no file {data}.", "Give --data a file in the format of the task's kind.")
-        return _Found(read_rows(data, task.kind), str(data))
+            raise UsageError(f"There is no file {data}.", "Give a file in the format of the task's kind.")
+        return _Found(_read(data, task), str(data))
     asked, language = language.code, _as_known(task, language, split, data_dir)
     if language.code != asked:
         progress.note(f"{task.name}: the data of {language.code} stands in for {asked}")
     path = _local_file(task, language, split, data_dir) if data_dir is not None else None
     if path is not None:
-        return _Found(read_rows(path, task.kind), str(path))
+        return _Found(_read(path, task), str(path))
+    if not task.languages:
+        raise UsageError(
+            f"The task {task.name} is read from files alone.",
+            "Give a file of data, or a data folder: --data or --data-dir.",
+        )
     if language.code not in task.languages:
         raise UsageError(
             f"The task {task.name} has no {language.name} ({language.code}).",
@@ -131,6 +138,10 @@ def _find(
         progress.note(f"{task.name} {language.code} {split} comes from the Hub: {data_dir} is not expected to have it")
     rows, where = hub.find_rows(task, source, language, split)
     return _Found(rows, where, source.mend)
+
+
+def _read(path: Path, task: Task) -> Iterator[Row]:
+    return classified_rows(path, task) if task.kind == CLASSIFICATION else read_rows(path, task.kind)
 
 
 def _as_known(task: Task, language: Language, split: str, data_dir: Path | None) -> Language:
@@ -155,13 +166,15 @@ def _local_file(task: Task, language: Language, split: str, data_dir: Path) -> P
     if task.local_splits and split not in task.local_splits:
         return None
     folder = task.local_languages.get(language.code, language.code)
-    path = data_dir / task.local.format(lang=folder, split=task.local_splits.get(split, split))
-    if path.is_file():
-        return path
-    packed = path.with_name(path.name + ".gz")
-    if packed.is_file():
-        return packed
-    raise UsageError(f"There is no file {path}.", _what_is_there(task, data_dir, folder))
+    paths = [
+        data_dir / task.local.format(lang=name, split=task.local_splits.get(split, split))
+        for name in dict.fromkeys([folder, *language.flores])
+    ]
+    for path in paths:
+        for found in (path, path.with_name(path.name + ".gz")):
+            if found.is_file():
+                return found
+    raise UsageError(f"There is no file {paths[0]}.", _what_is_there(task, data_dir, folder))
 
 
 def _what_is_there(task: Task, data_dir: Path, folder: str) -> str:
@@ -186,6 +199,8 @@ def _checked(task: Task, split: str, found: _Found, builder: Builder, progress: 
     examples, where = builder.build(bounded(found.rows)), found.where
     for what, count in builder.mended.items():
         progress.note(f"{where}: {count} {what}")
+    for why, count in builder.skipped.items() if task.own else ():
+        progress.warn(f"{where}: {count} of {count + len(examples)} rows are left out: {why}")
     if builder.others:
         counts = ", ".join(f"{name} {count:,}" for name, count in builder.others.items())
         progress.note(f"{where}: rows in other languages than {builder.language} are left out: {counts}")
@@ -203,6 +218,9 @@ def _checked(task: Task, split: str, found: _Found, builder: Builder, progress: 
     if task.kind == TAGGING and not any(builder.is_scored(tag) for example in examples for tag in example.tags):
         raise _no_gold(where, f"no entity that is scored in its {len(examples)} sentences")
     if task.kind == CLASSIFICATION and split.startswith("test") and len({example.label for example in examples}) == 1:
+        if task.own:
+            progress.warn(f"{where}: every row has the label '{examples[0].label}'; a score says nothing of others")
+            return examples
         raise PolydistillError(
             f"{where}: all {len(examples)} test examples have the label '{examples[0].label}', which stands in for "
             "labels that are kept secret.",
@@ -234,7 +252,7 @@ def _with_questions(contexts: Sequence[Any], asked: Sequence[Any], where: str, s
     return joined
 
 
-def _hash(examples: Sequence[Any]) -> str:
+def examples_hash(examples: Sequence[Any]) -> str:
     """Hash of what the examples say, without ids that follow from their order."""
     import orjson
 

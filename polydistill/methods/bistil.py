@@ -89,6 +89,16 @@ class BistilConfig(Options):
         (), "Split to train on. Repeat to join several. [default: train]", "Data", metavar="NAME"
     )
     dev_split: str = setting("dev", "Split that chooses the best checkpoint.", "Data", metavar="NAME")
+    data: Path | None = setting(
+        None, "Your own file in SOURCE to train on; its labels are the model's.", "Data", metavar="FILE"
+    )
+    dev_data: Path | None = setting(
+        None,
+        "File that chooses the best checkpoint. [default: a tenth of the data, held out]",
+        "Data",
+        metavar="FILE",
+    )
+    test_data: tuple[str, ...] = setting((), "Your own file to score in a language.", "Data", metavar="LANG=FILE")
     select: str | None = setting(
         None, "What makes a checkpoint of phase 2 the best: score, the task's own metric, or loyalty, how near "
         "predictions are the first teacher's, which tells neighbours apart on fewer examples. [default: loyalty where "
@@ -314,7 +324,8 @@ def _selection(config: BistilConfig, todo: Prepared, last: Stage | None) -> dict
     """What chose the checkpoint of phase 2: source-language dev data alone."""
     if last is None or todo.task is None or todo.vectors:
         return None
-    return {"languages": [todo.codes[0]], "split": config.dev_split, "metric": last.facts["metric"],
+    split = todo.labelled.dev[0].split if todo.labelled else config.dev_split
+    return {"languages": [todo.codes[0]], "split": split, "metric": last.facts["metric"],
             "value": last.facts["best"], "step": last.facts["best_step"]}  # fmt: skip
 
 
@@ -343,11 +354,11 @@ def _scores(
     named = {str(out): str(todo.output), teacher: _teacher_name(todo)}
     scores: list[Score] = []
     loyalty: dict[str, Any] | None = None
-    for language, split in todo.labelled.tests:
+    for test in todo.labelled.tests:
         found = evaluate(
             EvaluateConfig(
-                model=(str(out),), teacher=teacher, task=todo.task.name, lang=(language.code,), split=split,
-                data_dir=config.data_dir, seed=config.seed, include_path=config.include_path,
+                model=(str(out),), teacher=teacher, task=todo.task.name, lang=(test.language.code,), split=test.split,
+                data=test.data, data_dir=config.data_dir, seed=config.seed, include_path=config.include_path,
             ),
             progress,
         )  # fmt: skip

@@ -19,8 +19,7 @@ from polydistill.distill.student import check_masked, chosen_layers, hidden_laye
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation.heads import AUTO_CLASSES, output_labels
 from polydistill.inside import inside
-from polydistill.labelled.examples import LabelledSplit
-from polydistill.labelled.sources import load_split
+from polydistill.methods.bistil_data import Labelled, labelled_data, per_language
 from polydistill.methods.presets import PRESETS, General, Preset, Tuning
 from polydistill.processes import several
 from polydistill.progress import Progress
@@ -39,26 +38,10 @@ if TYPE_CHECKING:
 
 WITH_HEAD = (CLASSIFICATION, TAGGING, WORD_TAGGING, SPAN_EXTRACTION)
 EMBEDDING, BITEXT = "embedding", "bitext"
-NO_SCORE = "none"
 OUTPUTS = Path("polydistill-out")
 LINES = 20_000
 SELECT = LOYALTY, SCORE = "loyalty", "score"  # what can choose a checkpoint of phase 2
 HEAD_OBJECTIVES = {"logits", "labels"}  # what a teacher with another vocabulary can be asked for, or none
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """The labelled data of phase 2.
-
-    Attributes:
-        training: Splits of the source language to train on.
-        dev: The one that chooses the checkpoint.
-        tests: (split) to score, of either language.
-    """
-
-    training: tuple[LabelledSplit, ...]
-    dev: tuple[LabelledSplit, ...]
-    tests: tuple[tuple[Language, str], ...]
 
 
 @dataclass(frozen=True)
@@ -152,6 +135,12 @@ def prepare(config: BistilConfig, progress: Progress) -> Prepared:
     check_masked(source, "A student of `polydistill bistil`")
     given = _is_student(source)
     general, tuning = _phases(config, defaults, wanted)
+    dev_limit = config.dev_limit or config.limit or defaults.dev_examples
+    labelled = None
+    if tuning and wanted:
+        wanted, labelled = labelled_data(
+            config, wanted, languages, examples=defaults.examples, dev_limit=dev_limit, progress=progress
+        )
     if given and tuning is None:
         raise UsageError(
             f"{config.model} is a student that phase 1 has made already.",
@@ -169,7 +158,6 @@ def prepare(config: BistilConfig, progress: Progress) -> Prepared:
     depth = _depth(source, given, layers, alike, config.include_path)
     if general:
         _check_length(source, general.length)
-    dev_limit = config.dev_limit or config.limit or defaults.dev_examples
     return Prepared(
         languages=languages,
         source=source,
@@ -185,11 +173,11 @@ def prepare(config: BistilConfig, progress: Progress) -> Prepared:
         task=wanted if tuning else None,
         teachers=teachers,
         texts=_texts(config, languages, general, tuning, wanted, given, progress),
-        labelled=_labelled(config, defaults, dev_limit, wanted, languages, progress) if tuning else None,
+        labelled=labelled,
         limit=config.limit or defaults.examples,
         dev_limit=dev_limit,
         lines=config.limit or defaults.examples or LINES,
-        language_sft=_per_language(config.language_sft, languages, "--language-sft", config),
+        language_sft=per_language(config.language_sft, languages, "--language-sft", config),
         output=(config.output or _default_output(config, source, languages)).expanduser(),
     )
 
@@ -205,7 +193,8 @@ def idle_options(config: BistilConfig, todo: Prepared) -> list[str]:
         "there is no phase 1 here": ("" if todo.general else "steps batch_size length lr warmup language_sft"),
         "there is no phase 2 here": (
             "" if tuning else "task_epochs task_sparse_epochs task_batch_size task_length task_lr task_warmup density "
-            "teacher_epochs teacher_lr train_split dev_split test_split dev_limit limit data_dir cache_gb"
+            "teacher_epochs teacher_lr train_split dev_split test_split dev_limit limit data_dir cache_gb "
+            "data dev_data test_data"
         ),
         "vectors of sentences are learnt from text alone": (
             "train_split dev_split dev_limit" if todo.vectors else ""
@@ -440,7 +429,7 @@ def check_head(teacher: Source, wanted: Task) -> None:
             f"{name} has no head for {wanted.name}, so it is no teacher.",
             f"Tune it with `polydistill finetune --task {wanted.name}`, or leave --teacher out.",
         )
-    if wanted.kind != SPAN_EXTRACTION:
+    if wanted.labels:
         output_labels([labels[i] for i in sorted(labels, key=int)], wanted.kind, wanted.labels, wanted.not_scored, name)
 
 
@@ -473,44 +462,6 @@ def _texts(
                 f"Give some with --text {lang.code}=PATH.",
             )
     return texts
-
-
-def _labelled(
-    config: BistilConfig, defaults: Preset, dev_limit: int | None, wanted: Task | None, languages: Sequence[Language],
-    progress: Progress,
-) -> Labelled:  # fmt: skip
-    """Splits of the source to learn from and to choose by, and those to score; the latter only looked for."""
-    assert wanted is not None
-    tests = {lang.code: "test" for lang in languages}
-    for code, name in _per_language(config.test_split, languages, "--test-split", config).items():
-        tests[code] = str(name)
-    chosen = tuple((lang, tests[lang.code]) for lang in languages if tests[lang.code] != NO_SCORE)
-    if wanted.kind == RETRIEVAL:
-        return Labelled((), (), chosen)
-
-    def load(split: str, limit: int | None) -> LabelledSplit:
-        return load_split(wanted, languages[0], split, data_dir=config.data_dir, limit=limit, progress=progress)
-
-    training = tuple(load(split, config.limit or defaults.examples) for split in config.train_split or ("train",))
-    dev = (load(config.dev_split, dev_limit),)
-    for lang, split in chosen:  # what is missing is said before anything is trained
-        load_split(wanted, lang, split, data_dir=config.data_dir, limit=1)
-    return Labelled(training, dev, chosen)
-
-
-def _per_language(
-    given: Sequence[str], languages: Sequence[Language], option: str, config: BistilConfig
-) -> dict[str, Path]:
-    found = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals or not value:
-            raise UsageError(f"{option} {text} names no language.", f"Write {option} {languages[0].code}=...")
-        code = language(name, config.include_path).code
-        if code not in {lang.code for lang in languages}:
-            raise UsageError(f"{option} {text} is for neither of the two languages.", "Leave it out.")
-        found[code] = Path(value)
-    return found
 
 
 def _default_output(config: BistilConfig, source: Source, languages: Sequence[Language]) -> Path:

@@ -191,7 +191,8 @@ def made_teacher(
         FinetuneConfig(
             model=str(base), freeze_embeddings=True, task=todo.task.name, lang=(todo.codes[0],),
             data_dir=config.data_dir, train_split=config.train_split, dev_split=config.dev_split,
-            limit=todo.limit, epochs=tuning.teacher_epochs, lr=tuning.teacher_lr, max_length=tuning.length,
+            data=config.data, dev_data=config.dev_data, limit=todo.limit, epochs=tuning.teacher_epochs,
+            lr=tuning.teacher_lr, max_length=tuning.length,
             bf16=bf16(config, todo, student, checkpoints), seed=config.seed, resume=True, overwrite=True,
             output=checkpoints / "tuned-0", include_path=config.include_path, max_minutes=clock.minutes("teacher"),
             accumulate=_parts(DEFAULTS[todo.task.kind][2], config.accumulate),
@@ -330,13 +331,13 @@ def settings(config: BistilConfig, todo: Prepared) -> dict[str, Any]:
         "relation_layers": todo.relation_layers, "layers": list(todo.layers), "examples": todo.limit,
         "by_loyalty": todo.by_loyalty, "dev_examples": todo.dev_limit, "pairs": [list(p) for p in todo.pairs],
         "seed": config.seed, "accumulate": config.accumulate,
-        "precision": config.precision,
+        "precision": config.precision, "labelled": todo.task.facts() if todo.task else None,
     }  # fmt: skip
 
 
 def identity(config: BistilConfig, todo: Prepared) -> dict[str, Any]:
     """What has to be the same for a run to go on: all but where it goes and how long it may take."""
-    passing = ("output", "overwrite", "resume", "max_minutes", "cache_gb", "data_dir")
+    passing = ("output", "overwrite", "resume", "max_minutes", "cache_gb", "data_dir", "data", "dev_data")
     options = {k: v for k, v in config.to_json().items() if k not in passing}
     data = [s.sha256 for s in todo.labelled.training + todo.labelled.dev] if todo.labelled else []
     sources = [teacher.source for teacher in todo.teachers]

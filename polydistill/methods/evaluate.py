@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,17 @@ from polydistill.errors import UsageError
 from polydistill.evaluation.cache import Items
 from polydistill.evaluation.keeping import add_cost, add_scores
 from polydistill.evaluation.kinds import kind_of
+from polydistill.evaluation.own_labels import agreed
 from polydistill.evaluation.scoring import Cell, loyalty, score
 from polydistill.evaluation.subjects import Settings, Subject
 from polydistill.evaluation.summaries import averages, few_notes, loyalty_averages, loyalty_rows, retention_rows
 from polydistill.labelled.examples import units_of
+from polydistill.labelled.own import with_own_labels, without_types
 from polydistill.labelled.sources import load_split
 from polydistill.outputs import check_file, write_beside
 from polydistill.progress import SILENT, Progress
 from polydistill.record import Score
-from polydistill.refs import ModelRef, resolve
+from polydistill.refs import ModelRef, ResolvedModel, resolve
 from polydistill.settings import MOST_BATCH, Options, data_dir_setting, include_setting, seed_setting, setting
 from polydistill.task import SPAN_EXTRACTION
 
@@ -42,7 +44,9 @@ class EvaluateConfig(Options):
     lang: tuple[str, ...] = setting((), "Language of the data. Repeat for several.", "Data", metavar="LANG")
     split: str = setting("test", "Which part of the data.", "Data", metavar="NAME")
     data_dir: Path | None = data_dir_setting("Data")
-    data: Path | None = setting(None, "A file of your own in the format of the task's kind.", "Data", metavar="FILE")
+    data: Path | None = setting(
+        None, "Your own file, with your own labels: words and tags, or texts and labels.", "Data", metavar="FILE"
+    )
     limit: int | None = setting(
         None, "Score only the first examples of each language; such scores do not go into records.", "Data",
         metavar="N", least=1,
@@ -121,10 +125,12 @@ def evaluate(config: EvaluateConfig, progress: Progress = SILENT) -> Evaluation:
     cells = read_cells(config, wanted, progress)
     _check_output(config, [cell.split.where for cell in cells])
     settings = settings_of(config)
-    subjects = [
-        Subject(name, resolve(ModelRef.parse(name), progress=progress.note), wanted, settings)
+    models = {
+        name: resolve(ModelRef.parse(name), progress=progress.note)
         for name in dict.fromkeys([*([config.teacher] if config.teacher else []), *config.model])
-    ]
+    }
+    wanted, cells = with_labels_of(models, wanted, cells, progress)
+    subjects = [Subject(name, resolved, wanted, settings) for name, resolved in models.items()]
     for subject in subjects:
         subject.check()  # before anything is predicted
     scores: list[Score] = []
@@ -139,7 +145,7 @@ def evaluate(config: EvaluateConfig, progress: Progress = SILENT) -> Evaluation:
         tuple(scores),
         tuple(averages(scores, items, seed=config.seed)),
         tuple(subject.facts() for subject in subjects),
-        tuple(_data_facts(cell) for cell in cells),
+        tuple(_data_facts(cell, wanted) for cell in cells),
         latency=_latency(subjects, cells[0], progress) if config.latency else None,
         loyalty=_loyalty(config, wanted, cells, predictions, scores, items) if config.teacher else None,
         notes=tuple(few_notes((_name(cell), len(set(units_of(cell.split.examples)))) for cell in cells)),
@@ -169,7 +175,7 @@ def check_options(config: EvaluateConfig) -> Task:
     if not config.task:
         raise UsageError("No task was given.", "Add --task, for instance --task ner.")
     config.check()
-    wanted = task(config.task, config.include_path)
+    wanted = with_own_labels(task(config.task, config.include_path), config.data)
     kind_of(wanted)
     if config.data is not None and len(config.lang) > 1:
         raise UsageError("--data is a file of one language.", "Give one --lang, or lay the files out for --data-dir.")
@@ -200,17 +206,40 @@ def read_cells(config: EvaluateConfig, wanted: Task, progress: Progress) -> list
             wanted, context, config.split, data=config.data, data_dir=config.data_dir, limit=config.limit,
             question_language=question, progress=progress,
         )  # fmt: skip
-        for label, n in split.ignored.items():
-            progress.note(f"{context.code}: {n:,} entities of the type {label} are not scored and count as O.")
         found.append(Cell(split, context, question))
+    _say_ignored(found, progress)
     return found
+
+
+def with_labels_of(
+    models: Mapping[str, ResolvedModel], wanted: Task, cells: Sequence[Cell], progress: Progress
+) -> tuple[Task, list[Cell]]:
+    """The task and the data with labels of the user's own, once the models are known; others stay as they are.
+
+    Raises:
+        PolydistillError: A model shares no label with the data.
+    """
+    if not wanted.own:
+        return wanted, list(cells)
+    wanted = agreed(wanted, [c.split for c in cells], {name: found.folder for name, found in models.items()}, progress)
+    if not wanted.not_scored:
+        return wanted, list(cells)
+    found = [replace(cell, split=without_types(cell.split, wanted.not_scored)) for cell in cells]
+    _say_ignored(found, progress)
+    return wanted, found
+
+
+def _say_ignored(cells: Sequence[Cell], progress: Progress) -> None:
+    for cell in cells:
+        for label, n in cell.split.ignored.items():
+            progress.note(f"{cell.language.code}: {n:,} entities of the type {label} are not scored and count as O.")
 
 
 def _name(cell: Cell) -> str:
     return f"{cell.asked}>{cell.language.code}" if cell.asked else cell.language.code
 
 
-def _data_facts(cell: Cell) -> dict[str, Any]:
+def _data_facts(cell: Cell, wanted: Task) -> dict[str, Any]:
     split = cell.split
     return {
         "language": cell.language.code,
@@ -218,6 +247,7 @@ def _data_facts(cell: Cell) -> dict[str, Any]:
         "split": split.split,
         "where": split.where,
         "n": len(split.examples),
+        "labels": list(wanted.scored_labels),
         "sha256": split.sha256,
         "not_scored": dict(split.ignored),
         "skipped": dict(split.skipped),

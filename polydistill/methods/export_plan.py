@@ -14,7 +14,7 @@ from polydistill.catalog import Language, language
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation.scoring import Cell
 from polydistill.evaluation.subjects import Subject
-from polydistill.methods.evaluate import EvaluateConfig, check_options, read_cells, settings_of
+from polydistill.methods.evaluate import EvaluateConfig, check_options, read_cells, settings_of, with_labels_of
 from polydistill.outputs import check_output
 from polydistill.progress import Progress
 from polydistill.record import RunRecord
@@ -48,7 +48,7 @@ class ExportConfig(Options):
     lang: tuple[str, ...] = setting((), "Language of the task's data. Repeat for several.", "Scores", metavar="LANG")
     split: str = setting("test", "Which part of the data.", "Scores", metavar="NAME")
     data_dir: Path | None = data_dir_setting("Scores")
-    data: Path | None = setting(None, "A file of your own in the format of the task's kind.", "Scores", metavar="FILE")
+    data: Path | None = setting(None, "A file of your own, as `evaluate` reads it.", "Scores", metavar="FILE")
     limit: int | None = setting(
         None, "Score only the first examples of each language; such scores are not among the record's.", "Scores",
         metavar="N", least=1,
@@ -114,9 +114,18 @@ def prepare(config: ExportConfig, progress: Progress) -> Job:
     task = _task(config, head, source, progress) if config.task else None
     languages = _made_for(source, config.include_path)
     splits = [cell.split for cell in task.cells] if task else []
-    pairs = head.name in ("text-classification", "question-answering")
-    sample = sample_of(config.text, splits, languages, pairs=pairs)
+    sample = sample_of(config.text, splits, languages, pairs=_reads_pairs(source, head, task))
     return Job(source, head, output, languages, task, sample)
+
+
+def _reads_pairs(source: Source, head: Head, task: ScoredTask | None) -> bool:
+    """Whether a model reads two texts together: as the task's data says, or the model's record."""
+    if head.name != "text-classification":
+        return head.name == "question-answering"
+    if task is not None:
+        return any(len(example.texts) == 2 for cell in task.cells for example in cell.split.examples)
+    record = RunRecord.load(source.folder)
+    return record is not None and Facts.of(record, None).pairs
 
 
 def check_packages() -> None:
@@ -151,8 +160,9 @@ def _task(config: ExportConfig, head: Head, source: Source, progress: Progress) 
             f"{config.model} has no head for {wanted.name}: it is a model for {head.name}.",
             "Leave --task out, choose a task that fits, or tune the model first: `polydistill finetune`.",
         )
-    cells = tuple(read_cells(asked, wanted, progress))
-    return ScoredTask(Subject(config.model, source.resolved, wanted, settings_of(asked)), cells)
+    cells = read_cells(asked, wanted, progress)
+    wanted, cells = with_labels_of({config.model: source.resolved}, wanted, cells, progress)
+    return ScoredTask(Subject(config.model, source.resolved, wanted, settings_of(asked)), tuple(cells))
 
 
 def _made_for(source: Source, include: Sequence[Path]) -> tuple[Language, ...]:

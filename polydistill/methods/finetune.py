@@ -16,7 +16,7 @@ from polydistill.copying import copy_beside
 from polydistill.errors import UsageError
 from polydistill.evaluation.kinds import dev_score, trainable_kind_of, training_inputs
 from polydistill.labelled.examples import LabelledSplit
-from polydistill.labelled.sources import load_split
+from polydistill.labelled.own import TrainingData, Wanted, check_request, training_data
 from polydistill.modelfolder import model_folder, model_type
 from polydistill.outputs import check_output, new_folder
 from polydistill.processes import several
@@ -68,6 +68,15 @@ class FinetuneConfig(Options):
         (), "Split to train on. Repeat to join several. [default: train]", "Data", metavar="NAME"
     )
     dev_split: str = setting("dev", "Split that chooses the best checkpoint.", "Data", metavar="NAME")
+    data: Path | None = setting(
+        None, "A file of your own to train on, in place of a split; its labels are the model's.", "Data", metavar="FILE"
+    )
+    dev_data: Path | None = setting(
+        None,
+        "File that chooses the best checkpoint. [default: a tenth of the data, held out]",
+        "Data",
+        metavar="FILE",
+    )
     limit: int | None = setting(None, "Use at most this many examples of each split.", "Data", metavar="N", least=1)
     epochs: float | None = setting(
         None, "Passes over the training data. [default: 3]", "Training", metavar="N", above=0
@@ -75,15 +84,15 @@ class FinetuneConfig(Options):
     lr: float | None = setting(None, "Highest learning rate. [default: 5e-5]", "Training", metavar="X", above=0)
     batch_size: int | None = setting(
         None,
-        "Examples a step. [default: 32 for pairs of texts, else 16]",
+        "Examples a step. [default: 32 for classification, else 16]",
         "Training",
         metavar="N",
         least=1,
         most=MOST_BATCH,
     )
     max_length: int | None = setting(
-        None, "Most tokens of an input; longer ones are windowed, pairs of texts cut. "
-        "[default: 128 for pairs of texts, 256 for tagging, 384 for questions]", "Training", metavar="N", least=16,
+        None, "Most tokens of an input; longer ones are windowed, texts to classify cut. "
+        "[default: 128 for classification, 256 for tagging, 384 for questions]", "Training", metavar="N", least=16,
     )  # fmt: skip
     warmup: float = setting(
         0.06, "Share of the steps in which the learning rate rises.", "Training", metavar="SHARE", least=0, most=1
@@ -149,9 +158,11 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
         raise UsageError("No task was given.", "Add --task, for instance --task ner.")
     wanted, languages = task(config.task, config.include_path), resolve_languages(config.lang, config.include_path)
     schedule, max_length = _schedule(config, wanted)
+    check_request(languages, _wanted_data(config))
     output = (config.output or _default_output(config, wanted, languages)).expanduser()
     check_output(output, overwrite=config.overwrite, reads=config.reads())
-    training, dev = _splits(config, wanted, languages, progress)
+    found = training_data(wanted, languages, _wanted_data(config), progress)
+    wanted, training, dev = found.task, found.training, found.dev
     resolved = resolve(ModelRef.parse(config.model), progress=progress.note)
 
     from polydistill.distill.freezing import freeze
@@ -169,9 +180,9 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
     tell(progress, model.reused)
     freeze(model.network, architecture, embeddings=config.freeze_embeddings, layers=config.freeze_layers)
     inputs = [training_inputs(wanted, model, split, progress) for split in training]
-    features, training = [f for found, _ in inputs for f in found], [split for _, split in inputs]
+    features, training = [f for part, _ in inputs for f in part], tuple(split for _, split in inputs)
     facts = {**asdict(schedule), "max_length": model.max_length, "freeze_embeddings": config.freeze_embeddings,
-             "freeze_layers": config.freeze_layers}  # fmt: skip
+             "freeze_layers": config.freeze_layers, "labelled": wanted.facts()}  # fmt: skip
     checkpoint = Checkpoint.open(folder)
     identity = {"model": resolved.source, "weights": checkpoint.weights_hash,
                 "configuration": file_sha256(folder / "config.json"), "task": wanted.name, "labels": model.labels,
@@ -198,7 +209,7 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
             parameters=_parameters(model.network),
             settings=facts,
             head=model.reused.to_json(),
-            selection=_selection(config, wanted, languages, curves),
+            selection=_selection(found, languages, curves),
             curves={"loss": curves.loss, "dev": curves.dev},
             steps=curves.steps,
             seconds=round(time.perf_counter() - started, 1),
@@ -233,18 +244,20 @@ def _default_output(config: FinetuneConfig, wanted: Task, languages: Sequence[La
     return OUTPUTS / f"{name}-{wanted.name}-{'-'.join(lang.code for lang in languages)}"
 
 
-def _splits(
-    config: FinetuneConfig, wanted: Task, languages: Sequence[Language], progress: Progress
-) -> tuple[list[LabelledSplit], list[LabelledSplit]]:
-    def load(language: Language, split: str) -> LabelledSplit:
-        return load_split(wanted, language, split, data_dir=config.data_dir, limit=config.limit, progress=progress)
+def _wanted_data(config: FinetuneConfig) -> Wanted:
+    return Wanted(
+        data=config.data,
+        dev_data=config.dev_data,
+        data_dir=config.data_dir,
+        train_splits=config.train_split or ("train",),
+        dev_split=config.dev_split,
+        limit=config.limit,
+        dev_limit=config.limit,
+    )
 
-    training = [load(lang, split) for lang in languages for split in config.train_split or ("train",)]
-    return training, [load(lang, config.dev_split) for lang in languages]
 
-
-def _selection(config: FinetuneConfig, wanted: Task, languages: Sequence[Language], curves: Curves) -> dict[str, Any]:
-    return {"languages": [lang.code for lang in languages], "split": config.dev_split, "metric": wanted.metric,
+def _selection(found: TrainingData, languages: Sequence[Language], curves: Curves) -> dict[str, Any]:
+    return {"languages": [lang.code for lang in languages], "split": found.dev[0].split, "metric": found.task.metric,
             "value": curves.best, "step": curves.best_step}  # fmt: skip
 
 

@@ -24,6 +24,8 @@ from polydistill.distill.student import (
     student_names,
 )
 from polydistill.errors import PolydistillError
+from polydistill.labelled.examples import LabelledSplit
+from polydistill.labelled.own import settled
 from polydistill.labelled.sources import load_split
 from polydistill.methods.bistil_plan import WITH_HEAD, both_languages, task_of
 from polydistill.methods.presets import PRESETS, General, Preset, Tuning
@@ -178,6 +180,8 @@ def plan(config: PlanConfig, progress: Progress = SILENT) -> PlanResult:
     config.check()
     languages = both_languages(config.source, config.target, config.include_path)
     wanted = task_of(config.task, config.include_path) if config.task else None
+    if wanted is not None and wanted.own:
+        wanted = settled(wanted, _training(config, wanted, languages[0], None), progress)
     rule = _rule(config)
     source = Source.open(resolve(ModelRef.parse(config.model), progress=progress.note), config.include_path)
     check_masked(source, "A student of `polydistill bistil`")
@@ -331,13 +335,17 @@ def _text_tokens(case: _Case, preset: Preset, phase: Tuning) -> float:
 def _labelled_tokens(config: PlanConfig, case: _Case, preset: Preset, phase: Tuning) -> float:
     """Tokens of the source language's labelled data, by the length of the first examples."""
     assert case.task is not None
-    splits = [
-        load_split(case.task, case.languages[0], name, data_dir=config.data_dir, limit=preset.examples)
-        for name in config.train_split or ("train",)
-    ]
+    splits = _training(config, case.task, case.languages[0], preset.examples)
     examples = [example for split in splits for example in split.examples]
     features = _features(case, examples[:SAMPLE], phase.length)
     return sum(len(f["input_ids"]) for f in features) / min(len(examples), SAMPLE) * len(examples)
+
+
+def _training(config: PlanConfig, wanted: Task, language: Language, limit: int | None) -> list[LabelledSplit]:
+    return [
+        load_split(wanted, language, name, data_dir=config.data_dir, limit=limit)
+        for name in config.train_split or ("train",)
+    ]
 
 
 def _features(case: _Case, examples: Sequence[Any], length: int) -> list[Feature]:

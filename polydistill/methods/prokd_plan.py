@@ -145,7 +145,7 @@ def prepare(config: ProkdConfig, progress: Progress) -> Prepared:
     chosen = _preset(config)
     sources, target = _languages(config)
     wanted = task(config.task, config.include_path)
-    if wanted.kind != TAGGING:
+    if wanted.kind != TAGGING or wanted.own:
         raise UsageError(
             f"Prototypes are of the classes of tags, and {wanted.name} has none.", "Choose a task such as --task ner."
         )

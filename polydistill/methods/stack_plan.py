@@ -13,6 +13,7 @@ from polydistill.catalog import Language, Task, arch, language, resolve_language
 from polydistill.data import TextSource, read_texts, text_sources
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.labelled.examples import LabelledSplit
+from polydistill.labelled.own import settled
 from polydistill.labelled.sources import load_split
 from polydistill.modelfolder import model_folder, model_type
 from polydistill.progress import Progress
@@ -279,15 +280,17 @@ def _labelled(
     wanted = task(config.task, config.include_path)
     if wanted.kind != CLASSIFICATION:
         raise UsageError(
-            f"A stack gives one vector a text, and {wanted.name} needs more.", "Choose a task of pairs of texts: nli."
+            f"A stack gives one vector a text, and {wanted.name} needs more.",
+            "Choose a task that classifies texts: nli, sib200.",
         )
 
-    def load(split: str, limit: int | None) -> LabelledSplit:
+    def load(wanted: Task, split: str, limit: int | None) -> LabelledSplit:
         return load_split(wanted, english, split, data_dir=config.data_dir, limit=limit, progress=progress)
 
     limit = config.limit or chosen.examples
-    training = tuple(load(split, limit) for split in config.train_split or ("train",))
-    dev = load(config.dev_split, config.limit or chosen.dev_examples)
+    training = tuple(load(wanted, split, limit) for split in config.train_split or ("train",))
+    wanted = settled(wanted, training, progress) if wanted.own else wanted
+    dev = load(wanted, config.dev_split, config.limit or chosen.dev_examples)
     tests = tuple(resolve_languages(config.lang or (ENGLISH,), config.include_path))
     for lang in tests:  # what is missing is said before anything is trained
         load_split(wanted, lang, config.test_split, data_dir=config.data_dir, limit=1)

@@ -246,7 +246,7 @@ def _wishes(config: TrimConfig, languages: tuple[Language, ...]) -> Wishes:
     tokens = config.keep_token
     if config.keep_file is not None:
         try:
-            lines = config.keep_file.read_text(encoding="utf-8").splitlines()
+            lines = config.keep_file.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(
                 f"--keep-file {config.keep_file} cannot be read.", "Give a UTF-8 file with one token a line."

@@ -101,14 +101,19 @@ class LoadedStack:
         return found / weights
 
     def classify(
-        self, pairs: Sequence[tuple[str, str]], *, language: str | Language | None = None, batch_size: int = 32
+        self,
+        texts: Sequence[str] | Sequence[tuple[str, str]],
+        *,
+        language: str | Language | None = None,
+        batch_size: int = 32,
     ) -> list[str]:
-        """The likeliest label of each pair of texts, of a stack that has learnt a task.
+        """The likeliest label of each text or pair of texts, of a stack that has learnt a task.
 
         Args:
-            pairs: (premise, hypothesis), in one language; the longer text of a pair that is too long is cut.
+            texts: Each one text, or (premise, hypothesis), as it has learnt them; in one language. What is too long is
+                cut, of a pair the longer text.
             language: Which; as in `encode`.
-            batch_size: Pairs at once.
+            batch_size: Inputs at once.
 
         Raises:
             UsageError: The stack has no head.
@@ -122,10 +127,11 @@ class LoadedStack:
             )
         if self.reader.codes:
             self.reader.read_language(language)
-        if not pairs:
+        if not texts:
             return []
-        rows = self.reader([first for first, _ in pairs], [second for _, second in pairs])
-        inputs = [{key: rows[key][i] for key in rows} for i in range(len(pairs))]
+        together = [(text,) if isinstance(text, str) else text for text in texts]
+        rows = self.reader(*map(list, zip(*together, strict=True)))
+        inputs = [{key: rows[key][i] for key in rows} for i in range(len(texts))]
         network = on_device(self.network)
         found = run(network, self.reader, inputs, batch_size, lambda o: [o.logits], positions=False)
         return [labels[int(np.argmax(logits))] for (logits,) in found]

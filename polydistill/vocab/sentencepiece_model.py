@@ -119,10 +119,24 @@ def rewrite_beside(path: Path, target: Path, ids: Mapping[str, int], keep: KeepS
     why = disagreement(proto, ids, keep) or _fault(new, [p.piece for p in new.pieces])
     if not why and piece_ids(new, kept) != [keep.new(i) for i in numbers if i in keep]:
         why = "its pieces would not have the ids of tokenizer.json"
+    raw = new.SerializeToString()
+    if not why and not _is_usable(raw):
+        why = "it needs pieces, such as its bytes, that were dropped"
     if why:
         return [f"{path.name} was left out, since it would not agree with tokenizer.json: {why}."]
-    target.write_bytes(new.SerializeToString())
+    target.write_bytes(raw)
     return []
+
+
+def _is_usable(raw: bytes) -> bool:
+    """Whether the SentencePiece library takes a model, which must have all 256 bytes if it has some, for example."""
+    from sentencepiece import SentencePieceProcessor
+
+    try:
+        SentencePieceProcessor(model_proto=raw)
+    except (RuntimeError, OSError):
+        return False
+    return True
 
 
 def piece_ids(proto: Any, ids: Mapping[str, int]) -> list[int]:

@@ -246,11 +246,11 @@ class TokenizerConfig:
             config = _without(config, dropped)
             self._settle_class(config, dropped, special)
             self._settle_language(config, dropped, languages)
-        if config:
+        if config or (self.folder / FILES[0]).is_file():
             write_json(out / FILES[0], config)
-        if self.special_map:
+        if (self.folder / FILES[1]).is_file():
             write_json(out / FILES[1], _without(self.special_map, dropped))
-        if self.added:
+        if (self.folder / FILES[2]).is_file():
             old = {t: known.get(t, i) for t, i in self.added.items() if t not in dropped}
             write_json(out / FILES[2], {t: keep.new(i) for t, i in old.items() if i in keep})
 

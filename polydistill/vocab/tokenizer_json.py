@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 Encode = Callable[[list[str]], list[list[int]]]
 NAME = "tokenizer.json"
-# Files from which a tokenizer without a tokenizer.json is read.
-OLDER = ("vocab.txt", "vocab.json", "target_vocab.json", "merges.txt", "tekken.json")
 MODELS: dict[str, Callable[[dict[str, Any], bool], Unigram | WordPiece | BPE]] = {
     "Unigram": lambda model, byte_level: Unigram(model),
     "WordPiece": lambda model, byte_level: WordPiece(model),
@@ -272,8 +270,7 @@ class TokenizerJson:
                 notes.append(f"{path.name} was left out: {self.config.class_name} numbers all language codes after it.")
             else:
                 notes += sentencepiece_model.rewrite_beside(path, out / path.name, self.ids, keep)
-        left_out = [n for n in OLDER if (self.folder / n).is_file() and not (out / n).exists()]
-        return notes + [f"{name} was left out; tokenizer.json has all that is needed." for name in left_out]
+        return notes
 
     def _write_older(self, out: Path, model: Mapping[str, Any]) -> None:
         """Writes the older form of the tokenizer where the folder has it and it can say the same as tokenizer.json."""
