@@ -232,8 +232,8 @@ def test_the_last_batch_is_filled_up(count: int) -> None:
 def test_labels_that_the_task_does_not_know_are_refused_before_the_model_is_loaded(base: Path, tmp_path: Path) -> None:
     (tmp_path / "ner/en").mkdir(parents=True)
     for split in ("train", "dev"):
-        (tmp_path / f"ner/en/{split}.conll").write_text("Ana B-PERSON\n\n")
-    with pytest.raises(PolydistillError, match="B-PERSON"):
+        (tmp_path / f"ner/en/{split}.conll").write_text("Ana B-ANIMAL\n\n")
+    with pytest.raises(PolydistillError, match="B-ANIMAL"):
         finetune(config(tmp_path / "no-such-model", tmp_path, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
