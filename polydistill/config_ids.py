@@ -37,13 +37,14 @@ def _flat(value: Any) -> Iterator[Any]:
         yield value
 
 
-def remap(config: Mapping[str, Any], keep: KeepSet, path: str = "") -> dict[str, Any]:
+def remap(config: Mapping[str, Any], keep: KeepSet, path: str = "", rows: int = 0) -> dict[str, Any]:
     """A copy with new ids.
 
     Args:
         config: config.json, a part of it, or generation_config.json.
         keep: The id space that the ids belong to.
         path: Where this part stands, for messages.
+        rows: How many of its ids have a row, 0 for all: one beyond them was never used, and stays as it is.
 
     Raises:
         PolydistillError: An id that is needed was dropped.
@@ -52,29 +53,29 @@ def remap(config: Mapping[str, Any], keep: KeepSet, path: str = "") -> dict[str,
     for key, value in config.items():
         where = f"{path}{key}"
         if NEEDED.fullmatch(key):
-            copy[key] = _needed(value, keep, where)
+            copy[key] = _needed(value, keep, where, rows)
         elif key in SUPPRESSED:
             copy[key] = value and [keep.new(i) if i >= 0 else i for i in value if i < 0 or i in keep]
         elif key == "bad_words_ids":
             copy[key] = value and [w for w in (_word(word, keep) for word in value) if w]
         elif key == "forced_decoder_ids":
-            copy[key] = value and [[position, _needed(i, keep, where)] for position, i in value]
+            copy[key] = value and [[position, _needed(i, keep, where, rows)] for position, i in value]
         elif key == "sequence_bias":
             copy[key] = _biases(value, keep)
         elif key in CODE_MAPS and isinstance(value, dict):
             copy[key] = {code: keep.new(i) for code, i in value.items() if i in keep}
         elif isinstance(value, dict):
-            copy[key] = remap(value, keep, where + ".")
+            copy[key] = remap(value, keep, where + ".", rows)
         else:
             copy[key] = value
     return copy
 
 
-def _needed(value: Any, keep: KeepSet, where: str) -> Any:
+def _needed(value: Any, keep: KeepSet, where: str, rows: int) -> Any:
     if isinstance(value, list):
-        return [_needed(item, keep, where) for item in value]
-    if not _is_id(value) or value >= keep.size:
-        return value  # None, -1, or an id beyond the tokenizer that was never used
+        return [_needed(item, keep, where, rows) for item in value]
+    if not _is_id(value) or value >= min(rows or keep.size, keep.size):
+        return value  # None, -1, or an id without a row or beyond the tokenizer, that was never used
     if value not in keep:
         raise PolydistillError(
             f"The configuration needs token {value} ({where}), which would be dropped.",

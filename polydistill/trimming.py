@@ -92,6 +92,11 @@ class TrimPlan:
         return surgery.plan_cuts(self.source.checkpoint, self.source.arch, self.keeps, self.rows)
 
     @property
+    def rows_before(self) -> list[int]:
+        """For each id space, how many of its ids have a row in the model."""
+        return _heights((self.source,), len(self.keeps))
+
+    @property
     def kept(self) -> dict[str, int]:
         """Reason -> number of tokens."""
         total: dict[str, int] = {}
@@ -344,7 +349,7 @@ def write_vocabulary(plan: TrimPlan, target: Path) -> list[str]:
     config = new_config(plan, source.config)
     write_json(target / CONFIG, config)
     keep = plan.keeps[-1]
-    generation = config_ids.remap(source.generation, keep)
+    generation = config_ids.remap(source.generation, keep, rows=plan.rows_before[-1])
     if plan.rows[-1] > len(keep) and _generates(config):
         generation = generation or {k: config[k] for k in GENERATION_IDS if config.get(k) is not None}
         padding = range(len(keep), plan.rows[-1])
@@ -357,7 +362,7 @@ def write_vocabulary(plan: TrimPlan, target: Path) -> list[str]:
 def new_config(plan: TrimPlan, config: dict[str, Any]) -> dict[str, Any]:
     """A configuration of the model with the ids and the number of rows that it has after the trim."""
     # With two vocabularies the ids of a configuration are the decoder's; those that both share agree.
-    new = config_ids.remap(config, plan.keeps[-1])
+    new = config_ids.remap(config, plan.keeps[-1], rows=plan.rows_before[-1])
     config_ids.set_rows(new, plan.source.arch.rows_keys, plan.rows)
     return new
 

@@ -251,6 +251,19 @@ def test_a_padding_token_without_a_row_loses_its_role(cut: Cut, tmp_path: Path) 
     assert "[PAD]" not in tokenizer(new.folder).get_vocab()
 
 
+@pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
+def test_a_configuration_that_names_a_token_without_a_row_is_no_hindrance(file: str, cut: Cut, tmp_path: Path) -> None:
+    """GPT-2 and others are tuned with a padding token of their own, and not always resized for it."""
+    folder = chat_model(tmp_path / "old", recipe="gpt2", name="gpt2")
+    pad = add_tokens(folder, "[PAD]", special=True)
+    change(folder / "tokenizer_config.json", pad_token="[PAD]")
+    change(folder / file, pad_token_id=pad)
+    new = cut(folder, tmp_path / "new", verify=True)
+    assert "'[PAD]'" in new.result.notes[0] and new.result.rows["before"] == pad
+    assert read(new.folder / file)["pad_token_id"] == pad
+    assert model(new.folder).generate(torch.tensor([[1, 2]]), max_new_tokens=2).shape == (1, 4)
+
+
 def test_a_tokenizer_of_another_model_is_refused_and_the_right_one_works(cut: Cut, tmp_path: Path) -> None:
     folder = tiny.model_folder("gpt2", "base", tmp_path / "old", size=300)
     right = shutil.copytree(folder, tmp_path / "right")

@@ -24,6 +24,7 @@ DEFAULT_LANGUAGE = {"NllbTokenizer": "eng_Latn", "MBartTokenizer": "en_XX", "MBa
 FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")
 TEMPLATE_TAG = re.compile(r"{[{%#].*?[}%#]}", re.DOTALL)
+WILDCARDS = {"*": ".*", "?": ".", "[[]": r"\["}
 ROLES = ("system", "user", "assistant", "model", "tool")
 LANGUAGE_CODE = re.compile(r"__([a-z]{2,3})__|>>(\w+)<<|([a-z]{2,3}_(?:[A-Z]{2}|[A-Z][a-z]{3}))")
 
@@ -53,8 +54,11 @@ def is_code_of(token: str, languages: Sequence[Language]) -> bool:
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether a text is one that a pattern describes: `*` is any text and `?` any character, all else is itself."""
-    parts = (".*" if part == "*" else "." if part == "?" else re.escape(part) for part in re.split(r"([*?])", pattern))
+    """Whether a text is one that a pattern describes: `*` is any text and `?` any character, all else is itself.
+
+    `[[]` is a bracket, as in a shell, where one alone would begin a class of characters.
+    """
+    parts = (WILDCARDS.get(part) or re.escape(part) for part in re.split(r"([*?]|\[\[\])", pattern))
     return re.fullmatch("".join(parts), text, re.DOTALL) is not None
 
 
