@@ -132,7 +132,7 @@ def test_labels_in_another_case_are_one_label_and_it_is_said(tmp_path: Path, oth
     log = Log()
     split = read(write(tmp_path, "a.csv", table(["Positive", "bad", other])), progress=log)
     assert [e.label for e in split.examples] == ["Positive", "bad", "Positive"]
-    assert ("1 times 'positive' was taken for the label 'Positive'" in log) == (other == "positive")
+    assert ("1 labels written 'positive' are read as 'Positive'" in log) == (other == "positive")
 
 
 def test_composed_and_decomposed_labels_are_one(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ class Builder:
         """A label or type as it was first spelt; one that is not known yet becomes known."""
         found = known.setdefault(label_key(name), name)
         if found != name:
-            self.mended[f"times {name!r} was taken for the label {found!r}"] += 1
+            self.mended[f"labels written {name!r} are read as {found!r}"] += 1
         return found
 
     def _in_iob2(self, rows: Sequence[Row]) -> Iterator[Row]:
