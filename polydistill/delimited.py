@@ -118,7 +118,7 @@ def _rows(path: Path, fed: _Fed, separator: str) -> Iterator[tuple[int, list[str
             raise _malformed(path, start, fed, str(error)) from error
         if row is None:
             return
-        if row:
+        if len(row) > 1 or "".join(row).strip():
             yield fed.read, row
 
 

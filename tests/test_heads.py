@@ -168,6 +168,9 @@ def test_a_model_without_a_head_has_nothing_to_say(tmp_path: Path) -> None:
 def test_rows_by_name() -> None:
     assert rows_by_name(("a", "B", "c"), ("b", "x", "C")) == [1, None, 2]
     assert rows_by_name(("b", "B"), ("B",)) == [1] and rows_by_name(("B", "b"), ("B",)) == [0]
+    assert rows_by_name(("B-LOCATION", "B-person", "O"), ("O", "B-PER", "B-LOC")) == [2, 1, 0]
+    assert rows_by_name(("LABEL_1", "LABEL_0"), ("0", "1")) == [1, 0]
+    assert rows_by_name(("LABEL_0", "LABEL_1"), ("1", "2")) == [None, None]
 
 
 # ---- trainings

@@ -132,7 +132,7 @@ def test_labels_in_another_case_are_one_label_and_it_is_said(tmp_path: Path, oth
     log = Log()
     split = read(write(tmp_path, "a.csv", table(["Positive", "bad", other])), progress=log)
     assert [e.label for e in split.examples] == ["Positive", "bad", "Positive"]
-    assert ("1 times 'positive' was taken for the label 'Positive'" in log) == (other == "positive")
+    assert ("1 labels written 'positive' are read as 'Positive'" in log) == (other == "positive")
 
 
 def test_composed_and_decomposed_labels_are_one(tmp_path: Path) -> None:
@@ -145,6 +145,15 @@ def test_rows_without_a_label_or_text_are_left_out_and_counted(tmp_path: Path) -
     split = read(write(tmp_path, "a.csv", "text,label\na,x\nb,\n ,y\nd,y\n"), progress=log)
     assert shown(split) == [("a", "x"), ("d", "y")] and split.skipped == {"no gold label": 1, "no text": 1}
     assert "1 of 3 rows are left out: no gold label" in log and "1 of 3 rows are left out: no text" in log
+
+
+def test_pairs_that_nobody_agreed_on_are_left_out_of_a_users_own_file_too(tmp_path: Path) -> None:
+    row = '{{"sentence1": "a {0}", "sentence2": "b", "gold_label": "{0}"}}\n'
+    file = write(tmp_path, "xnli.jsonl", "".join(row.format(gold) for gold in ("neutral", "-", "entailment")))
+    for task in (NLI, CLASSES):
+        split = read(file, task)
+        assert [e.label for e in split.examples] == ["neutral", "entailment"] and split.skipped == {"no gold label": 1}
+    assert [e.label for e in read(write(tmp_path, "a.csv", table(["+", "-"]))).examples] == ["+", "-"]
 
 
 @pytest.mark.parametrize(
@@ -165,6 +174,17 @@ def test_a_label_with_a_fraction_or_of_many_parts_is_refused(tmp_path: Path) -> 
     for value in ("0.5", '["a"]', "{}"):
         with pytest.raises(PolydistillError, match="and no name of a class"):
             read(write(tmp_path, "a.jsonl", f'{{"text": "t", "label": {value}}}\n'))
+
+
+@pytest.mark.parametrize(("tags", "wrong"), [("B_PER I_PER O", "B_PER"), ("b-per i-per O", "b-per"), ("PER-B O", "PER-B")])
+def test_tags_that_are_nearly_those_of_a_scheme_are_no_types(tmp_path: Path, tags: str, wrong: str) -> None:
+    file = write(tmp_path, "a.conll", "".join(f"w {tag}\n" for tag in tags.split()))
+    with pytest.raises(PolydistillError, match=f"line 1: the tag '{wrong}' .*B-PER") as caught:
+        read(file, NER)
+    assert caught.value.hint
+    lower = write(tmp_path, "o.conll", "Ana PER\nla o\n")
+    with pytest.raises(PolydistillError, match="line 2: the tag 'o'"):
+        read(lower, NER)
 
 
 def test_a_label_seen_once_is_named(tmp_path: Path) -> None:

@@ -8,11 +8,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from polydistill.errors import PolydistillError
+from polydistill.labelled.checks import label_key
+from polydistill.labelled.schemes import known_type, parts
 from polydistill.progress import Progress
 
 NAME_THEM = "To start from its head, name its labels in id2label and label2id of its config.json."
 NAMELESS = re.compile(r"LABEL_\d+")
 HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+ENTITIES = ("PER", "ORG", "LOC")  # types that models call by longer names too
 SHOWN = 6  # labels that a message lists
 
 
@@ -79,12 +82,25 @@ def tell(progress: Progress, reused: Reused) -> None:
 
 
 def rows_by_name(names: Sequence[str], labels: Sequence[str]) -> list[int | None]:
-    """The output of each label, None for one that no name says; case does not matter, unless two names differ in it."""
+    """The output of each label, None for one that no name says.
+
+    Case does not matter, unless two names differ in it; B-PERSON is B-PER. Outputs without names (`LABEL_0`) are those
+    of labels that are such numbers.
+    """
+    numbers = [name.removeprefix("LABEL_") for name in names]
+    if all(map(NAMELESS.fullmatch, names)) and set(labels) <= set(numbers):
+        names = numbers
+    keys = [_key(name) for name in names]
     found: list[int | None] = []
     for label in labels:
-        places = [i for i, name in enumerate(names) if name.casefold() == label.casefold()]
+        places = [i for i, key in enumerate(keys) if key == _key(label)]
         found.append(max(places, key=lambda i: names[i] == label) if places else None)
     return found
+
+
+def _key(name: str) -> str:
+    prefix, kind = parts(name.strip())
+    return label_key(f"{prefix}-{known_type(kind, ENTITIES) or kind}" if prefix and kind else name)
 
 
 def output_layer(network: Any, outputs: int) -> tuple[str, Any] | None:

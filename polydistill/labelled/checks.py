@@ -38,9 +38,11 @@ from polydistill.task import (
 )
 
 WRONG_ANSWERS = 0.05  # of the questions: more than so many, and the file's offsets are of another kind than ours
-NO_GOLD = ("-", "-1", "")  # SNLI's mark for annotators who disagreed, the Hub's for hidden labels
+NO_AGREEMENT = "-"  # SNLI's mark for annotators who disagreed
+NO_GOLD = (NO_AGREEMENT, "-1", "")  # and the Hub's for hidden labels
 # What a scheme of tags cannot say.
 _LOSS = {schemes.IO: ", where neighbours of one type are one entity"}
+_NEARLY = re.compile("o|([bi])[-_](.+)|(.+)[-_]([bi])", re.IGNORECASE)  # what looks like tags, and is none
 NO_CLASS = "_"  # of contractions, in data made of CoNLL-U
 MISPLACED = "answer not at its offset"
 
@@ -86,11 +88,11 @@ class Builder:
 
     def classified(self, number: int, row: Row) -> ClassifiedExample | None:
         """A text, or two, and the class."""
-        label = self._own_label(row) if self.task.own else self._gold(row)
+        fields = TEXT if "text" in row.values else PAIR
+        label = self._own_label(row, fields) if self.task.own else self._gold(row)
         if label is None:
             self.skipped["no gold label"] += 1
             return None
-        fields = TEXT if "text" in row.values else PAIR
         if self.task.own and any(row.values.get(name) is None or not str(row.values[name]).strip() for name in fields):
             self.skipped["no text"] += 1
             return None
@@ -111,8 +113,11 @@ class Builder:
             )
         return known
 
-    def _own_label(self, row: Row) -> str | None:
-        """The label of a row, whatever it is, as it was first spelt; None where there is none."""
+    def _own_label(self, row: Row, fields: Sequence[str]) -> str | None:
+        """The label of a row, whatever it is, as it was first spelt; None where there is none.
+
+        Of pairs and of tasks with labels `-` says that there is none; one text's own class may be called so.
+        """
         value = row.values.get("label")
         if isinstance(value, float) and value.is_integer():  # a column of whole numbers in which some are missing
             value = int(value)
@@ -124,13 +129,15 @@ class Builder:
                 "Give a name or a whole number for each class.",
             )
         label = "" if value is None else str(value).strip()
-        return self._spelt(self._labels, label) if label else None
+        if not label or (label == NO_AGREEMENT and (fields == PAIR or self.task.labels)):
+            return None
+        return self._spelt(self._labels, label)
 
     def _spelt(self, known: dict[str, str], name: str) -> str:
         """A label or type as it was first spelt; one that is not known yet becomes known."""
         found = known.setdefault(label_key(name), name)
         if found != name:
-            self.mended[f"times {name!r} was taken for the label {found!r}"] += 1
+            self.mended[f"labels written {name!r} are read as {found!r}"] += 1
         return found
 
     def _in_iob2(self, rows: Sequence[Row]) -> Iterator[Row]:
@@ -155,6 +162,8 @@ class Builder:
         """What the task calls a tag's type."""
         kind = schemes.parts(tag)[1] if isinstance(tag, str) else str(tag)
         if self.task.own:
+            if kind == tag:
+                _refuse_near(row, word, tag)
             return self._own_types.setdefault(label_key(kind), kind) if kind else ""
         known = schemes.known_type(kind, self._types)
         if kind and known is None:
@@ -266,6 +275,16 @@ class Builder:
             tags = tuple(tag if self.is_scored(tag) else "O" for tag in example.tags)
             kept.append(TaggedExample(example.id, example.tokens, tags))
         return kept, dict(sorted(ignored.items()))
+
+
+def _refuse_near(row: Row, word: int, tag: str) -> None:
+    """Refuses tags such as `B_PER`, `b-per` and `o`, which would become types of entities of their own."""
+    if found := _NEARLY.fullmatch(tag):
+        meant = "O" if tag == "o" else f"{found[1] or found[4]}-{found[2] or found[3]}".upper()
+        raise PolydistillError(
+            f"{row.where(word)}: the tag {tag!r} is none of a scheme; {meant} may be meant.",
+            "Write B- or I- before the type of an entity, and O outside.",
+        )
 
 
 def label_key(label: str) -> str:
