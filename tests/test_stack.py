@@ -265,10 +265,11 @@ def test_an_encoder_with_language_codes(text: Path, data: Path, tmp_path: Path) 
     assert open_model(result.output)["problem"] is None
     loaded = polydistill.load_stack(result.output)
     assert loaded.reader.language is None  # nothing is taken for granted
-    asked = [CliRunner().invoke(cli, ["embed", str(result.output), *more], input="42\n") for more in (
-        ["--lang", "swh_Latn"], ["--lang", "eng_Latn"], ["--lang", "Swahili"], [], ["--lang", "swa_Latn"])]  # fmt: skip
-    assert asked[0].stdout_bytes == asked[2].stdout_bytes != asked[1].stdout_bytes
-    assert "has to be told" in str(asked[3].exception) and "swh_Latn" in str(asked[4].exception)
+    named = [["--lang", name] for name in ("swh_Latn", "eng_Latn", "Swahili", "Latin", "swa_Latn")]
+    named.insert(3, [])
+    asked = [CliRunner().invoke(cli, ["embed", str(result.output), *more], input="42\n") for more in named]
+    assert asked[0].stdout_bytes == asked[2].stdout_bytes == asked[5].stdout_bytes != asked[1].stdout_bytes
+    assert "has to be told" in str(asked[3].exception) and "Latin" in str(asked[4].exception)
     names = [code for code in languages if code.startswith(("eng", "ron", "swh"))]
     found = [loaded.encode(["42"], language=name) for name in names]
     assert len(names) > 1 and not np.allclose(found[0], found[1], atol=1e-5)
