@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -61,11 +61,16 @@ def cut(corpus: Path) -> Cut:
     return cut
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_collection() -> Iterator[None]:
+    """Verification frees no memory between its models, which are tiny: with all that is loaded it would take .3 s."""
+    with mock.patch("polydistill.verification.gc"), mock.patch("polydistill.sentence_vectors.gc"):
+        yield
+
+
 @pytest.fixture
 def quick_verification(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Verification without what takes most of its time with tiny models: all languages' letters, and freeing memory."""
-    from polydistill import verification
+    """Verification without all languages' letters, which take most of its time with tiny models."""
     from polydistill.methods import trim
 
     monkeypatch.setattr(trim, "unwritten", lambda *_: {})
-    monkeypatch.setattr(verification, "gc", mock.Mock())
