@@ -176,7 +176,9 @@ def test_a_label_with_a_fraction_or_of_many_parts_is_refused(tmp_path: Path) -> 
             read(write(tmp_path, "a.jsonl", f'{{"text": "t", "label": {value}}}\n'))
 
 
-@pytest.mark.parametrize(("tags", "wrong"), [("B_PER I_PER O", "B_PER"), ("b-per i-per O", "b-per"), ("PER-B O", "PER-B")])
+@pytest.mark.parametrize(
+    ("tags", "wrong"), [("B_PER I_PER O", "B_PER"), ("b-per i-per O", "b-per"), ("PER-B O", "PER-B")]
+)
 def test_tags_that_are_nearly_those_of_a_scheme_are_no_types(tmp_path: Path, tags: str, wrong: str) -> None:
     file = write(tmp_path, "a.conll", "".join(f"w {tag}\n" for tag in tags.split()))
     with pytest.raises(PolydistillError, match=f"line 1: the tag '{wrong}' .*B-PER") as caught:
