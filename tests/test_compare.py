@@ -508,8 +508,8 @@ Values are times 100; differences are to teacher; intervals are 95%; those of di
 items; for averages items of one id are drawn in all languages at once, and questions with their paragraph; p is \
 McNemar's, exact and two-sided, adjusted for a model's languages in a table (Holm).
 
-- Fewer than 100 items, or paragraphs of questions: 95% intervals are too narrow there; those of differences held the \
-truth in 64 to 98 of 100 trials, not in 95: nli, test, accuracy (en, sw).
+- Fewer than 100 items, or paragraphs of questions: 95% intervals can be too narrow there; those of differences held \
+the truth in 64 to 98 of 100 trials, not in 95: nli, test, accuracy (en, sw).
 """
 
 

@@ -23,7 +23,7 @@ RESAMPLES = 10_000
 CONFIDENCE = 0.95
 FEW_UNITS = 100
 FEW = (
-    f"Fewer than {FEW_UNITS} items, or paragraphs of questions: 95% intervals are too narrow there; those of "
+    f"Fewer than {FEW_UNITS} items, or paragraphs of questions: 95% intervals can be too narrow there; those of "
     "differences held the truth in 64 to 98 of 100 trials, not in 95"
 )
 SHARED = 0.25  # of the larger set's units, in sets that are drawn together
