@@ -25,7 +25,8 @@ from polydistill.modelfolder import (
 
 GENERATION = "generation_config.json"
 LEGAL = re.compile(
-    r"(LICEN[CS]ES?|NOTICES?|COPYING|COPYRIGHT|CITATION|USE_POLICY|AUTHORS|NOTES?|CHANGELOG)([._-].*)?", re.IGNORECASE
+    r"(LICEN[CS]ES?|NOTICES?|COPYING|COPYRIGHT|CITATION|USE_POLICY|(\w+_)?TERMS|AUTHORS|NOTES?|CHANGELOG)([._-].*)?",
+    re.IGNORECASE,
 )
 CARD = "README.md"
 # What sentence-transformers and processors of transformers read beside the model; none of it has token ids.

@@ -42,7 +42,7 @@ FOREIGN = {
     "onnx/model.onnx", "runs/1/events", "other/config.json", "dict.txt", "labels.json", "modeling.py",
 }  # fmt: skip
 OTHER_TOKENIZERS = {"tekken.json", "tokenizer.model.v3", "qwen.tiktoken"}
-OWN = {"LICENSE", "NOTICE.txt", "USE_POLICY.md", "chat_template.jinja", "licenses/third-party.txt"}
+OWN = {"LICENSE", "NOTICE.txt", "USE_POLICY.md", "GEMMA_TERMS.html", "chat_template.jinja", "licenses/third-party.txt"}
 
 
 @pytest.fixture(scope="module")

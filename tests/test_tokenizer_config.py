@@ -320,3 +320,9 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PolydistillError, match="has no tokenizer") as caught:
         open_vocabulary(tmp_path)
     assert "save_pretrained" in caught.value.hint
+
+
+def test_a_bracket_may_be_written_as_a_shell_needs_it() -> None:
+    tokens = ["[control_8]", "[control_9]", "control_8"]
+    for pattern in ("[control_*]", "[[]control_*]"):
+        assert sorted(matching([pattern], tokens, [])) == tokens[:2]
