@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from polydistill import sentence_vectors
+from polydistill.checkpoint import Checkpoint
 from polydistill.comparing import HINT, MAX_TOKENS, NOT_VERIFIED, check_difference, check_numbers
 from polydistill.errors import PolydistillError
 from polydistill.loading import load_tokenizer, loading_failed, quiet_transformers
@@ -273,18 +274,29 @@ def _difference(before: np.ndarray, after: np.ndarray) -> float:
     return 0.0 if same.all() else float(np.abs(before[~same] - after[~same]).max())
 
 
-def _check_weights(model: Any) -> None:
-    """Refuses a trimmed model with weights that are no numbers, wherever they are.
+def _check_weights(model: Any, folder: Path) -> None:
+    """Refuses a trimmed model with weights that are no numbers, those too that its class does not load.
 
     Raises:
         PolydistillError: It has some.
     """
+    from safetensors import safe_open
+
     for name, weight in model.named_parameters():
         if weight.numel() and not all(math.isfinite(float(end)) for end in weight.detach().aminmax()):
-            raise PolydistillError(
-                f"The weights {name} hold NaN or infinite values, in the original as in the trimmed model.",
-                f"Fetch or save the model again, {NOT_VERIFIED}",
-            )
+            raise _no_numbers(name)
+    for file in Checkpoint.open(folder).files:
+        with safe_open(file, "pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - it is no dictionary
+                if tensors.get_tensor(name).isnan().any():
+                    raise _no_numbers(name)
+
+
+def _no_numbers(name: str) -> PolydistillError:
+    return PolydistillError(
+        f"The weights {name} hold NaN or infinite values, in the original as in the trimmed model.",
+        f"Fetch or save the model again, {NOT_VERIFIED}",
+    )
 
 
 def _cut_tensors(plan: TrimPlan) -> list[tuple[Any, Any]]:
@@ -300,7 +312,7 @@ def _outputs(
     config = plan.source.config
     model = load_model(folder, config)
     if folder != plan.source.model:
-        _check_weights(model)
+        _check_weights(model, folder)
     batch = _pad(tokenizer, texts, config, pad, "text")
     if config.get("is_encoder_decoder"):
         # Only Marian's target may have a vocabulary of its own; M2M-100 writes none before it knows the language.

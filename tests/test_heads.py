@@ -259,3 +259,10 @@ def test_a_teachers_signals_on_disk_are_those_of_its_labels(root: Path, tmp_path
 
     kept = [says(folder) for folder in teachers]
     assert same(kept[1], kept[0].flip(-1)) and not same(kept[0], kept[1])
+
+
+def test_a_class_that_reads_nothing_of_the_model_is_refused(tmp_path: Path) -> None:
+    folder = tiny.model_folder("llama", "causal-lm", tmp_path / "llama")
+    with pytest.raises(PolydistillError, match="LlamaForQuestionAnswering reads none of the weights") as stop:
+        new_head(folder, "span-extraction", (), seed=1)
+    assert "architecture that has such a head" in stop.value.hint

@@ -220,6 +220,17 @@ def test_a_row_that_is_no_number_is_noticed_without_its_token(value: float, cut:
     assert "--no-verify" in stop.value.hint
 
 
+def test_weights_that_the_class_does_not_load_are_numbers_too(cut: Cut, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    folder = tiny.model_folder("bert", "masked-lm", tmp_path / "old")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["bert.pooler.dense.weight"] = np.full((32, 32), np.nan, np.float32)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(PolydistillError, match=r"pooler\.dense\.weight hold NaN"):
+        cut(folder, tmp_path / "new", verify=True)
+
+
 def test_the_verification_notices_wrong_rows_and_wrong_tokens(
     cut: Cut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

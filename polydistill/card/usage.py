@@ -79,7 +79,7 @@ outputs = session.run(None, {name: inputs[name].astype("int64") for name in name
 # A pipeline takes a token that is a space alone for a word, and its "simple" shows tokens that were never trained.
 _TAGS = """\
 words = {words}  # punctuation apart, as in the data that it learnt from
-{glued}inputs = tokenizer(words, is_split_into_words=True, return_tensors="{tensors}")
+{glued}inputs = tokenizer(words, is_split_into_words=True, truncation=True, return_tensors="{tensors}")
 {run}places = inputs.word_ids()
 for i, word in enumerate(words):
     if i in places:  # the tag of a word is that of its first token

@@ -175,7 +175,13 @@ def new_head(
         named["problem_type"] = "single_label_classification"
     model, stored = _load(folder, kind, new=True, eager=eager, **named)
     inside = f"{model.base_model_prefix}."  # a pooler is left out of many folders, and no more than a part of the head
-    if lost := [name for name in stored.lacking if name.startswith(inside) and "pooler" not in name]:
+    lost = [name for name in stored.lacking if name.startswith(inside) and "pooler" not in name]
+    if lost and len(lost) == sum(name.startswith(inside) for name, _ in model.named_parameters()):
+        raise PolydistillError(
+            f"transformers' {type(model).__name__} reads none of the weights of {folder}.",
+            "Choose a model of an architecture that has such a head.",
+        )
+    if lost:
         raise PolydistillError(
             f"{folder} does not have all weights of its model (it lacks {lost[0]}, or has it in another shape).",
             "Fetch or save the model again: what it lacks would begin as noise.",
