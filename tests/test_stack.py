@@ -254,7 +254,10 @@ def test_the_baseline_is_the_best_linear_map(models: tuple[Path, Path], text: Pa
     assert {Path(score["model"]).name for score in task.scores} == {"t", "teacher"}
 
 
-def test_an_encoder_with_language_codes(text: Path, data: Path, tmp_path: Path) -> None:
+def test_an_encoder_with_language_codes(
+    text: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polydistill.evaluation.turns.PROCESSES", 1)
     encoder = tiny.model_folder("m2m_100", "seq2seq-lm", tmp_path / "nllb", tokenizer="nllb")
     llm = tiny.model_folder("llama", "causal-lm", tmp_path / "llama")
     languages = polydistill.load_stack(
