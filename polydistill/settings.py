@@ -156,6 +156,12 @@ def data_dir_setting(section: str) -> Any:
     return setting(None, said, section, metavar="DIR")
 
 
+def dev_data_setting(section: str) -> Any:
+    """A file of the user's own that chooses the checkpoint."""
+    said = "File that chooses the best checkpoint. [default: a tenth of the data, held out]"
+    return setting(None, said, section, metavar="FILE")
+
+
 def output_setting(default: str, section: str) -> Any:
     """The folder to write; `default` says which it is otherwise."""
     said = f"Folder to write. [default: {default}]"

@@ -287,7 +287,8 @@ def _check_weights(model: Any, folder: Path) -> None:
             raise _no_numbers(name)
     for file in Checkpoint.open(folder).files:
         with safe_open(file, "pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - it is no dictionary
+            names = tensors.keys()
+            for name in names:
                 if tensors.get_tensor(name).isnan().any():
                     raise _no_numbers(name)
 

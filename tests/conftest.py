@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +30,16 @@ class Trimmed(NamedTuple):
 
 
 Cut = Callable[..., Trimmed]
+
+
+def read(path: Path) -> Any:
+    """What a JSON file says."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write(path: Path, value: Any) -> None:
+    """Writes a JSON file."""
+    path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation.heads import tagger_tags
 from polydistill.evaluation.own_labels import agreed, own_output_labels
 from polydistill.labelled.examples import LabelledSplit, PairExample, TextExample
-from polydistill.labelled.own import HELD_OUT, Wanted, hold_out, labels_of, settled, training_data
+from polydistill.labelled.own import HELD_OUT, Wanted, hold_out, labels_of, listed, settled, training_data
 from polydistill.labelled.sources import load_split
 from polydistill.progress import Progress
 from polydistill.task import Task
@@ -358,3 +358,9 @@ def test_outputs_without_names_are_taken_by_number_or_refused() -> None:
     assert "id2label" in str(caught.value.hint)
     with pytest.raises(PolydistillError, match="two outputs called good"):
         own_output_labels(["Good", "good "], CLASSES.kind, ("good", "bad"), (), "m")
+
+
+def test_a_message_lists_the_first_ten_labels() -> None:
+    names = [f"x{i}" for i in range(12)]
+    assert listed(names[:10]) == ", ".join(names[:10])
+    assert listed(names) == f"{', '.join(names[:10])} and 2 more"

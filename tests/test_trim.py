@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from conftest import TEXT, Cut, Trimmed
+from conftest import TEXT, Cut, Trimmed, read, write
 
 from polydistill.catalog import languages
 from polydistill.errors import PolydistillError, UsageError
@@ -28,14 +27,6 @@ def tokenizer(folder: Path, **options: Any) -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(folder, **options)
-
-
-def read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
 
 
 def mapped(ids: list[int], kept: list[int]) -> list[int] | None:

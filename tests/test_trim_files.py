@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 import tiny
-from conftest import TEXT, Cut
+from conftest import TEXT, Cut, read, write
 from sentencepiece import SentencePieceProcessor
 
 from polydistill.errors import PolydistillError
@@ -22,14 +21,6 @@ from polydistill.vocab.bpe import byte_alphabet
 pytestmark = pytest.mark.usefixtures("quick_verification")
 
 FLAGS = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-
-
-def read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
 
 
 def list_as_added(folder: Path, tokens: list[str]) -> None:

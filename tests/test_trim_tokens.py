@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,21 +10,13 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from conftest import Cut, Trimmed
+from conftest import Cut, Trimmed, read, write
 
 from polydistill.errors import PolydistillError, UsageError
 
 pytestmark = pytest.mark.usefixtures("quick_verification")
 
 FLAGS = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-
-
-def read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
 
 
 def change(path: Path, **values: Any) -> None:

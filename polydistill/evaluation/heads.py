@@ -10,7 +10,7 @@ from typing import Any
 from polydistill.catalog import Language
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.own_labels import own_output_labels
-from polydistill.evaluation.reuse import NAMELESS, Reused, Stored, output_layer, reuse_head
+from polydistill.evaluation.reuse import NAMELESS, Reused, Stored, names_of, output_layer, reuse_head
 from polydistill.labelled.schemes import IOB2, ModelTags, model_tags, taught_labels
 from polydistill.loading import (
     load_config,
@@ -97,7 +97,7 @@ def open_model(
             f"{folder} has no head for {kind} (it lacks {stored.lacking[0]}).",
             "Tune it first: `polydistill finetune --model ...`.",
         )
-    names = [model.config.id2label.get(i, f"LABEL_{i}") for i in range(len(model.config.id2label))]
+    names = names_of(model.config)
     tokenizer = _tokenizer(folder, model.config)
     length = longest_input(tokenizer, model.config, max_length)
     if kind == TAGGING:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from polydistill.errors import PolydistillError
+from polydistill.evaluation.reuse import NAMELESS
 from polydistill.jsonfiles import read_json
 from polydistill.labelled.checks import label_key
 from polydistill.labelled.examples import LabelledSplit
@@ -17,8 +17,6 @@ from polydistill.modelfolder import model_folder
 from polydistill.progress import SILENT, Progress
 from polydistill.stacks.description import Description, is_stack
 from polydistill.task import TAGGING, Task
-
-NAMELESS = re.compile(r"LABEL_(\d+)")
 
 
 def agreed(

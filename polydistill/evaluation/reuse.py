@@ -9,14 +9,14 @@ from typing import Any
 
 from polydistill.errors import PolydistillError
 from polydistill.labelled.checks import label_key
+from polydistill.labelled.own import listed
 from polydistill.labelled.schemes import known_type, parts
 from polydistill.progress import Progress
 
 NAME_THEM = "To start from its head, name its labels in id2label and label2id of its config.json."
-NAMELESS = re.compile(r"LABEL_\d+")
+NAMELESS = re.compile(r"LABEL_(\d+)")
 HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 ENTITIES = ("PER", "ORG", "LOC")  # types that models call by longer names too
-SHOWN = 6  # labels that a message lists
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ class Reused:
             return f"The output layer is new: {self.why_not}"
         if not self.kept:
             return ""
-        said = f"The model's own head is kept, its labels matched by name: {_listed(self.kept)}."
+        said = f"The model's own head is kept, its labels matched by name: {listed(self.kept)}."
         if self.new:
-            said += f" New: {_listed(self.new)}."
-        return said + (f" Dropped: {_listed(self.dropped)}." if self.dropped else "")
+            said += f" New: {listed(self.new)}."
+        return said + (f" Dropped: {listed(self.dropped)}." if self.dropped else "")
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,15 @@ class Stored:
         return sorted([*self.missing, *self.other_shapes])
 
 
-def _listed(labels: Sequence[str]) -> str:
-    more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
-    return ", ".join(labels[:SHOWN]) + more
-
-
 def tell(progress: Progress, reused: Reused) -> None:
     """Tells the user what becomes of a head."""
     if reused.sentence:
         (progress.note if reused.kept else progress.warn)(reused.sentence)
+
+
+def names_of(config: Any) -> list[str]:
+    """(L,) what a model's configuration calls its outputs, in their order."""
+    return [config.id2label.get(i, f"LABEL_{i}") for i in range(len(config.id2label))]
 
 
 def rows_by_name(names: Sequence[str], labels: Sequence[str]) -> list[int | None]:
@@ -87,8 +87,8 @@ def rows_by_name(names: Sequence[str], labels: Sequence[str]) -> list[int | None
     Case does not matter, unless two names differ in it; B-PERSON is B-PER. Outputs without names (`LABEL_0`) are those
     of labels that are such numbers.
     """
-    numbers = [name.removeprefix("LABEL_") for name in names]
-    if all(map(NAMELESS.fullmatch, names)) and set(labels) <= set(numbers):
+    numbers = [match[1] for name in names if (match := NAMELESS.fullmatch(name))]
+    if len(numbers) == len(names) and set(labels) <= set(numbers):
         names = numbers
     keys = [_key(name) for name in names]
     found: list[int | None] = []
@@ -149,7 +149,7 @@ def reuse_head(
     if f"{name}.weight" in stored.missing:
         return Reused((), tuple(labels))
     shape = stored.other_shapes.get(f"{name}.weight", tuple(layer.weight.shape))
-    names = [config.id2label.get(i, f"LABEL_{i}") for i in range(len(config.id2label))]
+    names = names_of(config)
     rows = rows_by_name(names, labels)
     if why_not := _why_not(config, kind, names, rows, shape, layer.in_features):
         _take_over(network, layer, [None] * len(labels), layer)
@@ -178,8 +178,8 @@ def _why_not(
     if any(row is not None for row in rows):
         return ""
     if all(NAMELESS.fullmatch(name) for name in names):
-        return f"the {len(names)} labels of the model's head have no names ({_listed(names)}). {NAME_THEM}"
-    return f"none of the labels of the model's head ({_listed(names)}) is one of the task."
+        return f"the {len(names)} labels of the model's head have no names ({listed(names)}). {NAME_THEM}"
+    return f"none of the labels of the model's head ({listed(names)}) is one of the task."
 
 
 def _take_over(network: Any, layer: Any, rows: Sequence[int | None], own: Any) -> None:

@@ -30,6 +30,7 @@ from polydistill.settings import (
     Options,
     Outcome,
     data_dir_setting,
+    dev_data_setting,
     include_setting,
     output_setting,
     seed_setting,
@@ -92,12 +93,7 @@ class BistilConfig(Options):
     data: Path | None = setting(
         None, "Your own file in SOURCE to train on; its labels are the model's.", "Data", metavar="FILE"
     )
-    dev_data: Path | None = setting(
-        None,
-        "File that chooses the best checkpoint. [default: a tenth of the data, held out]",
-        "Data",
-        metavar="FILE",
-    )
+    dev_data: Path | None = dev_data_setting("Data")
     test_data: tuple[str, ...] = setting((), "Your own file to score in a language.", "Data", metavar="LANG=FILE")
     select: str | None = setting(
         None, "What makes a checkpoint of phase 2 the best: score, the task's own metric, or loyalty, how near "

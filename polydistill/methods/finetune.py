@@ -28,6 +28,7 @@ from polydistill.settings import (
     Options,
     Outcome,
     data_dir_setting,
+    dev_data_setting,
     include_setting,
     output_setting,
     seed_setting,
@@ -71,12 +72,7 @@ class FinetuneConfig(Options):
     data: Path | None = setting(
         None, "A file of your own to train on, in place of a split; its labels are the model's.", "Data", metavar="FILE"
     )
-    dev_data: Path | None = setting(
-        None,
-        "File that chooses the best checkpoint. [default: a tenth of the data, held out]",
-        "Data",
-        metavar="FILE",
-    )
+    dev_data: Path | None = dev_data_setting("Data")
     limit: int | None = setting(None, "Use at most this many examples of each split.", "Data", metavar="N", least=1)
     epochs: float | None = setting(
         None, "Passes over the training data. [default: 3]", "Training", metavar="N", above=0
@@ -198,7 +194,7 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
         )  # fmt: skip
         with quiet_transformers():
             model.network.save_pretrained(out)
-        for note in copy_beside(resolved.folder, Checkpoint.open(folder), out):
+        for note in copy_beside(resolved.folder, checkpoint, out):
             progress.note(note)
         result = FinetuneResult(
             model=resolved.source,
