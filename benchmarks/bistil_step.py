@@ -76,10 +76,16 @@ class Run:
         languages = resolve_languages([source.partition("=")[0] for source in self.sources], ())
         given, tokenizer = assign_corpora(languages, self.sources), load_tokenizer(self.student)
         blocks = [
-            pack(tokenizer, text_sources(lang, given[lang.code]), lang.code, self.length, limit_tokens=self.tokens,
-                 folder=cache_root() / "blocks")
+            pack(
+                tokenizer,
+                text_sources(lang, given[lang.code]),
+                lang.code,
+                self.length,
+                limit_tokens=self.tokens,
+                folder=cache_root() / "blocks",
+            )
             for lang in languages
-        ]  # fmt: skip
+        ]
         return GeneralText.split(blocks)
 
     def objectives(self, weights: dict[str, float], scale: str) -> Any:
@@ -270,19 +276,36 @@ def speed(
         ratios = [b.step / a.step for a, b in zip(found["bistil"], found["bare loop"], strict=True)]
         rates = [tokens / measure.median(p.step for p in paces) for paces in found.values()]
         ratio = measure.median(ratios)
-        rows.append([
-            name, *(f"{rate:,.0f}" for rate in rates), f"{ratio:.3f} ({min(ratios):.3f} to {max(ratios):.3f})",
-            "yes" if ratio >= 0.85 else "no",
-        ])  # fmt: skip
+        rows.append(
+            [
+                name,
+                *(f"{rate:,.0f}" for rate in rates),
+                f"{ratio:.3f} ({min(ratios):.3f} to {max(ratios):.3f})",
+                "yes" if ratio >= 0.85 else "no",
+            ]
+        )
         pace = [measure.median(getattr(p, what) for p in found["bistil"]) for what in ("step", "stall", "validation")]
         stalls.append([f"phase 1, {name}", *_share(CHECKS, pace[1], pace[2], phase.steps * pace[0])])
     if tuned is not None:
         checkpoint = measure.median(p.stall - p.validation for p in found["bistil"])
         stalls += _phase_2(tuned, data, max(0.0, checkpoint))
-    head = ["precision", "bistil, tokens/s", "bare loop, tokens/s", "with PyTorch's choice of attention, tokens/s",
-            "bistil to bare loop (rounds)", "at least 0.85"]  # fmt: skip
-    stall_head = ["", "checks", "s a check", "of it validation", "training without, s", "share of the time, %",
-                  "at most 5"]  # fmt: skip
+    head = [
+        "precision",
+        "bistil, tokens/s",
+        "bare loop, tokens/s",
+        "with PyTorch's choice of attention, tokens/s",
+        "bistil to bare loop (rounds)",
+        "at least 0.85",
+    ]
+    stall_head = [
+        "",
+        "checks",
+        "s a check",
+        "of it validation",
+        "training without, s",
+        "share of the time, %",
+        "at most 5",
+    ]
     words = (
         f"Phase 1 at `{preset}`: {phase.batch_size} blocks of {phase.length} tokens a step, hidden states. Both "
         f"loops in one process, turn about, {rounds} rounds of {steps} steps on the same batches; a step is the median "
@@ -297,16 +320,29 @@ def speed(
         f"{phase.steps:,} steps. Phase 2: checks and seconds from the record of the run, the time of a validation "
         "measured now, that of a checkpoint as in phase 1."
     )
-    return "\n\n".join([
-        "## Speed", words, measure.table(head, rows), stall_words, measure.table(stall_head, stalls),
-        "Padding in packed blocks:", _padding(run, text),
-    ])  # fmt: skip
+    return "\n\n".join(
+        [
+            "## Speed",
+            words,
+            measure.table(head, rows),
+            stall_words,
+            measure.table(stall_head, stalls),
+            "Padding in packed blocks:",
+            _padding(run, text),
+        ]
+    )
 
 
 def _share(checks: int, stall: float, validation: float, without: float) -> list[str]:
     share = checks * stall / (checks * stall + without)
-    return [str(checks), f"{stall:.2f}", f"{validation:.2f}", f"{without:,.0f}", f"{100 * share:.1f}",
-            "yes" if share <= 0.05 else "no"]  # fmt: skip
+    return [
+        str(checks),
+        f"{stall:.2f}",
+        f"{validation:.2f}",
+        f"{without:,.0f}",
+        f"{100 * share:.1f}",
+        "yes" if share <= 0.05 else "no",
+    ]
 
 
 def _phase_2(folder: Path, data: Path, checkpoint: float) -> list[list[str]]:
@@ -323,9 +359,12 @@ def _phase_2(folder: Path, data: Path, checkpoint: float) -> list[list[str]]:
     limit = config["limit"] or PRESETS[config["preset"]].dev_examples
     dev = load_split(wanted, language(config["source"]), config["dev_split"], data_dir=data, limit=limit)
     model = open_model(
-        folder, wanted.kind, wanted.labels, not_scored=wanted.not_scored,
+        folder,
+        wanted.kind,
+        wanted.labels,
+        not_scored=wanted.not_scored,
         max_length=result["settings"]["phase_2"]["length"],
-    )  # fmt: skip
+    )
     validation = measure.median(measure.timed(lambda: dev_score(wanted, model, [dev])) for _ in range(3))
     rows = []
     for stage in result["stages"]:
@@ -351,7 +390,15 @@ def _padding(run: Run, text: Any) -> str:
         masks = np.stack([blocks[i]["attention_mask"] for blocks in (part, held) for i in range(len(blocks))])
         padding = ((ids == tokenizer.pad_token_id) | (masks == 0)).mean()
         around = (len(edges.prefix) + len(edges.suffix)) / run.length
-        rows.append([part.language, f"{len(ids):,}", f"{ids.size:,}", f"{100 * padding:.2f}", f"{100 * around:.1f}",
-                     "yes" if padding < 0.02 else "no"])  # fmt: skip
+        rows.append(
+            [
+                part.language,
+                f"{len(ids):,}",
+                f"{ids.size:,}",
+                f"{100 * padding:.2f}",
+                f"{100 * around:.1f}",
+                "yes" if padding < 0.02 else "no",
+            ]
+        )
     head = ["language", "blocks", "positions", "padding, %", "special tokens around, %", "under 2"]
     return measure.table(head, rows)

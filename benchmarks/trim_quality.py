@@ -17,11 +17,7 @@ from trim_speed import prepared
 
 SIZES = (5_000, 10_000, 15_000, 20_000, 20_297, 25_000, 30_000)  # 20,297: a rough run kept so many for Romanian
 OFFLINE_SIZES = (10_000, 20_000, 25_000, 30_000, 40_000)
-PROMPTS = {
-    "en": "The capital of Romania is",
-    "ro": "Bucureștiul este capitala",
-    "sw": "Mji mkuu wa Kenya ni",
-}
+PROMPTS = {"en": "The capital of Romania is", "ro": "Bucureștiul este capitala", "sw": "Mji mkuu wa Kenya ni"}
 NEW_TOKENS = 20
 
 

@@ -111,12 +111,7 @@ def counters(
         )
         return sum(len(encoding.ids) for batch in found for encoding in batch), seconds
 
-    return {
-        "count": whole,
-        "TextCounter": in_memory,
-        "tokenizer(batch)": transformers,
-        "encode_batch_fast": tokenizers,
-    }
+    return {"count": whole, "TextCounter": in_memory, "tokenizer(batch)": transformers, "encode_batch_fast": tokenizers}
 
 
 def total(counts: Iterable[Any]) -> int:

@@ -227,9 +227,12 @@ def evaluate(
     """
     given = _fields(EvaluateConfig, options)
     config = EvaluateConfig(
-        model=tuple(map(str, models)), task=task, lang=tuple(languages),
-        teacher=None if teacher is None else str(teacher), **given,
-    )  # fmt: skip
+        model=tuple(map(str, models)),
+        task=task,
+        lang=tuple(languages),
+        teacher=None if teacher is None else str(teacher),
+        **given,
+    )
     return _evaluate(config, progress)
 
 

@@ -60,10 +60,12 @@ class TextSource:
     def facts(self) -> dict[str, Any]:
         """Whatever could change what is read, without reading it: names, sizes and times of files."""
         return {
-            "where": self.where, "column": self.column, "max_bytes": self.max_bytes,
+            "where": self.where,
+            "column": self.column,
+            "max_bytes": self.max_bytes,
             "corpus": asdict(self.corpus) if self.corpus else {},
             "files": [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in self.files],
-        }  # fmt: skip
+        }
 
 
 # --- which text
@@ -353,8 +355,7 @@ def _wordlist_source(language: Language, reason: str, option: str) -> TextSource
     missing = f"There is no text for {language.name}: {reason}"
     if not language.wordfreq:
         raise PolydistillError(
-            f"{missing}, and wordfreq has no list of its words.",
-            f"Give text with {option} {language.code}=PATH.",
+            f"{missing}, and wordfreq has no list of its words.", f"Give text with {option} {language.code}=PATH."
         )
     if not words.installed():
         raise PolydistillError(

@@ -298,8 +298,7 @@ def refuse_weights(model: str, names: Sequence[str], class_name: str, *, on_hub:
     if foreign:
         kind = _FOREIGN[PurePosixPath(foreign[0]).suffix]
         raise PolydistillError(
-            f"{model} only has weights for {kind} ({foreign[0]}), not safetensors.",
-            f"Convert it once: {convert}.",
+            f"{model} only has weights for {kind} ({foreign[0]}), not safetensors.", f"Convert it once: {convert}."
         )
     raise PolydistillError(
         f"{model} has no weights (model.safetensors).", "Give a model that has them, or fetch it again."

@@ -87,8 +87,7 @@ class FileErrors:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, (gzip.BadGzipFile, zlib.error, EOFError)):
             raise PolydistillError(
-                f"{self.path} is not a whole gzip file ({error}).",
-                "Check it with gzip -t, or fetch it again.",
+                f"{self.path} is not a whole gzip file ({error}).", "Check it with gzip -t, or fetch it again."
             ) from error
         if isinstance(error, OSError) and error.errno is not None:
             raise PolydistillError(

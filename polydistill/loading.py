@@ -67,9 +67,13 @@ def load_encoder(folder: Path, *, eager: bool = False) -> Any:
     try:
         with quiet_transformers():
             model, info = AutoModel.from_pretrained(
-                str(folder), local_files_only=True, trust_remote_code=False, dtype=torch.float32,
-                attn_implementation="eager" if eager else None, output_loading_info=True,
-            )  # fmt: skip
+                str(folder),
+                local_files_only=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                attn_implementation="eager" if eager else None,
+                output_loading_info=True,
+            )
     except Exception as error:
         raise loading_failed(f"transformers cannot load {folder}", error, "Choose another model.") from error
     if any(name.startswith("pooler.") for name in info["missing_keys"]):
@@ -98,9 +102,13 @@ def load_masked_lm(folder: Path, *, seed: int, eager: bool = False) -> tuple[Any
     try:
         with quiet_transformers():
             model, info = transformers.AutoModelForMaskedLM.from_pretrained(
-                str(folder), local_files_only=True, trust_remote_code=False, dtype=torch.float32,
-                attn_implementation="eager" if eager else None, output_loading_info=True,
-            )  # fmt: skip
+                str(folder),
+                local_files_only=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                attn_implementation="eager" if eager else None,
+                output_loading_info=True,
+            )
     except Exception as error:
         hint = "Masked tokens need an encoder such as BERT, XLM-R or E5."
         raise loading_failed(f"transformers cannot load {folder} with a head for masked tokens", error, hint) from error

@@ -74,8 +74,7 @@ def hub_errors(name: str, revision: str | None, kind: str = "model") -> Iterator
         ) from error
     except errors.RevisionNotFoundError as error:
         raise PolydistillError(
-            f"The {kind} {name} has no revision {revision}.",
-            f"Its branches and tags are on {page}/tree/main.",
+            f"The {kind} {name} has no revision {revision}.", f"Its branches and tags are on {page}/tree/main."
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise PolydistillError(

@@ -81,8 +81,13 @@ class Score:
             TypeError: A field is missing or unknown.
         """
         interval = values["interval"]
-        return cls(**{**values, "interval": tuple(interval) if interval else None,
-                      "selection": tuple(values.get("selection", ()))})  # fmt: skip
+        return cls(
+            **{
+                **values,
+                "interval": tuple(interval) if interval else None,
+                "selection": tuple(values.get("selection", ())),
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -172,9 +177,11 @@ def _is_flat(value: Any) -> bool:
     level = [value]
     for _ in range(MOST_DEPTH):
         level = [
-            inner for outer in level if isinstance(outer, (dict, list))
+            inner
+            for outer in level
+            if isinstance(outer, (dict, list))
             for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]  # fmt: skip
+        ]
         if not level:
             return True
     return False

@@ -125,9 +125,16 @@ def _digits(value: object) -> str:
 
 
 def setting(
-    default: Any, help: str, section: str, *, metavar: str | None = None, flags: tuple[str, ...] = (),
-    choices: tuple[str, ...] = (), reads: bool | None = None, **bounds: float,
-) -> Any:  # fmt: skip
+    default: Any,
+    help: str,
+    section: str,
+    *,
+    metavar: str | None = None,
+    flags: tuple[str, ...] = (),
+    choices: tuple[str, ...] = (),
+    reads: bool | None = None,
+    **bounds: float,
+) -> Any:
     """A dataclass field with what the command line says of it.
 
     Args:

@@ -141,10 +141,15 @@ class Difference:
         """Writes the file, whole or not at all."""
         types = dict.fromkeys(self.entries, "F32")
         metadata = {
-            "format": FORMAT, "kind": self.kind, "languages": json.dumps(self.languages),
-            "tasks": json.dumps(self.tasks), "count": str(self.count), "density": f"{self.density:.9g}",
-            "base": self.base_hash, "base_tensors": json.dumps(self.base),
-        }  # fmt: skip
+            "format": FORMAT,
+            "kind": self.kind,
+            "languages": json.dumps(self.languages),
+            "tasks": json.dumps(self.tasks),
+            "count": str(self.count),
+            "density": f"{self.density:.9g}",
+            "base": self.base_hash,
+            "base_tensors": json.dumps(self.base),
+        }
         write_beside(path, _file_bytes(self.entries, types, metadata), overwrite=overwrite)
 
     @classmethod
@@ -212,9 +217,12 @@ class Undo:
     def save(self, folder: Path) -> None:
         """Writes the folder's file, whole or not at all."""
         metadata = {
-            "format": UNDO_FORMAT, "base": base_hash(self.base), "base_tensors": json.dumps(self.base),
-            "result": json.dumps(self.result), "applied": json.dumps([[a.file, a.sha256] for a in self.applied]),
-        }  # fmt: skip
+            "format": UNDO_FORMAT,
+            "base": base_hash(self.base),
+            "base_tensors": json.dumps(self.base),
+            "result": json.dumps(self.result),
+            "applied": json.dumps([[a.file, a.sha256] for a in self.applied]),
+        }
         write_beside(folder / UNDO_NAME, _file_bytes(self.entries, self.types, metadata))
 
     @classmethod

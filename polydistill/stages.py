@@ -234,10 +234,7 @@ def _begun(
                 f"An unfinished training of {output} is there.", "Go on with --resume, or begin anew with --overwrite."
             )
         if not _is_json(settings):
-            raise PolydistillError(
-                f"The unfinished training of {output} is damaged: {settings} cannot be read.",
-                ANEW,
-            )
+            raise PolydistillError(f"The unfinished training of {output} is damaged: {settings} cannot be read.", ANEW)
         if settings.read_bytes() != written:
             raise PolydistillError(
                 f"The unfinished training of {output} had other options or data.",

@@ -194,11 +194,7 @@ def write_checkpoint(
 
 
 def write_renamed(
-    checkpoint: Checkpoint,
-    names: Mapping[str, str],
-    out: Path,
-    *,
-    progress: Callable[[int], object] = lambda n: None,
+    checkpoint: Checkpoint, names: Mapping[str, str], out: Path, *, progress: Callable[[int], object] = lambda n: None
 ) -> None:
     """Writes some of the tensors under other names, bit for bit, file by file and tensor by tensor.
 

@@ -108,8 +108,7 @@ def text_of(value: Any, where: str, column: str) -> str | None:
     if value is None or isinstance(value, str):
         return value
     raise PolydistillError(
-        f"{where}: the column {column} holds {type(value).__name__}, not text.",
-        "Name a column of text: PATH#column.",
+        f"{where}: the column {column} holds {type(value).__name__}, not text.", "Name a column of text: PATH#column."
     )
 
 
@@ -129,8 +128,7 @@ def choose_column(where: object, columns: Sequence[str], strings: Sequence[str],
     if len(strings) == 1:
         return strings[0]
     raise PolydistillError(
-        f"It is not clear which column of {where} is the text: it has {listed}.",
-        "Name it: PATH#column.",
+        f"It is not clear which column of {where} is the text: it has {listed}.", "Name it: PATH#column."
     )
 
 

@@ -205,8 +205,7 @@ class DevTrainer(transformers.Trainer):
         best = checkpoint_of(self._work, self.state.best_global_step or self.state.global_step)
         if not is_whole(best):
             raise PolydistillError(
-                f"{best} has the best weights, and was damaged or removed.",
-                "Resume the run to train them again.",
+                f"{best} has the best weights, and was damaged or removed.", "Resume the run to train them again."
             )
         self.state.best_model_checkpoint = str(best)
         self._load_best_model()

@@ -166,12 +166,19 @@ def train(
     with quiet_transformers(), writing(work):
         checkpoint = told_by_main(_begun(work, progress) if is_main() else None)
         trainer = DevTrainer(
-            model=network, args=_arguments(schedule, len(batches), work), train_dataset=features,
-            processing_class=tokenizer, eval_dataset=[features[0]],  # asked for, and not used: `evaluate` has its own
-            data_collator=collate or collator(tokenizer, about=True), callbacks=callbacks,
-            optimizers=(optimizer, None), dev_score=dev_score, batches=batches, terms=terms,
+            model=network,
+            args=_arguments(schedule, len(batches), work),
+            train_dataset=features,
+            processing_class=tokenizer,
+            eval_dataset=[features[0]],  # asked for, and not used: `evaluate` has its own
+            data_collator=collate or collator(tokenizer, about=True),
+            callbacks=callbacks,
+            optimizers=(optimizer, None),
+            dev_score=dev_score,
+            batches=batches,
+            terms=terms,
             tolerance=schedule.tolerance,
-        )  # fmt: skip
+        )
         if checkpoint:
             terms.restore(checkpoint)
         trainer.remove_callback(transformers.PrinterCallback)
@@ -237,19 +244,37 @@ def _arguments(schedule: Schedule, batches: int, work: Path) -> transformers.Tra
     between = schedule.every or max(1, steps_an_epoch // max(1, schedule.checks))
     total = schedule.steps or steps_an_epoch * schedule.epochs
     return transformers.TrainingArguments(
-        output_dir=str(work), num_train_epochs=schedule.epochs, max_steps=schedule.steps or -1,
-        learning_rate=schedule.lr, per_device_train_batch_size=schedule.batch_size, weight_decay=schedule.weight_decay,
-        warmup_steps=round(schedule.warmup * total), lr_scheduler_type="linear",
-        eval_strategy="steps", eval_steps=between, save_strategy="steps", save_steps=between,
+        output_dir=str(work),
+        num_train_epochs=schedule.epochs,
+        max_steps=schedule.steps or -1,
+        learning_rate=schedule.lr,
+        per_device_train_batch_size=schedule.batch_size,
+        weight_decay=schedule.weight_decay,
+        warmup_steps=round(schedule.warmup * total),
+        lr_scheduler_type="linear",
+        eval_strategy="steps",
+        eval_steps=between,
+        save_strategy="steps",
+        save_steps=between,
         restore_callback_states_from_checkpoint=True,  # how many checks were in vain
-        gradient_accumulation_steps=schedule.accumulate, max_grad_norm=schedule.clip,
-        accelerator_config={"split_batches": True}, ddp_find_unused_parameters=True,  # poolers, language model heads
-        metric_for_best_model="choice", greater_is_better=True,
-        logging_strategy="steps", logging_steps=max(1, between // 10), report_to=[], disable_tqdm=True,
-        seed=schedule.seed, data_seed=schedule.seed, bf16=schedule.bf16, remove_unused_columns=False,
+        gradient_accumulation_steps=schedule.accumulate,
+        max_grad_norm=schedule.clip,
+        accelerator_config={"split_batches": True},
+        ddp_find_unused_parameters=True,  # poolers, language model heads
+        metric_for_best_model="choice",
+        greater_is_better=True,
+        logging_strategy="steps",
+        logging_steps=max(1, between // 10),
+        report_to=[],
+        disable_tqdm=True,
+        seed=schedule.seed,
+        data_seed=schedule.seed,
+        bf16=schedule.bf16,
+        remove_unused_columns=False,
         use_cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),  # it refuses bf16 otherwise
-        dataloader_pin_memory=torch.cuda.is_available(), log_level="error",
-    )  # fmt: skip
+        dataloader_pin_memory=torch.cuda.is_available(),
+        log_level="error",
+    )
 
 
 def _curves(state: Any, terms: Terms) -> Curves:

@@ -33,9 +33,13 @@ GENERATING_SUFFIXES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration",
 MANY, MANY_SHARE = 100, 0.01
 DIGITS = re.compile(r"\d+")
 GENERATION_IDS = (
-    "bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "decoder_start_token_id",
+    "forced_bos_token_id",
     "forced_eos_token_id",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)

@@ -217,10 +217,7 @@ def _compare_added(plan: TrimPlan, covered: Sequence[str], old: Any, new: Any) -
     stay = {keep.new(i): token for i, token in before.items() if i in keep}
     lost = [str(t) for i, t in before.items() if i not in keep and i < plan.source.rows and str(t) not in plan.dropped]
     if lost:
-        raise PolydistillError(
-            f"Verification failed: the added token {lost[0]!r} was lost.",
-            _keep(lost),
-        )
+        raise PolydistillError(f"Verification failed: the added token {lost[0]!r} was lost.", _keep(lost))
     for i, token in stay.items():
         if i not in after or _flags(after[i]) != _flags(token):
             raise PolydistillError(

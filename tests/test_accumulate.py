@@ -30,8 +30,14 @@ def feature(number: int, length: int, labelled: int) -> dict[str, Any]:
     ids = [5 + (7 * number + 3 * i) % 60 for i in range(length)]
     labels = [(number + i) % 3 if i < labelled else -100 for i in range(length)]
     words = [i if i < labelled else -1 for i in range(length)]
-    return {"input_ids": ids, "attention_mask": [1] * length, "labels": labels, "word_ids": words,
-            "example": number, "example_id": number}  # fmt: skip
+    return {
+        "input_ids": ids,
+        "attention_mask": [1] * length,
+        "labels": labels,
+        "word_ids": words,
+        "example": number,
+        "example_id": number,
+    }
 
 
 # Of very different lengths, and with 1 to 12 labels, so that the mean of the parts' means is another number.
@@ -69,9 +75,16 @@ def one_step(
     schedule = Schedule(1, 1.0, BATCH, warmup=0.0, checks=1, accumulate=parts, clip=1e9)
     optimizer = torch.optim.SGD(model.network.parameters(), lr=1.0)
     curves = train(
-        model.network, model.tokenizer, FEATURES, lambda network: 1.0, schedule, work, SILENT, step_loss=loss,
+        model.network,
+        model.tokenizer,
+        FEATURES,
+        lambda network: 1.0,
+        schedule,
+        work,
+        SILENT,
+        step_loss=loss,
         optimizer=optimizer,
-    )  # fmt: skip
+    )
     loss.close()
     return {name: before[name] - p.detach() for name, p in model.network.named_parameters()}, curves, rows
 
@@ -120,8 +133,16 @@ def test_parts_are_those_of_the_batches_that_an_unsplit_run_has(folder: Path, tm
         loss = DistilLoss(model.network, Weighted({"labels": (Watched(), 1.0)}), None, None)
         features = [feature(i, 3 + i % 9, 1 + i % 3) for i in range(13)]
         schedule = Schedule(2, 1e-9, BATCH, checks=1, accumulate=parts)
-        train(model.network, model.tokenizer, features, lambda network: 1.0, schedule, tmp_path / str(parts), SILENT,
-              step_loss=loss)  # fmt: skip
+        train(
+            model.network,
+            model.tokenizer,
+            features,
+            lambda network: 1.0,
+            schedule,
+            tmp_path / str(parts),
+            SILENT,
+            step_loss=loss,
+        )
         loss.close()
         seen.append([sorted(examples[i : i + BATCH]) for i in range(0, len(examples), BATCH)])
     assert seen[0] == seen[1] and len(seen[0]) == 8
@@ -149,12 +170,21 @@ def test_finetune_in_parts_learns_the_same(folder: Path, tmp_path: Path, monkeyp
     results = [
         finetune(
             FinetuneConfig(
-                model=str(folder), task="ner", lang=("en",), data_dir=tmp_path, epochs=1, lr=1e-3, batch_size=4,
-                max_length=32, checks=1, accumulate=parts, output=tmp_path / f"out{parts}",
+                model=str(folder),
+                task="ner",
+                lang=("en",),
+                data_dir=tmp_path,
+                epochs=1,
+                lr=1e-3,
+                batch_size=4,
+                max_length=32,
+                checks=1,
+                accumulate=parts,
+                output=tmp_path / f"out{parts}",
             )
         )
         for parts in (1, 2)
-    ]  # fmt: skip
+    ]
     whole, split_up = (result.curves["loss"] for result in results)
     assert [step for step, _ in whole] == [1, 2] and results[1].settings["accumulate"] == 2
     assert [loss for _, loss in split_up] == pytest.approx([loss for _, loss in whole], rel=1e-3)

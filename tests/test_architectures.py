@@ -84,8 +84,16 @@ def test_the_check_notices_a_wrong_row_a_missing_weight_and_a_wrong_id(cut: Cut,
     jobs = []
     for fault in ("row", "missing", "id", "token", "rows"):
         new = cut(old, tmp_path / fault)
-        jobs.append({"name": fault, "auto": "AutoModelForMaskedLM", "old": str(old), "new": str(new.folder),
-                     "kept": new.kept, "texts": TEXT[:10]})  # fmt: skip
+        jobs.append(
+            {
+                "name": fault,
+                "auto": "AutoModelForMaskedLM",
+                "old": str(old),
+                "new": str(new.folder),
+                "kept": new.kept,
+                "texts": TEXT[:10],
+            }
+        )
         break_folder(new.folder, fault, load_file, save_file)
     found = check_folders(jobs, tmp_path)
     said = {name: " ".join(r["problems"]) for name, r in found.items()}

@@ -520,7 +520,7 @@ READS = {
     "-o ./trimmed/": "trim --model copy --lang ro --corpus text --keep-file trimmed/keep.txt",
     "-o trimmed/": "finetune --model copy --task nli --lang sw --include-path trimmed/more",
     "-o other/../trimmed": "export --onnx trimmed",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("place", READS)
@@ -528,8 +528,18 @@ def test_overwrite_leaves_alone_what_is_read(place: str, say: Callable[..., Said
     """Each command with an output that is one of its inputs, or that holds one."""
     assert say(*TRIM, "-o", "trimmed").code == 0
     Path("text").mkdir()
-    for name in ("text/ro.txt", "text/en.txt", "keep.txt", "trimmed/keep.txt", "ro.jsonl", "a.safetensors", "run.json",
-                 "trimmed/counts.json", "trimmed/more/tasks/x", "data/nli/sw/test.jsonl"):  # fmt: skip
+    for name in (
+        "text/ro.txt",
+        "text/en.txt",
+        "keep.txt",
+        "trimmed/keep.txt",
+        "ro.jsonl",
+        "a.safetensors",
+        "run.json",
+        "trimmed/counts.json",
+        "trimmed/more/tasks/x",
+        "data/nli/sw/test.jsonl",
+    ):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         rows = [{"premise": "a", "hypothesis": "b", "label": label} for label in ("neutral", "entailment")]
         Path(name).write_text("\n".join(map(json.dumps, rows)))

@@ -60,15 +60,23 @@ def write_others(root: Path) -> None:
     aligned = zip(tiny.sentences("en", count=20), tiny.sentences("sw", count=20), strict=True)
     (root / "parallel/en-sw.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in aligned))
     for split in ("train", "dev", "test"):
-        rows = [{"premise": "the house", "hypothesis": f"{PLAIN[i % 3]} house", "label": labels[i % 3]}
-                for i in range(24)]  # fmt: skip
+        rows = [
+            {"premise": "the house", "hypothesis": f"{PLAIN[i % 3]} house", "label": labels[i % 3]} for i in range(24)
+        ]
         (root / f"nli/en/{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         paragraphs = [
-            {"context": f"The key is {name} today.",
-             "qas": [{"id": f"{split}{i}", "question": "Who is the key?",
-                      "answers": [{"text": name, "answer_start": 11}]}]}
+            {
+                "context": f"The key is {name} today.",
+                "qas": [
+                    {
+                        "id": f"{split}{i}",
+                        "question": "Who is the key?",
+                        "answers": [{"text": name, "answer_start": 11}],
+                    }
+                ],
+            }
             for i, name in enumerate(NAMES["PER"] * 8)
-        ]  # fmt: skip
+        ]
         squad = {"version": "1.1", "data": [{"title": "t", "paragraphs": paragraphs}]}
         (root / f"qa/en/{split}.json").write_text(json.dumps(squad))
 
@@ -87,15 +95,26 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def config(base: Path, data: Path, output: Path, **options: Any) -> BistilConfig:
     values: dict[str, Any] = {
-        "text": tuple(f"{code}={data}/text/{code}.txt" for code in ("en", "sw")), "preset": "smoke",
-        "steps": 8, "batch_size": 4, "length": 16, "precision": "float32",
-    }  # fmt: skip
+        "text": tuple(f"{code}={data}/text/{code}.txt" for code in ("en", "sw")),
+        "preset": "smoke",
+        "steps": 8,
+        "batch_size": 4,
+        "length": 16,
+        "precision": "float32",
+    }
     return BistilConfig("en", "sw", model=str(base), output=output, **{**values, **options})
 
 
 def ner(base: Path, data: Path, output: Path, **options: Any) -> BistilConfig:
-    values = {"task": "ner", "data_dir": data, "task_batch_size": 6, "task_lr": 5e-3, "task_epochs": 2,
-              "task_sparse_epochs": 2, "density": 0.1}  # fmt: skip
+    values = {
+        "task": "ner",
+        "data_dir": data,
+        "task_batch_size": 6,
+        "task_lr": 5e-3,
+        "task_epochs": 2,
+        "task_sparse_epochs": 2,
+        "density": 0.1,
+    }
     return config(base, data, output, **{**values, **options})
 
 
@@ -128,12 +147,22 @@ def test_masked_tokens_in_phase_1_leave_a_plain_encoder(base: Path, data: Path, 
     assert set(loss["first"]) >= {"mlm", "hidden", "attention", "relations_v"}
     assert listener.said.count("new one learns") == 1
     names = set(load_file(tmp_path / "out/model.safetensors"))
-    assert names == {n for n in load_file(tmp_path / "out/stages/vocabulary/student/model.safetensors")
-                     if not n.startswith("pooler.")}  # fmt: skip
+    assert names == {
+        n
+        for n in load_file(tmp_path / "out/stages/vocabulary/student/model.safetensors")
+        if not n.startswith("pooler.")
+    }
     teacher = finetune(
-        FinetuneConfig(model=str(tmp_path / "out/stages/vocabulary/teacher"), task="ner", lang=("en",), data_dir=data,
-                       output=tmp_path / "teacher", epochs=1, max_length=32)
-    ).output  # fmt: skip
+        FinetuneConfig(
+            model=str(tmp_path / "out/stages/vocabulary/teacher"),
+            task="ner",
+            lang=("en",),
+            data_dir=data,
+            output=tmp_path / "teacher",
+            epochs=1,
+            max_length=32,
+        )
+    ).output
     tuned = bistil(ner(tmp_path / "out", data, tmp_path / "ner", teacher=(str(teacher),), task_epochs=1))
     parameters = result.parameters["student"]
     assert tuned.stages[-1]["facts"]["entries"] == round(0.1 * parameters)  # every weight of phase 1 was found
@@ -224,8 +253,9 @@ def test_two_commands_make_what_one_does(base: Path, data: Path, tmp_path: Path)
     base = shutil.copytree(base, tmp_path / "sentences")  # a folder of sentence-transformers, whose parts are copied
     module = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}
     (base / "modules.json").write_text(json.dumps([module]))
-    tuning = FinetuneConfig(model=str(base), task="nli", lang=("en",), data_dir=data, output=tmp_path / "teacher",
-                            epochs=1, max_length=32)  # fmt: skip
+    tuning = FinetuneConfig(
+        model=str(base), task="nli", lang=("en",), data_dir=data, output=tmp_path / "teacher", epochs=1, max_length=32
+    )
     options = {"task": "nli", "teacher": (str(finetune(tuning).output),), "test_split": ("sw=none",)}
     one = bistil(ner(base, data, tmp_path / "one", **options))
     student = bistil(config(base, data, tmp_path / "student")).output
@@ -239,8 +269,18 @@ def test_two_commands_make_what_one_does(base: Path, data: Path, tmp_path: Path)
 
 
 def test_phase_1_can_learn_from_the_tasks_teacher(base: Path, data: Path, tmp_path: Path) -> None:
-    tuning = FinetuneConfig(model=str(base), task="ner", lang=("en",), data_dir=data, epochs=20, lr=5e-3, batch_size=8,
-                            patience=0, output=tmp_path / "teacher", max_length=32)  # fmt: skip
+    tuning = FinetuneConfig(
+        model=str(base),
+        task="ner",
+        lang=("en",),
+        data_dir=data,
+        epochs=20,
+        lr=5e-3,
+        batch_size=8,
+        patience=0,
+        output=tmp_path / "teacher",
+        max_length=32,
+    )
     teacher = finetune(tuning).output
     first = {}
     for name, model in (("base", base), ("tuned", teacher)):
@@ -255,8 +295,16 @@ def test_teachers_with_the_whole_vocabulary_and_with_another_one(base: Path, dat
     other = tiny.model_folder("bert", "base", tmp_path / "other", tokenizer="bert", config={"num_hidden_layers": 2})
     tuned = []
     for model in (base, other):
-        tuning = FinetuneConfig(model=str(model), task="ner", lang=("en",), data_dir=data, epochs=2, lr=5e-3,
-                                output=tmp_path / f"tuned-{len(tuned)}", max_length=32)  # fmt: skip
+        tuning = FinetuneConfig(
+            model=str(model),
+            task="ner",
+            lang=("en",),
+            data_dir=data,
+            epochs=2,
+            lr=5e-3,
+            output=tmp_path / f"tuned-{len(tuned)}",
+            max_length=32,
+        )
         tuned.append(str(finetune(tuning).output))
     first = bistil(ner(base, data, tmp_path / "one", teacher=(tuned[0],)))
     assert "teacher" not in [stage["name"] for stage in first.stages]
@@ -265,8 +313,9 @@ def test_teachers_with_the_whole_vocabulary_and_with_another_one(base: Path, dat
     assert both.stages[-1]["loss"]["first"]["logits"] != first.stages[-1]["loss"]["first"]["logits"]
     with pytest.raises(PolydistillError, match="only logits of words"):
         bistil(ner(base, data, tmp_path / "three", teacher=(tuned[1],)))
-    words = bistil(ner(base, data, tmp_path / "three", teacher=(tuned[1],), objective=("2:logits=1",), resume=True,
-                       overwrite=True))  # fmt: skip
+    words = bistil(
+        ner(base, data, tmp_path / "three", teacher=(tuned[1],), objective=("2:logits=1",), resume=True, overwrite=True)
+    )
     assert set(words.stages[-1]["loss"]["first"]) == {"logits"}
 
 
@@ -287,9 +336,16 @@ def test_the_checkpoint_is_the_best_by_what_was_asked(
     assert chosen is not None and chosen["metric"] == metric
     assert chosen["value"] == max(value for _, value in result.stages[-1]["facts"]["dev"])
     found = evaluate(
-        EvaluateConfig(model=(str(tmp_path / "out"),), teacher=str(teacher), task="ner", lang=("en",), split="dev",
-                       data_dir=data, batch_size=32)
-    )  # fmt: skip
+        EvaluateConfig(
+            model=(str(tmp_path / "out"),),
+            teacher=str(teacher),
+            task="ner",
+            lang=("en",),
+            split="dev",
+            data_dir=data,
+            batch_size=32,
+        )
+    )
     loyalty = found.loyalty["scores"] if found.loyalty else []
     own = [score.value for score in found.scores if score.model == str(tmp_path / "out") and score.metric == metric]
     own += [row["value"] for row in loyalty if row["metric"] == metric]
@@ -304,8 +360,14 @@ def test_other_kinds_of_task(task: str, base: Path, data: Path, tmp_path: Path) 
 
 
 def test_vectors_of_sentences(base: Path, data: Path, tmp_path: Path) -> None:
-    options = {"task": "embedding", "limit": 200, "task_batch_size": 8, "task_sparse_epochs": 0,
-               "test_split": ("en=none",), "data_dir": data}  # fmt: skip
+    options = {
+        "task": "embedding",
+        "limit": 200,
+        "task_batch_size": 8,
+        "task_sparse_epochs": 0,
+        "test_split": ("en=none",),
+        "data_dir": data,
+    }
     result = bistil(config(base, data, tmp_path / "out", task_lr=2e-3, task_epochs=3, **options))
     loss = result.stages[-1]["loss"]
     assert loss["last"]["pooled"] < loss["first"]["pooled"]
@@ -382,8 +444,17 @@ def test_options_that_change_nothing_are_said(base: Path, data: Path, tmp_path: 
     assert "--objective 2:... changes nothing" in listener.said and "--steps" not in listener.said
     listener = Listener(1000)
     teacher = str(student / "stages/vocabulary/teacher")
-    options = {"task": "embedding", "teacher": (teacher,), "limit": 200, "task_epochs": 1, "init": "top",
-               "temperature": 3.0, "dev_split": "x", "task_sparse_epochs": 0, "test_split": ("en=none",)}  # fmt: skip
+    options = {
+        "task": "embedding",
+        "teacher": (teacher,),
+        "limit": 200,
+        "task_epochs": 1,
+        "init": "top",
+        "temperature": 3.0,
+        "dev_split": "x",
+        "task_sparse_epochs": 0,
+        "test_split": ("en=none",),
+    }
     bistil(config(student, data, tmp_path / "out", data_dir=data, **options), listener)
     assert "--init changes nothing: the model is a student already" in listener.said
     assert "--steps and --batch-size and --length change nothing: there is no phase 1" in listener.said
@@ -417,10 +488,14 @@ def test_a_checkpoint_without_numbers_is_not_written(
 def test_a_teacher_without_a_head_is_refused_before_anything_is_trained(base: Path, data: Path, tmp_path: Path) -> None:
     with pytest.raises(PolydistillError, match=r"has no head for ner.*polydistill finetune"):
         bistil(ner(base, data, tmp_path / "out", teacher=(str(base),)))
-    deeper = tiny.model_folder("bert", "base", tmp_path / "deep", tokenizer="xlm-roberta",
-                               config={"num_hidden_layers": 6})  # fmt: skip
-    teacher = finetune(FinetuneConfig(model=str(deeper), task="ner", lang=("en",), data_dir=data, epochs=1,
-                                      output=tmp_path / "t", max_length=32)).output  # fmt: skip
+    deeper = tiny.model_folder(
+        "bert", "base", tmp_path / "deep", tokenizer="xlm-roberta", config={"num_hidden_layers": 6}
+    )
+    teacher = finetune(
+        FinetuneConfig(
+            model=str(deeper), task="ner", lang=("en",), data_dir=data, epochs=1, output=tmp_path / "t", max_length=32
+        )
+    ).output
     with pytest.raises(PolydistillError, match="has 6 layers, and the model that the student was made of has 4"):
         bistil(ner(base, data, tmp_path / "out", teacher=(str(teacher),)))
     assert not list(tmp_path.glob(".out*"))
@@ -428,15 +503,43 @@ def test_a_teacher_without_a_head_is_refused_before_anything_is_trained(base: Pa
 
 def test_time_is_shared_out(base: Path, data: Path, tmp_path: Path) -> None:
     text = [f"{code}={data}/text/{code}.txt" for code in ("en", "sw")]
-    result = polydistill.bistil("en", "sw", model=base, text=text, preset="smoke", steps=5000, length=16,
-                                max_minutes=0.05, output=tmp_path / "out")  # fmt: skip
+    result = polydistill.bistil(
+        "en",
+        "sw",
+        model=base,
+        text=text,
+        preset="smoke",
+        steps=5000,
+        length=16,
+        max_minutes=0.05,
+        output=tmp_path / "out",
+    )
     assert 0 < result.stages[-1]["steps"] < 5000
 
 
 def command(base: Path, data: Path, output: Path) -> list[str]:
     text = [part for code in ("en", "sw") for part in ("--text", f"{code}={data}/text/{code}.txt")]
-    return ["bistil", "en", "sw", "--model", str(base), *text, "--preset", "smoke", "--steps", "8", "--batch-size", "4",
-            "--length", "16", "--precision", "float32", "--json", "-o", str(output)]  # fmt: skip
+    return [
+        "bistil",
+        "en",
+        "sw",
+        "--model",
+        str(base),
+        *text,
+        "--preset",
+        "smoke",
+        "--steps",
+        "8",
+        "--batch-size",
+        "4",
+        "--length",
+        "16",
+        "--precision",
+        "float32",
+        "--json",
+        "-o",
+        str(output),
+    ]
 
 
 def test_the_same_model_from_the_command_line(
@@ -451,15 +554,43 @@ def test_the_same_model_from_the_command_line(
 
 def test_two_processes_have_the_losses_of_one(base: Path, data: Path, tmp_path: Path) -> None:
     """In both phases, and in an epoch whose last batch is not full."""
-    teacher = finetune(FinetuneConfig(model=str(base), task="ner", lang=("en",), data_dir=data, epochs=1,
-                                      output=tmp_path / "t", max_length=32)).output  # fmt: skip
-    task = ["--task", "ner", "--teacher", str(teacher), "--data-dir", str(data), "--task-batch-size", "10",
-            "--task-epochs", "1", "--task-sparse-epochs", "1", "--test-split", "en=none", "--test-split",
-            "sw=none"]  # fmt: skip
+    teacher = finetune(
+        FinetuneConfig(
+            model=str(base), task="ner", lang=("en",), data_dir=data, epochs=1, output=tmp_path / "t", max_length=32
+        )
+    ).output
+    task = [
+        "--task",
+        "ner",
+        "--teacher",
+        str(teacher),
+        "--data-dir",
+        str(data),
+        "--task-batch-size",
+        "10",
+        "--task-epochs",
+        "1",
+        "--task-sparse-epochs",
+        "1",
+        "--test-split",
+        "en=none",
+        "--test-split",
+        "sw=none",
+    ]
     single = [sys.executable, "-m", "polydistill", *command(base, data, tmp_path / "one"), *task]
     # `accelerate launch --cpu` starts one process, however many are asked for.
-    both = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m",
-            "polydistill", *command(base, data, tmp_path / "two"), *task]  # fmt: skip
+    both = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        "-m",
+        "polydistill",
+        *command(base, data, tmp_path / "two"),
+        *task,
+    ]
     results = []
     for args in (single, both):
         done = subprocess.run(args, capture_output=True, text=True, timeout=200)

@@ -95,9 +95,7 @@ def test_the_record_says_what_was_read(tokenizer: Any, source: TextSource) -> No
     reader = TextReader(source)
     assert sum(map(len, reader.blocks())) == len(LINES)
     (text,) = pack(tokenizer, [source], "en", 32).texts
-    assert (text.where, text.lines, text.bytes, text.sha256) == (
-        source.where, len(LINES), reader.bytes, reader.sha256,
-    )  # fmt: skip
+    assert (text.where, text.lines, text.bytes, text.sha256) == (source.where, len(LINES), reader.bytes, reader.sha256)
 
 
 def test_too_short_a_text_is_refused_with_its_length(tokenizer: Any, tmp_path: Path) -> None:

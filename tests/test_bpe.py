@@ -12,16 +12,7 @@ import pytest
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import (
-    CASES,
-    FEWER,
-    Made,
-    byte_bpes,
-    check_made,
-    evidence_for,
-    feasible_sizes,
-    piece_bpes,
-)
+from strategies import CASES, FEWER, Made, byte_bpes, check_made, evidence_for, feasible_sizes, piece_bpes
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from polydistill.errors import PolydistillError
@@ -87,7 +78,7 @@ def ranked(*merges: str) -> Callable[[str, str], float]:
         (["h+e", "t+he", "Ġ+the", "Ġ+t"], "Ġthe", ["Ġ", "t", "h", "e", "he", "the", "Ġthe"]),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_merge_paths_by_hand(merges: list[str], token: str, path: list[str]) -> None:
     found = merge_path(token, ranked(*merges))
     assert sorted(found) == sorted(path)

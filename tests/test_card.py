@@ -204,8 +204,17 @@ def test_costs_only_where_the_record_has_them() -> None:
     ratio = {"value": 0.4, "interval": [0.35, 0.45]}
     record.result["latency"] = {"models": [{"model": "out", "latency_ratio": ratio, "throughput_ratio": None}]}
     assert "| `out` | 0.40 (0.35 to 0.45) |  |" in section(card(record), "Cost")
-    record.costs.append({"beside": "/home/me/whole", "task": "ner", "language": "sw", "inputs": 32, "threads": 2,
-                         "latency_ratio": ratio, "memory_ratio": {"value": 0.5}})  # fmt: skip
+    record.costs.append(
+        {
+            "beside": "/home/me/whole",
+            "task": "ner",
+            "language": "sw",
+            "inputs": 32,
+            "threads": 2,
+            "latency_ratio": ratio,
+            "memory_ratio": {"value": 0.5},
+        }
+    )
     where = "this model, beside `whole` (ner, sw, 32 inputs, 2 threads)"
     assert f"| {where} | 0.40 (0.35 to 0.45) |  | 0.50 |" in section(card(record), "Cost")
 
@@ -221,10 +230,16 @@ def test_broken_costs_make_no_traceback(tmp_path: Path) -> None:
 
 
 PAPERS = {
-    "trim": ["2010.05609", "2305.15020"], "bistil-general": ["2306.01709"], "prokd": ["2301.08855", "2004.12440"],
-    "bistil": ["2306.01709", "2110.07560", "2012.15828"], "sparse": ["2110.07560", "2306.01709"], "finetune": [],
-    "unknown": [], "stack": ["2406.12739"], "export": ["2010.05609", "2305.15020"],
-}  # fmt: skip
+    "trim": ["2010.05609", "2305.15020"],
+    "bistil-general": ["2306.01709"],
+    "prokd": ["2301.08855", "2004.12440"],
+    "bistil": ["2306.01709", "2110.07560", "2012.15828"],
+    "sparse": ["2110.07560", "2306.01709"],
+    "finetune": [],
+    "unknown": [],
+    "stack": ["2406.12739"],
+    "export": ["2010.05609", "2305.15020"],
+}
 
 
 @pytest.mark.parametrize(("name", "papers"), PAPERS.items())
@@ -284,9 +299,14 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 # --- commands that can be typed again
 
 CONFIGS: dict[str, type] = {
-    "trim": TrimConfig, "finetune": FinetuneConfig, "bistil": BistilConfig, "prokd": ProkdConfig,
-    "sparse train": SparseTrainConfig, "export": ExportConfig, "stack": StackConfig,
-}  # fmt: skip
+    "trim": TrimConfig,
+    "finetune": FinetuneConfig,
+    "bistil": BistilConfig,
+    "prokd": ProkdConfig,
+    "sparse train": SparseTrainConfig,
+    "export": ExportConfig,
+    "stack": StackConfig,
+}
 _WORDS = st.text("ab c'\"$=/.-", min_size=1, max_size=6).filter(lambda s: s.strip() and not s.startswith(("/", "-")))
 _PLAIN = _WORDS.filter(lambda s: shared(s) == s and ".." not in s)
 
@@ -301,9 +321,12 @@ def configs(kind: type) -> Any:
     for field in dataclasses.fields(kind):
         what, several = value_type(hints[field.name])
         one: Any = {
-            str: _PLAIN, Path: _PLAIN.map(Path), int: st.integers(0, 10**9), bool: st.booleans(),
+            str: _PLAIN,
+            Path: _PLAIN.map(Path),
+            int: st.integers(0, 10**9),
+            bool: st.booleans(),
             float: st.floats(0, 1e9, allow_nan=False),
-        }[what]  # fmt: skip
+        }[what]
         if field.name in ("resume", "overwrite", "dry_run"):
             one = st.just(False)
         value = st.lists(one, max_size=3).map(tuple) if several else one
@@ -400,9 +423,13 @@ print(json.dumps([done, "polydistill" in sys.modules]))
 
 @pytest.mark.parametrize(
     ("head", "pipeline", "library"),
-    [("tagging", "token-classification", "transformers"), ("base", "feature-extraction", "transformers"),
-     ("sentences", "sentence-similarity", "sentence-transformers"), ("causal-lm", "text-generation", "transformers")],
-)  # fmt: skip
+    [
+        ("tagging", "token-classification", "transformers"),
+        ("base", "feature-extraction", "transformers"),
+        ("sentences", "sentence-similarity", "sentence-transformers"),
+        ("causal-lm", "text-generation", "transformers"),
+    ],
+)
 def test_the_class_of_the_model_decides_how_it_is_listed(
     head: str, pipeline: str, library: str, tmp_path: Path
 ) -> None:
@@ -440,8 +467,10 @@ def filled(value: Any, evil: Any) -> Any:
 def hostile(record: RunRecord, evil: Any) -> RunRecord:
     data = json.loads(json.dumps(dataclasses.asdict(record), default=str))
     found = filled({k: v for k, v in data.items() if k not in ("command", "scores")}, evil)
-    scores = [dataclasses.replace(s, task=evil, language=evil, split=evil, metric=evil, normalisation=evil, model=evil)
-              for s in record.scores]  # fmt: skip
+    scores = [
+        dataclasses.replace(s, task=evil, language=evil, split=evil, metric=evil, normalisation=evil, model=evil)
+        for s in record.scores
+    ]
     return RunRecord(record.command, **found, scores=scores)
 
 
@@ -484,8 +513,9 @@ def test_a_hostile_record_makes_a_harmless_card(name: str, evil: str) -> None:
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(EVIL[:9]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3), max_leaves=8,
-)  # fmt: skip
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
 
 
 @given(st.sampled_from(list(RECORDS)), st.data())
@@ -540,9 +570,19 @@ def test_the_class_is_not_read_through_a_link(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("path", "told"),
-    [("/a/b/c.txt", "c.txt"), ("en=/a/b.txt", "en=b.txt"), ("~/x/y", "y"), ("../../y", "y"), ("a/b.txt", "a/b.txt"),
-     ("C:\\Users\\ann\\x", "x"), ("org/name@rev", "org/name@rev"), ("/", ""), ("..", ""), ("", "")],
-)  # fmt: skip
+    [
+        ("/a/b/c.txt", "c.txt"),
+        ("en=/a/b.txt", "en=b.txt"),
+        ("~/x/y", "y"),
+        ("../../y", "y"),
+        ("a/b.txt", "a/b.txt"),
+        ("C:\\Users\\ann\\x", "x"),
+        ("org/name@rev", "org/name@rev"),
+        ("/", ""),
+        ("..", ""),
+        ("", ""),
+    ],
+)
 def test_of_a_path_from_outside_the_name_is_told(path: str, told: str) -> None:
     assert shared(path) == told
 

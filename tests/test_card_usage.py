@@ -92,8 +92,10 @@ def test_an_answer_is_the_one_that_evaluate_cuts_out(context: str, qa: tuple[Tas
     model, code = qa
     assert len(model.tokenizer.tokenize(PARAGRAPH)) > 2 * spans.MAX_LENGTH
     assert (usage.WINDOW, usage.OVERLAP, usage.LONGEST_ANSWER) == (
-        spans.MAX_LENGTH, spans.OVERLAP, spans.LONGEST_ANSWER
-    )  # fmt: skip
+        spans.MAX_LENGTH,
+        spans.OVERLAP,
+        spans.LONGEST_ANSWER,
+    )
     (wanted,) = spans.predict(model, [QuestionExample("0", OTHER, context, (), "en", "en")], batch_size=1)
     assert printed(code.replace(SENTENCE, context)).strip() == wanted["text"] != ""
 
@@ -115,8 +117,10 @@ def test_vectors_have_evaluates_cosine(modules: bool, tmp_path: Path) -> None:
         encoder = Transformer(str(folder))
         SentenceTransformer(
             modules=[encoder, Pooling(encoder.get_embedding_dimension(), pooling_mode="cls")],
-            prompts={"query": "query: "}, default_prompt_name="query", similarity_fn_name="dot",
-        ).save(str(folder))  # fmt: skip
+            prompts={"query": "query: "},
+            default_prompt_name="query",
+            similarity_fn_name="dot",
+        ).save(str(folder))
     model = open_model(folder, "similarity", ())
     (wanted,) = similarity.predict(model, [RatedExample("0", SENTENCE, OTHER, 1.0)], batch_size=1)
     numbers = re.findall(r"-?[\d.]*\d", printed(carded(folder, {})))

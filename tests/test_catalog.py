@@ -414,9 +414,12 @@ def test_a_wrong_architecture_is_refused(tmp_path: Path, old: str, new: str, nam
 
 @pytest.mark.parametrize(
     ("line", "capability", "reason"),
-    [("shared = true", "reduce", "same weights"), ('decoder_path = "d"', "reduce", "a decoder beside its encoder"),
-     ('decoder_path = "d"', "masked", "a decoder beside its encoder")],
-)  # fmt: skip
+    [
+        ("shared = true", "reduce", "same weights"),
+        ('decoder_path = "d"', "reduce", "a decoder beside its encoder"),
+        ('decoder_path = "d"', "masked", "a decoder beside its encoder"),
+    ],
+)
 def test_a_file_cannot_support_what_its_layers_rule_out(
     line: str, capability: str, reason: str, tmp_path: Path
 ) -> None:

@@ -337,8 +337,19 @@ def test_shards_add_up_to_one_count(say: Say, models: Path) -> None:
 
 def test_saved_counts_can_be_used_again(say: Say) -> None:
     first = say(*TRIM, "--save-counts", "new folder/counts.json", "-o", "first", "--json").json
-    again = say("trim", "--model", "{m}/e5", "--lang", "ro", "--counts", "new folder/counts.json", "--no-verify",
-                "-o", "again", "--json").json  # fmt: skip
+    again = say(
+        "trim",
+        "--model",
+        "{m}/e5",
+        "--lang",
+        "ro",
+        "--counts",
+        "new folder/counts.json",
+        "--no-verify",
+        "-o",
+        "again",
+        "--json",
+    ).json
     assert first["kept"] == again["kept"]
     assert Path("first/tokenizer.json").read_bytes() == Path("again/tokenizer.json").read_bytes()
     assert [p.name for p in Path("new folder").iterdir()] == ["counts.json"]
@@ -522,11 +533,26 @@ def test_a_line_of_50_mb_is_counted_in_little_memory(models: Path, tmp_path: Pat
         for _ in range(50):
             file.write(b"a" * 1_000_000)
     done = subprocess.run(
-        [sys.executable, "-m", "polydistill", "count", "--model", f"{models}/e5", "--lang", "ro", "--corpus", "t.txt",
-         "-o", "c.json"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        [
+            sys.executable,
+            "-m",
+            "polydistill",
+            "count",
+            "--model",
+            f"{models}/e5",
+            "--lang",
+            "ro",
+            "--corpus",
+            "t.txt",
+            "-o",
+            "c.json",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30)),
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "c.json").read_bytes())["languages"]["ro"]["texts"][0]["bytes"] == 50_000_051
 

@@ -241,8 +241,11 @@ def test_questions_in_another_language_have_their_own_average(
 ) -> None:
     qa = {"task": "mlqa", "metric": "f1", "normalisation": "mlqa"}
     cells: dict[tuple[str, str | None], Items] = {
-        ("en", None): [[1.0, 1]], ("ar", None): [[0.5, 1]], ("en", "ar"): [[0.25, 1]], ("ar", "en"): [[0.75, 1]],
-    }  # fmt: skip
+        ("en", None): [[1.0, 1]],
+        ("ar", None): [[0.5, 1]],
+        ("en", "ar"): [[0.25, 1]],
+        ("ar", "en"): [[0.75, 1]],
+    }
     scores = [
         score(m, context, items, cache=cache, question_language=question, **qa)
         for m in (TEACHER, STUDENT)
@@ -264,10 +267,16 @@ def test_folder_of_a_model(cache: Path, tmp_path: Path, compared: Callable[..., 
     tiny.model_folder("bert", "base", folder, tokenizer="xlm-roberta", rows=421)
     parent = {"command": "finetune", "source": {"source": "/data/models/base"}, "result": {"languages": ["en"]}}
     record = {
-        "polydistill": 1, "command": "trim", "config": {}, "source": {"source": "/data/models/teacher"}, "texts": [],
-        "result": {"languages": ["en", "sw"]}, "versions": {}, "parent": parent,
+        "polydistill": 1,
+        "command": "trim",
+        "config": {},
+        "source": {"source": "/data/models/teacher"},
+        "texts": [],
+        "result": {"languages": ["en", "sw"]},
+        "versions": {},
+        "parent": parent,
         "scores": [score(STUDENT._replace(name="/data/models/trimmed"), "en", right("11"), cache=cache)],
-    }  # fmt: skip
+    }
     (folder / "polydistill.json").write_text(json.dumps(record), encoding="utf-8")
     teacher = run(tmp_path / "t.json", [TEACHER], [score(TEACHER, "en", right("10"), cache=cache)])
     found = compared(teacher, folder)
@@ -444,8 +453,7 @@ def spoil_end(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "spoil",
-    [Path.unlink, spoil_weights, spoil_items, spoil_numbers, spoil_metric, spoil_bit, spoil_end, spoil_nothing],
+    "spoil", [Path.unlink, spoil_weights, spoil_items, spoil_numbers, spoil_metric, spoil_bit, spoil_end, spoil_nothing]
 )
 def test_no_interval_without_the_predictions(
     spoil: Callable[[Path], None], cache: Path, tmp_path: Path, compared: Callable[..., Any], say: Say
@@ -550,8 +558,11 @@ def test_places_of_this_machine_are_not_told(cache: Path, tmp_path: Path, say: S
         said = say(path, option).out
         assert "a/x" in said and "b/x" in said and "/home" not in said
     assert short_names(["/m/a/x", "/n/a/x", "org/y", "/x/y"]) == {
-        "/m/a/x": "/m/a/x", "/n/a/x": "/n/a/x", "org/y": "org/y", "/x/y": "/x/y",
-    }  # fmt: skip
+        "/m/a/x": "/m/a/x",
+        "/n/a/x": "/n/a/x",
+        "org/y": "org/y",
+        "/x/y": "/x/y",
+    }
 
 
 def test_numbers_as_text() -> None:

@@ -165,14 +165,26 @@ def test_keeping_everything_changes_nothing(config: dict[str, Any]) -> None:
 
 def test_needed_ids_are_named_with_their_key() -> None:
     assert sorted(needed_ids(CONFIG)) == [
-        (0, "pad_token_id"), (0, "padding_idx"), (0, "text_config.pad_token_id"), (2, "bos_token_id"),
-        (2, "text_config.bos_token_id"), (4, "eos_token_id"), (6, "eos_token_id"), (8, "unk_token_id"),
-        (10, "decoder_start_token_id"), (12, "decoder_start_token_id"), (14, "image_token_id"),
-        (16, "image_token_index"), (18, "boi_token_index"), (20, "audio_token_id"),
-        (22, "text_config.deeper.eos_token_id"), (24, "task_specific_params.translation_en_to_ro.forced_bos_token_id"),
-        (26, "task_specific_params.summarization.decoder_start_token_id"), (98, "mask_token_id"),
+        (0, "pad_token_id"),
+        (0, "padding_idx"),
+        (0, "text_config.pad_token_id"),
+        (2, "bos_token_id"),
+        (2, "text_config.bos_token_id"),
+        (4, "eos_token_id"),
+        (6, "eos_token_id"),
+        (8, "unk_token_id"),
+        (10, "decoder_start_token_id"),
+        (12, "decoder_start_token_id"),
+        (14, "image_token_id"),
+        (16, "image_token_index"),
+        (18, "boi_token_index"),
+        (20, "audio_token_id"),
+        (22, "text_config.deeper.eos_token_id"),
+        (24, "task_specific_params.translation_en_to_ro.forced_bos_token_id"),
+        (26, "task_specific_params.summarization.decoder_start_token_id"),
+        (98, "mask_token_id"),
         (120, "eoi_token_index"),
-    ]  # fmt: skip
+    ]
     assert {i for i, _ in needed_ids(GENERATION)} == {4, 6, 30, 32, 34, 36, 52, 54, 56, 58, 60, 78}
 
 

@@ -37,12 +37,46 @@ RECIPES = [recipe for recipes in tiny.FAMILIES.values() for recipe in recipes]
 # By words, a language code inside a line would lose what it does to the spaces around it.
 PLAIN = tiny.sentences(count=40)
 ODD_LINES = [
-    "  two  spaces ", "tab\there\t", "nbsp\u00a0here 12\u00a0000", "e\u0301 combining a\u0306", "a \u0303b \u0301",
-    "\u0303x start", "👩‍🏫 emoji ❤️ 🏳️‍🌈", "", "   ", "\t", " lead", "trail ", "x\u2003em", "a\u200db zero", "¨a ´b ˛c",
-    "a\x1cb c\x85d", "a\u2028b", "soft\u00adhyphen", "ﬁ ½ ①", "a\u3000b", "q\u200bz", "a\rb", "a\x00b", "▁ lit ▁▁x x▁",
-    "… ‥", "\ufeffbom", "[MASK] foo[MASK]bar", "x\u1680y", "\u202fnarrow", "don't 'tis  'S", "a\x0bb\x0cc", "ẛ̣ ſ",
-    "،؛ ؟", "ﷺ ﷲ", "゛ ﾞｶﾞ", "学 习", "  ", "a  \u0301b", "ọ\u0300 ṣ\u0301",
-]  # fmt: skip
+    "  two  spaces ",
+    "tab\there\t",
+    "nbsp\u00a0here 12\u00a0000",
+    "e\u0301 combining a\u0306",
+    "a \u0303b \u0301",
+    "\u0303x start",
+    "👩‍🏫 emoji ❤️ 🏳️‍🌈",
+    "",
+    "   ",
+    "\t",
+    " lead",
+    "trail ",
+    "x\u2003em",
+    "a\u200db zero",
+    "¨a ´b ˛c",
+    "a\x1cb c\x85d",
+    "a\u2028b",
+    "soft\u00adhyphen",
+    "ﬁ ½ ①",
+    "a\u3000b",
+    "q\u200bz",
+    "a\rb",
+    "a\x00b",
+    "▁ lit ▁▁x x▁",
+    "… ‥",
+    "\ufeffbom",
+    "[MASK] foo[MASK]bar",
+    "x\u1680y",
+    "\u202fnarrow",
+    "don't 'tis  'S",
+    "a\x0bb\x0cc",
+    "ẛ̣ ſ",
+    "،؛ ؟",
+    "ﷺ ﷲ",
+    "゛ ﾞｶﾞ",
+    "学 习",
+    "  ",
+    "a  \u0301b",
+    "ọ\u0300 ṣ\u0301",
+]
 ODD_TEXT = st.text("ab1'.țé学🙂 \t\r\u00a0\u2009\u3000\u2028\u0301\u200d\ufe0f▁\x1c\x85¨", max_size=12)
 
 
@@ -305,16 +339,33 @@ def test_saved_counts_are_read_back(tmp_path: Path, vocabularies: dict[str, Any]
 
 
 GOOD = {
-    "polydistill_counts": 2, "tokenizer": "h", "template": [],
-    "languages": {"ro": {"spaces": {"vocabulary": {"size": 3, "ids": [1], "counts": [2]}}, "words": {}, "texts": [],
-                         "held_out": [], "wordlist": False}},
-}  # fmt: skip
+    "polydistill_counts": 2,
+    "tokenizer": "h",
+    "template": [],
+    "languages": {
+        "ro": {
+            "spaces": {"vocabulary": {"size": 3, "ids": [1], "counts": [2]}},
+            "words": {},
+            "texts": [],
+            "held_out": [],
+            "wordlist": False,
+        }
+    },
+}
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        b"", b"{", b"not json", b"\x00\xff\xfe", b"[]", b"3", b"null", b'"text"', b"{}",
+        b"",
+        b"{",
+        b"not json",
+        b"\x00\xff\xfe",
+        b"[]",
+        b"3",
+        b"null",
+        b'"text"',
+        b"{}",
         json.dumps({**GOOD, "polydistill_counts": 1}).encode(),
         json.dumps({**GOOD, "languages": []}).encode(),
         json.dumps({**GOOD, "languages": {"ro": 5}}).encode(),
@@ -330,7 +381,7 @@ GOOD = {
         json.dumps(GOOD).encode()[:-20],
     ],
     ids=lambda content: content.decode("latin-1")[:60],
-)  # fmt: skip
+)
 def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "counts.json"
     path.write_text(json.dumps(GOOD))

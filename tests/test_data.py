@@ -25,10 +25,17 @@ from polydistill.errors import PolydistillError, UsageError
 from polydistill.offline import words
 
 RO = Language(
-    code="ro", name="Romanian", native_name="română", scripts=("Latn",), iso639_3="ron", letters=("a", "ș"),
-    aliases=("ro", "ron", "ron_Latn", "Romanian"), variants={"ș": "ş", "Ș": "Ş"}, wordfreq="ro",
+    code="ro",
+    name="Romanian",
+    native_name="română",
+    scripts=("Latn",),
+    iso639_3="ron",
+    letters=("a", "ș"),
+    aliases=("ro", "ron", "ron_Latn", "Romanian"),
+    variants={"ș": "ş", "Ș": "Ş"},
+    wordfreq="ro",
     corpora=(Corpus("org/texts", "ro"),),
-)  # fmt: skip
+)
 SW = Language(
     code="sw",
     name="Swahili",

@@ -249,10 +249,7 @@ def test_other_copies_do_not_follow_them_either(
 ) -> None:
     shutil.copytree(home / "good", place / "evil")
     (place / "evil/notes.txt").symlink_to(place / "secret.txt")
-    more = {
-        "sparse train": "--steps 1 --length 16 --batch-size 2",
-        "bistil": "--preset smoke --layers 1 --steps 1",
-    }
+    more = {"sparse train": "--steps 1 --length 16 --batch-size 2", "bistil": "--preset smoke --layers 1 --steps 1"}
     found = say(hostile.COMMANDS[command], place / "evil", *more[command].split())
     assert found.code == 0, found.err
     assert "'notes.txt' was not copied" in found.err

@@ -52,10 +52,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows = [{"premise": t, "hypothesis": texts[-i], "label": NLI[i % 3]} for i, t in enumerate(texts)]
         (root / "nli" / code / "test.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
         paragraphs = [
-            {"context": t, "qas": [{"id": f"q{i}", "question": f"{t.split()[0]}?",
-                                    "answers": [{"text": t.split()[-1], "answer_start": t.rindex(t.split()[-1])}]}]}
+            {
+                "context": t,
+                "qas": [
+                    {
+                        "id": f"q{i}",
+                        "question": f"{t.split()[0]}?",
+                        "answers": [{"text": t.split()[-1], "answer_start": t.rindex(t.split()[-1])}],
+                    }
+                ],
+            }
             for i, t in enumerate(texts[:6])
-        ]  # fmt: skip
+        ]
         squad = {"version": "1.1", "data": [{"title": "t", "paragraphs": paragraphs}]}
         (root / "qa" / code / "test.json").write_text(json.dumps(squad))
     tuned(root / "a", "classification", NLI, 1)
@@ -320,8 +328,10 @@ def test_a_sentences_words_are_drawn_together() -> None:
 
 
 def test_macro_average_counts_each_language_the_same() -> None:
-    scores = [Score("m", "nli", code, "test", "accuracy", value, None, n) for code, value, n in
-              (("en", 0.8, 5010), ("sw", 0.6, 5010), ("gn", 0.4, 750))]  # fmt: skip
+    scores = [
+        Score("m", "nli", code, "test", "accuracy", value, None, n)
+        for code, value, n in (("en", 0.8, 5010), ("sw", 0.6, 5010), ("gn", 0.4, 750))
+    ]
     (mean,) = averages(scores)
     assert mean["value"] == pytest.approx(0.6) and mean["languages"] == ["en", "sw", "gn"]
 
@@ -342,8 +352,11 @@ def test_crossed_questions(made: Path, here: Path) -> None:
     result = run(made, "q", task="qa", g_xlt=True)
     assert len(result.scores) == 4 * 4 and {m["average"] for m in result.averages} == {"macro", "xlt", "g-xlt"}
     assert {(s.language, s.question_language) for s in result.scores} == {
-        ("en", None), ("en", "sw"), ("sw", "en"), ("sw", None),
-    }  # fmt: skip
+        ("en", None),
+        ("en", "sw"),
+        ("sw", "en"),
+        ("sw", None),
+    }
     assert {s.normalisation for s in result.scores} == {"squad", "mlqa"}
 
 

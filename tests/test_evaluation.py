@@ -417,9 +417,10 @@ def test_types_that_are_not_scored_are_predicted_as_outside(tmp_path: Path) -> N
 
 def test_a_model_is_loyal_to_itself(models: dict[str, TaskModel]) -> None:
     pairs: list[tuple[Any, Any, str]] = [
-        (classification, PAIRS, "classification"), (tagging, SENTENCES, "tagging"),
+        (classification, PAIRS, "classification"),
+        (tagging, SENTENCES, "tagging"),
         (spans, QUESTIONS, "span-extraction"),
-    ]  # fmt: skip
+    ]
     for module, examples, kind in pairs:
         found = module.predict(models[kind], examples, batch_size=8)
         assert [m.value for m in module.loyalty(found, found, "en")] == pytest.approx(

@@ -54,10 +54,23 @@ class Made:
         new_head(self.model, "tagging", TAGS, seed=3).network.save_pretrained(self.model)
         source = {"name": "org/base", "source": "org/base@1", "weights_hash": "0", "licence": "mit"}
         chosen = {"languages": ["en"], "selection": {"languages": ["en"]}}
-        RunRecord("finetune", {}, source, [], chosen, parent={
-            "command": "trim", "config": {}, "source": source, "texts": [], "result": {"languages": ["en", "sw"]},
-            "versions": {}, "scores": [], "parent": None,
-        }).save(self.model)  # fmt: skip
+        RunRecord(
+            "finetune",
+            {},
+            source,
+            [],
+            chosen,
+            parent={
+                "command": "trim",
+                "config": {},
+                "source": source,
+                "texts": [],
+                "result": {"languages": ["en", "sw"]},
+                "versions": {},
+                "scores": [],
+                "parent": None,
+            },
+        ).save(self.model)
         (self.model / "difference.safetensors").write_bytes(b"")
         (self.model / "stages").mkdir()
         (self.model / "stages" / "left.txt").write_text("x")
@@ -134,7 +147,7 @@ print(json.dumps(session.run(["logits"], feed)[0].tolist()))
 """
     said = subprocess.run(
         [sys.executable, "-c", code], cwd=made.output, capture_output=True, text=True, check=True
-    ).stdout  # fmt: skip
+    ).stdout
     network = transformers.AutoModelForTokenClassification.from_pretrained(made.model)
     tokenizer = transformers.AutoTokenizer.from_pretrained(made.model)
     with torch.no_grad():
@@ -168,9 +181,10 @@ def test_sizes_differences_and_times(made: Made) -> None:
 def test_scores_are_those_of_evaluate_and_of_the_files(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYDISTILL_CACHE", str(made.root / "other"))
     plain = evaluate(
-        EvaluateConfig(model=(str(made.model),), task="ner", lang=("sw", "en"), data_dir=made.data, output=None,
-                       limit=1000)
-    ).scores  # fmt: skip
+        EvaluateConfig(
+            model=(str(made.model),), task="ner", lang=("sw", "en"), data_dir=made.data, output=None, limit=1000
+        )
+    ).scores
     by_model: dict[str, list[dict[str, Any]]] = {}
     for score in made.result.scores:
         by_model.setdefault(score["model"], []).append(score)
@@ -204,8 +218,17 @@ def test_compare_reads_the_folder_beside_an_evaluation(made: Made, monkeypatch: 
     run = read_run(made.output)
     assert [Path(m.name).name for m in run.models] == ["model.onnx", "model_quantized.onnx"]
     assert [m.bytes for m in run.models] == [file["bytes"] for file in made.result.files]
-    evaluate(EvaluateConfig(model=(str(made.model),), task="ner", lang=("sw", "en"), data_dir=made.data,
-                            output=made.root / "run.json", overwrite=True, limit=1000))  # fmt: skip
+    evaluate(
+        EvaluateConfig(
+            model=(str(made.model),),
+            task="ner",
+            lang=("sw", "en"),
+            data_dir=made.data,
+            output=made.root / "run.json",
+            overwrite=True,
+            limit=1000,
+        )
+    )
     shown = polydistill.compare([made.root / "run.json", made.output])
     assert len(shown.models) == 3
 
@@ -226,8 +249,22 @@ def test_the_command_prints_one_object(made: Made, quick: Path, capfd: pytest.Ca
 
 
 def test_the_table_and_the_notes(made: Made, quick: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["export", str(made.model), "--onnx", "--int8", "--task", "ner", "--lang", "sw", "--data-dir", str(made.data),
-          "--limit", "7"])  # fmt: skip
+    main(
+        [
+            "export",
+            str(made.model),
+            "--onnx",
+            "--int8",
+            "--task",
+            "ner",
+            "--lang",
+            "sw",
+            "--data-dir",
+            str(made.data),
+            "--limit",
+            "7",
+        ]
+    )
     printed = capsys.readouterr()
     for word in (
         "ONNX, 8 bits",
@@ -270,9 +307,7 @@ def test_a_model_of_sentence_vectors_is_scored_with_its_pooling(
     assert result.head == "feature-extraction" and result.outputs == ("last_hidden_state",)
     assert [step.split(" (")[0] for step in result.pooling] == ["Pooling", "Dense", "Normalize"]
     assert result.pooling[0] == "Pooling (mean)"
-    torch, onnx = (
-        [s["value"] for s in result.scores if s["model"].endswith(end)] for end in ("/st", FILES[0])
-    )  # fmt: skip
+    torch, onnx = ([s["value"] for s in result.scores if s["model"].endswith(end)] for end in ("/st", FILES[0]))
     assert torch == onnx and len(torch) == 2
     assert {row["value"] for row in result.loyalty} == {1}
     kept = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*")}
@@ -367,8 +402,14 @@ def test_options_that_make_no_sense(
 
 def test_a_folder_without_the_head_of_the_task(made: Made, quick: Path) -> None:
     tiny.model_folder("bert", "base", quick / "m", tokenizer="xlm-roberta")
-    stop = refused(quick / "out", "has no head for ner: it is a model for feature-extraction", model=quick / "m",
-                   task="ner", languages=["sw"], data_dir=made.data)  # fmt: skip
+    stop = refused(
+        quick / "out",
+        "has no head for ner: it is a model for feature-extraction",
+        model=quick / "m",
+        task="ner",
+        languages=["sw"],
+        data_dir=made.data,
+    )
     assert "polydistill finetune" in stop.hint
 
 

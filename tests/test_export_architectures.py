@@ -60,8 +60,11 @@ def test_outputs_at_other_sizes_are_those_of_torch(
     folder = tiny.model_folder(model_type, head, tmp_path / "m", **options)
     source = opened(folder)
     ends = head_of(source)
-    assert ends.name == {"sequence-classification": "text-classification", "base": "feature-extraction",
-                         "masked-lm": "feature-extraction"}.get(head, head)  # fmt: skip
+    assert ends.name == {
+        "sequence-classification": "text-classification",
+        "base": "feature-extraction",
+        "masked-lm": "feature-extraction",
+    }.get(head, head)
     tokenizer = load_tokenizer(folder)
     network = load_network(source.model, ends)
     names = input_names(tokenizer, network)
@@ -102,12 +105,7 @@ def test_axes_have_names_and_the_file_says_nothing_of_this_machine(tmp_path: Pat
         for value in (*model.graph.input, *model.graph.output)
     }
     whole = ["batch_size", "sequence_length"]
-    assert shapes == {
-        "input_ids": whole,
-        "attention_mask": whole,
-        "token_type_ids": whole,
-        "logits": ["batch_size", 2],
-    }
+    assert shapes == {"input_ids": whole, "attention_mask": whole, "token_type_ids": whole, "logits": ["batch_size", 2]}
     content = path.read_bytes()
     for place in (b"site-packages", str(Path.home()).encode(), str(tmp_path).encode(), b".py"):
         assert place not in content

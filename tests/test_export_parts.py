@@ -39,8 +39,10 @@ def test_no_value_moves_by_more_than_half_a_step() -> None:
 def small(tmp_path: Path) -> Path:
     """Two embeddings, a matrix for them, and a table of types that is too small to matter."""
     weights = {
-        "words": RNG.normal(size=(300, 32)), "types": RNG.normal(size=(2, 32)), "matrix": RNG.normal(size=(32, 16)),
-    }  # fmt: skip
+        "words": RNG.normal(size=(300, 32)),
+        "types": RNG.normal(size=(2, 32)),
+        "matrix": RNG.normal(size=(32, 16)),
+    }
     nodes = [
         helper.make_node("Gather", ["words", "ids"], ["a"]),
         helper.make_node("Gather", ["types", "kinds"], ["b"]),
@@ -49,10 +51,12 @@ def small(tmp_path: Path) -> Path:
     ]
     shape = ["batch_size", "sequence_length"]
     graph = helper.make_graph(
-        nodes, "small", [helper.make_tensor_value_info(n, TensorProto.INT64, shape) for n in ("ids", "kinds")],
+        nodes,
+        "small",
+        [helper.make_tensor_value_info(n, TensorProto.INT64, shape) for n in ("ids", "kinds")],
         [helper.make_tensor_value_info("out", TensorProto.FLOAT, [*shape, 16])],
         [numpy_helper.from_array(w.astype(np.float32), name) for name, w in weights.items()],
-    )  # fmt: skip
+    )
     path = tmp_path / "small.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), str(path))
     return path
@@ -92,13 +96,21 @@ def rows(*values: Any) -> list[tuple[np.ndarray, ...]]:
     [
         ("text-classification", rows([1, 2], [3, 0], [0, 1]), rows([1, 9], [0, 1], [0, 2]), (2 / 3, 3, "inputs")),
         # Tokens of two inputs of different lengths: the middle one of the first has another tag.
-        ("token-classification", rows([[1, 0], [1, 0], [0, 1]], [[0, 1]]), rows([[2, 0], [0, 1], [0, 1]], [[1, 2]]),
-         (3 / 4, 4, "tokens")),
+        (
+            "token-classification",
+            rows([[1, 0], [1, 0], [0, 1]], [[0, 1]]),
+            rows([[2, 0], [0, 1], [0, 1]], [[1, 2]]),
+            (3 / 4, 4, "tokens"),
+        ),
         # The third text turns from the first to the second, and is the nearest of both before and after.
-        ("feature-extraction", rows([[1, 0]], [[0, 1]], [[1, 0.5], [1, 0.1]]),
-         rows([[1, 0.8]], [[0, 1]], [[0.1, 1], [0.1, 1]]), (2 / 3, 3, "nearest inputs")),
+        (
+            "feature-extraction",
+            rows([[1, 0]], [[0, 1]], [[1, 0.5], [1, 0.1]]),
+            rows([[1, 0.8]], [[0, 1]], [[0.1, 1], [0.1, 1]]),
+            (2 / 3, 3, "nearest inputs"),
+        ),
     ],
-)  # fmt: skip
+)
 def test_agreement_by_hand(head: str, one: Any, other: Any, expected: tuple[float, int, str]) -> None:
     found = agreement(one, other, HEADS[head])
     assert (found["share"], found["n"], found["of"]) == (pytest.approx(expected[0]), *expected[1:])
@@ -153,9 +165,17 @@ def test_texts_of_a_task(example: Any, single: tuple[str, str | None], paired: t
     found = sample.sample_of([], [split], [], pairs=True)
     assert found.texts == [paired]
     assert found.facts == [
-        {"language": "en", "where": "test.txt", "split": "test", "examples": 1, "sha256": "0" * 64, "ignored": {},
-         "skipped": {}, "mended": {}}
-    ]  # fmt: skip
+        {
+            "language": "en",
+            "where": "test.txt",
+            "split": "test",
+            "examples": 1,
+            "sha256": "0" * 64,
+            "ignored": {},
+            "skipped": {},
+            "mended": {},
+        }
+    ]
 
 
 def test_without_text_the_sentences_of_the_models_languages() -> None:

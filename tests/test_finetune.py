@@ -42,15 +42,24 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / f"ner/en/{split}.conll").write_text(text)
         (root / f"ner/sw/{split}.conll").write_text(text.replace("B-ORG", "B-DATE"))
         labels = ("entailment", "neutral", "contradiction")
-        rows = [{"premise": "the house", "hypothesis": f"{('yes', 'no', 'maybe')[i % 3]} house", "label": labels[i % 3]}
-                for i in range(n)]  # fmt: skip
+        rows = [
+            {"premise": "the house", "hypothesis": f"{('yes', 'no', 'maybe')[i % 3]} house", "label": labels[i % 3]}
+            for i in range(n)
+        ]
         (root / f"nli/en/{split}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
         paragraphs = [
-            {"context": (context := f"The key is {NAMES['PER'][i % 3]} today."),
-             "qas": [{"id": f"{split}{i}", "question": "Who is the key?",
-                      "answers": [{"text": NAMES["PER"][i % 3], "answer_start": context.index(NAMES["PER"][i % 3])}]}]}
+            {
+                "context": (context := f"The key is {NAMES['PER'][i % 3]} today."),
+                "qas": [
+                    {
+                        "id": f"{split}{i}",
+                        "question": "Who is the key?",
+                        "answers": [{"text": NAMES["PER"][i % 3], "answer_start": context.index(NAMES["PER"][i % 3])}],
+                    }
+                ],
+            }
             for i in range(n)
-        ]  # fmt: skip
+        ]
         squad = {"version": "1.1", "data": [{"title": "t", "paragraphs": paragraphs}]}
         (root / f"qa/en/{split}.json").write_text(json.dumps(squad))
     return root
@@ -64,8 +73,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config(base: Path, data: Path, output: Path, **options: Any) -> FinetuneConfig:
     values: dict[str, Any] = {
-        "task": "ner", "lang": ("en",), "epochs": 3, "lr": 5e-3, "batch_size": 6, "max_length": 32, "patience": 0,
-    }  # fmt: skip
+        "task": "ner",
+        "lang": ("en",),
+        "epochs": 3,
+        "lr": 5e-3,
+        "batch_size": 6,
+        "max_length": 32,
+        "patience": 0,
+    }
     return FinetuneConfig(model=str(base), data_dir=data, output=output, **{**values, **options})
 
 
@@ -185,8 +200,11 @@ def test_early_stopping(base: Path, data: Path, tmp_path: Path) -> None:
 def test_the_lowest_layers_stay(base: Path, data: Path, tmp_path: Path) -> None:
     result = finetune(config(base, data, tmp_path / "out", epochs=1, freeze_layers=1))
     before, after = (load_file(folder / "model.safetensors") for folder in (base, result.output))
-    same = {name for name, tensor in before.items() if (after.get(f"bert.{name}") == tensor).all()
-            and f"bert.{name}" in after}  # fmt: skip
+    same = {
+        name
+        for name, tensor in before.items()
+        if (after.get(f"bert.{name}") == tensor).all() and f"bert.{name}" in after
+    }
     assert "embeddings.word_embeddings.weight" in same
     assert {name for name in before if name.startswith("encoder.layer.0.")} <= same
     assert not any(name.startswith("encoder.layer.1.") and name.endswith("weight") for name in same)
@@ -243,9 +261,17 @@ def test_labels_that_the_task_does_not_know_are_refused_before_the_model_is_load
 
 @pytest.mark.parametrize(
     "option",
-    [{"epochs": 0}, {"lr": -1}, {"lr": math.nan}, {"epochs": math.inf}, {"batch_size": 0}, {"max_length": 3},
-     {"warmup": 2}, {"seed": 2**32}],
-)  # fmt: skip
+    [
+        {"epochs": 0},
+        {"lr": -1},
+        {"lr": math.nan},
+        {"epochs": math.inf},
+        {"batch_size": 0},
+        {"max_length": 3},
+        {"warmup": 2},
+        {"seed": 2**32},
+    ],
+)
 def test_numbers_that_make_no_sense(option: dict[str, Any], base: Path, data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"--{next(iter(option)).replace('_', '-')} must be "):
         finetune(config(base, data, tmp_path / "out", **option))

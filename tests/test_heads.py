@@ -248,9 +248,19 @@ def test_a_teachers_signals_on_disk_are_those_of_its_labels(root: Path, tmp_path
 
     def says(folder: Path) -> torch.Tensor:
         inputs = TaskInputs(
-            root / "base", (TeacherFolder(folder),), arch("bert"), wanted, "en", 32, 0, False, False, 1 << 30,
-            tmp_path / f"{folder.name}.json", SILENT,
-        )  # fmt: skip
+            root / "base",
+            (TeacherFolder(folder),),
+            arch("bert"),
+            wanted,
+            "en",
+            32,
+            0,
+            False,
+            False,
+            1 << 30,
+            tmp_path / f"{folder.name}.json",
+            SILENT,
+        )
         job = task_job(inputs, data[:1], data[1:], asked)
         assert job.teacher
         batch = collator(job.student.model.tokenizer, about=True)(list(job.features[:4]))

@@ -129,8 +129,13 @@ def test_ties_go_to_the_lower_id() -> None:
     space = Space(6)
     evidence = [seen(1, 3, 2, 3, 2, 3)]
     assert [kept(space, evidence, vocab_size=n) for n in range(1, 7)] == [
-        [1], [1, 3], [1, 3, 5], [1, 2, 3, 5], [1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5],
-    ]  # fmt: skip
+        [1],
+        [1, 3],
+        [1, 3, 5],
+        [1, 2, 3, 5],
+        [1, 2, 3, 4, 5],
+        [0, 1, 2, 3, 4, 5],
+    ]
 
 
 def test_many_ties_go_to_the_lower_ids() -> None:
@@ -226,17 +231,19 @@ def test_required_tokens_stay_with_the_strongest_reason_and_what_they_need() -> 
         space, {5: "requested", 0: "special", 3: "letters"}, [seen(0, 0, 9, 0, 0, 0, 0, 0)], KeepRule(min_count=1)
     )
     assert keep.ids.tolist() == [0, 1, 2, 3, 4, 5, 7]
-    assert keep.count_reasons() == {
-        "special": 1, "letters": 1, "requested": 1, "guard": 1, "corpus": 1, "closure": 2,
-    }  # fmt: skip
+    assert keep.count_reasons() == {"special": 1, "letters": 1, "requested": 1, "guard": 1, "corpus": 1, "closure": 2}
 
 
 def test_what_a_token_needs_comes_before_it_under_a_cap() -> None:
     space = Space(5, {"t4": ("t2", "t3")})
     evidence = [seen(0, 2, 0, 0, 9)]
     assert [kept(space, evidence, vocab_size=n) for n in (1, 2, 3, 4, 5)] == [
-        [2], [2, 3], [2, 3, 4], [1, 2, 3, 4], [0, 1, 2, 3, 4],
-    ]  # fmt: skip
+        [2],
+        [2, 3],
+        [2, 3, 4],
+        [1, 2, 3, 4],
+        [0, 1, 2, 3, 4],
+    ]
 
 
 def test_dropped_tokens_go_although_they_were_seen_or_required() -> None:

@@ -132,10 +132,20 @@ def published(rows: Any = XNLI) -> str:
     """Lines as XNLI has them, which are those of MultiNLI with a language."""
     return "".join(
         json.dumps(
-            {"annotator_labels": [label], "genre": "g", "gold_label": label, "language": language, "pairID": str(i),
-             "sentence1": f"P {i}", "sentence1_tokenized": "p", "sentence2": f"H {i}"}
-        ) + "\n" for i, (language, label) in enumerate(rows)
-    )  # fmt: skip
+            {
+                "annotator_labels": [label],
+                "genre": "g",
+                "gold_label": label,
+                "language": language,
+                "pairID": str(i),
+                "sentence1": f"P {i}",
+                "sentence1_tokenized": "p",
+                "sentence2": f"H {i}",
+            }
+        )
+        + "\n"
+        for i, (language, label) in enumerate(rows)
+    )
 
 
 def test_a_file_of_xnli_is_read_in_one_of_its_languages(tmp_path: Path) -> None:
@@ -143,8 +153,9 @@ def test_a_file_of_xnli_is_read_in_one_of_its_languages(tmp_path: Path) -> None:
     file = write(tmp_path / "xnli.dev.jsonl", published())
     split = read("xnli", file, SW, progress=log)
     assert [(e.id, e.premise, e.hypothesis, e.label) for e in split.examples] == [
-        ("0", "P 1", "H 1", "entailment"), ("2", "P 3", "H 3", "contradiction"),
-    ]  # fmt: skip
+        ("0", "P 1", "H 1", "entailment"),
+        ("2", "P 3", "H 3", "contradiction"),
+    ]
     assert split.skipped == {"in another language": 2, "no gold label": 1}
     assert log.notes == [f"{file}: rows in other languages than sw are left out: fr 2"]
     assert "no row in the language ro: the field language says fr, sw" in refused("xnli", file, language=RO).message
@@ -168,8 +179,10 @@ def test_multinli_and_anli_are_read_by_their_own_names(tmp_path: Path) -> None:
     rows = [{"uid": "u", "context": "P", "hypothesis": "H", "label": label} for label in "enc"]
     split = read("nli", write(tmp_path / "anli.jsonl", "\n".join(map(json.dumps, rows))))
     assert [(e.premise, e.label) for e in split.examples] == [
-        ("P", "entailment"), ("P", "neutral"), ("P", "contradiction"),
-    ]  # fmt: skip
+        ("P", "entailment"),
+        ("P", "neutral"),
+        ("P", "contradiction"),
+    ]
 
 
 # --- tags
@@ -330,8 +343,9 @@ def test_translations_and_rated_sentences_are_tab_separated(tmp_path: Path) -> N
         data=write(tmp_path / "a.tsv", 'He said "hi".\tAlisema "hi".\txnli\nB\tC\tx\n'),
     )
     assert [(example.source, example.target) for example in split.examples] == [
-        ('He said "hi".', 'Alisema "hi".'), ("B", "C"),
-    ]  # fmt: skip
+        ('He said "hi".', 'Alisema "hi".'),
+        ("B", "C"),
+    ]
     rated = read("sts", write(tmp_path / "b.tsv", "a\tb\t2.5\nc\td\t5\n"))
     assert [example.score for example in rated.examples] == [2.5, 5.0]
 
@@ -495,14 +509,18 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubStub]:
     from datasets import ClassLabel, Dataset, Features, List, Value
 
     root = tmp_path_factory.mktemp("hub")
-    names = Features({
-        "tokens": List(Value("string")),
-        "ner_tags": List(ClassLabel(names=["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"])),
-    })  # fmt: skip
-    ronec = Features({
-        "tokens": List(Value("string")),
-        "ner_tags": List(ClassLabel(names=["O", "B-EVENT", "I-EVENT", "B-PERSON", "I-PERSON", "B-GPE", "I-GPE"])),
-    })  # fmt: skip
+    names = Features(
+        {
+            "tokens": List(Value("string")),
+            "ner_tags": List(ClassLabel(names=["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"])),
+        }
+    )
+    ronec = Features(
+        {
+            "tokens": List(Value("string")),
+            "ner_tags": List(ClassLabel(names=["O", "B-EVENT", "I-EVENT", "B-PERSON", "I-PERSON", "B-GPE", "I-GPE"])),
+        }
+    )
     pos = Features({"tokens": List(Value("string")), "pos_tags": List(ClassLabel(names=["ADP", "DET", "NOUN", "_"]))})
     label = ClassLabel(names=["Entailment", "neutral", "contradiction"])
     nli = Features({"premise": Value("string"), "hypothesis": Value("string"), "label": label})

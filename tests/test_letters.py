@@ -17,9 +17,16 @@ from polydistill.vocab.unigram import Unigram
 from polydistill.vocab.wordpiece import WordPiece
 
 MADE_UP = Language(
-    code="xx", name="Made-up", native_name="made-up", scripts=("Latn",), iso639_3="xxx",
-    letters=("a", "ș", "ß", "dž", "ı"), punctuation=("¿", "—"), digits=("٣",), variants={"ș": "ş"},
-)  # fmt: skip
+    code="xx",
+    name="Made-up",
+    native_name="made-up",
+    scripts=("Latn",),
+    iso639_3="xxx",
+    letters=("a", "ș", "ß", "dž", "ı"),
+    punctuation=("¿", "—"),
+    digits=("٣",),
+    variants={"ș": "ş"},
+)
 
 
 def test_letters_of_both_cases_variants_digits_and_punctuation() -> None:

@@ -91,9 +91,15 @@ def test_a_training_that_begins_with_no_numbers_stops_at_its_first_step(folder: 
     features = classification.training_features(model, PAIRS)
     with pytest.raises(PolydistillError, match=r"not a number from the first step on: its term .* is nan") as stop:
         train(
-            model.network, model.tokenizer, features, lambda _: pytest.fail("it was scored"),
-            Schedule(epochs=1, lr=1e-3, batch_size=2), tmp_path / "work", SILENT, step_loss=label_loss(model.network),
-        )  # fmt: skip
+            model.network,
+            model.tokenizer,
+            features,
+            lambda _: pytest.fail("it was scored"),
+            Schedule(epochs=1, lr=1e-3, batch_size=2),
+            tmp_path / "work",
+            SILENT,
+            step_loss=label_loss(model.network),
+        )
     assert "fetch or save it again" in stop.value.hint
 
 
@@ -102,7 +108,12 @@ def test_a_training_whose_loss_is_lost_on_the_way_says_so(folder: Path, tmp_path
     features = classification.training_features(model, PAIRS)
     with pytest.raises(PolydistillError, match=r"no longer a number: its term .* is nan\. The last good"):
         train(
-            model.network, model.tokenizer, features, lambda _: 0.0,
-            Schedule(epochs=3, lr=1e38, batch_size=2, warmup=0.0, checks=1), tmp_path / "work", SILENT,
+            model.network,
+            model.tokenizer,
+            features,
+            lambda _: 0.0,
+            Schedule(epochs=3, lr=1e38, batch_size=2, warmup=0.0, checks=1),
+            tmp_path / "work",
+            SILENT,
             step_loss=label_loss(model.network),
-        )  # fmt: skip
+        )

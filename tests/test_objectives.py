@@ -100,8 +100,12 @@ def test_relation_heads_by_default(teacher: int, student: int, heads: int) -> No
     assert value(Relations((0, 0), heads=other), own, theirs, batch) != pytest.approx(given)
 
 
-SOFT = [({"squared": False}, 1.006318), ({"squared": False, "form": "kl"}, 0.030990), ({"form": "kl"}, 0.123962),
-        ({}, 4 * 1.006318)]  # fmt: skip
+SOFT = [
+    ({"squared": False}, 1.006318),
+    ({"squared": False, "form": "kl"}, 0.030990),
+    ({"form": "kl"}, 0.123962),
+    ({}, 4 * 1.006318),
+]
 
 
 @pytest.mark.parametrize(("options", "by_hand"), SOFT)

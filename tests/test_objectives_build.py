@@ -91,9 +91,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Pa
     """A teacher of 4 layers, a student of 2 and a small one with other heads and width, with any head."""
     root = tmp_path_factory.mktemp("models")
     sizes = {
-        "teacher": {"num_hidden_layers": 4}, "student": {},
+        "teacher": {"num_hidden_layers": 4},
+        "student": {},
         "small": {"hidden_size": 24, "num_attention_heads": 3, "num_hidden_layers": 1},
-    }  # fmt: skip
+    }
 
     def folder(size: str, head: str) -> Path:
         path = root / f"{size}-{head}"

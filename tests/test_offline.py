@@ -34,9 +34,13 @@ def shapes() -> dict[str, tuple[int, ...]]:
     named |= {"emb.ln.w": (HIDDEN,), "emb.ln.b": (HIDDEN,)}
     for layer in range(LAYERS):
         for short, shape in {
-            "q": (HIDDEN, HIDDEN), "k": (HIDDEN, HIDDEN), "v": (HIDDEN, HIDDEN), "ao": (HIDDEN, HIDDEN),
-            "fi": (INNER, HIDDEN), "fo": (HIDDEN, INNER),
-        }.items():  # fmt: skip
+            "q": (HIDDEN, HIDDEN),
+            "k": (HIDDEN, HIDDEN),
+            "v": (HIDDEN, HIDDEN),
+            "ao": (HIDDEN, HIDDEN),
+            "fi": (INNER, HIDDEN),
+            "fo": (HIDDEN, INNER),
+        }.items():
             named |= {f"l{layer}.{short}.w": shape, f"l{layer}.{short}.b": shape[:1]}
         for short in ("aln", "oln"):
             named |= {f"l{layer}.{short}.w": (HIDDEN,), f"l{layer}.{short}.b": (HIDDEN,)}
@@ -340,9 +344,11 @@ def test_real_e5(shared_cache: None) -> None:
     folder = real(E5)
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
     texts = [
-        "The stock market fell sharply today.", "Bursa a scăzut puternic astăzi.",
-        "Soko la hisa lilishuka sana leo.", "The cat sleeps on the sofa.",
-    ]  # fmt: skip
+        "The stock market fell sharply today.",
+        "Bursa a scăzut puternic astăzi.",
+        "Soko la hisa lilishuka sana leo.",
+        "The cat sleeps on the sofa.",
+    ]
     batch = tokenizer(["query: " + text for text in texts], padding=True, return_tensors="pt")
     with torch.no_grad():
         states = model(**batch).last_hidden_state

@@ -320,9 +320,10 @@ def test_labels_are_joined_by_name_and_the_rest_is_said(tmp_path: Path) -> None:
 
 def test_types_that_the_task_leaves_out_are_scored_for_models_that_know_them(tmp_path: Path) -> None:
     split = read(write(tmp_path, "a.conll", "Ana B-PER\n\nIeri B-DATE\n"), NER)
-    knows, not_ = (config(tmp_path / name, *tags) for name, tags in (
-        ("a", ("O", "B-PER", "I-PER", "B-DATE", "I-DATE")), ("b", ("O", "B-PER", "I-PER"))
-    ))  # fmt: skip
+    knows, not_ = (
+        config(tmp_path / name, *tags)
+        for name, tags in (("a", ("O", "B-PER", "I-PER", "B-DATE", "I-DATE")), ("b", ("O", "B-PER", "I-PER")))
+    )
     task = agreed(replace(NER, own=True), [split], {"a": knows})
     assert task.entity_types == ("DATE", "PER") and task.not_scored == ("MISC",)
     task = agreed(replace(NER, own=True), [split], {"a": knows, "b": not_})

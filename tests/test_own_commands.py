@@ -98,14 +98,37 @@ def test_the_labels_are_those_of_the_training_data(made: Made) -> None:
 def test_scores_are_by_name_and_what_is_not_shared_is_said(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     found = made.evaluate("classification", "classification", made.root / "moods.sw.csv", lang=("sw",))
     assert found.scores[0].n == 3 and found.scores[0].value <= 2 / 3
-    main(["evaluate", "--model", str(made.root / "ner"), "--task", "ner", "--data", str(made.conll), "--lang", "en",
-          "--json"])  # fmt: skip
+    main(
+        [
+            "evaluate",
+            "--model",
+            str(made.root / "ner"),
+            "--task",
+            "ner",
+            "--data",
+            str(made.conll),
+            "--lang",
+            "en",
+            "--json",
+        ]
+    )
     printed = json.loads(capsys.readouterr().out)
     assert {score["normalisation"] for score in printed["scores"]} == {"conlleval", "strict-iob2"}
     assert printed["models"][0]["labels"] == printed["data"][0]["labels"] == ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
     (made.root / "other.conll").write_text("Ana B-PER\n\nAcme B-ORG\n")
-    main(["evaluate", "--model", str(made.root / "ner"), "--task", "ner", "--data", str(made.root / "other.conll"),
-          "--lang", "en"])  # fmt: skip
+    main(
+        [
+            "evaluate",
+            "--model",
+            str(made.root / "ner"),
+            "--task",
+            "ner",
+            "--data",
+            str(made.root / "other.conll"),
+            "--lang",
+            "en",
+        ]
+    )
     said = capsys.readouterr().err
     assert "has ORG, which" in said and "cannot predict: counts as missed" in said and "does not have LOC" in said
 
@@ -113,12 +136,22 @@ def test_scores_are_by_name_and_what_is_not_shared_is_said(made: Made, capsys: p
 def test_a_student_its_export_and_its_card(made: Made) -> None:
     result = bistil(
         BistilConfig(
-            "en", "sw", model=str(made.base), task="classification", data=made.csv, output=made.root / "student",
-            teacher=(str(made.root / "classification"),), text=tuple(f"{c}={made.root}/{c}.txt" for c in ("en", "sw")),
-            test_data=(f"en={made.csv}", f"sw={made.root}/moods.sw.csv"), preset="smoke", steps=2, batch_size=2,
-            length=16, precision="float32",
+            "en",
+            "sw",
+            model=str(made.base),
+            task="classification",
+            data=made.csv,
+            output=made.root / "student",
+            teacher=(str(made.root / "classification"),),
+            text=tuple(f"{c}={made.root}/{c}.txt" for c in ("en", "sw")),
+            test_data=(f"en={made.csv}", f"sw={made.root}/moods.sw.csv"),
+            preset="smoke",
+            steps=2,
+            batch_size=2,
+            length=16,
+            precision="float32",
         )
-    )  # fmt: skip
+    )
     assert labels_of(made.root / "student") == ["happy", "sad", "so, so"]
     assert {(score["language"], score["n"]) for score in result.scores} == {("en", 40), ("sw", 3)}
     assert result.selection is not None and result.selection["split"] == "held-out"
@@ -133,12 +166,23 @@ def test_a_student_its_export_and_its_card(made: Made) -> None:
 def test_a_tagger_of_ones_own_types_has_a_student_too(made: Made) -> None:
     result = bistil(
         BistilConfig(
-            "en", "sw", model=str(made.base), task="ner", data=made.conll, output=made.root / "tagger",
-            teacher=(str(made.root / "ner"),), text=tuple(f"{c}={made.root}/{c}.txt" for c in ("en", "sw")),
-            test_data=(f"en={made.conll}",), preset="smoke", steps=2, batch_size=2, length=16, precision="float32",
+            "en",
+            "sw",
+            model=str(made.base),
+            task="ner",
+            data=made.conll,
+            output=made.root / "tagger",
+            teacher=(str(made.root / "ner"),),
+            text=tuple(f"{c}={made.root}/{c}.txt" for c in ("en", "sw")),
+            test_data=(f"en={made.conll}",),
+            preset="smoke",
+            steps=2,
+            batch_size=2,
+            length=16,
+            precision="float32",
             task_sparse_epochs=0,
         )
-    )  # fmt: skip
+    )
     assert labels_of(made.root / "tagger") == labels_of(made.root / "ner")
     assert {score["language"] for score in result.scores} == {"en"}, "what has no file is not scored"
 
@@ -229,8 +273,9 @@ def test_sib200_comes_from_the_hub_with_one_text_a_row(tmp_path: Path) -> None:
     with HubStub(datasets={"Davlan/sib200": folder}) as hub:
         found = run_at(READ, endpoint=hub.endpoint, home=tmp_path / "home")
     assert [(row["text"], row["label"]) for row in found["examples"]] == [
-        ("Kompyuta mpya.", "science/technology"), ("Mlima mrefu.", "geography"),
-    ]  # fmt: skip
+        ("Kompyuta mpya.", "science/technology"),
+        ("Mlima mrefu.", "geography"),
+    ]
     assert len(found["labels"]) == 7 and found["where"].startswith("Davlan/sib200:swh_Latn@")
 
 

@@ -36,11 +36,27 @@ from polydistill.source import Source
 
 PROMPTS = {"query": "Ένα γράμμα: ", "passage": "Ο γέρος δάσκαλος " * 9, "none": ""}
 FOREIGN = {
-    "consolidated.safetensors", "model.fp16.safetensors", "model-00001-of-00002.safetensors", "pytorch_model.bin",
-    "tf_model.h5", "flax_model.msgpack", "rust_model.ot", "m-Q8_0.gguf", "params.json", "model_head.pkl",
-    "training_args.bin", "1_Pooling/old.bin", "openvino/openvino_model.bin", "openvino/openvino_model.xml",
-    "onnx/model.onnx", "runs/1/events", "other/config.json", "dict.txt", "labels.json", "modeling.py",
-}  # fmt: skip
+    "consolidated.safetensors",
+    "model.fp16.safetensors",
+    "model-00001-of-00002.safetensors",
+    "pytorch_model.bin",
+    "tf_model.h5",
+    "flax_model.msgpack",
+    "rust_model.ot",
+    "m-Q8_0.gguf",
+    "params.json",
+    "model_head.pkl",
+    "training_args.bin",
+    "1_Pooling/old.bin",
+    "openvino/openvino_model.bin",
+    "openvino/openvino_model.xml",
+    "onnx/model.onnx",
+    "runs/1/events",
+    "other/config.json",
+    "dict.txt",
+    "labels.json",
+    "modeling.py",
+}
 OTHER_TOKENIZERS = {"tekken.json", "tokenizer.model.v3", "qwen.tiktoken"}
 OWN = {"LICENSE", "NOTICE.txt", "USE_POLICY.md", "GEMMA_TERMS.html", "chat_template.jinja", "licenses/third-party.txt"}
 
@@ -104,8 +120,11 @@ def test_a_trim_copies_what_fits_names_the_rest_and_reports_the_size_of_the_fold
     copied = next(note for note in new.result.notes if "consolidated.safetensors" in note)
     named = set(copied.rpartition(": ")[2].rstrip(".").split(", "))
     assert named == {n for n in FOREIGN if n.startswith("1_Pooling") or "/" not in n} | {
-        "onnx/", "openvino/", "other/", "runs/",
-    }  # fmt: skip
+        "onnx/",
+        "openvino/",
+        "other/",
+        "runs/",
+    }
     assert all([name in note for note in new.result.notes].count(True) == 1 for name in OTHER_TOKENIZERS)
     assert new.result.bytes == {"before": size(sentences) + 3 * 5000, "after": size(new.folder)}
     assert size(new.folder) > sum((new.folder / name).stat().st_size for name in files(new.folder)) - 40_000
@@ -125,8 +144,10 @@ def test_a_copy_with_the_same_vocabulary_keeps_every_tokenizer_and_no_second_wei
     (note,) = copy_rest(opened(folder), tmp_path / "rest", vocabulary=True)
     assert "consolidated.safetensors, dict.txt" in note and "tekken" not in note
     assert files(tmp_path / "rest") == (files(sentences) | OTHER_TOKENIZERS) - {
-        "config.json", "model.safetensors", "README.md",
-    }  # fmt: skip
+        "config.json",
+        "model.safetensors",
+        "README.md",
+    }
     (tmp_path / "model").mkdir()
     assert copy_model(opened(folder), tmp_path / "model") == [note]
     assert files(tmp_path / "model") == (files(sentences) | OTHER_TOKENIZERS) - {"README.md"}
@@ -276,7 +297,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "text": (raw(b"version https://git-lfs.github.com/spec/v1\n"), "is not a whole file of tensors"),
     "nothing": (raw(b""), "is not a whole file of tensors"),
     "a compressed file": (packed, "is not a whole file of tensors"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", BAD)

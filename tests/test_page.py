@@ -100,10 +100,16 @@ def many(folder: Path, cache: Path, third: Model | None = None) -> Path:
             for how in ("strict-iob2", "conlleval"):
                 scores.append(
                     score(
-                        model, language, tags, cache=cache, task="ner", metric="f1", normalisation=how,
+                        model,
+                        language,
+                        tags,
+                        cache=cache,
+                        task="ner",
+                        metric="f1",
+                        normalisation=how,
                         interval=(hits / 10 - 0.2, min(hits / 10 + 0.2, 1)),
                     )
-                )  # fmt: skip
+                )
         scores.append(score(model, "en", right("1" * base + "0" * (10 - base)), cache=cache, interval=(0.4, 1.0)))
     return run(folder / "many.json", [TEACHER, STUDENT, third], scores)
 

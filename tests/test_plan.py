@@ -56,8 +56,16 @@ def config(home: Path, **options: Any) -> PlanConfig:
 def student(home: Path, tmp_path: Path, result: PlanResult, model: str = "m", **rule: Any) -> Path:
     """What `trim` and then the layers' choice write."""
     texts = tuple(f"{code}={home / code}.txt" for code in ("en", "sw"))
-    trim(TrimConfig(model=str(home / model), lang=("en", "sw"), corpus=texts, verify=False, output=tmp_path / "cut",
-                    **(rule or {"min_share": 1e-6})))  # fmt: skip
+    trim(
+        TrimConfig(
+            model=str(home / model),
+            lang=("en", "sw"),
+            corpus=texts,
+            verify=False,
+            output=tmp_path / "cut",
+            **(rule or {"min_share": 1e-6}),
+        )
+    )
     (tmp_path / "student").mkdir()
     reduce_layers(tmp_path / "cut", result.layers, tmp_path / "student", dropout=0.0)
     return tmp_path / "student"
@@ -122,11 +130,15 @@ class Measured:
     def __call__(
         self, teacher: Any, student: Any, objectives: Any, arch: Any, batch_size: int, length: int, *, kind: Any = None
     ) -> dict[str, float]:
-        self.calls.append({
-            "layers": (teacher.config.num_hidden_layers, student.config.num_hidden_layers), "kind": kind,
-            "shape": (batch_size, length), "eager": student.config._attn_implementation == "eager",
-            "rows": {n.get_input_embeddings().num_embeddings for n in (teacher, student)},
-        })  # fmt: skip
+        self.calls.append(
+            {
+                "layers": (teacher.config.num_hidden_layers, student.config.num_hidden_layers),
+                "kind": kind,
+                "shape": (batch_size, length),
+                "eager": student.config._attn_implementation == "eager",
+                "rows": {n.get_input_embeddings().num_embeddings for n in (teacher, student)},
+            }
+        )
         return RATES
 
 
@@ -197,11 +209,17 @@ def test_vectors_are_learnt_from_the_lines_of_both_texts(home: Path, measured: M
     assert result.presets["small"]["teacher"] is None  # nothing is tuned for it
 
 
-@pytest.mark.parametrize(("kind", "weights"), [
-    (None, {"hidden": 1.0, "attention": 1.0}), ("tagging", {"hidden": 1.0, "logits": 1.0}),
-    ("classification", {"logits": 1.0, "labels": 1.0}), ("word-tagging", {"logits": 1.0}),
-    ("span-extraction", {"logits": 1.0}), ("retrieval", {"hidden": 1.0, "pooled": 1.0}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "weights"),
+    [
+        (None, {"hidden": 1.0, "attention": 1.0}),
+        ("tagging", {"hidden": 1.0, "logits": 1.0}),
+        ("classification", {"logits": 1.0, "labels": 1.0}),
+        ("word-tagging", {"logits": 1.0}),
+        ("span-extraction", {"logits": 1.0}),
+        ("retrieval", {"hidden": 1.0, "pooled": 1.0}),
+    ],
+)
 def test_steps_of_every_kind_are_measured(kind: str | None, weights: dict[str, float], home: Path) -> None:
     objectives = build(weights, pairs=((0, 1), (1, 3)), options=Options(scale="teacher"))
     eager = needs_attention(objectives.needs.student)

@@ -62,16 +62,28 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.model_folder(
-        "bert", "base", tmp_path_factory.mktemp("base") / "base", tokenizer="xlm-roberta",
+        "bert",
+        "base",
+        tmp_path_factory.mktemp("base") / "base",
+        tokenizer="xlm-roberta",
         config={"num_hidden_layers": 2},
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
 def tuned(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A teacher that knows the names."""
-    config = FinetuneConfig(model=str(base), task="ner", lang=("en",), data_dir=data, epochs=12, lr=5e-3, batch_size=8,
-                            max_length=32, output=tmp_path_factory.mktemp("tuned") / "tuned")  # fmt: skip
+    config = FinetuneConfig(
+        model=str(base),
+        task="ner",
+        lang=("en",),
+        data_dir=data,
+        epochs=12,
+        lr=5e-3,
+        batch_size=8,
+        max_length=32,
+        output=tmp_path_factory.mktemp("tuned") / "tuned",
+    )
     return finetune(config).output
 
 
@@ -97,8 +109,15 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def config(data: Path, output: Path, **options: Any) -> ProkdConfig:
-    values = {"data_dir": data, "output": output, "length": 32, "batch_size": 8, "teacher_lr": 5e-3, "lr": 1e-3,
-              "epochs": 1}  # fmt: skip
+    values = {
+        "data_dir": data,
+        "output": output,
+        "length": 32,
+        "batch_size": 8,
+        "teacher_lr": 5e-3,
+        "lr": 1e-3,
+        "epochs": 1,
+    }
     return ProkdConfig("en", "sw", **{**values, **options})
 
 
@@ -191,12 +210,22 @@ def test_a_given_teacher_is_trained_further_if_asked(tuned: Path, data: Path, tm
 @pytest.mark.parametrize(
     "options",
     [
-        {"classes": "tag"}, {"tokens": "all"}, {"loss": "kl", "temperature": 2.0}, {"pseudo_labels": "hard"},
-        {"features": "student"}, {"distance": "euclidean"}, {"rectify": False}, {"rectify_temperature": 0.01},
-        {"self_weight": 0.1}, {"self_ramp": 1.0}, {"layer": 1}, {"freeze_layers": 1}, {"freeze_embeddings": True},
+        {"classes": "tag"},
+        {"tokens": "all"},
+        {"loss": "kl", "temperature": 2.0},
+        {"pseudo_labels": "hard"},
+        {"features": "student"},
+        {"distance": "euclidean"},
+        {"rectify": False},
+        {"rectify_temperature": 0.01},
+        {"self_weight": 0.1},
+        {"self_ramp": 1.0},
+        {"layer": 1},
+        {"freeze_layers": 1},
+        {"freeze_embeddings": True},
     ],
     ids=lambda o: next(iter(o)),
-)  # fmt: skip
+)
 def test_every_choice_changes_the_student(
     options: dict[str, Any], plain: tuple[Path, Path], tuned: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -211,10 +240,16 @@ def test_every_choice_changes_the_student(
 
 @pytest.mark.parametrize(
     "options",
-    [{"align_weight": 0.1}, {"align_temperature": 1.0}, {"align_symmetric": True}, {"align_confidence": 0.9},
-     {"align_warmup": 1.0}, {"momentum": 0.5}],
+    [
+        {"align_weight": 0.1},
+        {"align_temperature": 1.0},
+        {"align_symmetric": True},
+        {"align_confidence": 0.9},
+        {"align_warmup": 1.0},
+        {"momentum": 0.5},
+    ],
     ids=lambda o: next(iter(o)),
-)  # fmt: skip
+)
 def test_every_choice_changes_the_teacher(
     options: dict[str, Any], plain: tuple[Path, Path], tuned: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -300,8 +335,14 @@ def test_the_last_student_that_is_hardly_worse_is_kept(
 )
 def test_other_architectures(model_type: str, frozen: int, data: Path, tmp_path: Path) -> None:
     model = str(tiny.model_folder(model_type, "base", tmp_path / "model"))
-    options = {"limit": 16, "teacher_epochs": 1, "align_warmup": 0.0, "freeze_layers": frozen, "length": 64,
-               "test_split": ("en=none", "sw=none")}  # fmt: skip
+    options = {
+        "limit": 16,
+        "teacher_epochs": 1,
+        "align_warmup": 0.0,
+        "freeze_layers": frozen,
+        "length": 64,
+        "test_split": ("en=none", "sw=none"),
+    }
     result = prokd(config(data, tmp_path / "out", model=model, **options))
     assert result.stages[0]["loss"]["last"]["alignment"] > 0
     if not frozen:
@@ -328,10 +369,30 @@ def test_a_smaller_student_with_a_cut_vocabulary(base: Path, data: Path, tmp_pat
     for code in ("en", "sw"):
         (tmp_path / f"{code}.txt").write_text("\n".join(" ".join(w for w, _ in s) for s in sentences(code, 0, 90)))
     text = [f"{code}={tmp_path / code}.txt" for code in ("en", "sw")]
-    small = polydistill.bistil("en", "sw", model=base, text=text, preset="smoke", steps=2, length=8, layers=1,
-                               precision="float32", output=tmp_path / "small").output  # fmt: skip
-    teacher = finetune(FinetuneConfig(model=str(base), task="ner", lang=("en",), data_dir=data, epochs=1, lr=5e-3,
-                                      output=tmp_path / "teacher", max_length=32)).output  # fmt: skip
+    small = polydistill.bistil(
+        "en",
+        "sw",
+        model=base,
+        text=text,
+        preset="smoke",
+        steps=2,
+        length=8,
+        layers=1,
+        precision="float32",
+        output=tmp_path / "small",
+    ).output
+    teacher = finetune(
+        FinetuneConfig(
+            model=str(base),
+            task="ner",
+            lang=("en",),
+            data_dir=data,
+            epochs=1,
+            lr=5e-3,
+            output=tmp_path / "teacher",
+            max_length=32,
+        )
+    ).output
     result = prokd(config(data, tmp_path / "out", teacher=(str(teacher),), model=str(small)))
     assert [stage["name"] for stage in result.stages] == ["vocabulary", "prototypes", "student"]
     assert result.parameters["student"] < result.parameters["teacher"]
@@ -346,8 +407,21 @@ def test_raw_text_in_words(tuned: Path, data: Path, tmp_path: Path) -> None:
     swahili = language("sw")
     line = 'Ng\'ombe wa "Ana" (Cluj) wana 3.5 kg... sivyo?'
     assert list(words_of(line, swahili)) == [
-        "Ng'ombe", "wa", '"', "Ana", '"', "(", "Cluj", ")", "wana", "3.5", "kg", "...", "sivyo", "?",
-    ]  # fmt: skip
+        "Ng'ombe",
+        "wa",
+        '"',
+        "Ana",
+        '"',
+        "(",
+        "Cluj",
+        ")",
+        "wana",
+        "3.5",
+        "kg",
+        "...",
+        "sivyo",
+        "?",
+    ]
     assert list(words_of("?! --", swahili)) == ["?", "!", "--"]
     text = tmp_path / "sw.txt"
     text.write_text("\n".join(" ".join(w for w, _ in s) + "." for s in sentences("sw", 0, 20)))
@@ -454,8 +528,9 @@ def test_empty_text_and_text_without_spaces_are_refused(base: Path, data: Path, 
     with pytest.raises(PolydistillError, match=r"empty\.txt holds no text"):
         prokd(config(data, tmp_path / "out", model=str(base), text=(str(tmp_path / "empty.txt"),)))
     (tmp_path / "th.txt").write_text("สวัสดี\n")
-    thai = ProkdConfig("en", "th", model=str(base), data_dir=data, text=(str(tmp_path / "th.txt"),),
-                       test_split=("th=none",))  # fmt: skip
+    thai = ProkdConfig(
+        "en", "th", model=str(base), data_dir=data, text=(str(tmp_path / "th.txt"),), test_split=("th=none",)
+    )
     with pytest.raises(PolydistillError, match=r"Thai is written without spaces.*--data-dir"):
         prokd(thai)
 
@@ -488,16 +563,35 @@ def test_what_is_no_teacher_is_refused(base: Path, tuned: Path, data: Path, tmp_
     with pytest.raises(PolydistillError, match="Leave --model out"):
         prokd(config(data, tmp_path / "out", teacher=(str(tuned),), model=str(base), method="transfer"))
     lower = tiny.model_folder("bert", "base", tmp_path / "l", tokenizer="xlm-roberta", config={"num_hidden_layers": 1})
-    other = finetune(FinetuneConfig(model=str(lower), task="ner", lang=("en",), data_dir=data, epochs=1, max_length=32,
-                                    output=tmp_path / "other")).output  # fmt: skip
+    other = finetune(
+        FinetuneConfig(
+            model=str(lower),
+            task="ner",
+            lang=("en",),
+            data_dir=data,
+            epochs=1,
+            max_length=32,
+            output=tmp_path / "other",
+        )
+    ).output
     with pytest.raises(PolydistillError, match="not built alike"):
         prokd(config(data, tmp_path / "out", teacher=(str(tuned), str(other)), sources=("es",)))
     assert not list(tmp_path.glob("*out*"))
 
 
 def test_what_has_read_labels_of_the_target_is_refused(base: Path, data: Path, tmp_path: Path) -> None:
-    both = finetune(FinetuneConfig(model=str(base), task="ner", lang=("en", "sw"), data_dir=data, epochs=1, limit=8,
-                                   max_length=32, output=tmp_path / "both")).output  # fmt: skip
+    both = finetune(
+        FinetuneConfig(
+            model=str(base),
+            task="ner",
+            lang=("en", "sw"),
+            data_dir=data,
+            epochs=1,
+            limit=8,
+            max_length=32,
+            output=tmp_path / "both",
+        )
+    ).output
     for given in ({"teacher": (str(both),)}, {"model": str(both), "teacher_epochs": 1}):
         with pytest.raises(PolydistillError, match="labels of Swahili, which is to have none"):
             prokd(config(data, tmp_path / "out", **given))
@@ -585,8 +679,21 @@ def test_transfer_needs_no_text(tuned: Path, data: Path, tmp_path: Path) -> None
 
 
 def test_the_command(tuned: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = ["prokd", "en", "sw", "--teacher", str(tuned), "--data-dir", str(data), "--preset", "smoke", "--length",
-             "32", "-o", str(tmp_path / "out")]  # fmt: skip
+    given = [
+        "prokd",
+        "en",
+        "sw",
+        "--teacher",
+        str(tuned),
+        "--data-dir",
+        str(data),
+        "--preset",
+        "smoke",
+        "--length",
+        "32",
+        "-o",
+        str(tmp_path / "out"),
+    ]
     main([*given, "--json"])
     result = json.loads(capsys.readouterr().out)
     assert result["command"] == "prokd" and set(result["pseudo_labels"]) >= {"changed", "share_entity"}

@@ -112,13 +112,7 @@ def started(hub: HubStub, home: Path, *args: str, code: str = "", **more: str) -
 
 
 def say(
-    hub: HubStub,
-    folder: Path,
-    *args: str,
-    token: str | None = TOKEN,
-    verify: bool = False,
-    code: str = "",
-    **more: str,
+    hub: HubStub, folder: Path, *args: str, token: str | None = TOKEN, verify: bool = False, code: str = "", **more: str
 ) -> Said:
     """Runs `polydistill publish` in a process of its own; the token is never in what it says."""
     more = {**({"HF_TOKEN": token} if token else {}), **more}
@@ -202,14 +196,26 @@ def test_only_what_changed_is_sent(folder: Path, hub: HubStub) -> None:
 
 def test_parts_of_an_older_model_go_in_the_same_commit(folder: Path, hub: HubStub) -> None:
     old = {
-        "model-00001-of-00002.safetensors": b"a", "model.safetensors.index.json": b"{}", "merges.txt": b"b",
-        "onnx/model.onnx": b"c", "notes.md": b"mine", "picture.png": b"mine", ".gitattributes": b"x",
-        "1_Pooling/config.json": b"{}", "spiece.model": b"e",
-    }  # fmt: skip
+        "model-00001-of-00002.safetensors": b"a",
+        "model.safetensors.index.json": b"{}",
+        "merges.txt": b"b",
+        "onnx/model.onnx": b"c",
+        "notes.md": b"mine",
+        "picture.png": b"mine",
+        ".gitattributes": b"x",
+        "1_Pooling/config.json": b"{}",
+        "spiece.model": b"e",
+    }
     hub.writable.repos[NAME] = Repo(commits=[old])
     found = say(hub, folder, NAME, "--yes", "--json").json
-    gone = ["1_Pooling/config.json", "merges.txt", "model-00001-of-00002.safetensors", "model.safetensors.index.json",
-            "onnx/model.onnx", "spiece.model"]  # fmt: skip
+    gone = [
+        "1_Pooling/config.json",
+        "merges.txt",
+        "model-00001-of-00002.safetensors",
+        "model.safetensors.index.json",
+        "onnx/model.onnx",
+        "spiece.model",
+    ]
     assert found["removed"] == gone
     assert set(there(hub)) == SENT | {"notes.md", "picture.png", ".gitattributes"}
     assert len(hub.writable.repos[NAME].commits) == 2
@@ -315,7 +321,7 @@ print(json.dumps(sorted({{"torch", "transformers", "datasets", "sentence_transfo
         (Fault("commit", 422, text=f"see https://u:{TOKEN}@hub/x?token={TOKEN}"), "refused what was sent"),
     ],
     ids=lambda value: named(value) if isinstance(value, Fault) else "",
-)  # fmt: skip
+)
 def test_one_clear_sentence_and_nothing_half_published(folder: Path, hub: HubStub, fault: Fault, said: str) -> None:
     hub.writable.faults.append(fault)
     answer = say(hub, folder)
@@ -583,9 +589,21 @@ def test_a_folder_without_a_record(folder: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_left_out(folder: Path) -> None:
-    names = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "training_args.bin", "old.ckpt",
-             "pytorch_model.bin", ".cache/x", ".git/config", "checkpoint-10/model.safetensors", "runs/events",
-             "stages/full/stage.json", "__pycache__/x.pyc")  # fmt: skip
+    names = (
+        "optimizer.pt",
+        "scheduler.pt",
+        "rng_state.pth",
+        "trainer_state.json",
+        "training_args.bin",
+        "old.ckpt",
+        "pytorch_model.bin",
+        ".cache/x",
+        ".git/config",
+        "checkpoint-10/model.safetensors",
+        "runs/events",
+        "stages/full/stage.json",
+        "__pycache__/x.pyc",
+    )
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"x")
@@ -593,13 +611,21 @@ def test_what_is_left_out(folder: Path) -> None:
     found = gathered(folder)
     assert {item.path for item in found.files} == SENT
     assert found.left_out == {
-        ".cache/": "hidden", ".git/": "hidden", "__pycache__/": "made by Python",
-        "checkpoint-10/": "a checkpoint of the training", "old.ckpt": "a pickle, which can run code when it is read",
-        "optimizer.pt": "state of the training", "pipe": "not a file",
-        "pytorch_model.bin": "a pickle, which can run code when it is read", "rng_state.pth": "state of the training",
-        "runs/": "logs of the training", "scheduler.pt": "state of the training", "stages/": "stages of the run",
-        "trainer_state.json": "state of the training", "training_args.bin": "state of the training",
-    }  # fmt: skip
+        ".cache/": "hidden",
+        ".git/": "hidden",
+        "__pycache__/": "made by Python",
+        "checkpoint-10/": "a checkpoint of the training",
+        "old.ckpt": "a pickle, which can run code when it is read",
+        "optimizer.pt": "state of the training",
+        "pipe": "not a file",
+        "pytorch_model.bin": "a pickle, which can run code when it is read",
+        "rng_state.pth": "state of the training",
+        "runs/": "logs of the training",
+        "scheduler.pt": "state of the training",
+        "stages/": "stages of the run",
+        "trainer_state.json": "state of the training",
+        "training_args.bin": "state of the training",
+    }
 
 
 def test_what_is_no_part_of_a_model_is_left_out_and_named(folder: Path, hub: HubStub) -> None:
@@ -622,8 +648,14 @@ def test_what_is_no_part_of_a_model_is_left_out_and_named(folder: Path, hub: Hub
 
 
 def test_weights_that_are_not_the_models_own_are_left_out_and_named(folder: Path, hub: HubStub) -> None:
-    other = {"consolidated.safetensors", "model.fp16.safetensors", "onnx/model.onnx", "onnx/model.onnx_data",
-             "m-Q8_0.gguf", "2_Dense/model.safetensors"}  # fmt: skip
+    other = {
+        "consolidated.safetensors",
+        "model.fp16.safetensors",
+        "onnx/model.onnx",
+        "onnx/model.onnx_data",
+        "m-Q8_0.gguf",
+        "2_Dense/model.safetensors",
+    }
     own = {"difference.safetensors", "difference.undo.safetensors", "colbert_linear.safetensors"}
     for name in other | own:
         (folder / name).parent.mkdir(exist_ok=True)
@@ -640,8 +672,10 @@ def test_weights_that_are_not_the_models_own_are_left_out_and_named(folder: Path
     (folder / "polydistill.json").write_text(json.dumps(record))
     again = {item.path for item in gathered(folder).files}
     assert again == SENT | own | {"onnx/model.onnx", "onnx/model.onnx_data"}
-    modules = [{"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-               for i, (path, kind) in enumerate((("", "Transformer"), ("2_Dense", "Dense")))]  # fmt: skip
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate((("", "Transformer"), ("2_Dense", "Dense")))
+    ]
     (folder / "modules.json").write_text(json.dumps(modules))
     (folder / "2_Dense/config.json").write_text('{"in_features": 8, "out_features": 4}')
     assert "2_Dense/model.safetensors" in {item.path for item in gathered(folder).files}

@@ -219,11 +219,22 @@ def test_wanted_files() -> None:
         "LICENSE",
     }
     left = {
-        "pytorch_model.bin", "2_Dense/pytorch_model.bin", "0_Transformer/pytorch_model.bin", "other_linear.pt",
+        "pytorch_model.bin",
+        "2_Dense/pytorch_model.bin",
+        "0_Transformer/pytorch_model.bin",
+        "other_linear.pt",
         "3_Dense/optimizer.bin",
-        "model.onnx", "onnx/config.json", "tf_model.h5", "modeling.py", "rust_model.ot", "a.pkl",
-        "consolidated.safetensors", "model.fp16.safetensors", "checkpoint-9/model.safetensors", ".cache/x.json",
-    }  # fmt: skip
+        "model.onnx",
+        "onnx/config.json",
+        "tf_model.h5",
+        "modeling.py",
+        "rust_model.ot",
+        "a.pkl",
+        "consolidated.safetensors",
+        "model.fp16.safetensors",
+        "checkpoint-9/model.safetensors",
+        ".cache/x.json",
+    }
     assert set(wanted_files(sorted(wanted | left))) == wanted
 
 

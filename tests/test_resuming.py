@@ -77,10 +77,7 @@ def test_a_training_with_a_loss_of_its_own_is_killed_after_its_last_step(
     assert [stage["loss"] for stage in resumed.stages] == [stage["loss"] for stage in whole.stages]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"lr": 1e-9, "epochs": 6, "patience": 2}, {"epochs": 0.7}, {"max_minutes": 1e-4}],
-)
+@pytest.mark.parametrize("options", [{"lr": 1e-9, "epochs": 6, "patience": 2}, {"epochs": 0.7}, {"max_minutes": 1e-4}])
 def test_a_training_that_had_stopped_stays_stopped(
     options: dict[str, Any], root: Path, tmp_path: Path, before_the_best: Callable[..., None]
 ) -> None:
@@ -142,9 +139,16 @@ def _cut_short(name: str) -> Callable[[Path], None]:
 
 @pytest.mark.parametrize(
     "damage",
-    [_no_best, _flipped("model.safetensors"), _flipped("optimizer.pt"), _flipped("rng_state.pth"),
-     _cut_short("trainer_state.json"), _cut_short("scheduler.pt"), _cut_short("whole.json")],
-)  # fmt: skip
+    [
+        _no_best,
+        _flipped("model.safetensors"),
+        _flipped("optimizer.pt"),
+        _flipped("rng_state.pth"),
+        _cut_short("trainer_state.json"),
+        _cut_short("scheduler.pt"),
+        _cut_short("whole.json"),
+    ],
+)
 def test_a_checkpoint_that_is_damaged_is_left_out(
     damage: Callable[[Path], None], root: Path, stopped: tuple[Any, Path], tmp_path: Path
 ) -> None:

@@ -159,9 +159,14 @@ def loader(processes: int, process: int) -> Any:
     batches = GroupBatches(GROUPS, Even(list(GROUPS)), 6, 9, turns=True)
     plain: DataLoader[int] = DataLoader(Numbers(), batch_sampler=batches)
     return prepare_data_loader(
-        plain, torch.device("cpu"), num_processes=processes, process_index=process, split_batches=True,
-        put_on_device=False, rng_types=[],
-    )  # fmt: skip
+        plain,
+        torch.device("cpu"),
+        num_processes=processes,
+        process_index=process,
+        split_batches=True,
+        put_on_device=False,
+        rng_types=[],
+    )
 
 
 @pytest.mark.parametrize("epoch", [0, 2])

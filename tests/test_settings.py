@@ -22,20 +22,30 @@ from polydistill.methods.trim import TrimConfig
 from polydistill.settings import Options, Range, setting, value_type
 
 CONFIGS: list[Options] = [
-    BistilConfig("en", "sw"), EmbedConfig("m"), EvaluateConfig(), ExportConfig("m"), FinetuneConfig(),
-    PlanConfig("en", "sw"), ProkdConfig("en", "sw"), SparseTrainConfig(), StackConfig("m", "n"), TrimConfig(),
-]  # fmt: skip
+    BistilConfig("en", "sw"),
+    EmbedConfig("m"),
+    EvaluateConfig(),
+    ExportConfig("m"),
+    FinetuneConfig(),
+    PlanConfig("en", "sw"),
+    ProkdConfig("en", "sw"),
+    SparseTrainConfig(),
+    StackConfig("m", "n"),
+    TrimConfig(),
+]
 # Looked at where they are used, as what they may be depends on the model or on other options.
 ELSEWHERE: dict[type[Options], set[str]] = {
-    TrimConfig: {"coverage", "vocab_size", "min_count", "min_share"}, BistilConfig: {"layers", "reduction"},
+    TrimConfig: {"coverage", "vocab_size", "min_count", "min_share"},
+    BistilConfig: {"layers", "reduction"},
     PlanConfig: {"layers", "reduction"},
-}  # fmt: skip
+}
 CHOSEN: dict[type[Options], set[str]] = {
-    TrimConfig: {"dtype"}, EmbedConfig: {"long"},
+    TrimConfig: {"dtype"},
+    EmbedConfig: {"long"},
     BistilConfig: {"select", "preset", "phase", "scale", "logit_form", "precision"},
     ProkdConfig: {"method", "classes", "tokens", "loss", "pseudo_labels", "distance", "features", "weigh", "preset"},
     StackConfig: {"stage", "init", "pooling", "baseline", "preset", "frozen"},
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -89,9 +99,17 @@ def numbers(config: Options) -> dict[str, type]:
 
 
 SENSELESS: dict[str, Any] = {
-    "10^23": 10**23, "10^5000": 10**5000, "-1": -1, "-10^23": -(10**23), "1e300": 1e300, "nan": math.nan,
-    "inf": math.inf, "-inf": -math.inf, "text": "3", "true": True,
-}  # fmt: skip
+    "10^23": 10**23,
+    "10^5000": 10**5000,
+    "-1": -1,
+    "-10^23": -(10**23),
+    "1e300": 1e300,
+    "nan": math.nan,
+    "inf": math.inf,
+    "-inf": -math.inf,
+    "text": "3",
+    "true": True,
+}
 
 
 @pytest.mark.parametrize("said", SENSELESS)

@@ -300,9 +300,17 @@ def test_k_counts_the_base_model_with_tied_weights_once(model_type: str, tmp_pat
 
 def _arguments(folder: Path, **options: Any) -> transformers.TrainingArguments:
     values: dict[str, Any] = {
-        "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "max_steps": 8, "learning_rate": 1e-2,
-        "save_steps": 4, "logging_steps": 1, "report_to": [], "disable_tqdm": True, "use_cpu": True, "seed": 3,
-    }  # fmt: skip
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 2,
+        "max_steps": 8,
+        "learning_rate": 1e-2,
+        "save_steps": 4,
+        "logging_steps": 1,
+        "report_to": [],
+        "disable_tqdm": True,
+        "use_cpu": True,
+        "seed": 3,
+    }
     return transformers.TrainingArguments(output_dir=str(folder), **{**values, **options})
 
 
@@ -331,9 +339,12 @@ def test_the_trainer_accumulates_clips_and_resumes_with_it(model: Path, tmp_path
         entries = {n: torch.arange(0, p.numel(), 5) for n, p in network.named_parameters() if n not in head}
         optimizer = SparseAdamW(network, entries, dense=head, lr=1e-2, weight_decay=0.1)
         trainer = transformers.Trainer(
-            model=network, args=_arguments(work), train_dataset=rows, optimizers=(optimizer, None),
+            model=network,
+            args=_arguments(work),
+            train_dataset=rows,
+            optimizers=(optimizer, None),
             callbacks=[_Kill] if kill else [],
-        )  # fmt: skip
+        )
         trainer.remove_callback(transformers.PrinterCallback)
         with mask_gradients(network, entries, dense=head):
             if kill:
@@ -431,8 +442,11 @@ def test_a_finished_folder_is_its_base_plus_the_difference(made: _Made, tmp_path
         assert torch.equal(sums, parameter.detach().flatten()), name
     found = Difference.load(made.a / NAME)
     assert (found.base, found.kind, found.languages, found.tasks) == (difference.base, TASK, ("en",), ("ner",))
-    assert all(np.array_equal(x, y) for n in difference.entries
-               for x, y in zip(found.entries[n], difference.entries[n], strict=True))  # fmt: skip
+    assert all(
+        np.array_equal(x, y)
+        for n in difference.entries
+        for x, y in zip(found.entries[n], difference.entries[n], strict=True)
+    )
     result = apply(str(made.model), [made.a], tmp_path / "applied")
     assert result.entries == difference.count and result.base == difference.base_hash
     applied, finished = _weights(tmp_path / "applied"), _weights(made.a)

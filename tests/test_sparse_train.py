@@ -61,8 +61,16 @@ class _Listener(Progress):
 
 
 def config(base: Path, texts: Path, output: Path, **options: Any) -> SparseTrainConfig:
-    values = {"lang": "sw", "text": (str(texts / "sw.txt"),), "density": DENSITY, "steps": 60, "batch_size": 4,
-              "length": 16, "lr": 1e-2, "output": output}  # fmt: skip
+    values = {
+        "lang": "sw",
+        "text": (str(texts / "sw.txt"),),
+        "density": DENSITY,
+        "steps": 60,
+        "batch_size": 4,
+        "length": 16,
+        "lr": 1e-2,
+        "output": output,
+    }
     return SparseTrainConfig(model=str(base), **{**values, **options})
 
 
@@ -145,10 +153,19 @@ def test_bistil_takes_it_for_its_teacher(
     made: tuple[Path, Any, _Listener], base: Path, text: Path, tmp_path: Path
 ) -> None:
     options = BistilConfig(
-        "en", "sw", model=str(base), text=tuple(f"{code}={text}/{code}.txt" for code in ("en", "sw")), layers=1,
-        preset="smoke", steps=4, batch_size=4, length=16, precision="float32", language_sft=(f"sw={made[0]}",),
+        "en",
+        "sw",
+        model=str(base),
+        text=tuple(f"{code}={text}/{code}.txt" for code in ("en", "sw")),
+        layers=1,
+        preset="smoke",
+        steps=4,
+        batch_size=4,
+        length=16,
+        precision="float32",
+        language_sft=(f"sw={made[0]}",),
         output=tmp_path / "out",
-    )  # fmt: skip
+    )
     bistil(options)
     stage = tmp_path / "out/stages/vocabulary"
     plain, carrying, student = (
@@ -201,8 +218,24 @@ def test_text_that_is_none_or_too_short_is_refused(
 def test_the_same_from_the_command_line(
     base: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    args = ["sparse", "train", "--model", str(base), "--lang", "Swahili", "--text", str(text / "sw.txt"), "--steps",
-            "4", "--batch-size", "4", "--length", "16", "-o", str(tmp_path / "out")]  # fmt: skip
+    args = [
+        "sparse",
+        "train",
+        "--model",
+        str(base),
+        "--lang",
+        "Swahili",
+        "--text",
+        str(text / "sw.txt"),
+        "--steps",
+        "4",
+        "--batch-size",
+        "4",
+        "--length",
+        "16",
+        "-o",
+        str(tmp_path / "out"),
+    ]
     main([*args, "--json"])
     result = json.loads(capsys.readouterr().out)
     assert result["command"] == "sparse train" and result["languages"] == ["sw"] and result["density"] < 0.0431

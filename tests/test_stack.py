@@ -76,8 +76,19 @@ def test_a_tiny_stack_overfits_32_texts(models: tuple[Path, Path], tmp_path: Pat
     lines = tiny.sentences("en", count=36)
     path = tmp_path / "few.txt"
     path.write_text("\n".join(lines), encoding="utf-8")
-    result = stack(config(models, tmp_path / "s", text=(str(path),), steps=300, batch_size=32, lr=1e-2, lora_dropout=0,
-                          lora_r=32, lora_alpha=64))  # fmt: skip
+    result = stack(
+        config(
+            models,
+            tmp_path / "s",
+            text=(str(path),),
+            steps=300,
+            batch_size=32,
+            lr=1e-2,
+            lora_dropout=0,
+            lora_r=32,
+            lora_alpha=64,
+        )
+    )
     terms = result.stages[-1]["loss"]
     assert terms["first"]["vectors"] > 0.3 and terms["last"]["vectors"] < 0.02
 
@@ -176,8 +187,13 @@ def test_a_teachers_labels_are_matched_by_name(
     shipped = (Path(polydistill.__file__).parents[1] / "tasks/nli.toml").read_text(encoding="utf-8")
     labels = 'labels = ["entailment", "neutral", "contradiction"]'
     assert labels in shipped
-    given = {"teacher": str(second.output / "stages/teacher"), "task": "nli", "data_dir": data, "stage": "2",
-             "baseline": "linear"}  # fmt: skip
+    given = {
+        "teacher": str(second.output / "stages/teacher"),
+        "task": "nli",
+        "data_dir": data,
+        "stage": "2",
+        "baseline": "linear",
+    }
     made = [stack(config(models, tmp_path / "plain", **given))]
     for name, other in (
         ("turned", '["contradiction", "neutral", "entailment"]'),
@@ -307,9 +323,14 @@ def test_eight_bits_need_their_package(
 
 
 WAYS: list[dict[str, Any]] = [
-    {"frozen": "bfloat16"}, {"frozen": "int8", "whole": True}, {"checkpointing": True}, {"pooling": "last"},
-    {"pooling": "first"}, {"init": "random"}, {"bf16": True},
-]  # fmt: skip
+    {"frozen": "bfloat16"},
+    {"frozen": "int8", "whole": True},
+    {"checkpointing": True},
+    {"pooling": "last"},
+    {"pooling": "first"},
+    {"init": "random"},
+    {"bf16": True},
+]
 
 
 @pytest.mark.parametrize("options", WAYS)
@@ -356,10 +377,20 @@ def test_a_stack_teaches_a_student(
     swahili = tmp_path / "sw.txt"
     swahili.write_text("\n".join(tiny.sentences("sw", count=60)) + "\n", encoding="utf-8")
     options: dict[str, Any] = {
-        "model": models[0], "task": "nli", "teacher": second.output, "data_dir": data, "preset": "smoke", "phase": "2",
-        "text": [f"en={text}", f"sw={swahili}"], "task_epochs": 12, "task_sparse_epochs": 0, "task_lr": 5e-3,
-        "layers": 1, "min_share": 1e-9, "task_batch_size": 8,
-    }  # fmt: skip
+        "model": models[0],
+        "task": "nli",
+        "teacher": second.output,
+        "data_dir": data,
+        "preset": "smoke",
+        "phase": "2",
+        "text": [f"en={text}", f"sw={swahili}"],
+        "task_epochs": 12,
+        "task_sparse_epochs": 0,
+        "task_lr": 5e-3,
+        "layers": 1,
+        "min_share": 1e-9,
+        "task_batch_size": 8,
+    }
     student = polydistill.bistil("en", "sw", **options, objective=["2:logits=1"], output=tmp_path / "student")
     scores = {(Path(s["model"]).name, s["language"]): s["value"] for s in student.scores}
     assert scores["student", "en"] > 0.6 and (second.output.name, "en") in scores

@@ -123,9 +123,16 @@ def test_the_fit_reads_as_much_text_as_asked_for(models: Two, text: Path, tmp_pa
 
 @pytest.mark.parametrize(
     ("preset", "steps", "rising"),
-    [("small", None, 45), ("small", 300, 45), ("small", 6_000, 180), ("smoke", None, 15), ("smoke", 4, 1),
-     ("paper", None, 100), ("paper", 500, 45)],
-)  # fmt: skip
+    [
+        ("small", None, 45),
+        ("small", 300, 45),
+        ("small", 6_000, 180),
+        ("smoke", None, 15),
+        ("smoke", 4, 1),
+        ("paper", None, 100),
+        ("paper", 500, 45),
+    ],
+)
 def test_the_rate_of_stage_1_rises_slowly_in_a_short_run_too(preset: str, steps: int | None, rising: int) -> None:
     chosen = _preset(StackConfig("encoder", "llm", preset=preset, steps=steps))
     assert round(chosen.warmup * chosen.steps, 6) == rising
@@ -134,9 +141,15 @@ def test_the_rate_of_stage_1_rises_slowly_in_a_short_run_too(preset: str, steps:
 @pytest.mark.parametrize("baseline", [None, "linear"])
 @pytest.mark.parametrize("stage", ["1", "2"])
 def test_one_llm_is_in_memory_and_all_of_a_stack_on_one_device(
-    models: Two, first: Path, text: Path, data: Path, tmp_path: Path, stage: str, baseline: str | None,
+    models: Two,
+    first: Path,
+    text: Path,
+    data: Path,
+    tmp_path: Path,
+    stage: str,
+    baseline: str | None,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     """What runs is counted and looked at, each time that it runs; parameters of tiny models stand for a GPU's."""
     made, most, run, train = weakref.WeakSet[Stack](), [0], stacking.run, stacking.train
     begin = Stack.__init__
@@ -192,8 +205,9 @@ def test_records_say_what_was_trained_and_what_it_took(models: Two, text: Path, 
     options = {"text": (str(text),), "steps": 2}
     whole, referring = (stack(config(models, tmp_path / f"{w}", whole=w, **options)) for w in (True, False))
     assert whole.parameters["trained"] == referring.parameters["trained"]
-    assert whole.parameters["trained"] == sum(t.numel() for t in load_file(
-        referring.output / "model.safetensors").values())  # fmt: skip
+    assert whole.parameters["trained"] == sum(
+        t.numel() for t in load_file(referring.output / "model.safetensors").values()
+    )
     assert whole.peak_memory_bytes > 50e6  # of this process
 
 
@@ -203,8 +217,7 @@ def test_models_in_folders_of_sentence_transformers(models: Two, text: Path, tmp
     for model in models:
         outer = tmp_path / model.name
         shutil.copytree(model, outer / "0_Transformer")
-        modules = [{"idx": 0, "name": "0", "path": "0_Transformer",
-                    "type": "sentence_transformers.models.Transformer"}]  # fmt: skip
+        modules = [{"idx": 0, "name": "0", "path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}]
         (outer / "modules.json").write_text(json.dumps(modules))
         inner.append(outer)
     options = {"text": (str(text),), "steps": 2}

@@ -81,8 +81,12 @@ class _Fixed(torch.nn.Module):
 
 
 def test_losses_by_hand() -> None:
-    batch = {"input_ids": torch.zeros(2, 1), "attention_mask": torch.ones(2, 1), "example": torch.tensor([2, 0]),
-             "labels": torch.tensor([0, 1])}  # fmt: skip
+    batch = {
+        "input_ids": torch.zeros(2, 1),
+        "attention_mask": torch.ones(2, 1),
+        "example": torch.tensor([2, 0]),
+        "labels": torch.tensor([0, 1]),
+    }
     wanted = np.array([[0.0, 0.0], [9.0, 9.0], [2.0, 2.0], [1.0, 1.0]], np.float32)  # mean 3; variance 2 x 50 / 4 = 25
     network = _Fixed([[2.0, 3.0], [1.0, 2.0]], [[0.0, 0.0], [0.0, 0.0]])
     loss, terms = VectorLoss(wanted)(network, batch, lambda value: value)

@@ -25,8 +25,22 @@ from polydistill.stacks.parts import add_lora, input_width, open_encoder, open_l
 from polydistill.stacks.reading import Reader, find_code
 
 ENCODERS = ("xlm-roberta", "bert", "m2m_100", "nllb", "mbart", "marian", "mt5", "t5", "deberta-v2")
-LLMS = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "gpt2", "xglm", "bert", "roberta",
-        "electra", "albert", "modernbert", "distilbert")  # fmt: skip
+LLMS = (
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "gemma2",
+    "gemma3_text",
+    "gpt2",
+    "xglm",
+    "bert",
+    "roberta",
+    "electra",
+    "albert",
+    "modernbert",
+    "distilbert",
+)
 TEXTS = ["The red house.", "Ndege mdogo anataka maembe 20!", "a letter from London, bread, milk and salt;"]
 
 
@@ -55,7 +69,7 @@ def a_stack(encoder: Path | None, llm: Path | None, **about: Any) -> LoadedStack
     lora = {"r": 2, "alpha": 4, "dropout": 0.0} if llm and encoder else None
     description = Description(
         part(encoder) if encoder else None, part(llm) if llm else None, (0, 8, 8), lora, 64, **about
-    )  # fmt: skip
+    )
     made = build(description, encoder, llm)
     for name, parameter in made.network.named_parameters():
         if "lora_B" in name:  # 0 at first, so that LoRA changes nothing
@@ -342,9 +356,19 @@ def test_a_stack_is_loaded_as_it_was(model: Callable[..., Path], tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("encoder", "llm"),
-    [("m2m_100", "llama"), ("mt5", "bert"), ("t5", "gpt2"), ("marian", "gemma3_text"), ("mbart", "qwen3"),
-     ("xlm-roberta", "electra"), ("bert", "gemma3"), ("bert", "roberta"), ("bert", "xlm-roberta"), ("bert", "mpnet")],
-)  # fmt: skip
+    [
+        ("m2m_100", "llama"),
+        ("mt5", "bert"),
+        ("t5", "gpt2"),
+        ("marian", "gemma3_text"),
+        ("mbart", "qwen3"),
+        ("xlm-roberta", "electra"),
+        ("bert", "gemma3"),
+        ("bert", "roberta"),
+        ("bert", "xlm-roberta"),
+        ("bert", "mpnet"),
+    ],
+)
 def test_a_whole_stack_needs_neither_parent(model: Callable[..., Path], tmp_path: Path, encoder: str, llm: str) -> None:
     folders = [Path(shutil.copytree(model(name), tmp_path / name)) for name in (encoder, llm)]
     stack = a_stack(folders[0], folders[1])

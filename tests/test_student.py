@@ -100,8 +100,18 @@ def test_each_layer_is_paired_with_the_one_it_began_as() -> None:
 
 TOTAL = 4
 NORM_AT_THE_END = (
-    "modernbert", "gpt2", "xglm", "bloom", "llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "gemma3",
-)  # fmt: skip
+    "modernbert",
+    "gpt2",
+    "xglm",
+    "bloom",
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "gemma2",
+    "gemma3_text",
+    "gemma3",
+)
 REDUCIBLE = [
     case
     for case in tiny.CASES

@@ -28,9 +28,25 @@ def sources(entry: Task) -> list[HubSource]:
 
 def test_the_tasks_of_the_plan_ship() -> None:
     assert {entry.name for entry in TASKS} == {
-        "americasnli", "belebele", "bitext", "classification", "conll2003", "masakhaner", "mlqa", "ner", "nli", "pos",
-        "qa", "ronec", "sib200", "sts", "tydiqa-goldp", "wikiann", "xnli", "xquad",
-    }  # fmt: skip
+        "americasnli",
+        "belebele",
+        "bitext",
+        "classification",
+        "conll2003",
+        "masakhaner",
+        "mlqa",
+        "ner",
+        "nli",
+        "pos",
+        "qa",
+        "ronec",
+        "sib200",
+        "sts",
+        "tydiqa-goldp",
+        "wikiann",
+        "xnli",
+        "xquad",
+    }
     assert {entry.kind for entry in TASKS} == set(METRICS)
 
 
@@ -87,8 +103,10 @@ def test_a_task_says_where_it_comes_from(entry: Task) -> None:
 def test_a_split_may_come_from_another_data_set() -> None:
     qa = catalog.task("qa")
     assert [qa.source(split).dataset for split in ("train", "dev", "test")] == [  # type: ignore[union-attr]
-        "rajpurkar/squad", "rajpurkar/squad", "google/xquad",
-    ]  # fmt: skip
+        "rajpurkar/squad",
+        "rajpurkar/squad",
+        "google/xquad",
+    ]
 
 
 def test_multiple_choice_is_listed_but_says_that_it_cannot_be_evaluated() -> None:

@@ -120,11 +120,15 @@ def as_deep_of(network: Any, model_type: str) -> int:
 @pytest.mark.parametrize(
     ("needs", "depth"),
     [
-        ({Signal(ATTENTION, 1)}, 2), ({Signal(QUERY, 2), Signal(KEY, 0)}, 3), ({Signal(SCORES, 0)}, 1),
-        ({Signal(HIDDEN, 0)}, 1), ({Signal(HIDDEN, 3), Signal(ATTENTION, 0)}, 3), ({Signal(HIDDEN, 4)}, 4),
+        ({Signal(ATTENTION, 1)}, 2),
+        ({Signal(QUERY, 2), Signal(KEY, 0)}, 3),
+        ({Signal(SCORES, 0)}, 1),
+        ({Signal(HIDDEN, 0)}, 1),
+        ({Signal(HIDDEN, 3), Signal(ATTENTION, 0)}, 3),
+        ({Signal(HIDDEN, 4)}, 4),
         ({Signal(POOLED), Signal(HIDDEN, 1)}, 4),
     ],
-)  # fmt: skip
+)
 def test_depth_by_signal(needs: set[Signal], depth: int, tmp_path: Path) -> None:
     network, batch = network_of("bert", tmp_path), tokens([6, 8])
     network.set_attn_implementation("eager")
@@ -366,10 +370,17 @@ class Counted:
         return found
 
 
-EVERY = frozenset({
-    Signal(HIDDEN, 0), Signal(HIDDEN, 2), Signal(ATTENTION, 1), Signal(SCORES, 0), Signal(KEY, 1), Signal(POOLED),
-    Signal(LOGITS),
-})  # fmt: skip
+EVERY = frozenset(
+    {
+        Signal(HIDDEN, 0),
+        Signal(HIDDEN, 2),
+        Signal(ATTENTION, 1),
+        Signal(SCORES, 0),
+        Signal(KEY, 1),
+        Signal(POOLED),
+        Signal(LOGITS),
+    }
+)
 ROWS = (6, 9, 4, 9, 5)
 
 

@@ -16,14 +16,7 @@ from polydistill.jsonfiles import read_json
 from polydistill.trimming import Wishes, _dropped
 from polydistill.vocab import open_vocabulary
 from polydistill.vocab.keep import KeepRule, KeepSet, select
-from polydistill.vocab.tokenizer_config import (
-    TokenizerConfig,
-    content,
-    is_code_of,
-    language_code,
-    matching,
-    write_json,
-)
+from polydistill.vocab.tokenizer_config import TokenizerConfig, content, is_code_of, language_code, matching, write_json
 
 RO, EN, SW = language("ro"), language("en"), language("sw")
 CODES = ["eng_Latn", "ron_Latn", "swh_Latn", "deu_Latn"]
@@ -36,21 +29,43 @@ ADDED = ["<s>", "</s>", "<mask>", "[extra]", *CODES, "en_XX", "ro_RO", "__sw__",
 @pytest.mark.parametrize(
     ("token", "code"),
     [
-        ("eng_Latn", "eng"), ("ron_Latn", "ron"), ("en_XX", "en"), ("ro_RO", "ro"), ("__sw__", "sw"),
+        ("eng_Latn", "eng"),
+        ("ron_Latn", "ron"),
+        ("en_XX", "en"),
+        ("ro_RO", "ro"),
+        ("__sw__", "sw"),
         ("__ceb__", "ceb"),
-        (">>ron<<", "ron"), (">>zho_Hans<<", "zho"), ("<mask>", None), ("a_b", None), ("__init__", None),
-        ("ENG_Latn", None), ("xeng_Latn", None), ("eng_Latn ", None), ("", None),
+        (">>ron<<", "ron"),
+        (">>zho_Hans<<", "zho"),
+        ("<mask>", None),
+        ("a_b", None),
+        ("__init__", None),
+        ("ENG_Latn", None),
+        ("xeng_Latn", None),
+        ("eng_Latn ", None),
+        ("", None),
     ],
-)  # fmt: skip
+)
 def test_language_codes(token: str, code: str | None) -> None:
     assert (language_code(token) or "").split("_")[0] == (code or "")
 
 
 @pytest.mark.parametrize(
     ("token", "known"),
-    [("eng_Latn", ["en"]), ("en_XX", ["en"]), ("__en__", ["en"]), ("ro_RO", ["ro"]), ("ron_Latn", ["ro"]),
-     ("swh_Latn", ["sw"]), ("sw_KE", ["sw"]), (">>ron<<", ["ro"]), ("deu_Latn", []), ("en", []), ("<mask>", [])],
-)  # fmt: skip
+    [
+        ("eng_Latn", ["en"]),
+        ("en_XX", ["en"]),
+        ("__en__", ["en"]),
+        ("ro_RO", ["ro"]),
+        ("ron_Latn", ["ro"]),
+        ("swh_Latn", ["sw"]),
+        ("sw_KE", ["sw"]),
+        (">>ron<<", ["ro"]),
+        ("deu_Latn", []),
+        ("en", []),
+        ("<mask>", []),
+    ],
+)
 def test_codes_of_kept_languages(token: str, known: list[str]) -> None:
     assert [lang.code for lang in (EN, RO, SW) if is_code_of(token, [lang])] == known
 
@@ -99,8 +114,10 @@ def test_the_hint_names_tokens_that_are_close() -> None:
 
 def test_each_token_is_reported_with_its_pattern() -> None:
     assert matching(["lang:e*", "<unused*"], ADDED, [RO]) == {
-        "eng_Latn": "lang:e*", "en_XX": "lang:e*", "<unused1>": "<unused*",
-    }  # fmt: skip
+        "eng_Latn": "lang:e*",
+        "en_XX": "lang:e*",
+        "<unused1>": "<unused*",
+    }
 
 
 # ---- needed tokens ----
@@ -214,11 +231,15 @@ def test_sentinels_of_t5(patterns: list[str], left: int, legacy: bool, tmp_path:
 @pytest.mark.parametrize(
     ("recipe", "languages", "source"),
     [
-        ("nllb", (RO,), "ron_Latn"), ("nllb", (RO, EN), "eng_Latn"),
-        ("mbart", (RO,), "ro_RO"), ("mbart", (RO, EN), "en_XX"),
-        ("mbart50", (RO,), "ro_RO"), ("mbart50", (SW, EN), "en_XX"), ("mbart50", (SW,), "sw_KE"),
+        ("nllb", (RO,), "ron_Latn"),
+        ("nllb", (RO, EN), "eng_Latn"),
+        ("mbart", (RO,), "ro_RO"),
+        ("mbart", (RO, EN), "en_XX"),
+        ("mbart50", (RO,), "ro_RO"),
+        ("mbart50", (SW, EN), "en_XX"),
+        ("mbart50", (SW,), "sw_KE"),
     ],
-)  # fmt: skip
+)
 def test_language_codes_that_go(recipe: str, languages: tuple, source: str, legacy: bool, tmp_path: Path) -> None:
     folder = tiny.tokenizer_files(recipe, tmp_path / "model", legacy=legacy)
     gone = dropped(folder, "lang:*", languages=languages)
@@ -283,8 +304,9 @@ def test_lists_and_tables_of_special_tokens_lose_the_dropped(tmp_path: Path) -> 
     config.write(out, KeepSet.of(dict.fromkeys((0, 2, 4), "special"), 5), frozenset({"<gone>"}), [])
     assert read_json(out / "tokenizer_config.json") == {"extra_special_tokens": {"image": "<image>"}}
     assert read_json(out / "special_tokens_map.json") == {
-        "additional_special_tokens": [objects[1], "<image>"], "eos_token": "</s>",
-    }  # fmt: skip
+        "additional_special_tokens": [objects[1], "<image>"],
+        "eos_token": "</s>",
+    }
     assert read_json(out / "added_tokens.json") == {"<stays>": 1, "<image>": 2}
 
 

@@ -151,9 +151,14 @@ def test_the_verification_makes_logits_in_slices_and_says_the_same(
 
 @pytest.mark.parametrize(
     ("before", "after", "expected"),
-    [([1, 2], [1, 2.5], 0.5), ([1, -np.inf], [1, -np.inf], 0), ([1, np.nan, 3], [1, 2, 3], np.nan),
-     ([np.nan, 1], [np.nan, 1], np.nan), ([1, -np.inf], [1, 2], np.inf)],
-)  # fmt: skip
+    [
+        ([1, 2], [1, 2.5], 0.5),
+        ([1, -np.inf], [1, -np.inf], 0),
+        ([1, np.nan, 3], [1, 2, 3], np.nan),
+        ([np.nan, 1], [np.nan, 1], np.nan),
+        ([1, -np.inf], [1, 2], np.inf),
+    ],
+)
 def test_outputs_that_are_no_numbers_are_equal_to_nothing(
     before: list[float], after: list[float], expected: float
 ) -> None:
@@ -701,9 +706,16 @@ def test_weights_in_other_formats_and_hidden_files_stay_behind(cut: Cut, tmp_pat
     new = cut(folder, tmp_path / "new")
     made = {str(p.relative_to(new.folder)) for p in new.folder.rglob("*") if p.is_file()}
     assert made == {
-        "LICENSE", "notes.txt", "README.md", "config.json", "model.safetensors", "polydistill.json", "tokenizer.json",
-        "tokenizer_config.json", "license/third-party.txt",
-    }  # fmt: skip
+        "LICENSE",
+        "notes.txt",
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "polydistill.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "license/third-party.txt",
+    }
 
 
 # ---- the Python interface ----

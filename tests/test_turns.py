@@ -37,8 +37,11 @@ def test_models_take_turns_in_a_process_and_the_first_round_does_not_count() -> 
 
 def test_ratios_of_times_are_to_the_first_and_their_intervals_are_of_processes() -> None:
     """Ratios of .5, .4 and .5: logarithms of mean -.7675 and deviation .1288, t of 2 degrees 4.3027, half width .32."""
-    times = [{"a": (2.0, 10.0), "b": (1.0, 20.0)}, {"a": (1.0, 10.0), "b": (0.4, 20.0)},
-             {"a": (2.0, 40.0), "b": (1.0, 80.0)}]  # fmt: skip
+    times = [
+        {"a": (2.0, 10.0), "b": (1.0, 20.0)},
+        {"a": (1.0, 10.0), "b": (0.4, 20.0)},
+        {"a": (2.0, 40.0), "b": (1.0, 80.0)},
+    ]
     first, second = turns.summary(times)
     assert first["latency_ratio"] is first["throughput_ratio"] is None
     assert first["latency_ms"] == pytest.approx(1000 * 4 ** (1 / 3)) and second["latency_ms"] == pytest.approx(

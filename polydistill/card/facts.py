@@ -157,11 +157,20 @@ class Facts:
     @classmethod
     def of(cls, record: RunRecord, folder: Path | None) -> Facts:
         """Reads a record, and of the folder the class of the model."""
-        steps = _lineage({
-            "command": record.command, "config": record.config, "source": record.source, "result": record.result,
-            "texts": record.texts, "versions": record.versions, "scores": [asdict(score) for score in record.scores],
-            "costs": record.costs, "parent": record.parent, "others": record.others,
-        })  # fmt: skip
+        steps = _lineage(
+            {
+                "command": record.command,
+                "config": record.config,
+                "source": record.source,
+                "result": record.result,
+                "texts": record.texts,
+                "versions": record.versions,
+                "scores": [asdict(score) for score in record.scores],
+                "costs": record.costs,
+                "parent": record.parent,
+                "others": record.others,
+            }
+        )
         if folder is None or not folder.is_dir():
             return cls(steps)
         names = frozenset(path.name for path in folder.iterdir())

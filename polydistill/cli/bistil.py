@@ -78,8 +78,14 @@ def score_rows(scores: Sequence[dict[str, Any]]) -> list[list[str]]:
     for score in scores:
         rule = f" ({score['normalisation']})" if score["normalisation"] else ""
         low, high = score["interval"]
-        rows.append([
-            Path(score["model"]).name, score["language"], score["split"], score["metric"] + rule,
-            f"{100 * score['value']:.2f}", f"{100 * low:.1f} to {100 * high:.1f}",
-        ])  # fmt: skip
+        rows.append(
+            [
+                Path(score["model"]).name,
+                score["language"],
+                score["split"],
+                score["metric"] + rule,
+                f"{100 * score['value']:.2f}",
+                f"{100 * low:.1f} to {100 * high:.1f}",
+            ]
+        )
     return rows

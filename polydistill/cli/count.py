@@ -24,8 +24,16 @@ SHARED = ("model", "lang", "corpus", "limit", "seed", "include_path")
 
 @click.command("count", cls=SectionedCommand, epilog=EPILOG)
 @config_options(TrimConfig, only=SHARED)
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", cls=SectionedOption,
-              section="Output", help="The counts, as JSON.")  # fmt: skip
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    cls=SectionedOption,
+    section="Output",
+    help="The counts, as JSON.",
+)
 @click.option("--overwrite", is_flag=True, cls=SectionedOption, section="Output", help="Replace the file if it exists.")
 @common_options
 def command(

@@ -20,8 +20,16 @@ SHOWN_TOKENS, SHOWN_EXAMPLES, SHOWN_AROUND, SHOWN_WIDTH = 20, 5, 3, 160
 @click.command("diff", cls=SectionedCommand, epilog=EPILOG)
 @click.argument("model")
 @click.argument("trimmed")
-@click.option("--text", "texts", multiple=True, required=True, metavar="PATH", cls=SectionedOption, section="Text",
-              help="Text to compare on. Repeat for several.")  # fmt: skip
+@click.option(
+    "--text",
+    "texts",
+    multiple=True,
+    required=True,
+    metavar="PATH",
+    cls=SectionedOption,
+    section="Text",
+    help="Text to compare on. Repeat for several.",
+)
 @click.option(
     "--include-path",
     multiple=True,

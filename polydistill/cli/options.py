@@ -116,9 +116,13 @@ def common_options(function: Function) -> Function:
 def config_file_option(function: Function) -> Function:
     """--config."""
     return click.option(
-        "--config", "config_file", type=click.Path(path_type=Path), metavar="FILE.toml", cls=SectionedOption,
+        "--config",
+        "config_file",
+        type=click.Path(path_type=Path),
+        metavar="FILE.toml",
+        cls=SectionedOption,
         help="Options from a TOML file; those on the command line win.",
-    )(function)  # fmt: skip
+    )(function)
 
 
 def build_config(

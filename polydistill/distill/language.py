@@ -108,9 +108,16 @@ class LanguageTuning:
         )
         with only as optimizer:
             return learn(
-                network, load_tokenizer(self.model), self.text, loss, self.schedule, self.steps, work, self.progress,
+                network,
+                load_tokenizer(self.model),
+                self.text,
+                loss,
+                self.schedule,
+                self.steps,
+                work,
+                self.progress,
                 optimizer,
-            )  # fmt: skip
+            )
 
 
 def fix_outputs_and_norms(network: Any) -> None:

@@ -76,12 +76,7 @@ def plan_together(sources: Sequence[Source], counts: TokenCounts, wishes: Wishes
 
 
 def trim_together(
-    sources: Sequence[Source],
-    counts: TokenCounts,
-    wishes: Wishes,
-    outs: Sequence[Path],
-    *,
-    progress: Progress = SILENT,
+    sources: Sequence[Source], counts: TokenCounts, wishes: Wishes, outs: Sequence[Path], *, progress: Progress = SILENT
 ) -> list[TrimPlan]:
     """Cuts several models to the same tokens; see `plan_together`.
 

@@ -260,6 +260,13 @@ def train_stack(
     """
     collate = collator(stack.reader, about=True)
     return train(
-        stack.network, stack.reader.tokenizer, features, dev_score, schedule, work, progress,
-        collate=collate, step_loss=loss,
-    )  # fmt: skip
+        stack.network,
+        stack.reader.tokenizer,
+        features,
+        dev_score,
+        schedule,
+        work,
+        progress,
+        collate=collate,
+        step_loss=loss,
+    )

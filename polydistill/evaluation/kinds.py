@@ -144,9 +144,11 @@ def dev_predictions(task: Task, model: TaskModel, splits: Sequence[LabelledSplit
 
 
 def finest_loyalty(
-    task: Task, teacher: Sequence[list[dict[str, Any]]], student: Sequence[list[dict[str, Any]]],
+    task: Task,
+    teacher: Sequence[list[dict[str, Any]]],
+    student: Sequence[list[dict[str, Any]]],
     splits: Sequence[LabelledSplit],
-) -> tuple[str, float]:  # fmt: skip
+) -> tuple[str, float]:
     """The finest loyalty of the kind, averaged over splits: of probabilities where it has them, of labels elsewhere.
 
     Args:

@@ -120,9 +120,14 @@ class Subject:
         """The model with the head of the task's kind."""
         kind = kind_of(self.wanted)
         return open_model(
-            self.resolved.folder, self.wanted.kind, self.wanted.labels, not_scored=self.wanted.not_scored,
-            max_length=self.settings.max_length or kind.MAX_LENGTH, prompt=self.settings.prompt, own=self.wanted.own,
-        )  # fmt: skip
+            self.resolved.folder,
+            self.wanted.kind,
+            self.wanted.labels,
+            not_scored=self.wanted.not_scored,
+            max_length=self.settings.max_length or kind.MAX_LENGTH,
+            prompt=self.settings.prompt,
+            own=self.wanted.own,
+        )
 
     @cached_property
     def tag_scheme(self) -> str | None:

@@ -26,9 +26,13 @@ def outputs_of(network: Any, tokenizer: Any, features: Sequence[Feature], head: 
         PolydistillError: One is not a number.
     """
     return run(
-        network, tokenizer, features, batch_size, lambda found: [getattr(found, name) for name in head.outputs],
+        network,
+        tokenizer,
+        features,
+        batch_size,
+        lambda found: [getattr(found, name) for name in head.outputs],
         positions=head.positions,
-    )  # fmt: skip
+    )
 
 
 def largest_difference(one: Outputs, other: Outputs) -> float:

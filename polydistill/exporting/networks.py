@@ -46,14 +46,21 @@ HEADS = {
     )
 }
 OF_KIND = {
-    CLASSIFICATION: "text-classification", TAGGING: "token-classification", WORD_TAGGING: "token-classification",
-    SPAN_EXTRACTION: "question-answering", RETRIEVAL: FEATURES, SIMILARITY: FEATURES,
-}  # fmt: skip
+    CLASSIFICATION: "text-classification",
+    TAGGING: "token-classification",
+    WORD_TAGGING: "token-classification",
+    SPAN_EXTRACTION: "question-answering",
+    RETRIEVAL: FEATURES,
+    SIMILARITY: FEATURES,
+}
 _ENDINGS = {
-    "ForSequenceClassification": "text-classification", "ForTokenClassification": "token-classification",
-    "ForQuestionAnswering": "question-answering", "Model": FEATURES, "ForMaskedLM": FEATURES,
+    "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+    "Model": FEATURES,
+    "ForMaskedLM": FEATURES,
     "ForPreTraining": FEATURES,
-}  # fmt: skip
+}
 
 
 def head_of(source: Source) -> Head:
@@ -96,9 +103,12 @@ def load_network(folder: Path, head: Head) -> Any:
     try:
         with quiet_transformers():
             network, info = getattr(transformers, head.auto_class).from_pretrained(
-                str(folder), local_files_only=True, trust_remote_code=False, dtype=torch.float32,
+                str(folder),
+                local_files_only=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
                 output_loading_info=True,
-            )  # fmt: skip
+            )
     except Exception as error:
         raise loading_failed(f"transformers cannot load {folder}", error, "Fetch or save the model again.") from error
     # A pooler is left out of many folders; the features are those before it.

@@ -38,9 +38,14 @@ class PlainSentences:
 
 
 def load_plain(
-    task: Task, language: Language, split: str, *, data_dir: Path | None = None, limit: int | None = None,
+    task: Task,
+    language: Language,
+    split: str,
+    *,
+    data_dir: Path | None = None,
+    limit: int | None = None,
     progress: Progress = SILENT,
-) -> PlainSentences:  # fmt: skip
+) -> PlainSentences:
     """Reads a labelled split for its words; its tags are dropped before anything looks at them.
 
     Args:

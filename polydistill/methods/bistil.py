@@ -48,43 +48,65 @@ class BistilConfig(Options):
     source: str
     target: str
     model: str = setting(
-        DEFAULT_MODEL, "The multilingual teacher: folder, org/name or org/name@revision; or a student that phase 1 has "
-        "made, to go on with phase 2.", "Model", metavar="M",
-    )  # fmt: skip
+        DEFAULT_MODEL,
+        "The multilingual teacher: folder, org/name or org/name@revision; or a student that phase 1 has "
+        "made, to go on with phase 2.",
+        "Model",
+        metavar="M",
+    )
     layers: int | None = setting(None, "Layers of the student. [default: half of the teacher's]", "Model", metavar="N")
     reduction: int | None = setting(None, "Layer reduction factor, in place of --layers.", "Model", metavar="R")
     init: str = setting(
-        "alternate", "Which of the teacher's layers it begins with: alternate, bottom, top, a list such as 1,5,9; or "
-        "random, for layers that know nothing.", "Model", metavar="HOW",
-    )  # fmt: skip
+        "alternate",
+        "Which of the teacher's layers it begins with: alternate, bottom, top, a list such as 1,5,9; or "
+        "random, for layers that know nothing.",
+        "Model",
+        metavar="HOW",
+    )
     vocab_size: int | None = setting(
-        None, "Keep exactly this many tokens. [default: those with a share of at least --min-share]", "Model",
-        metavar="N", least=1,
-    )  # fmt: skip
+        None,
+        "Keep exactly this many tokens. [default: those with a share of at least --min-share]",
+        "Model",
+        metavar="N",
+        least=1,
+    )
     min_share: float = setting(
-        1e-6, "Keep a token that makes up at least this share of either language's text.", "Model", metavar="X",
-        above=0, most=1,
-    )  # fmt: skip
+        1e-6,
+        "Keep a token that makes up at least this share of either language's text.",
+        "Model",
+        metavar="X",
+        above=0,
+        most=1,
+    )
     allow_unknown: bool = setting(
         False, "Go on with a language that the tokenizer cannot write well.", "Model", flags=("--allow-unknown",)
     )
     language_sft: tuple[str, ...] = setting(
-        (), "Sparse language fine-tuning that the teacher carries in phase 1, and no teacher in phase 2, LANG=FOLDER.",
+        (),
+        "Sparse language fine-tuning that the teacher carries in phase 1, and no teacher in phase 2, LANG=FOLDER.",
         "Model",
         metavar="LANG=DIR",
-    )  # fmt: skip
+    )
     text: tuple[str, ...] = setting(
-        (), "Text of a language, LANG=PATH: as --corpus of `trim`. [default: the language's corpus on the Hub]", "Data",
+        (),
+        "Text of a language, LANG=PATH: as --corpus of `trim`. [default: the language's corpus on the Hub]",
+        "Data",
         metavar="LANG=PATH",
-    )  # fmt: skip
+    )
     task: str = setting(
-        "", "Distil this task too: ner, nli, qa, ... (see `polydistill ls tasks`), or `embedding` for vectors of "
-        "sentences. [default: phase 1 alone]", "Data", metavar="TASK",
-    )  # fmt: skip
+        "",
+        "Distil this task too: ner, nli, qa, ... (see `polydistill ls tasks`), or `embedding` for vectors of "
+        "sentences. [default: phase 1 alone]",
+        "Data",
+        metavar="TASK",
+    )
     teacher: tuple[str, ...] = setting(
-        (), "Model tuned for the task, FOLDER or FOLDER=WEIGHT; repeat for several, whose logits are averaged. "
-        "[default: made by `finetune`]", "Data", metavar="DIR",
-    )  # fmt: skip
+        (),
+        "Model tuned for the task, FOLDER or FOLDER=WEIGHT; repeat for several, whose logits are averaged. "
+        "[default: made by `finetune`]",
+        "Data",
+        metavar="DIR",
+    )
     data_dir: Path | None = data_dir_setting("Data")
     train_split: tuple[str, ...] = setting(
         (), "Split to train on. Repeat to join several. [default: train]", "Data", metavar="NAME"
@@ -96,10 +118,14 @@ class BistilConfig(Options):
     dev_data: Path | None = dev_data_setting("Data")
     test_data: tuple[str, ...] = setting((), "Your own file to score in a language.", "Data", metavar="LANG=FILE")
     select: str | None = setting(
-        None, "What makes a checkpoint of phase 2 the best: score, the task's own metric, or loyalty, how near "
+        None,
+        "What makes a checkpoint of phase 2 the best: score, the task's own metric, or loyalty, how near "
         "predictions are the first teacher's, which tells neighbours apart on fewer examples. [default: loyalty where "
-        "the teacher's logits are an objective, else score]", "Data", metavar="HOW", choices=SELECT,
-    )  # fmt: skip
+        "the teacher's logits are an objective, else score]",
+        "Data",
+        metavar="HOW",
+        choices=SELECT,
+    )
     test_split: tuple[str, ...] = setting(
         (), "Split to score in a language, LANG=NAME; `none` for no score. [default: test]", "Data", metavar="LANG=NAME"
     )
@@ -107,36 +133,56 @@ class BistilConfig(Options):
         None, "Use at most this many labelled examples, or lines of a text for vectors.", "Data", metavar="N", least=1
     )
     dev_limit: int | None = setting(
-        None, "Choose the checkpoint by at most this many dev examples. [default: --limit, else by the preset]", "Data",
-        metavar="N", least=1,
-    )  # fmt: skip
+        None,
+        "Choose the checkpoint by at most this many dev examples. [default: --limit, else by the preset]",
+        "Data",
+        metavar="N",
+        least=1,
+    )
     preset: str = setting(
-        "small", "smoke (minutes), small (one to two hours) or paper: the defaults of all that follows.", "Training",
-        metavar="NAME", choices=tuple(PRESETS),
-    )  # fmt: skip
+        "small",
+        "smoke (minutes), small (one to two hours) or paper: the defaults of all that follows.",
+        "Training",
+        metavar="NAME",
+        choices=tuple(PRESETS),
+    )
     phase: str = setting("all", "1, 2 or all.", "Training", metavar="WHICH", choices=("1", "2", "all"))
     objective: tuple[str, ...] = setting(
-        (), "Weight of an objective, NAME=WEIGHT, or PHASE:NAME=WEIGHT for one phase; `ls objectives` lists "
-        "them. What is given replaces the preset's.", "Training", metavar="NAME=W",
-    )  # fmt: skip
+        (),
+        "Weight of an objective, NAME=WEIGHT, or PHASE:NAME=WEIGHT for one phase; `ls objectives` lists "
+        "them. What is given replaces the preset's.",
+        "Training",
+        metavar="NAME=W",
+    )
     scale: str | None = setting(
-        None, "What makes terms compare: none, first (each divided by its first value) or teacher (each layer's error "
-        "divided by the teacher's mean square).", "Training", metavar="HOW", choices=SCALES,
-    )  # fmt: skip
+        None,
+        "What makes terms compare: none, first (each divided by its first value) or teacher (each layer's error "
+        "divided by the teacher's mean square).",
+        "Training",
+        metavar="HOW",
+        choices=SCALES,
+    )
     temperature: float = setting(2.0, "T of the logits.", "Training", metavar="T", least=1e-6)
     squared_temperature: bool = setting(
-        True, "Whether the term of the logits is multiplied with T^2.", "Training",
+        True,
+        "Whether the term of the logits is multiplied with T^2.",
+        "Training",
         flags=("--squared-temperature/--plain-temperature",),
-    )  # fmt: skip
+    )
     logit_form: str = setting(
-        "cross-entropy", "cross-entropy or kl: the same gradients, another value.", "Training", metavar="FORM",
+        "cross-entropy",
+        "cross-entropy or kl: the same gradients, another value.",
+        "Training",
+        metavar="FORM",
         choices=("cross-entropy", "kl"),
-    )  # fmt: skip
+    )
     relation_heads: int | None = setting(None, "Heads of `relations`.", "Training", metavar="N", least=1)
     relation_layers: str | None = setting(
-        None, "Student's and teacher's layer of `relations`, counted from 0. [default: the last ones]", "Training",
+        None,
+        "Student's and teacher's layer of `relations`, counted from 0. [default: the last ones]",
+        "Training",
         metavar="S,T",
-    )  # fmt: skip
+    )
     steps: int | None = setting(None, "Steps of phase 1.", "Training", metavar="N", least=1)
     batch_size: int | None = setting(
         None, "Blocks a step of phase 1.", "Training", metavar="N", least=1, most=MOST_BATCH
@@ -150,9 +196,12 @@ class BistilConfig(Options):
         None, "Epochs in which everything is trained.", "Training", metavar="N", above=0
     )
     task_sparse_epochs: float | None = setting(
-        None, "Epochs in which the chosen entries are trained; 0 leaves this stage out.", "Training", metavar="N",
+        None,
+        "Epochs in which the chosen entries are trained; 0 leaves this stage out.",
+        "Training",
+        metavar="N",
         least=0,
-    )  # fmt: skip
+    )
     task_batch_size: int | None = setting(
         None, "Examples a step of phase 2.", "Training", metavar="N", least=1, most=MOST_BATCH
     )
@@ -166,24 +215,38 @@ class BistilConfig(Options):
     )
     teacher_lr: float | None = setting(None, "Its highest learning rate.", "Training", metavar="X", above=0)
     density: float | None = setting(
-        None, "Share of the base model's parameters that the sparse stage trains.", "Training", metavar="SHARE",
-        above=0, most=1,
-    )  # fmt: skip
+        None,
+        "Share of the base model's parameters that the sparse stage trains.",
+        "Training",
+        metavar="SHARE",
+        above=0,
+        most=1,
+    )
     accumulate: int = setting(
         1, "Split each step's batch into this many parts: less memory.", "Training", metavar="N", least=1
     )
     precision: str = setting(
-        "auto", "float32, bfloat16, or auto: what is faster here, measured in a few steps.", "Training", metavar="TYPE",
+        "auto",
+        "float32, bfloat16, or auto: what is faster here, measured in a few steps.",
+        "Training",
+        metavar="TYPE",
         choices=("auto", "float32", "bfloat16"),
-    )  # fmt: skip
+    )
     max_minutes: float | None = setting(
-        None, "Stop training after so long, shared between the stages, and finish with what was learnt.", "Training",
-        metavar="N", above=0,
-    )  # fmt: skip
+        None,
+        "Stop training after so long, shared between the stages, and finish with what was learnt.",
+        "Training",
+        metavar="N",
+        above=0,
+    )
     cache_gb: float = setting(
-        4.0, "Keep the teacher's signals of labelled data on disk if they take at most this much; those that no run "
-        "has used for a day make room. 0 keeps none.", "Training", metavar="GB", least=0,
-    )  # fmt: skip
+        4.0,
+        "Keep the teacher's signals of labelled data on disk if they take at most this much; those that no run "
+        "has used for a day make room. 0 keeps none.",
+        "Training",
+        metavar="GB",
+        least=0,
+    )
     seed: int = seed_setting("Of order, masks, dropout and the new head.", "Training")
     resume: bool = setting(False, "Go on with a run that was stopped.", "Output")
     output: Path | None = output_setting("polydistill-out/<model>-<source>-<target>[-<task>]", "Output")
@@ -262,9 +325,14 @@ def bistil(config: BistilConfig, progress: Progress = SILENT) -> BistilResult:
 
 
 def _finish(
-    config: BistilConfig, todo: Prepared, stages: Stages, student: Path, teachers: Sequence[Path], started: float,
+    config: BistilConfig,
+    todo: Prepared,
+    stages: Stages,
+    student: Path,
+    teachers: Sequence[Path],
+    started: float,
     progress: Progress,
-) -> BistilResult:  # fmt: skip
+) -> BistilResult:
     """Puts the finished model in its place, with scores, record and card, and the stages below it."""
     result = _result(config, todo, stages.done, student)
     if not is_main():
@@ -292,9 +360,11 @@ def _result(config: BistilConfig, todo: Prepared, done: Sequence[Stage], student
     cut, tuned = (next((s for s in done if s.name == name), None) for name in ("vocabulary", "full"))
     own, before = Source.open(resolve(ModelRef.parse(str(student))), config.include_path), todo.source
     record = RunRecord.load(before.folder) if todo.student_given else None
-    teacher = record.result if record else {
-        "parameters": {"teacher": before.checkpoint.parameters}, "bytes": {"teacher": before.nbytes},
-    }  # fmt: skip
+    teacher = (
+        record.result
+        if record
+        else {"parameters": {"teacher": before.checkpoint.parameters}, "bytes": {"teacher": before.nbytes}}
+    )
     last = done[-1] if tuned else None
     return BistilResult(
         model=before.resolved.source,
@@ -321,8 +391,13 @@ def _selection(config: BistilConfig, todo: Prepared, last: Stage | None) -> dict
     if last is None or todo.task is None or todo.vectors:
         return None
     split = todo.labelled.dev[0].split if todo.labelled else config.dev_split
-    return {"languages": [todo.codes[0]], "split": split, "metric": last.facts["metric"],
-            "value": last.facts["best"], "step": last.facts["best_step"]}  # fmt: skip
+    return {
+        "languages": [todo.codes[0]],
+        "split": split,
+        "metric": last.facts["metric"],
+        "value": last.facts["best"],
+        "step": last.facts["best_step"],
+    }
 
 
 def _record(config: BistilConfig, todo: Prepared, done: Sequence[Stage], result: BistilResult) -> RunRecord:
@@ -353,11 +428,18 @@ def _scores(
     for test in todo.labelled.tests:
         found = evaluate(
             EvaluateConfig(
-                model=(str(out),), teacher=teacher, task=todo.task.name, lang=(test.language.code,), split=test.split,
-                data=test.data, data_dir=config.data_dir, seed=config.seed, include_path=config.include_path,
+                model=(str(out),),
+                teacher=teacher,
+                task=todo.task.name,
+                lang=(test.language.code,),
+                split=test.split,
+                data=test.data,
+                data_dir=config.data_dir,
+                seed=config.seed,
+                include_path=config.include_path,
             ),
             progress,
-        )  # fmt: skip
+        )
         scores += [replace(score, model=named[score.model]) for score in found.scores]
         assert found.loyalty is not None
         rows = [{**row, "model": named[row["model"]]} for row in found.loyalty["scores"]]

@@ -192,21 +192,19 @@ def idle_options(config: BistilConfig, todo: Prepared) -> list[str]:
         ),
         "there is no phase 1 here": ("" if todo.general else "steps batch_size length lr warmup language_sft"),
         "there is no phase 2 here": (
-            "" if tuning else "task_epochs task_sparse_epochs task_batch_size task_length task_lr task_warmup density "
+            ""
+            if tuning
+            else "task_epochs task_sparse_epochs task_batch_size task_length task_lr task_warmup density "
             "teacher_epochs teacher_lr train_split dev_split test_split dev_limit limit data_dir cache_gb "
             "data dev_data test_data"
         ),
-        "vectors of sentences are learnt from text alone": (
-            "train_split dev_split dev_limit" if todo.vectors else ""
-        ),
+        "vectors of sentences are learnt from text alone": ("train_split dev_split dev_limit" if todo.vectors else ""),
         "the teacher is not made here": ("" if labels and not todo.teachers else "teacher_epochs teacher_lr"),
         "there is no sparse stage here": ("density" if tuning and not tuning.sparse_epochs else ""),
-        "logits are not an objective here": (
-            "" if "logits" in asked else "temperature squared_temperature logit_form"
-        ),
+        "logits are not an objective here": ("" if "logits" in asked else "temperature squared_temperature logit_form"),
         "relations are not an objective here": ("" if "relations" in asked else "relation_heads relation_layers"),
         "--vocab-size says how many tokens are kept": ("min_share" if config.vocab_size else ""),
-    }  # fmt: skip
+    }
     why_not: dict[str, str] = {}
     for why, names in groups.items():
         for name in names.split():
@@ -311,18 +309,34 @@ def _phases(config: BistilConfig, defaults: Preset, wanted: Task | None) -> tupl
     general = tuning = None
     if config.phase != "2":
         weights = parse_weights(config.objective, 1) or dict(defaults.general.objectives)
-        general = _given(defaults.general, weights, {
-            "steps": config.steps, "batch_size": config.batch_size, "length": config.length, "lr": config.lr,
-            "warmup": config.warmup,
-        })  # fmt: skip
+        general = _given(
+            defaults.general,
+            weights,
+            {
+                "steps": config.steps,
+                "batch_size": config.batch_size,
+                "length": config.length,
+                "lr": config.lr,
+                "warmup": config.warmup,
+            },
+        )
     if wanted and config.phase != "1":
         chosen = defaults.tuning[wanted.kind]
         weights = parse_weights(config.objective, 2) or dict(chosen.objectives)
-        tuning = _given(chosen, weights, {
-            "epochs": config.task_epochs, "sparse_epochs": config.task_sparse_epochs, "length": config.task_length,
-            "batch_size": config.task_batch_size, "lr": config.task_lr, "warmup": config.task_warmup,
-            "teacher_epochs": config.teacher_epochs, "teacher_lr": config.teacher_lr,
-        })  # fmt: skip
+        tuning = _given(
+            chosen,
+            weights,
+            {
+                "epochs": config.task_epochs,
+                "sparse_epochs": config.task_sparse_epochs,
+                "length": config.task_length,
+                "batch_size": config.task_batch_size,
+                "lr": config.task_lr,
+                "warmup": config.task_warmup,
+                "teacher_epochs": config.teacher_epochs,
+                "teacher_lr": config.teacher_lr,
+            },
+        )
         headless = sorted(HEAD_OBJECTIVES & set(weights))
         if wanted.kind == RETRIEVAL and headless:
             raise UsageError(
@@ -375,9 +389,13 @@ def _relation_layers(config: BistilConfig, student: int, teacher: int) -> tuple[
 
 
 def _teachers(
-    config: BistilConfig, source: Source, student_given: bool, wanted: Task | None, languages: Sequence[Language],
+    config: BistilConfig,
+    source: Source,
+    student_given: bool,
+    wanted: Task | None,
+    languages: Sequence[Language],
     progress: Progress,
-) -> tuple[GivenTeacher, ...]:  # fmt: skip
+) -> tuple[GivenTeacher, ...]:
     vectors = wanted is not None and wanted.kind == RETRIEVAL
     if student_given and wanted and not config.teacher and not own_teacher(source).is_dir():
         raise UsageError(
@@ -446,9 +464,14 @@ def _weighted(given: str) -> tuple[str, float]:
 
 
 def _texts(
-    config: BistilConfig, languages: Sequence[Language], general: General | None, tuning: Tuning | None,
-    wanted: Task | None, given: bool, progress: Progress,
-) -> dict[str, list[TextSource]]:  # fmt: skip
+    config: BistilConfig,
+    languages: Sequence[Language],
+    general: General | None,
+    tuning: Tuning | None,
+    wanted: Task | None,
+    given: bool,
+    progress: Progress,
+) -> dict[str, list[TextSource]]:
     """The text of both languages, where a phase or the vocabulary needs it."""
     vectors = tuning is not None and wanted is not None and wanted.kind == RETRIEVAL
     if given and general is None and not vectors:

@@ -91,8 +91,12 @@ def vocabulary(config: BistilConfig, todo: Prepared, progress: Progress, checkpo
         texts = [{"language": code, **asdict(text)} for code, found in counts.languages.items() for text in found.texts]
         tried = every_language(config.include_path)
         letters = {"languages": len(tried), "lost": unwritten(source.vocabulary, teacher.vocabulary, tried)}
-        return {"vocabulary": {"before": len(source.vocabulary.spaces[0].ids), "after": len(trimmed.keeps[0].tokens)},
-                "coverage": trimmed.coverage, "texts": texts, "letters": letters}  # fmt: skip
+        return {
+            "vocabulary": {"before": len(source.vocabulary.spaces[0].ids), "after": len(trimmed.keeps[0].tokens)},
+            "coverage": trimmed.coverage,
+            "texts": texts,
+            "letters": letters,
+        }
 
     return Made(write)
 
@@ -124,27 +128,53 @@ def general(
     tokenizer = load_tokenizer(student)
     parts = len(todo.languages)
     blocks = [
-        pack(tokenizer, todo.texts[code], code, phase.length, limit_tokens=2 * phase.tokens // parts,
-             folder=cache_root() / "blocks", progress=progress)
+        pack(
+            tokenizer,
+            todo.texts[code],
+            code,
+            phase.length,
+            limit_tokens=2 * phase.tokens // parts,
+            folder=cache_root() / "blocks",
+            progress=progress,
+        )
         for code in todo.codes
-    ]  # fmt: skip
+    ]
     teachers = {code: student.parent / f"teacher-{code}" for code in todo.codes}
     teachers = {code: own if own.is_dir() else student.parent / "teacher" for code, own in teachers.items()}
     objectives = build(phase.objectives, pairs=todo.pairs, options=options(config, todo))
     bf = bf16(config, todo, student, checkpoints)
     schedule = Schedule(
-        epochs=1, lr=phase.lr, batch_size=phase.batch_size, warmup=phase.warmup, checks=CHECKS, seed=config.seed,
-        bf16=bf, accumulate=config.accumulate, minutes=clock.minutes("general"),
-    )  # fmt: skip
+        epochs=1,
+        lr=phase.lr,
+        batch_size=phase.batch_size,
+        warmup=phase.warmup,
+        checks=CHECKS,
+        seed=config.seed,
+        bf16=bf,
+        accumulate=config.accumulate,
+        minutes=clock.minutes("general"),
+    )
     network, curves = distil_general(
-        student, teachers, todo.source.arch, GeneralText.split(blocks), objectives, schedule, phase.steps, checkpoints,
-        progress, config.include_path,
-    )  # fmt: skip
+        student,
+        teachers,
+        todo.source.arch,
+        GeneralText.split(blocks),
+        objectives,
+        schedule,
+        phase.steps,
+        checkpoints,
+        progress,
+        config.include_path,
+    )
 
     def write(out: Path) -> dict[str, Any]:
         save_network(network, student, out, config.include_path, progress)
-        return {"validation": [[step, -score] for step, score in curves.dev], "best_step": curves.best_step,
-                "tokens": curves.steps * phase.batch_size * phase.length, "bf16": bf}  # fmt: skip
+        return {
+            "validation": [[step, -score] for step, score in curves.dev],
+            "best_step": curves.best_step,
+            "tokens": curves.steps * phase.batch_size * phase.length,
+            "bf16": bf,
+        }
 
     return Made(write, curves.steps, curves.terms)
 
@@ -154,9 +184,13 @@ def options(config: BistilConfig, todo: Prepared) -> Options:
     from polydistill.distill.objectives.build import Options
 
     return Options(
-        temperature=config.temperature, squared_temperature=config.squared_temperature, logit_form=config.logit_form,
-        relation_heads=config.relation_heads, relation_layers=todo.relation_layers, scale=todo.scale,
-    )  # fmt: skip
+        temperature=config.temperature,
+        squared_temperature=config.squared_temperature,
+        logit_form=config.logit_form,
+        relation_heads=config.relation_heads,
+        relation_layers=todo.relation_layers,
+        scale=todo.scale,
+    )
 
 
 def bf16(config: BistilConfig, todo: Prepared, student: Path, checkpoints: Path) -> bool:
@@ -181,24 +215,37 @@ def bf16(config: BistilConfig, todo: Prepared, student: Path, checkpoints: Path)
 
 
 def made_teacher(
-    config: BistilConfig, todo: Prepared, base: Path, student: Path, clock: Clock, progress: Progress,
-    checkpoints: Path,
-) -> Made:  # fmt: skip
+    config: BistilConfig, todo: Prepared, base: Path, student: Path, clock: Clock, progress: Progress, checkpoints: Path
+) -> Made:
     """The task's teacher: all layers, tuned on the source language, as `finetune` does it."""
     assert todo.task is not None and todo.tuning is not None
     tuning = todo.tuning
     result = finetune(
         FinetuneConfig(
-            model=str(base), freeze_embeddings=True, task=todo.task.name, lang=(todo.codes[0],),
-            data_dir=config.data_dir, train_split=config.train_split, dev_split=config.dev_split,
-            data=config.data, dev_data=config.dev_data, limit=todo.limit, epochs=tuning.teacher_epochs,
-            lr=tuning.teacher_lr, max_length=tuning.length,
-            bf16=bf16(config, todo, student, checkpoints), seed=config.seed, resume=True, overwrite=True,
-            output=checkpoints / "tuned-0", include_path=config.include_path, max_minutes=clock.minutes("teacher"),
+            model=str(base),
+            freeze_embeddings=True,
+            task=todo.task.name,
+            lang=(todo.codes[0],),
+            data_dir=config.data_dir,
+            train_split=config.train_split,
+            dev_split=config.dev_split,
+            data=config.data,
+            dev_data=config.dev_data,
+            limit=todo.limit,
+            epochs=tuning.teacher_epochs,
+            lr=tuning.teacher_lr,
+            max_length=tuning.length,
+            bf16=bf16(config, todo, student, checkpoints),
+            seed=config.seed,
+            resume=True,
+            overwrite=True,
+            output=checkpoints / "tuned-0",
+            include_path=config.include_path,
+            max_minutes=clock.minutes("teacher"),
             accumulate=_parts(DEFAULTS[todo.task.kind][2], config.accumulate),
         ),
         progress,
-    )  # fmt: skip
+    )
 
     def write(out: Path) -> dict[str, Any]:
         result.output.rename(out / "tuned-0")
@@ -267,16 +314,25 @@ class Phase2:
 
         def write(out: Path) -> dict[str, Any]:
             facts = {
-                "metric": job.metric, "dev": curves.dev, "best": curves.best, "best_step": curves.best_step, "bf16": bf,
+                "metric": job.metric,
+                "dev": curves.dev,
+                "best": curves.best,
+                "best_step": curves.best_step,
+                "bf16": bf,
                 "untrained": job.untrained,
-            }  # fmt: skip
+            }
             if entries is None or before is None:
                 save_network(network, self.student, out, self.config.include_path, self.progress)
                 return facts
             found = sparse.difference_of(
-                network, before, entries, names=student.base, kind=sparse_files.TASK, languages=self.todo.codes[:1],
+                network,
+                before,
+                entries,
+                names=student.base,
+                kind=sparse_files.TASK,
+                languages=self.todo.codes[:1],
                 tasks=(self.config.task,),
-            )  # fmt: skip
+            )
             save_network(network, self.student, out, self.config.include_path, self.progress)
             keep_beside(out, found, before.checkpoint)
             return {**facts, "entries": found.count, "density": found.density, "base": found.base_hash}
@@ -299,10 +355,20 @@ class Phase2:
         given = [(t.weight, t.aligned) for t in self.todo.teachers] or [(1.0, False)]
         teachers = tuple(TeacherFolder(f, *about) for f, about in zip(self.teachers, given, strict=True))
         return TaskInputs(
-            self.student, teachers, self.todo.source.arch, None if self.todo.vectors else self.todo.task,
-            self.todo.codes[0], self.tuning.length, self.config.seed, self.todo.by_loyalty, bf,
-            int(1e9 * self.config.cache_gb), note, self.progress, self.config.include_path,
-        )  # fmt: skip
+            self.student,
+            teachers,
+            self.todo.source.arch,
+            None if self.todo.vectors else self.todo.task,
+            self.todo.codes[0],
+            self.tuning.length,
+            self.config.seed,
+            self.todo.by_loyalty,
+            bf,
+            int(1e9 * self.config.cache_gb),
+            note,
+            self.progress,
+            self.config.include_path,
+        )
 
     def _lines(self) -> Mapping[str, list[str]]:
         """Lines of both texts, equally many at most."""
@@ -315,24 +381,41 @@ class Phase2:
         from polydistill.training import Schedule
 
         return Schedule(
-            epochs=epochs, lr=self.tuning.lr, batch_size=self.tuning.batch_size, warmup=self.tuning.warmup,
-            checks=TUNING_CHECKS, seed=self.config.seed, bf16=bf, accumulate=self.config.accumulate,
+            epochs=epochs,
+            lr=self.tuning.lr,
+            batch_size=self.tuning.batch_size,
+            warmup=self.tuning.warmup,
+            checks=TUNING_CHECKS,
+            seed=self.config.seed,
+            bf16=bf,
+            accumulate=self.config.accumulate,
             minutes=self.clock.minutes(stage),
-        )  # fmt: skip
+        )
 
 
 def settings(config: BistilConfig, todo: Prepared) -> dict[str, Any]:
     """Every value that the run had, presets resolved."""
     return {
-        "preset": config.preset, "phase_1": asdict(todo.general) if todo.general else None,
-        "phase_2": asdict(todo.tuning) if todo.tuning else None, "density": todo.density, "scale": todo.scale,
-        "temperature": config.temperature, "squared_temperature": config.squared_temperature,
-        "logit_form": config.logit_form, "relation_heads": config.relation_heads,
-        "relation_layers": todo.relation_layers, "layers": list(todo.layers), "examples": todo.limit,
-        "by_loyalty": todo.by_loyalty, "dev_examples": todo.dev_limit, "pairs": [list(p) for p in todo.pairs],
-        "seed": config.seed, "accumulate": config.accumulate,
-        "precision": config.precision, "labelled": todo.task.facts() if todo.task else None,
-    }  # fmt: skip
+        "preset": config.preset,
+        "phase_1": asdict(todo.general) if todo.general else None,
+        "phase_2": asdict(todo.tuning) if todo.tuning else None,
+        "density": todo.density,
+        "scale": todo.scale,
+        "temperature": config.temperature,
+        "squared_temperature": config.squared_temperature,
+        "logit_form": config.logit_form,
+        "relation_heads": config.relation_heads,
+        "relation_layers": todo.relation_layers,
+        "layers": list(todo.layers),
+        "examples": todo.limit,
+        "by_loyalty": todo.by_loyalty,
+        "dev_examples": todo.dev_limit,
+        "pairs": [list(p) for p in todo.pairs],
+        "seed": config.seed,
+        "accumulate": config.accumulate,
+        "precision": config.precision,
+        "labelled": todo.task.facts() if todo.task else None,
+    }
 
 
 def identity(config: BistilConfig, todo: Prepared) -> dict[str, Any]:
@@ -345,6 +428,14 @@ def identity(config: BistilConfig, todo: Prepared) -> dict[str, Any]:
     labels = todo.task.scored_labels if todo.task else None
     text = {code: [source.facts() for source in sources] for code, sources in todo.texts.items()}
     carried = {code: Given.load(folder).sha256 for code, folder in todo.language_sft.items()}
-    return {**options, "settings": settings(config, todo), "model": todo.source.checkpoint.weights_hash,
-            "teachers": teachers, "labels": labels, "data": data, "languages": list(todo.codes), "texts": text,
-            "language_sft": carried}  # fmt: skip
+    return {
+        **options,
+        "settings": settings(config, todo),
+        "model": todo.source.checkpoint.weights_hash,
+        "teachers": teachers,
+        "labels": labels,
+        "data": data,
+        "languages": list(todo.codes),
+        "texts": text,
+        "language_sft": carried,
+    }

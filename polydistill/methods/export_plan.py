@@ -41,25 +41,33 @@ class ExportConfig(Options):
     output: Path | None = output_setting("polydistill-out/NAME-onnx", "Files")
     overwrite: bool = setting(False, "Replace that folder if it exists.", "Files")
     text: tuple[str, ...] = setting(
-        (), "Text to compare the files with torch on. Repeat for several. [default: the task's data, else sentences of "
-        "the package]", "Checks", metavar="PATH",
-    )  # fmt: skip
+        (),
+        "Text to compare the files with torch on. Repeat for several. [default: the task's data, else sentences of "
+        "the package]",
+        "Checks",
+        metavar="PATH",
+    )
     task: str = setting("", "Score torch and the files on a task.", "Scores", metavar="TASK")
     lang: tuple[str, ...] = setting((), "Language of the task's data. Repeat for several.", "Scores", metavar="LANG")
     split: str = setting("test", "Which part of the data.", "Scores", metavar="NAME")
     data_dir: Path | None = data_dir_setting("Scores")
     data: Path | None = setting(None, "A file of your own, as `evaluate` reads it.", "Scores", metavar="FILE")
     limit: int | None = setting(
-        None, "Score only the first examples of each language; such scores are not among the record's.", "Scores",
-        metavar="N", least=1,
-    )  # fmt: skip
+        None,
+        "Score only the first examples of each language; such scores are not among the record's.",
+        "Scores",
+        metavar="N",
+        least=1,
+    )
     max_length: int | None = setting(
         None, "Most tokens of an input that is scored. [default: as `evaluate` has it]", "Scores", metavar="N", least=16
     )
     prompt: str | None = setting(
-        None, "Text put before every sentence (retrieval and similarity). [default: the model's own]", "Scores",
+        None,
+        "Text put before every sentence (retrieval and similarity). [default: the model's own]",
+        "Scores",
         metavar="TEXT",
-    )  # fmt: skip
+    )
     seed: int = seed_setting("Of the bootstrap intervals.", "Checks")
     include_path: tuple[Path, ...] = include_setting("Files")
 
@@ -150,10 +158,18 @@ def _task(config: ExportConfig, head: Head, source: Source, progress: Progress) 
     from polydistill.exporting.networks import OF_KIND
 
     asked = EvaluateConfig(
-        model=(config.model,), task=config.task, lang=config.lang, split=config.split, data_dir=config.data_dir,
-        data=config.data, limit=config.limit, max_length=config.max_length, prompt=config.prompt, seed=config.seed,
+        model=(config.model,),
+        task=config.task,
+        lang=config.lang,
+        split=config.split,
+        data_dir=config.data_dir,
+        data=config.data,
+        limit=config.limit,
+        max_length=config.max_length,
+        prompt=config.prompt,
+        seed=config.seed,
         include_path=config.include_path,
-    )  # fmt: skip
+    )
     wanted = check_options(asked)
     if OF_KIND[wanted.kind] != head.name:
         raise PolydistillError(

@@ -57,9 +57,12 @@ class FinetuneConfig(Options):
     model: str = setting(DEFAULT_MODEL, "Folder, org/name or org/name@revision.", "Model", metavar="M")
     freeze_embeddings: bool = setting(False, "Do not train the word embeddings: faster, in far less memory.", "Model")
     freeze_layers: int = setting(
-        0, "Do not train the lowest N layers, nor word embeddings; other languages often keep more of it.", "Model",
-        metavar="N", least=0,
-    )  # fmt: skip
+        0,
+        "Do not train the lowest N layers, nor word embeddings; other languages often keep more of it.",
+        "Model",
+        metavar="N",
+        least=0,
+    )
     task: str = setting("", "What to tune for; `polydistill ls tasks` lists them.", "Data", metavar="TASK")
     lang: tuple[str, ...] = setting(
         (), "Language of the training and dev data. Repeat for several.", "Data", metavar="LANG"
@@ -87,18 +90,25 @@ class FinetuneConfig(Options):
         most=MOST_BATCH,
     )
     max_length: int | None = setting(
-        None, "Most tokens of an input; longer ones are windowed, texts to classify cut. "
-        "[default: 128 for classification, 256 for tagging, 384 for questions]", "Training", metavar="N", least=16,
-    )  # fmt: skip
+        None,
+        "Most tokens of an input; longer ones are windowed, texts to classify cut. "
+        "[default: 128 for classification, 256 for tagging, 384 for questions]",
+        "Training",
+        metavar="N",
+        least=16,
+    )
     warmup: float = setting(
         0.06, "Share of the steps in which the learning rate rises.", "Training", metavar="SHARE", least=0, most=1
     )
     weight_decay: float = setting(0.01, "Of AdamW.", "Training", metavar="X", least=0)
     checks: int = setting(2, "Dev scores and checkpoints an epoch.", "Training", metavar="N", least=1)
     patience: int = setting(
-        4, "Stop after so many checks without a better dev score; 0 never stops early.", "Training", metavar="N",
+        4,
+        "Stop after so many checks without a better dev score; 0 never stops early.",
+        "Training",
+        metavar="N",
         least=0,
-    )  # fmt: skip
+    )
     accumulate: int = setting(
         1, "Split each step's batch into this many parts: less memory.", "Training", metavar="N", least=1
     )
@@ -177,21 +187,37 @@ def finetune(config: FinetuneConfig, progress: Progress = SILENT) -> FinetuneRes
     freeze(model.network, architecture, embeddings=config.freeze_embeddings, layers=config.freeze_layers)
     inputs = [training_inputs(wanted, model, split, progress) for split in training]
     features, training = [f for part, _ in inputs for f in part], tuple(split for _, split in inputs)
-    facts = {**asdict(schedule), "max_length": model.max_length, "freeze_embeddings": config.freeze_embeddings,
-             "freeze_layers": config.freeze_layers, "labelled": wanted.facts()}  # fmt: skip
+    facts = {
+        **asdict(schedule),
+        "max_length": model.max_length,
+        "freeze_embeddings": config.freeze_embeddings,
+        "freeze_layers": config.freeze_layers,
+        "labelled": wanted.facts(),
+    }
     checkpoint = Checkpoint.open(folder)
-    identity = {"model": resolved.source, "weights": checkpoint.weights_hash,
-                "configuration": file_sha256(folder / "config.json"), "task": wanted.name, "labels": model.labels,
-                **facts, "data": [split.sha256 for split in (*training, *dev)]}  # fmt: skip
+    identity = {
+        "model": resolved.source,
+        "weights": checkpoint.weights_hash,
+        "configuration": file_sha256(folder / "config.json"),
+        "task": wanted.name,
+        "labels": model.labels,
+        **facts,
+        "data": [split.sha256 for split in (*training, *dev)],
+    }
     with (
         work_folder(output, identity, resume=config.resume, overwrite=config.overwrite, progress=progress) as work,
         new_folder(output, overwrite=config.overwrite) as out,
     ):
         curves = train(
-            model.network, model.tokenizer, features, lambda network: dev_score(wanted, model, dev),
-            replace(schedule, minutes=config.max_minutes), work, progress,
+            model.network,
+            model.tokenizer,
+            features,
+            lambda network: dev_score(wanted, model, dev),
+            replace(schedule, minutes=config.max_minutes),
+            work,
+            progress,
             step_loss=label_loss(model.network, answers=wanted.kind == SPAN_EXTRACTION),
-        )  # fmt: skip
+        )
         with quiet_transformers():
             model.network.save_pretrained(out)
         for note in copy_beside(resolved.folder, checkpoint, out):
@@ -227,9 +253,14 @@ def _schedule(config: FinetuneConfig, wanted: Task) -> tuple[Schedule, int]:
         config.epochs if config.epochs is not None else epochs,
         config.lr if config.lr is not None else lr,
         config.batch_size if config.batch_size is not None else batch_size,
-        config.warmup, config.weight_decay, config.checks, config.patience, config.seed, config.bf16,
+        config.warmup,
+        config.weight_decay,
+        config.checks,
+        config.patience,
+        config.seed,
+        config.bf16,
         config.accumulate,
-    )  # fmt: skip
+    )
     check_parts(schedule.batch_size, schedule.accumulate)
     longest = config.max_length if config.max_length is not None else max_length
     return schedule, longest
@@ -253,8 +284,13 @@ def _wanted_data(config: FinetuneConfig) -> Wanted:
 
 
 def _selection(found: TrainingData, languages: Sequence[Language], curves: Curves) -> dict[str, Any]:
-    return {"languages": [lang.code for lang in languages], "split": found.dev[0].split, "metric": found.task.metric,
-            "value": curves.best, "step": curves.best_step}  # fmt: skip
+    return {
+        "languages": [lang.code for lang in languages],
+        "split": found.dev[0].split,
+        "metric": found.task.metric,
+        "value": curves.best,
+        "step": curves.best_step,
+    }
 
 
 def _parameters(network: Any) -> dict[str, int]:
@@ -263,9 +299,12 @@ def _parameters(network: Any) -> dict[str, int]:
 
 
 def _record(
-    config: FinetuneConfig, resolved: ResolvedModel, checkpoint: Checkpoint, splits: Sequence[LabelledSplit],
+    config: FinetuneConfig,
+    resolved: ResolvedModel,
+    checkpoint: Checkpoint,
+    splits: Sequence[LabelledSplit],
     result: FinetuneResult,
-) -> RunRecord:  # fmt: skip
+) -> RunRecord:
     texts = [split.facts() for split in splits]
     return RunRecord(
         command="finetune",

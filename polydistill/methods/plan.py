@@ -61,35 +61,51 @@ class PlanConfig(Options):
     layers: int | None = setting(None, "Layers of the student. [default: half of the teacher's]", "Model", metavar="N")
     reduction: int | None = setting(None, "Layer reduction factor, in place of --layers.", "Model", metavar="R")
     init: str = setting(
-        ALTERNATE, "Which of the teacher's layers it begins with: alternate, bottom, top, or a list such as 1,5,9.",
-        "Model", metavar="HOW",
-    )  # fmt: skip
+        ALTERNATE,
+        "Which of the teacher's layers it begins with: alternate, bottom, top, or a list such as 1,5,9.",
+        "Model",
+        metavar="HOW",
+    )
     vocab_size: int | None = setting(
-        None, "Keep exactly this many tokens. [default: those with a share of at least --min-share]", "Model",
-        metavar="N", least=1,
-    )  # fmt: skip
+        None,
+        "Keep exactly this many tokens. [default: those with a share of at least --min-share]",
+        "Model",
+        metavar="N",
+        least=1,
+    )
     min_share: float = setting(
-        MIN_SHARE, "Keep a token that makes up at least this share of either language's text.", "Model", metavar="X",
-        above=0, most=1,
-    )  # fmt: skip
+        MIN_SHARE,
+        "Keep a token that makes up at least this share of either language's text.",
+        "Model",
+        metavar="X",
+        above=0,
+        most=1,
+    )
     allow_unknown: bool = setting(False, "Go on with a language that the tokenizer cannot write well.", "Model")
     text: tuple[str, ...] = setting(
-        (), "Text of a language, LANG=PATH: as --corpus of `trim`. [default: the language's corpus on the Hub, else "
-        "its word list]", "Data", metavar="LANG=PATH",
-    )  # fmt: skip
+        (),
+        "Text of a language, LANG=PATH: as --corpus of `trim`. [default: the language's corpus on the Hub, else "
+        "its word list]",
+        "Data",
+        metavar="LANG=PATH",
+    )
     limit: int | None = setting(None, "Read at most this many lines of each text.", "Data", metavar="N", least=1)
     task: str = setting(
-        "", "Plan this task too: ner, nli, qa, ... (see `polydistill ls tasks`), or `embedding`. "
-        "[default: phase 1 alone]", "Data", metavar="TASK",
-    )  # fmt: skip
+        "",
+        "Plan this task too: ner, nli, qa, ... (see `polydistill ls tasks`), or `embedding`. [default: phase 1 alone]",
+        "Data",
+        metavar="TASK",
+    )
     data_dir: Path | None = data_dir_setting("Data")
     train_split: tuple[str, ...] = setting(
         (), "Split to train on. Repeat to join several. [default: train]", "Data", metavar="NAME"
     )
     measure: bool = setting(
-        True, "Measure speed on this machine; without it only sizes are given.", "Speed",
+        True,
+        "Measure speed on this machine; without it only sizes are given.",
+        "Speed",
         flags=("--measure/--no-measure",),
-    )  # fmt: skip
+    )
     include_path: tuple[Path, ...] = include_setting("Model")
 
 

@@ -97,7 +97,10 @@ PRESETS: dict[str, Preset] = {
             SPAN_EXTRACTION: Tuning(1, 1, 8, 256, 1e-4, 0.1, SOFT),
             RETRIEVAL: Tuning(1, 0, 32, 96, 2e-4, 0.1, VECTORS),
         },
-        density=0.08, scale="teacher", examples=640, dev_examples=200,
+        density=0.08,
+        scale="teacher",
+        examples=640,
+        dev_examples=200,
     ),
     "small": Preset(
         General(1_500, 16, 96, 1e-3, 0.1, HIDDEN),
@@ -108,7 +111,9 @@ PRESETS: dict[str, Preset] = {
             SPAN_EXTRACTION: Tuning(1, 2, 8, 384, 1e-4, 0.1, SOFT, teacher_epochs=2, teacher_lr=1e-4),
             RETRIEVAL: Tuning(1, 0, 32, 96, 2e-4, 0.1, VECTORS),
         },
-        density=0.08, scale="teacher", dev_examples=1_000,
+        density=0.08,
+        scale="teacher",
+        dev_examples=1_000,
     ),
     # Ansell et al. 2023, arXiv 2306.01709, section 4; vectors are not in the paper.
     "paper": Preset(
@@ -120,6 +125,7 @@ PRESETS: dict[str, Preset] = {
             SPAN_EXTRACTION: Tuning(5, 5, 8, 384, 5e-5, 0.0, PAPER_SOFT, teacher_epochs=3),
             RETRIEVAL: Tuning(3, 0, 32, 128, 5e-5, 0.0, VECTORS),
         },
-        density=0.08, scale="none",
+        density=0.08,
+        scale="none",
     ),
-}  # fmt: skip
+}

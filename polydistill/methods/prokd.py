@@ -49,18 +49,27 @@ class ProkdConfig(Options):
     source: str
     target: str
     model: str | None = setting(
-        None, "What the teacher is tuned from, or what the student begins with if a teacher is given: folder, org/name "
-        "or org/name@revision. [default: intfloat/multilingual-e5-small]", "Model", metavar="M",
-    )  # fmt: skip
+        None,
+        "What the teacher is tuned from, or what the student begins with if a teacher is given: folder, org/name "
+        "or org/name@revision. [default: intfloat/multilingual-e5-small]",
+        "Model",
+        metavar="M",
+    )
     teacher: tuple[str, ...] = setting(
-        (), "Model tuned on a source's labels; once for each source. It stays as it is unless --teacher-epochs is "
-        "given. [default: made here]", "Model", metavar="DIR",
-    )  # fmt: skip
+        (),
+        "Model tuned on a source's labels; once for each source. It stays as it is unless --teacher-epochs is "
+        "given. [default: made here]",
+        "Model",
+        metavar="DIR",
+    )
     freeze_embeddings: bool = setting(False, "Do not train word embeddings: faster, in far less memory.", "Model")
     freeze_layers: int | None = setting(
-        None, f"Do not train the lowest N layers, nor word embeddings. {by_preset('freeze_layers')}", "Model",
-        metavar="N", least=0,
-    )  # fmt: skip
+        None,
+        f"Do not train the lowest N layers, nor word embeddings. {by_preset('freeze_layers')}",
+        "Model",
+        metavar="N",
+        least=0,
+    )
     include_path: tuple[Path, ...] = include_setting("Model")
     task: str = setting("ner", "A task with tags; see `polydistill ls tasks`.", "Data", metavar="TASK")
     sources: tuple[str, ...] = setting((), "Another language with labels. Repeat for several.", "Data", metavar="LANG")
@@ -69,26 +78,35 @@ class ProkdConfig(Options):
         (), "Text of the target language, one sentence a line, in place of its training split.", "Data", metavar="PATH"
     )
     unlabelled_split: str | None = setting(
-        None, "Split of the target whose sentences are used, without their tags. [default: train]", "Data",
+        None,
+        "Split of the target whose sentences are used, without their tags. [default: train]",
+        "Data",
         metavar="NAME",
-    )  # fmt: skip
+    )
     train_split: tuple[str, ...] = setting(
-        (), "Split of the sources to train on, or LANG=NAME for one of them. Repeat to join several. [default: train]",
-        "Data", metavar="[LANG=]NAME",
-    )  # fmt: skip
-    dev_split: tuple[str, ...] = setting(
-        (), "Split of the sources that chooses checkpoints, or LANG=NAME for one of them. [default: dev]", "Data",
+        (),
+        "Split of the sources to train on, or LANG=NAME for one of them. Repeat to join several. [default: train]",
+        "Data",
         metavar="[LANG=]NAME",
-    )  # fmt: skip
+    )
+    dev_split: tuple[str, ...] = setting(
+        (),
+        "Split of the sources that chooses checkpoints, or LANG=NAME for one of them. [default: dev]",
+        "Data",
+        metavar="[LANG=]NAME",
+    )
     test_split: tuple[str, ...] = setting(
-        (), "Split to score in a language, LANG=NAME; `none` for no score. [default: test]", "Data",
-        metavar="LANG=NAME",
-    )  # fmt: skip
+        (), "Split to score in a language, LANG=NAME; `none` for no score. [default: test]", "Data", metavar="LANG=NAME"
+    )
     limit: int | None = setting(None, "Use at most this many sentences of each split.", "Data", metavar="N", least=1)
     method: str = setting(
-        PROKD, "prokd; tsl (the student learns the teacher's probabilities alone), selftrain (and its labels, without "
-        "prototypes), or transfer (the teacher as it is).", "Method", metavar="METHOD", choices=METHODS,
-    )  # fmt: skip
+        PROKD,
+        "prokd; tsl (the student learns the teacher's probabilities alone), selftrain (and its labels, without "
+        "prototypes), or transfer (the teacher as it is).",
+        "Method",
+        metavar="METHOD",
+        choices=METHODS,
+    )
     align_weight: float = setting(
         1.0, "Weight of the alignment of prototypes; 0 for none.", "Method", metavar="X", least=0
     )
@@ -97,9 +115,13 @@ class ProkdConfig(Options):
     )
     align_symmetric: bool = setting(False, "Let prototypes of both languages be anchors.", "Method")
     align_confidence: float = setting(
-        0.0, "A target token counts if the teacher's tag has at least this probability.", "Method", metavar="P",
-        least=0, most=1,
-    )  # fmt: skip
+        0.0,
+        "A target token counts if the teacher's tag has at least this probability.",
+        "Method",
+        metavar="P",
+        least=0,
+        most=1,
+    )
     align_warmup: float = setting(
         0.1, "Share of the teacher's steps before target tokens count.", "Method", metavar="SHARE", least=0, most=1
     )
@@ -107,54 +129,82 @@ class ProkdConfig(Options):
         0.9, "Of the moving averages that prototypes are.", "Method", metavar="M", least=0, most=0.9999999
     )
     classes: str = setting(
-        "type", "A prototype for each entity type, or for each BIO tag.", "Method", metavar="KIND",
+        "type",
+        "A prototype for each entity type, or for each BIO tag.",
+        "Method",
+        metavar="KIND",
         choices=("type", "tag"),
-    )  # fmt: skip
+    )
     layer: int | None = setting(
         None, "Whose hidden states are features, counted from 1. [default: the last]", "Method", metavar="N", least=1
     )
     tokens: str = setting(
-        "first", "Tokens of a word that make the teacher's prototypes: first or all.", "Method", metavar="WHICH",
+        "first",
+        "Tokens of a word that make the teacher's prototypes: first or all.",
+        "Method",
+        metavar="WHICH",
         choices=("first", "all"),
-    )  # fmt: skip
+    )
     loss: str = setting(
         "mse", "Of the student: mse of probabilities (TSL), or kl.", "Method", metavar="LOSS", choices=("mse", "kl")
     )
     temperature: float = setting(1.0, "Temperature of that loss.", "Method", metavar="T", least=1e-6)
     self_weight: float = setting(1.0, "Weight of the pseudo-labels beside it.", "Method", metavar="X", least=0)
     self_ramp: float = setting(
-        0.5, "Share of the student's steps in which that weight grows from 0.", "Method", metavar="SHARE", least=0,
+        0.5,
+        "Share of the student's steps in which that weight grows from 0.",
+        "Method",
+        metavar="SHARE",
+        least=0,
         most=1,
-    )  # fmt: skip
+    )
     pseudo_labels: str = setting(
-        "soft", "soft (rectified probabilities) or hard (the likeliest tag of them).", "Method", metavar="FORM",
+        "soft",
+        "soft (rectified probabilities) or hard (the likeliest tag of them).",
+        "Method",
+        metavar="FORM",
         choices=("soft", "hard"),
-    )  # fmt: skip
-    rectify: bool = setting(
-        True, "Whether prototypes rectify them.", "Method", flags=("--rectify/--no-rectify",)
-    )  # fmt: skip
+    )
+    rectify: bool = setting(True, "Whether prototypes rectify them.", "Method", flags=("--rectify/--no-rectify",))
     rectify_temperature: float = setting(1.0, "Temperature of the rectification.", "Method", metavar="T", least=1e-6)
     distance: str = setting(
-        "unit", "Distance to a prototype: euclidean, or unit for vectors scaled to length 1.", "Method", metavar="KIND",
+        "unit",
+        "Distance to a prototype: euclidean, or unit for vectors scaled to length 1.",
+        "Method",
+        metavar="KIND",
         choices=("euclidean", "unit"),
-    )  # fmt: skip
+    )
     features: str = setting(
-        "teacher", "Whose features are compared: teacher or student.", "Method", metavar="WHOSE",
+        "teacher",
+        "Whose features are compared: teacher or student.",
+        "Method",
+        metavar="WHOSE",
         choices=("teacher", "student"),
-    )  # fmt: skip
+    )
     weigh: str = setting(
-        "equal", "Weights of several teachers: equal, or similarity of their prototypes.", "Method", metavar="HOW",
+        "equal",
+        "Weights of several teachers: equal, or similarity of their prototypes.",
+        "Method",
+        metavar="HOW",
         choices=("equal", "similarity"),
-    )  # fmt: skip
+    )
     dev_tolerance: float = setting(
-        0.01, "Of the student's checkpoints, the last one is kept whose dev score is at most this much below the best: "
+        0.01,
+        "Of the student's checkpoints, the last one is kept whose dev score is at most this much below the best: "
         "dev data of a source can tell that its tags get lost, and not which of two students knows the target better. "
-        "0 keeps the best.", "Training", metavar="X", least=0, most=1,
-    )  # fmt: skip
+        "0 keeps the best.",
+        "Training",
+        metavar="X",
+        least=0,
+        most=1,
+    )
     preset: str = setting(
-        "small", "smoke (a first try), small (for a CPU) or paper (as TSL): the defaults of what follows.",
-        "Training", metavar="NAME", choices=tuple(PRESETS),
-    )  # fmt: skip
+        "small",
+        "smoke (a first try), small (for a CPU) or paper (as TSL): the defaults of what follows.",
+        "Training",
+        metavar="NAME",
+        choices=tuple(PRESETS),
+    )
     teacher_epochs: float | None = setting(
         None, f"Passes over the sources' sentences. {by_preset('teacher_epochs')}", "Training", metavar="N", least=0
     )
@@ -162,9 +212,13 @@ class ProkdConfig(Options):
         None, f"Passes over the target's sentences. {by_preset('epochs')}", "Training", metavar="N", above=0
     )
     batch_size: int | None = setting(
-        None, f"Sentences a step; of each language where prototypes are aligned. {by_preset('batch_size')}", "Training",
-        metavar="N", least=1, most=MOST_BATCH,
-    )  # fmt: skip
+        None,
+        f"Sentences a step; of each language where prototypes are aligned. {by_preset('batch_size')}",
+        "Training",
+        metavar="N",
+        least=1,
+        most=MOST_BATCH,
+    )
     length: int | None = setting(
         None, f"Most tokens of an input. {by_preset('length')}", "Training", metavar="N", least=16
     )
@@ -176,9 +230,12 @@ class ProkdConfig(Options):
     )
     bf16: bool = setting(False, "Multiply in bfloat16. Faster on some machines, slower on others.", "Training")
     cache_gb: float = setting(
-        4.0, "Keep what the teacher says of the target's sentences on disk if it takes at most this much.", "Training",
-        metavar="GB", least=0,
-    )  # fmt: skip
+        4.0,
+        "Keep what the teacher says of the target's sentences on disk if it takes at most this much.",
+        "Training",
+        metavar="GB",
+        least=0,
+    )
     seed: int = seed_setting("Of the new head, the order of the data and dropout.", "Training")
     resume: bool = setting(False, "Go on with a run that was stopped.", "Output")
     output: Path | None = output_setting("polydistill-out/<model>-<source>-<target>-<task>-<method>", "Output")
@@ -293,10 +350,17 @@ def _result(run: Run, done: Sequence[Stage], final: Path) -> ProkdResult:
     last = by_name.get("student") or by_name.get("teacher")
     own = Source.open(resolve(ModelRef.parse(str(final))), config.include_path)
     codes = tuple(language.code for language in todo.sources)
-    chosen = None if last is None else {
-        "languages": list(codes), "split": ", ".join(dict.fromkeys(split.split for split in todo.dev)),
-        "metric": todo.task.metric, "value": last.facts["best"], "step": last.facts["best_step"],
-    }  # fmt: skip
+    chosen = (
+        None
+        if last is None
+        else {
+            "languages": list(codes),
+            "split": ", ".join(dict.fromkeys(split.split for split in todo.dev)),
+            "metric": todo.task.metric,
+            "value": last.facts["best"],
+            "step": last.facts["best_step"],
+        }
+    )
     teachers = found.facts["teachers"] if found else []
     return ProkdResult(
         model=(todo.model or todo.begins).resolved.source,
@@ -307,8 +371,10 @@ def _result(run: Run, done: Sequence[Stage], final: Path) -> ProkdResult:
         languages=(*codes, todo.target.code),
         sources=codes,
         target=todo.target.code,
-        sentences={**{c: sum(len(s.examples) for s in splits) for c, splits in todo.training.items()},
-                   todo.target.code: len(todo.plain.sentences) if todo.plain else 0},
+        sentences={
+            **{c: sum(len(s.examples) for s in splits) for c, splits in todo.training.items()},
+            todo.target.code: len(todo.plain.sentences) if todo.plain else 0,
+        },
         stages=tuple(stage.to_json(todo.output / "stages") for stage in done),
         prototypes=tuple(teachers),
         pseudo_labels=found.facts["pseudo_labels"] if found else None,
@@ -322,7 +388,7 @@ def _result(run: Run, done: Sequence[Stage], final: Path) -> ProkdResult:
         loyalty=None,
         seconds=0.0,
         peak_memory_bytes=0,
-    )  # fmt: skip
+    )
 
 
 def _record(run: Run, result: ProkdResult) -> RunRecord:
@@ -331,8 +397,15 @@ def _record(run: Run, result: ProkdResult) -> RunRecord:
     labelled = [split for splits in (*todo.training.values(), todo.dev) for split in splits]
     texts = [split.facts() for split in labelled]
     if words := todo.plain:
-        texts.append({"language": words.language, "where": words.where, "split": "words alone, tags not read",
-                      "examples": len(words.sentences), "sha256": words.sha256})  # fmt: skip
+        texts.append(
+            {
+                "language": words.language,
+                "where": words.where,
+                "split": "words alone, tags not read",
+                "examples": len(words.sentences),
+                "sha256": words.sha256,
+            }
+        )
     return RunRecord(
         command="prokd",
         config=run.config.to_json(),
@@ -342,9 +415,10 @@ def _record(run: Run, result: ProkdResult) -> RunRecord:
         parent=parent_of(origin.folder),
         others=[
             other_model("teacher", teacher.source.resolved, teacher.source.checkpoint)
-            for teacher in todo.teachers if teacher.source is not origin
+            for teacher in todo.teachers
+            if teacher.source is not origin
         ],
-    )  # fmt: skip
+    )
 
 
 def _scores(run: Run, out: Path, teacher: Path) -> tuple[list[Score], dict[str, Any] | None]:
@@ -363,11 +437,17 @@ def _scores(run: Run, out: Path, teacher: Path) -> tuple[list[Score], dict[str, 
     for language, split in todo.tests:
         found = evaluate(
             EvaluateConfig(
-                model=(str(out),), teacher=None if own else str(teacher), task=todo.task.name, lang=(language.code,),
-                split=split, data_dir=config.data_dir, seed=config.seed, include_path=config.include_path,
+                model=(str(out),),
+                teacher=None if own else str(teacher),
+                task=todo.task.name,
+                lang=(language.code,),
+                split=split,
+                data_dir=config.data_dir,
+                seed=config.seed,
+                include_path=config.include_path,
             ),
             run.progress,
-        )  # fmt: skip
+        )
         scores += [replace(score, model=named[score.model]) for score in found.scores]
         if found.loyalty is not None:
             rows += [{**row, "model": named[row["model"]]} for row in found.loyalty["scores"]]

@@ -210,7 +210,9 @@ def unused(config: ProkdConfig, todo: Prepared) -> dict[str, str]:
     rectifies = config.method == PROKD and config.rectify and labels
     groups = {
         "no teacher is aligned here": (
-            "" if aligns else "align_symmetric align_confidence align_warmup"
+            ""
+            if aligns
+            else "align_symmetric align_confidence align_warmup"
             + ("" if config.method == PROKD and trains else " align_weight")  # 0 is what switches it off
         ),
         "neither labels nor weights go by a temperature of the alignment here": (
@@ -221,8 +223,9 @@ def unused(config: ProkdConfig, todo: Prepared) -> dict[str, str]:
         ),
         "no label is rectified here": ("" if rectifies else "rectify_temperature distance features"),
         "there are no pseudo-labels here": (
-            "" if labels else "self_ramp pseudo_labels rectify"
-            + ("" if config.method in (PROKD, SELFTRAIN) else " self_weight")
+            ""
+            if labels
+            else "self_ramp pseudo_labels rectify" + ("" if config.method in (PROKD, SELFTRAIN) else " self_weight")
         ),
         "prototypes are not used here": ("rectify" if config.method == SELFTRAIN else ""),
         "there are no prototypes here": ("classes layer tokens" if transfers else ""),
@@ -233,7 +236,7 @@ def unused(config: ProkdConfig, todo: Prepared) -> dict[str, str]:
         "nothing is trained here": (
             "freeze_embeddings freeze_layers batch_size bf16 train_split dev_split" if transfers and not trains else ""
         ),
-    }  # fmt: skip
+    }
     return {name: why for why, names in groups.items() for name in names.split()}
 
 

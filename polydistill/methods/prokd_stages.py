@@ -63,14 +63,28 @@ class Run:
             target = target_features(model, self.text, self.kind.whole_words, offset=len(source))
         freeze(model.network, self.todo.begins.arch, **self.frozen)
         curves = tune_teacher(
-            model, source, target, self.dev_score(model, index), self.schedule(self.todo.teacher_epochs, True),
-            self.kind, self.aligning, self.todo.begins.arch, checkpoints, self.progress,
-        )  # fmt: skip
+            model,
+            source,
+            target,
+            self.dev_score(model, index),
+            self.schedule(self.todo.teacher_epochs, True),
+            self.kind,
+            self.aligning,
+            self.todo.begins.arch,
+            checkpoints,
+            self.progress,
+        )
 
         def write(out: Path) -> dict[str, Any]:
             save_network(model.network, begins, out, self.config.include_path, self.progress)
-            return {"language": code, "dev": curves.dev, "best": curves.best, "best_step": curves.best_step,
-                    "aligned": self.aligning is not None, "head": head_facts(model)}  # fmt: skip
+            return {
+                "language": code,
+                "dev": curves.dev,
+                "best": curves.best,
+                "best_step": curves.best_step,
+                "aligned": self.aligning is not None,
+                "head": head_facts(model),
+            }
 
         return Made(write, curves.steps, curves.terms)
 
@@ -107,9 +121,12 @@ class Run:
         assert seen is not None and first_found is not None
         weights = self.weights(similarities)
         told = pseudo_label_facts(
-            together(targets, weights), first_found, labels, self.self_training,
+            together(targets, weights),
+            first_found,
+            labels,
+            self.self_training,
             rectify=self.rectifies and self.config.features == "teacher",
-        )  # fmt: skip
+        )
         if not self.rectifies or self.config.features == "student":  # by features that change while it learns
             told["changed"] = None
         pictures = {"after": picture(*seen, labels, self.kind.by, SHOWN)}
@@ -134,12 +151,7 @@ class Run:
         """The student, on the target's sentences alone."""
         from polydistill.distill.freezing import freeze
         from polydistill.distill.tuning import kept_on_disk
-        from polydistill.distill.unlabelled import (
-            student_objectives,
-            target_features,
-            teachers_as_one,
-            tune_student,
-        )
+        from polydistill.distill.unlabelled import student_objectives, target_features, teachers_as_one, tune_student
 
         models, model = [self.reader(folder) for folder in teachers], self.tagger(begins)
         source = self.open(begins)
@@ -147,17 +159,26 @@ class Run:
         schedule = self.schedule(self.todo.preset.epochs, False)
         steps = math.ceil(len(features) / schedule.batch_size) * schedule.epochs
         objectives = student_objectives(
-            model.labels, self.kind, loss=self.config.loss, temperature=self.config.temperature,
+            model.labels,
+            self.kind,
+            loss=self.config.loss,
+            temperature=self.config.temperature,
             how=None if self.config.method == TSL else self.self_training,
             prototypes=self.first_prototypes(prototypes, model) if self.rectifies else None,
-            layer=self.feature_layer(source), steps=round(steps),
-        )  # fmt: skip
+            layer=self.feature_layer(source),
+            steps=round(steps),
+        )
         teacher = teachers_as_one(
             models, weights, objectives.needs.teacher, model.labels, self.todo.begins.arch, bf16=schedule.bf16
         )
         hashes = [Checkpoint.open(folder).weights_hash for folder in teachers]
-        facts = {"teachers": hashes, "weights": list(weights), "data": self.text.sha256, "bf16": schedule.bf16,
-                 "labels": [found.labels for found in (model, *models)]}  # fmt: skip
+        facts = {
+            "teachers": hashes,
+            "weights": list(weights),
+            "data": self.text.sha256,
+            "bf16": schedule.bf16,
+            "labels": [found.labels for found in (model, *models)],
+        }
         teacher = kept_on_disk(
             teacher,
             facts,
@@ -169,9 +190,16 @@ class Run:
         )
         freeze(model.network, source.arch, **self.frozen)
         curves = tune_student(
-            model, features, teacher, objectives, self.dev_score(model), schedule, source.arch, checkpoints,
+            model,
+            features,
+            teacher,
+            objectives,
+            self.dev_score(model),
+            schedule,
+            source.arch,
+            checkpoints,
             self.progress,
-        )  # fmt: skip
+        )
 
         def write(out: Path) -> dict[str, Any]:
             save_network(model.network, begins, out, self.config.include_path, self.progress)
@@ -197,9 +225,13 @@ class Run:
         if config.method != PROKD or not config.align_weight:
             return None
         return Aligning(
-            config.align_weight, config.align_temperature, config.momentum, config.align_symmetric,
-            config.align_confidence, config.align_warmup,
-        )  # fmt: skip
+            config.align_weight,
+            config.align_temperature,
+            config.momentum,
+            config.align_symmetric,
+            config.align_confidence,
+            config.align_warmup,
+        )
 
     @property
     def self_training(self) -> SelfTraining:
@@ -208,9 +240,14 @@ class Run:
 
         config = self.config
         return SelfTraining(
-            config.self_weight, config.pseudo_labels, config.self_ramp, config.rectify_temperature, config.distance,
-            config.features == "student", config.momentum,
-        )  # fmt: skip
+            config.self_weight,
+            config.pseudo_labels,
+            config.self_ramp,
+            config.rectify_temperature,
+            config.distance,
+            config.features == "student",
+            config.momentum,
+        )
 
     @property
     def rectifies(self) -> bool:
@@ -229,10 +266,15 @@ class Run:
 
         preset = self.todo.preset
         return Schedule(
-            epochs=epochs, lr=preset.teacher_lr if teacher else preset.lr, batch_size=preset.batch_size,
-            warmup=preset.warmup, checks=CHECKS, seed=self.config.seed, bf16=self.config.bf16,
+            epochs=epochs,
+            lr=preset.teacher_lr if teacher else preset.lr,
+            batch_size=preset.batch_size,
+            warmup=preset.warmup,
+            checks=CHECKS,
+            seed=self.config.seed,
+            bf16=self.config.bf16,
             tolerance=0.0 if teacher else self.config.dev_tolerance,
-        )  # fmt: skip
+        )
 
     def weights(self, similarities: Sequence[float]) -> list[float]:
         """Of the teachers: alike, or softmax of their prototypes' similarity at the temperature of the alignment."""
@@ -284,11 +326,16 @@ class Run:
         arch = self.todo.begins.arch
         first, second = (
             observe(
-                model, part[:: max(1, -(-len(part) // OBSERVED))], self.labels, self.todo.layer, arch,
-                bf16=self.config.bf16, progress=self.progress,
+                model,
+                part[:: max(1, -(-len(part) // OBSERVED))],
+                self.labels,
+                self.todo.layer,
+                arch,
+                bf16=self.config.bf16,
+                progress=self.progress,
             )
             for part in (source, target)
-        )  # fmt: skip
+        )
         return first, second
 
     def warn_of(self, found: Prototypes, target: Observed, source: str) -> None:
@@ -356,15 +403,42 @@ def head_facts(model: TaskModel) -> dict[str, Any] | None:
 def settings(config: ProkdConfig, todo: Prepared) -> dict[str, Any]:
     """Every value that the run went by, presets resolved."""
     chosen = (
-        "method", "task", "align_weight", "align_temperature", "align_symmetric", "align_confidence", "align_warmup",
-        "momentum", "classes", "tokens", "loss", "temperature", "self_weight", "self_ramp", "pseudo_labels", "rectify",
-        "rectify_temperature", "distance", "features", "weigh", "dev_tolerance", "freeze_embeddings", "bf16",
-        "seed", "limit",
-    )  # fmt: skip
+        "method",
+        "task",
+        "align_weight",
+        "align_temperature",
+        "align_symmetric",
+        "align_confidence",
+        "align_warmup",
+        "momentum",
+        "classes",
+        "tokens",
+        "loss",
+        "temperature",
+        "self_weight",
+        "self_ramp",
+        "pseudo_labels",
+        "rectify",
+        "rectify_temperature",
+        "distance",
+        "features",
+        "weigh",
+        "dev_tolerance",
+        "freeze_embeddings",
+        "bf16",
+        "seed",
+        "limit",
+    )
     values = {name: getattr(config, name) for name in chosen}
     aligned = config.method == PROKD and bool(config.align_weight) and todo.teacher_epochs > 0
-    found = {**values, "aligned": aligned, "preset": config.preset, **asdict(todo.preset),
-             "teacher_epochs": todo.teacher_epochs, "layer": todo.layer}  # fmt: skip
+    found = {
+        **values,
+        "aligned": aligned,
+        "preset": config.preset,
+        **asdict(todo.preset),
+        "teacher_epochs": todo.teacher_epochs,
+        "layer": todo.layer,
+    }
     idle = unused(config, todo)
     return {name: value for name, value in found.items() if name not in idle}
 
@@ -376,5 +450,11 @@ def identity(config: ProkdConfig, todo: Prepared) -> dict[str, Any]:
     models = [s.checkpoint.weights_hash for s in (todo.model, *(t.source for t in todo.teachers)) if s is not None]
     labelled = [s.sha256 for splits in (*todo.training.values(), todo.dev) for s in splits]
     names = [todo.task.scored_labels, *(t.source.config.get("id2label") for t in todo.teachers)]
-    return {**options, "settings": settings(config, todo), "models": models, "labels": names, "data": labelled,
-            "text": todo.plain.sha256 if todo.plain else None}  # fmt: skip
+    return {
+        **options,
+        "settings": settings(config, todo),
+        "models": models,
+        "labels": names,
+        "data": labelled,
+        "text": todo.plain.sha256 if todo.plain else None,
+    }

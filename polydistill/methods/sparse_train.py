@@ -52,9 +52,11 @@ class SparseTrainConfig(Options):
     )
     lang: str = setting("", "The language.", "Data", metavar="LANG")
     text: tuple[str, ...] = setting(
-        (), "Text of it: as --corpus of `trim`. Repeat for several. [default: the language's corpus on the Hub]",
-        "Data", metavar="PATH",
-    )  # fmt: skip
+        (),
+        "Text of it: as --corpus of `trim`. Repeat for several. [default: the language's corpus on the Hub]",
+        "Data",
+        metavar="PATH",
+    )
     steps: int | None = setting(
         None, "Steps of each of the two stages. [default: 1500]", "Training", metavar="N", least=1
     )
@@ -120,9 +122,11 @@ def sparse_train(config: SparseTrainConfig, progress: Progress = SILENT) -> Spar
     texts = [{"language": lang.code, **asdict(text)} for text in blocks.texts]
     passing = ("output", "overwrite", "resume", "text", "steps", "epochs")
     identity = {
-        **{k: v for k, v in config.to_json().items() if k not in passing}, "steps": tuning.steps,
-        "model": source.checkpoint.weights_hash, "texts": [text["sha256"] for text in texts],
-    }  # fmt: skip
+        **{k: v for k, v in config.to_json().items() if k not in passing},
+        "steps": tuning.steps,
+        "model": source.checkpoint.weights_hash,
+        "texts": [text["sha256"] for text in texts],
+    }
     with work_folder(output, identity, resume=config.resume, overwrite=config.overwrite, progress=progress) as work:
         stages = Stages(work, progress)
         tuned = stages.run("full", partial(_full, tuning)).folder
@@ -164,9 +168,14 @@ def _blocks(config: SparseTrainConfig, source: Source, lang: Language, progress:
     steps = None if config.epochs is not None else config.steps or STEPS
     limit = None if steps is None else 2 * steps * config.batch_size * config.length
     return pack(
-        tokenizer, sources, lang.code, config.length, limit_tokens=limit, folder=cache_root() / "blocks",
+        tokenizer,
+        sources,
+        lang.code,
+        config.length,
+        limit_tokens=limit,
+        folder=cache_root() / "blocks",
         progress=progress,
-    )  # fmt: skip
+    )
 
 
 def _tuning(config: SparseTrainConfig, source: Source, blocks: Blocks, progress: Progress) -> LanguageTuning:
@@ -179,9 +188,15 @@ def _tuning(config: SparseTrainConfig, source: Source, blocks: Blocks, progress:
     if config.epochs is not None:
         steps = math.ceil(config.epochs * len(text.training[0]) / config.batch_size)
     schedule = Schedule(
-        epochs=1, lr=config.lr, batch_size=config.batch_size, warmup=config.warmup, checks=CHECKS, seed=config.seed,
-        bf16=config.bf16, accumulate=config.accumulate,
-    )  # fmt: skip
+        epochs=1,
+        lr=config.lr,
+        batch_size=config.batch_size,
+        warmup=config.warmup,
+        checks=CHECKS,
+        seed=config.seed,
+        bf16=config.bf16,
+        accumulate=config.accumulate,
+    )
     return LanguageTuning(source.model, text, blocks.language, config.density, schedule, steps, progress)
 
 
@@ -206,8 +221,11 @@ def _sparse(tuning: LanguageTuning, tuned: Path, checkpoints: Path) -> Made:
 
 
 def _seen(curves: Curves) -> dict[str, Any]:
-    return {"validation": [[step, -score] for step, score in curves.dev], "best": -curves.best,
-            "best_step": curves.best_step}  # fmt: skip
+    return {
+        "validation": [[step, -score] for step, score in curves.dev],
+        "best": -curves.best,
+        "best_step": curves.best_step,
+    }
 
 
 def _result(
@@ -218,11 +236,10 @@ def _result(
     return SparseTrainResult(
         **{**known, "command": "sparse train", "output": output},
         density=composed.entries / composed.parameters,
-        settings={**asdict(tuning.schedule), "steps": tuning.steps, "length": config.length,
-                  "density": config.density},
+        settings={**asdict(tuning.schedule), "steps": tuning.steps, "length": config.length, "density": config.density},
         stages=tuple({k: v for k, v in stage.items() if k != "folder"} for stage in stages),
         peak_memory_bytes=peak_memory_bytes(),
-    )  # fmt: skip
+    )
 
 
 def _document(

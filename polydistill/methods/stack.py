@@ -17,14 +17,7 @@ from polydistill.card import write_card
 from polydistill.checkpoint import Checkpoint, copy_file
 from polydistill.errors import UsageError
 from polydistill.methods.evaluate import EvaluateConfig, evaluate
-from polydistill.methods.stack_plan import (
-    LEAST_SQUARES,
-    LINEAR,
-    PRESETS,
-    RANDOM,
-    idle_options,
-    prepare,
-)
+from polydistill.methods.stack_plan import LEAST_SQUARES, LINEAR, PRESETS, RANDOM, idle_options, prepare
 from polydistill.methods.stack_stages import Run, identity, peak_gpu_bytes, settings
 from polydistill.modelfolder import model_folder
 from polydistill.outputs import check_output, new_folder
@@ -53,36 +46,50 @@ class StackConfig(Options):
     encoder: str
     llm: str
     stage: str = setting(
-        "all", "1 (plain text), 2 (a task) or all; without --task the first alone.", "Method", metavar="1|2|all",
+        "all",
+        "1 (plain text), 2 (a task) or all; without --task the first alone.",
+        "Method",
+        metavar="1|2|all",
         choices=("1", "2", "all"),
-    )  # fmt: skip
+    )
     init: str = setting(
-        LEAST_SQUARES, "What the projection begins as: least-squares, from the encoder's mean states to the LLM's mean "
-        "input embeddings, or random.", "Method", metavar="HOW", choices=(LEAST_SQUARES, RANDOM),
-    )  # fmt: skip
+        LEAST_SQUARES,
+        "What the projection begins as: least-squares, from the encoder's mean states to the LLM's mean "
+        "input embeddings, or random.",
+        "Method",
+        metavar="HOW",
+        choices=(LEAST_SQUARES, RANDOM),
+    )
     lora_r: int = setting(16, "Rank of the LLM's low-rank updates.", "Method", metavar="N", least=1, most=4096)
     lora_alpha: int = setting(32, "They count alpha / r times.", "Method", metavar="N", least=1)
     lora_dropout: float = setting(0.05, "Dropout before them.", "Method", metavar="SHARE", least=0, most=0.99)
     pooling: str = setting(
-        "mean", "How the LLM's states become a vector: mean, first or last.", "Method", metavar="HOW",
-        choices=POOLINGS,
-    )  # fmt: skip
+        "mean", "How the LLM's states become a vector: mean, first or last.", "Method", metavar="HOW", choices=POOLINGS
+    )
     baseline: str | None = setting(
-        None, "linear: no stack but the best linear map from the encoder's vectors to the LLM's, to compare with.",
-        "Method", metavar="KIND", choices=(LINEAR,),
-    )  # fmt: skip
+        None,
+        "linear: no stack but the best linear map from the encoder's vectors to the LLM's, to compare with.",
+        "Method",
+        metavar="KIND",
+        choices=(LINEAR,),
+    )
     stack: str | None = setting(
         None, "Go on from this stack of stage 1, with the same two models.", "Method", metavar="DIR"
     )
     text: tuple[str, ...] = setting(
-        (), "English text of stage 1, a sentence a line: file, folder, glob or org/name on the Hub, with #COLUMN for "
-        "tables. Repeat for several. [default: the Hub's]", "Data", metavar="PATH",
-    )  # fmt: skip
+        (),
+        "English text of stage 1, a sentence a line: file, folder, glob or org/name on the Hub, with #COLUMN for "
+        "tables. Repeat for several. [default: the Hub's]",
+        "Data",
+        metavar="PATH",
+    )
     task: str = setting("", "What stage 2 learns: a task of pairs of texts, such as nli.", "Data", metavar="TASK")
     teacher: str | None = setting(
-        None, "The LLM that has learnt the task: stages/teacher of an earlier run. [default: made here]", "Data",
+        None,
+        "The LLM that has learnt the task: stages/teacher of an earlier run. [default: made here]",
+        "Data",
         metavar="DIR",
-    )  # fmt: skip
+    )
     data_dir: Path | None = data_dir_setting("Data")
     train_split: tuple[str, ...] = setting(
         (), "English split to train on. Repeat to join several. [default: train]", "Data", metavar="NAME"
@@ -93,13 +100,19 @@ class StackConfig(Options):
         (), "Language to score in. Repeat for several. [default: en]", "Data", metavar="LANG"
     )
     limit: int | None = setting(
-        None, "Use at most this many English examples of each split to train on and to choose by.", "Data", metavar="N",
+        None,
+        "Use at most this many English examples of each split to train on and to choose by.",
+        "Data",
+        metavar="N",
         least=1,
-    )  # fmt: skip
+    )
     preset: str = setting(
-        "small", "smoke (a first try), small (for a CPU) or paper: the defaults of what follows.", "Training",
-        metavar="NAME", choices=tuple(PRESETS),
-    )  # fmt: skip
+        "small",
+        "smoke (a first try), small (for a CPU) or paper: the defaults of what follows.",
+        "Training",
+        metavar="NAME",
+        choices=tuple(PRESETS),
+    )
     steps: int | None = setting(None, "Steps of stage 1.", "Training", metavar="N", least=1)
     batch_size: int | None = setting(
         None, "Texts a step of stage 1.", "Training", metavar="N", least=1, most=MOST_BATCH
@@ -118,9 +131,12 @@ class StackConfig(Options):
     )
     task_length: int | None = setting(None, "Most tokens of a pair of texts.", "Training", metavar="N", least=16)
     frozen: str = setting(
-        "float32", "Precision of the weights that are not trained: float32, bfloat16 or int8 (needs "
-        "polydistill[int8]).", "Training", metavar="TYPE", choices=("float32", "bfloat16", "int8"),
-    )  # fmt: skip
+        "float32",
+        "Precision of the weights that are not trained: float32, bfloat16 or int8 (needs polydistill[int8]).",
+        "Training",
+        metavar="TYPE",
+        choices=("float32", "bfloat16", "int8"),
+    )
     checkpointing: bool = setting(
         False, "Compute the LLM's activations again in the backward pass: less memory, more time.", "Training"
     )
@@ -131,9 +147,11 @@ class StackConfig(Options):
     seed: int = seed_setting("Of the order of the text, dropout and what is random at first.", "Training")
     include_path: tuple[Path, ...] = include_setting("Data")
     whole: bool = setting(
-        False, "Write both models into the folder, LoRA merged and the LLM without its embedding matrix; otherwise the "
-        "folder refers to them.", "Output",
-    )  # fmt: skip
+        False,
+        "Write both models into the folder, LoRA merged and the LLM without its embedding matrix; otherwise the "
+        "folder refers to them.",
+        "Output",
+    )
     resume: bool = setting(False, "Go on with a run that was stopped.", "Output")
     output: Path | None = output_setting("polydistill-out/<encoder>-<llm>[-<task>][-linear]", "Output")
     overwrite: bool = setting(False, "Replace the output folder if it exists.", "Output")
@@ -255,23 +273,27 @@ def _result(run: Run, done: list[Stage], out: Path, final: Path, scores: list[Sc
         task=todo.task.name if todo.task else None,
         languages=(todo.english.code,),
         stages=tuple(stage.to_json(todo.output / "stages") for stage in done),
-        unexplained_variance=measured and {
-            "first": measured["unexplained"][0][1], "last": measured["unexplained_at_best"],
-        },
+        unexplained_variance=measured
+        and {"first": measured["unexplained"][0][1], "last": measured["unexplained_at_best"]},
         parameters={"teacher": llm.parameters, "student": parameters, "trained": Checkpoint.open(final).parameters},
         bytes={"teacher": llm.nbytes, "student": nbytes},
         separator=reader.separator,
         settings=settings(run),
-        selection=None if chosen is None or "best" not in chosen.facts else {
-            "languages": [todo.english.code], "split": chosen.facts["split"], "metric": chosen.facts["metric"],
-            "value": chosen.facts["best"], "step": chosen.facts["best_step"],
+        selection=None
+        if chosen is None or "best" not in chosen.facts
+        else {
+            "languages": [todo.english.code],
+            "split": chosen.facts["split"],
+            "metric": chosen.facts["metric"],
+            "value": chosen.facts["best"],
+            "step": chosen.facts["best_step"],
         },
         scores=tuple(score.to_json() for score in scores),
         seconds=0.0,
         peak_memory_bytes=0,
         peak_gpu_bytes=peak_gpu_bytes(),
         language_code=reader.read_language(todo.english, run.config.include_path),
-    )  # fmt: skip
+    )
 
 
 def _record(run: Run, result: StackResult) -> RunRecord:
@@ -281,8 +303,9 @@ def _record(run: Run, result: StackResult) -> RunRecord:
     if todo.texts:
         lines = run.lines
         where, count = " and ".join(text.where for text in todo.texts), len(lines.training) + len(lines.dev)
-        texts.append({"language": todo.english.code, "where": where, "split": "text", "examples": count,
-                      "sha256": lines.sha256})  # fmt: skip
+        texts.append(
+            {"language": todo.english.code, "where": where, "split": "text", "examples": count, "sha256": lines.sha256}
+        )
     return RunRecord(
         command="stack",
         config=run.config.to_json(),
@@ -303,9 +326,14 @@ def _scores(run: Run, out: Path, teacher: Path | None) -> list[Score]:
         named[str(teacher)] = config.teacher or str(todo.output / "stages/teacher")
     found = evaluate(
         EvaluateConfig(
-            model=tuple(named), task=todo.task.name, lang=tuple(lang.code for lang in todo.tests),
-            split=config.test_split, data_dir=config.data_dir, seed=config.seed, include_path=config.include_path,
+            model=tuple(named),
+            task=todo.task.name,
+            lang=tuple(lang.code for lang in todo.tests),
+            split=config.test_split,
+            data_dir=config.data_dir,
+            seed=config.seed,
+            include_path=config.include_path,
         ),
         run.progress,
-    )  # fmt: skip
+    )
     return [replace(score, model=named[score.model]) for score in found.scores]

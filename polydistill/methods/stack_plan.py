@@ -84,8 +84,19 @@ PRESETS = {
     # Schmidt et al. 2024, arXiv 2406.12739; the projection is not fitted there.
     "paper": Preset(10_000, 256, 512, 2e-4, 0.01, 10, 2_000, 20_000, 3, 3, 32, 256, 1e-4, 2e-4),
 }
-PRESET_OPTIONS = ("steps", "batch_size", "length", "lr", "fit_lines", "teacher_epochs", "task_epochs", "task_batch",
-                  "task_length", "teacher_lr", "task_lr")  # fmt: skip
+PRESET_OPTIONS = (
+    "steps",
+    "batch_size",
+    "length",
+    "lr",
+    "fit_lines",
+    "teacher_epochs",
+    "task_epochs",
+    "task_batch",
+    "task_length",
+    "teacher_lr",
+    "task_lr",
+)
 
 
 @dataclass(frozen=True)
@@ -158,9 +169,20 @@ def prepare(config: StackConfig, progress: Progress) -> Prepared:
     if any(text.kind == "wordlist" for text in texts):
         raise UsageError("There is no English text to learn from.", "Give some: --text english.txt")
     return Prepared(
-        encoder, llm, begin, teacher, stages, english, texts, wanted, training, dev, tests, chosen,
+        encoder,
+        llm,
+        begin,
+        teacher,
+        stages,
+        english,
+        texts,
+        wanted,
+        training,
+        dev,
+        tests,
+        chosen,
         (config.output or _default_output(config, encoder, llm)).expanduser(),
-    )  # fmt: skip
+    )
 
 
 def _check(config: StackConfig) -> None:

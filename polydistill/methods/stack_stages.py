@@ -80,11 +80,19 @@ class Run:
         loaded = self.new_stack(self.todo.preset.length, wanted[0].shape[1])
         features = [text_features(loaded, part) for part in parts]
         fitted = self._fit(loaded, features, wanted)
-        return self.made(loaded, {
-            "penalty": fitted.penalty, "unexplained": [(0, 1.0)], "unexplained_at_best": fitted.unexplained,
-            "texts": len(features[0]), "metric": UNEXPLAINED, "split": TEXT_SPLIT, "best": fitted.unexplained,
-            "best_step": 0,
-        })  # fmt: skip
+        return self.made(
+            loaded,
+            {
+                "penalty": fitted.penalty,
+                "unexplained": [(0, 1.0)],
+                "unexplained_at_best": fitted.unexplained,
+                "texts": len(features[0]),
+                "metric": UNEXPLAINED,
+                "split": TEXT_SPLIT,
+                "best": fitted.unexplained,
+                "best_step": 0,
+            },
+        )
 
     def self_distilled(self, begins: Path, checkpoints: Path) -> Made:
         """Stage 1: the stack's vectors of plain English text become the LLM's."""
@@ -95,9 +103,14 @@ class Run:
         seen = Unexplained(self, loaded, text_features(loaded, self.lines.dev), held)
         first = -seen(loaded.network)
         curves = train_stack(
-            loaded, text_features(loaded, self.training_lines), VectorLoss(wanted), seen, self.text_schedule(),
-            checkpoints, self.progress,
-        )  # fmt: skip
+            loaded,
+            text_features(loaded, self.training_lines),
+            VectorLoss(wanted),
+            seen,
+            self.text_schedule(),
+            checkpoints,
+            self.progress,
+        )
         best, best_step = -curves.best, curves.best_step
         if best > first:
             self.progress.warn(
@@ -111,10 +124,14 @@ class Run:
                 "Try a lower --lr or more --steps."
             )
         facts = {
-            "unexplained": [(0, first), *((step, -score) for step, score in curves.dev)], "unexplained_at_best": best,
-            "texts": len(self.training_lines), "metric": UNEXPLAINED, "split": TEXT_SPLIT, "best": best,
+            "unexplained": [(0, first), *((step, -score) for step, score in curves.dev)],
+            "unexplained_at_best": best,
+            "texts": len(self.training_lines),
+            "metric": UNEXPLAINED,
+            "split": TEXT_SPLIT,
+            "best": best,
             "best_step": best_step,
-        }  # fmt: skip
+        }
         return self.made(loaded, facts, curves)
 
     def teacher(self, checkpoints: Path) -> Made:
@@ -131,10 +148,14 @@ class Run:
         self.prepare_to_train(loaded)
         model = self.task_model(loaded)
         curves = train_stack(
-            loaded, self.pairs(model, self.todo.training), LabelLoss(), self.accuracy(model),
-            self.task_schedule(self.todo.preset.teacher_epochs, self.todo.preset.teacher_lr), checkpoints,
+            loaded,
+            self.pairs(model, self.todo.training),
+            LabelLoss(),
+            self.accuracy(model),
+            self.task_schedule(self.todo.preset.teacher_epochs, self.todo.preset.teacher_lr),
+            checkpoints,
             self.progress,
-        )  # fmt: skip
+        )
         return self.made(loaded, self.chosen_by_task(curves), curves)
 
     def task_distilled(self, begins: Path | None, teacher: Path, checkpoints: Path) -> Made:
@@ -148,9 +169,14 @@ class Run:
         seen = Unexplained(self, loaded, self.pairs(model, (self.todo.dev,)), held)
         first = -seen(loaded.network)
         curves = train_stack(
-            loaded, self.pairs(model, self.todo.training), VectorLoss(wanted), self.accuracy(model),
-            self.task_schedule(self.todo.preset.task_epochs, self.todo.preset.task_lr), checkpoints, self.progress,
-        )  # fmt: skip
+            loaded,
+            self.pairs(model, self.todo.training),
+            VectorLoss(wanted),
+            self.accuracy(model),
+            self.task_schedule(self.todo.preset.task_epochs, self.todo.preset.task_lr),
+            checkpoints,
+            self.progress,
+        )
         last = -seen(loaded.network)
         facts = {"unexplained": [(0, first), (curves.best_step, last)], "unexplained_at_best": last}
         return self.made(loaded, {**self.chosen_by_task(curves), **facts}, curves)
@@ -168,11 +194,19 @@ class Run:
         held = max(2, len(features) // 20)  # of the training examples: the penalty is no matter of the dev split
         fitted = self._fit(loaded, (features[held:], features[:held]), (wanted[held:], wanted[:held]))
         left = -Unexplained(self, loaded, self.pairs(model, (self.todo.dev,)), apart)(loaded.network)
-        return self.made(loaded, {
-            "penalty": fitted.penalty, "unexplained": [(0, 1.0)], "unexplained_at_best": left,
-            "texts": len(features) - held, "metric": self.todo.task.metric, "split": self.config.dev_split,
-            "best": self.accuracy(model)(on_device(loaded.network)), "best_step": 0,
-        })  # fmt: skip
+        return self.made(
+            loaded,
+            {
+                "penalty": fitted.penalty,
+                "unexplained": [(0, 1.0)],
+                "unexplained_at_best": left,
+                "texts": len(features) - held,
+                "metric": self.todo.task.metric,
+                "split": self.config.dev_split,
+                "best": self.accuracy(model)(on_device(loaded.network)),
+                "best_step": 0,
+            },
+        )
 
     def _fit(
         self, loaded: LoadedStack, features: Sequence[Sequence[Feature]], wanted: Sequence[np.ndarray]
@@ -210,8 +244,13 @@ class Run:
     def llm_facts(self) -> dict[str, Any]:
         """What the LLM's vectors depend on."""
         llm = self.parents[1]
-        return {"llm": llm.weights_hash, "config": llm.config_hash, "transformers": versions().get("transformers"),
-                "dtype": self.config.frozen, "pooling": self.config.pooling}  # fmt: skip
+        return {
+            "llm": llm.weights_hash,
+            "config": llm.config_hash,
+            "transformers": versions().get("transformers"),
+            "dtype": self.config.frozen,
+            "pooling": self.config.pooling,
+        }
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -317,11 +356,15 @@ class Run:
         llm = self.alone()
         return [
             vectors(
-                llm, text_features(llm, texts), bf16=self.config.bf16, facts=self.llm_facts, progress=self.progress,
+                llm,
+                text_features(llm, texts),
+                bf16=self.config.bf16,
+                facts=self.llm_facts,
+                progress=self.progress,
                 what="teacher",
             )
             for texts in parts
-        ]  # fmt: skip
+        ]
 
     def taught(self, teacher: Path) -> tuple[np.ndarray, np.ndarray]:
         """(n, H) and (m, H) the tuned LLM's vectors of the task's training and dev examples, or from the cache."""
@@ -334,11 +377,15 @@ class Run:
         assert self.todo.dev is not None
         training, dev = (
             vectors(
-                tuned, self.pairs(self.task_model(tuned), splits), bf16=self.config.bf16, facts=facts,
-                progress=self.progress, what="teacher",
+                tuned,
+                self.pairs(self.task_model(tuned), splits),
+                bf16=self.config.bf16,
+                facts=facts,
+                progress=self.progress,
+                what="teacher",
             )
             for splits in (self.todo.training, (self.todo.dev,))
-        )  # fmt: skip
+        )
         return training, dev
 
     # --- the task
@@ -373,10 +420,16 @@ class Run:
 
         preset = self.todo.preset
         return Schedule(
-            epochs=1, steps=preset.steps, every=max(1, preset.steps // preset.checks), lr=preset.lr,
-            batch_size=preset.batch_size, warmup=preset.warmup, seed=self.config.seed, bf16=self.config.bf16,
+            epochs=1,
+            steps=preset.steps,
+            every=max(1, preset.steps // preset.checks),
+            lr=preset.lr,
+            batch_size=preset.batch_size,
+            warmup=preset.warmup,
+            seed=self.config.seed,
+            bf16=self.config.bf16,
             minutes=self.config.max_minutes,
-        )  # fmt: skip
+        )
 
     def task_schedule(self, epochs: float, lr: float) -> Schedule:
         """How long the LLM, or stage 2, learns the task."""
@@ -384,15 +437,26 @@ class Run:
 
         preset = self.todo.preset
         return Schedule(
-            epochs=epochs, lr=lr, batch_size=preset.task_batch, warmup=preset.task_warmup, checks=2,
-            seed=self.config.seed, bf16=self.config.bf16, minutes=self.config.max_minutes,
-        )  # fmt: skip
+            epochs=epochs,
+            lr=lr,
+            batch_size=preset.task_batch,
+            warmup=preset.task_warmup,
+            checks=2,
+            seed=self.config.seed,
+            bf16=self.config.bf16,
+            minutes=self.config.max_minutes,
+        )
 
     def chosen_by_task(self, curves: Curves) -> dict[str, Any]:
         """What chose a checkpoint."""
         assert self.todo.task is not None
-        return {"metric": self.todo.task.metric, "split": self.config.dev_split, "best": curves.best,
-                "best_step": curves.best_step, "dev": curves.dev}  # fmt: skip
+        return {
+            "metric": self.todo.task.metric,
+            "split": self.config.dev_split,
+            "best": curves.best,
+            "best_step": curves.best_step,
+            "dev": curves.dev,
+        }
 
     def made(self, loaded: LoadedStack, facts: dict[str, Any], curves: Curves | None = None) -> Made:
         """A stage whose result is a stack."""
@@ -424,9 +488,12 @@ class Unexplained:
 
         config = self._run.config
         found = vectors(
-            replace(self._loaded, network=network), self._features, bf16=config.bf16, progress=self._run.progress,
+            replace(self._loaded, network=network),
+            self._features,
+            bf16=config.bf16,
+            progress=self._run.progress,
             what="held-out",
-        )  # fmt: skip
+        )
         return -unexplained_variance(found, self._wanted)
 
 
@@ -441,17 +508,35 @@ def settings(run: Run) -> dict[str, Any]:
     """Every value that the run had, presets resolved."""
     config = run.config
     return {
-        "preset": config.preset, **asdict(run.todo.preset), "stages": list(run.todo.stages), "init": config.init,
-        "lora": run.lora, "teacher_lora": None if run.todo.teacher or not run.todo.task else run.description().lora,
-        "pooling": config.pooling, "frozen": config.frozen, "bf16": config.bf16, "seed": config.seed,
-    }  # fmt: skip
+        "preset": config.preset,
+        **asdict(run.todo.preset),
+        "stages": list(run.todo.stages),
+        "init": config.init,
+        "lora": run.lora,
+        "teacher_lora": None if run.todo.teacher or not run.todo.task else run.description().lora,
+        "pooling": config.pooling,
+        "frozen": config.frozen,
+        "bf16": config.bf16,
+        "seed": config.seed,
+    }
 
 
 def identity(run: Run) -> dict[str, Any]:
     """What has to be the same for a run to go on: all but where it goes and how long it may take."""
     config, todo = run.config, run.todo
-    passing = ("output", "overwrite", "resume", "max_minutes", "data_dir", "checkpointing", "whole", "lang",
-               "test_split", "include_path", "text")  # fmt: skip
+    passing = (
+        "output",
+        "overwrite",
+        "resume",
+        "max_minutes",
+        "data_dir",
+        "checkpointing",
+        "whole",
+        "lang",
+        "test_split",
+        "include_path",
+        "text",
+    )
     options = {k: v for k, v in config.to_json().items() if k not in passing}
     data = [s.sha256 for s in (*todo.training, *([todo.dev] if todo.dev else []))]
     given = [Checkpoint.open(folder).weights_hash for folder in (todo.begin, todo.teacher) if folder]

@@ -408,11 +408,7 @@ def trim_objects(model: Any, tokenizer: Any, languages: Sequence[str], **options
             raise PolydistillError("A dry run has no objects to return.", "Use polydistill.trim(..., dry_run=True).")
         new_model = _again(model, after, dtype=model.dtype).to(model.device)
         new_model.train(model.training)
-        return (
-            new_model,
-            _again(tokenizer, after),
-            replace(result, output=None, model=type(model).__name__),
-        )
+        return (new_model, _again(tokenizer, after), replace(result, output=None, model=type(model).__name__))
 
 
 def _again(thing: Any, folder: Path, **options: Any) -> Any:

@@ -216,8 +216,7 @@ def package_file(distribution: metadata.Distribution, name: str) -> Path:
     path = Path(str(distribution.locate_file(name)))
     if not path.is_file():
         raise PolydistillError(
-            f"The package {distribution.name} is damaged: {name} is missing.",
-            reinstall(distribution),
+            f"The package {distribution.name} is damaged: {name} is missing.", reinstall(distribution)
         )
     return path
 

@@ -34,10 +34,7 @@ def convert(distribution: metadata.Distribution, folder: Path, log: Callable[[st
         if not missing:
             return
         problem = f"{', '.join(missing)} is not in it"
-    raise PolydistillError(
-        f"The file {path} is damaged: {problem}.",
-        reinstall(distribution),
-    )
+    raise PolydistillError(f"The file {path} is damaged: {problem}.", reinstall(distribution))
 
 
 def unpack(archive: zipfile.ZipFile, folder: Path) -> None:

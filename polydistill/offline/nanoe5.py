@@ -198,10 +198,7 @@ def convert(distribution: metadata.Distribution, folder: Path, log: Callable[[st
             log("Building the tokenizer")
             tokenizer = tokenizer_json(e5.vocabulary, e5.normaliser)
         except (ValueError, KeyError) as error:
-            raise PolydistillError(
-                f"The file {path} is damaged: {error}.",
-                reinstall(distribution),
-            ) from error
+            raise PolydistillError(f"The file {path} is damaged: {error}.", reinstall(distribution)) from error
         _write_json(folder / "tokenizer.json", tokenizer, compact=True)
         for name, content in configs(e5.header, e5.vocabulary).items():
             _write_json(folder / name, content)
@@ -227,13 +224,7 @@ def configs(header: Header, vocabulary: Pieces) -> dict[str, Any]:
         "bos_token": "<s>",
         "cls_token": "<s>",
         "eos_token": "</s>",
-        "mask_token": {
-            "content": "<mask>",
-            "lstrip": True,
-            "normalized": False,
-            "rstrip": False,
-            "single_word": False,
-        },
+        "mask_token": {"content": "<mask>", "lstrip": True, "normalized": False, "rstrip": False, "single_word": False},
         "pad_token": "<pad>",
         "sep_token": "</s>",
         "unk_token": "<unk>",

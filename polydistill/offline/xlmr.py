@@ -153,10 +153,7 @@ def tokenizer_json(vocabulary: Pieces, characters: dict[str, str]) -> dict[str, 
             }
             for index in special
         ],
-        "normalizer": {
-            "type": "Precompiled",
-            "precompiled_charsmap": base64.b64encode(charsmap(characters)).decode(),
-        },
+        "normalizer": {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap(characters)).decode()},
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace]},
         "post_processor": {
             "type": "TemplateProcessing",

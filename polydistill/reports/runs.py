@@ -223,12 +223,15 @@ def _read_export(folder: Path, record: RunRecord) -> Run:
     sizes = {file.get("path"): file.get("bytes") for file in record.result.get("files", ())}
     models = tuple(
         ModelFacts(
-            name=name, weights_hash=found, source=plain(folder), lineage=lines(record.lineage()),
+            name=name,
+            weights_hash=found,
+            source=plain(folder),
+            lineage=lines(record.lineage()),
             bytes=next((size for path, size in sizes.items() if Path(path).name == Path(name).name), None),
             languages=tuple(map(plain, record.result.get("languages", ()))),
         )
         for name, found in hashes.items()
-    )  # fmt: skip
+    )
     return Run(folder, models, tuple(replace(score, model=plain(score.model)) for score in record.scores))
 
 
@@ -238,12 +241,16 @@ def _planes(folder: Path, result: Mapping[str, Any]) -> tuple[Plane, ...]:
         picture, languages = result.get("picture") or {}, (plain(result["sources"][0]), plain(result["target"]))
         return tuple(
             Plane(
-                when, languages, tuple(map(plain, found["classes"])), float(found["explained"]),
-                _spots(found, "tokens"), _spots(found, "prototypes"),
+                when,
+                languages,
+                tuple(map(plain, found["classes"])),
+                float(found["explained"]),
+                _spots(found, "tokens"),
+                _spots(found, "prototypes"),
             )
             for when in ("before", "after")
             if (found := picture.get(when))
-        )  # fmt: skip
+        )
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise PolydistillError(
             f"The picture of prototypes in {folder}/polydistill.json is damaged.", "Run `polydistill prokd` again."

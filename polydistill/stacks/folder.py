@@ -328,10 +328,14 @@ def _write_part(module: Any, folder: Path, part: Parent) -> Parent:
         module.save_pretrained(folder)
     checkpoint = Checkpoint.open(folder)
     return replace(
-        part, name=folder.name, weights_hash=checkpoint.weights_hash, config_hash=config_hash(folder),
-        parameters=checkpoint.parameters, bytes=checkpoint.nbytes,
+        part,
+        name=folder.name,
+        weights_hash=checkpoint.weights_hash,
+        config_hash=config_hash(folder),
+        parameters=checkpoint.parameters,
+        bytes=checkpoint.nbytes,
         half=type(module) is not MODEL_MAPPING.get(type(module.config), None),
-    )  # fmt: skip
+    )
 
 
 def _lora_options(lora: Any) -> dict[str, Any]:

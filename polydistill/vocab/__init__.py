@@ -19,9 +19,17 @@ Vocabulary = TokenizerJson | SentencePieceVocabulary
 WITH_VOCAB_JSON = ("MarianTokenizer", "M2M100Tokenizer")
 # Everything by which a folder's vocabulary is written; whoever copies a folder leaves these to `Vocabulary.write`.
 OWNED_NAMES = (
-    NAME, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json",
-    "target_vocab.json", "merges.txt", "tiktoken.model", "tekken.json",
-)  # fmt: skip
+    NAME,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "target_vocab.json",
+    "merges.txt",
+    "tiktoken.model",
+    "tekken.json",
+)
 
 
 def open_vocabulary(folder: Path) -> Vocabulary:

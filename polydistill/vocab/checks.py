@@ -27,11 +27,7 @@ LONGEST_PATTERN = 10_000
 MOST_ADDED = 100_000
 GROWTH = 1_024  # how many times longer a normaliser's replacements may make a text
 PROBE = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 00000000000000000000000000000000!!!!!!!!!!!!!!!!        \n\n é中🙂'll ▁x"
-PARTS = {
-    "normalizer": "normalizers",
-    "pre_tokenizer": "pretokenizers",
-    "post_processor": "processors",
-}
+PARTS = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "post_processor": "processors"}
 
 
 def quoted(token: str) -> str:

@@ -87,8 +87,7 @@ def matching(patterns: Iterable[str], tokens: Iterable[str], languages: Sequence
             found = hits = [t for t in tokens if matches(pattern, t)]
         if not found:
             raise UsageError(
-                f"--drop-added {pattern!r} matches none of the {len(tokens):,} added tokens.",
-                _similar(pattern, tokens),
+                f"--drop-added {pattern!r} matches none of the {len(tokens):,} added tokens.", _similar(pattern, tokens)
             )
         matched.update(dict.fromkeys(hits, pattern))
     return matched
