@@ -25,7 +25,7 @@ YARDSTICKS = {
 
 
 def default_model() -> str:
-    from polydistill.refs import DEFAULT_MODEL
+    from polydistill.models.refs import DEFAULT_MODEL
 
     return DEFAULT_MODEL
 
@@ -49,8 +49,8 @@ class Run:
     layers: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        from polydistill.refs import ModelRef, resolve
-        from polydistill.source import Source
+        from polydistill.models.refs import ModelRef, resolve
+        from polydistill.models.source import Source
 
         self.arch = Source.open(resolve(ModelRef.parse(str(self.teacher)))).arch
         self.layers = json.loads((self.folder / "polydistill.json").read_text(encoding="utf-8"))["result"]["layers"]
@@ -67,11 +67,11 @@ class Run:
     def text(self) -> Any:
         """The blocks to train on and those held out, as the stage has them."""
         from polydistill.catalog import resolve_languages
-        from polydistill.data import assign_corpora, text_sources
         from polydistill.distill.blocks import pack
         from polydistill.distill.general import GeneralText
-        from polydistill.loading import load_tokenizer
-        from polydistill.offline import cache_root
+        from polydistill.models.loading import load_tokenizer
+        from polydistill.models.offline import cache_root
+        from polydistill.texts.sources import assign_corpora, text_sources
 
         languages = resolve_languages([source.partition("=")[0] for source in self.sources], ())
         given, tokenizer = assign_corpora(languages, self.sources), load_tokenizer(self.student)
@@ -109,7 +109,7 @@ def yardsticks(student: Path, folder: Path, sources: Sequence[str]) -> dict[str,
     from polydistill.distill.general import batches_of
     from polydistill.distill.loss import DistilLoss
     from polydistill.distill.teachers import load_teacher
-    from polydistill.loading import load_encoder, load_tokenizer
+    from polydistill.models.loading import load_encoder, load_tokenizer
 
     record = json.loads((folder / "polydistill.json").read_text(encoding="utf-8"))
     phase = record["result"]["settings"]["phase_1"]
@@ -158,7 +158,7 @@ def trained(run: Run, text: Any, phase: Any, steps: int, checks: int, bf16: bool
     from polydistill.distill import general
     from polydistill.distill.loss import DistilLoss
     from polydistill.progress import SILENT
-    from polydistill.training import Schedule
+    from polydistill.training.loop import Schedule
 
     starts: list[float] = []
     validations: list[float] = []
@@ -203,9 +203,9 @@ def bare(run: Run, batches: Sequence[dict[str, Any]], lr: float, bf16: bool, pla
     import torch
     from torch.nn.functional import mse_loss
 
-    from polydistill.attention import trained_attention
-    from polydistill.batching import MODEL_KEYS
-    from polydistill.loading import load_encoder
+    from polydistill.models.attention import trained_attention
+    from polydistill.models.loading import load_encoder
+    from polydistill.training.batching import MODEL_KEYS
 
     teacher = load_encoder(run.teacher).eval().requires_grad_(False)
     student = load_encoder(run.student).train()
@@ -232,7 +232,7 @@ def batches_of_run(run: Run, text: Any, phase: Any, steps: int) -> list[dict[str
     """The batches that phase 1 begins with."""
     from polydistill.distill.blocks import MaskedBlocks, stacked
     from polydistill.distill.samplers import Even, GroupBatches
-    from polydistill.loading import load_tokenizer
+    from polydistill.models.loading import load_tokenizer
 
     data = MaskedBlocks(text.training, load_tokenizer(run.student))
     order = GroupBatches(data.groups, Even(tuple(data.groups)), phase.batch_size, steps, turns=True)
@@ -253,8 +253,8 @@ def speed(
         tuned: A finished run for a task, for what its validations take; None if there is none.
         data: The data folder.
     """
-    from polydistill.methods.bistil_stages import CHECKS
-    from polydistill.methods.presets import PRESETS
+    from polydistill.methods.bistil.presets import PRESETS
+    from polydistill.methods.bistil.stages import CHECKS
 
     phase = PRESETS[preset].general
     run = Run(folder, sources, phase.length, phase.tokens)
@@ -351,7 +351,7 @@ def _phase_2(folder: Path, data: Path, checkpoint: float) -> list[list[str]]:
     from polydistill.evaluation.heads import open_model
     from polydistill.evaluation.kinds import dev_score
     from polydistill.labelled.sources import load_split
-    from polydistill.methods.presets import PRESETS
+    from polydistill.methods.bistil.presets import PRESETS
 
     record = json.loads((folder / "polydistill.json").read_text(encoding="utf-8"))
     config, result = record["config"], record["result"]
@@ -380,7 +380,7 @@ def _padding(run: Run, text: Any) -> str:
     import numpy as np
 
     from polydistill.distill.blocks import edges_of
-    from polydistill.loading import load_tokenizer
+    from polydistill.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(run.student)
     edges = edges_of(tokenizer)

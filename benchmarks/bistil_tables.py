@@ -28,7 +28,7 @@ def retained(own: dict[str, Any], teacher: dict[str, Any]) -> tuple[float, tuple
 
     from polydistill.evaluation.cache import Items
     from polydistill.metrics.paired import resampled
-    from polydistill.record import Score
+    from polydistill.records.record import Score
 
     known = Items()
     items = [known.of(Score.from_json(score)) for score in (own, teacher)]

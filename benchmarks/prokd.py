@@ -186,7 +186,7 @@ def resampled(scores: Sequence[dict[str, Any]], seed: int = 0) -> Any:
     """(runs, resamples) scores of the same draws of the test sentences; another seed gives others."""
     from polydistill.evaluation.cache import Items
     from polydistill.metrics.paired import resampled as draw
-    from polydistill.record import Score
+    from polydistill.records.record import Score
 
     known = Items()
     items = [known.of(Score.from_json(score)) for score in scores]

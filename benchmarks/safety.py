@@ -23,8 +23,8 @@ def masked_lm(folder: Path) -> Path:
     """A model of 16 numbers a token with e5's 250,037 tokens and a head: small weights, large logits."""
     from transformers import AutoConfig, AutoModelForMaskedLM
 
-    from polydistill.modelfolder import tokenizer_files
-    from polydistill.offline import prepare
+    from polydistill.models.folder import tokenizer_files
+    from polydistill.models.offline import prepare
 
     source = prepare(E5, log=lambda line: print(line, file=sys.stderr))
     config = AutoConfig.from_pretrained(

@@ -81,10 +81,10 @@ def sentences(args: argparse.Namespace, language: str) -> list[tuple[str, str]]:
 
 def vectors_of(model: str, texts: Sequence[str]) -> np.ndarray:
     """(n, d) from a model of sentence vectors as it is."""
+    from polydistill.catalog.task import RETRIEVAL
     from polydistill.evaluation.heads import open_model
     from polydistill.evaluation.retrieval import vectors
-    from polydistill.refs import ModelRef, resolve
-    from polydistill.task import RETRIEVAL
+    from polydistill.models.refs import ModelRef, resolve
 
     return vectors(open_model(resolve(ModelRef.parse(model)).folder, RETRIEVAL, ()), texts, 32)
 

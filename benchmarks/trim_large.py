@@ -160,12 +160,12 @@ def large(args: argparse.Namespace) -> None:
 def large_facts(source: Path, out: Path, counts: Path, data: Path) -> dict[str, float]:
     """Sizes, and the rates that the estimate needs: of writing, of hashing the source for the record, of counting."""
     from polydistill.catalog import language
-    from polydistill.checkpoint import Checkpoint
-    from polydistill.counting import count
-    from polydistill.refs import ModelRef, resolve
-    from polydistill.source import Source
-    from polydistill.surgery import write_checkpoint
-    from polydistill.trimming import Wishes, plan
+    from polydistill.models.checkpoint import Checkpoint
+    from polydistill.models.refs import ModelRef, resolve
+    from polydistill.models.source import Source
+    from polydistill.trimming.counting import count
+    from polydistill.trimming.plan import Wishes, plan
+    from polydistill.trimming.surgery import write_checkpoint
     from polydistill.vocab.counts import TokenCounts
     from polydistill.vocab.keep import KeepRule
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from polydistill.card import card
-from polydistill.record import RunRecord, Score
+from polydistill.records.record import RunRecord, Score
 
 GOLDEN = Path(__file__).parent / "cards"
 VERSIONS = {"python": "3.11.7", "polydistill": "0.1.0", "torch": "2.13.0"}

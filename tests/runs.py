@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from polydistill.evaluation.cache import FORMAT
-from polydistill.sealing import with_hash
+from polydistill.files.sealing import with_hash
 
 Items = Sequence[Sequence[float]]
 

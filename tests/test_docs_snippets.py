@@ -20,8 +20,8 @@ import polydistill
 from polydistill.catalog import Arch, Table
 from polydistill.cli import cli, main
 from polydistill.evaluation.heads import new_head
-from polydistill.methods.bistil import BistilConfig
-from polydistill.methods.bistil_plan import prepare
+from polydistill.methods.bistil.method import BistilConfig
+from polydistill.methods.bistil.plan import prepare
 from polydistill.progress import SILENT
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,7 +10,7 @@ import pytest
 import tiny
 from safetensors.numpy import load_file
 
-from polydistill.methods.stack import StackConfig, stack
+from polydistill.methods.stack.method import StackConfig, stack
 
 LABELS = ("entailment", "neutral", "contradiction")
 PAIRS = {"en": ("the red house", "a letter"), "sw": ("nyumba nyekundu", "barua")}

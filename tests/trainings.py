@@ -10,11 +10,11 @@ import tiny
 from safetensors.numpy import load_file
 from tiny_stacks import LABELS, config
 
-from polydistill.methods.bistil import BistilConfig, bistil
-from polydistill.methods.finetune import FinetuneConfig, finetune
-from polydistill.methods.prokd import ProkdConfig, prokd
-from polydistill.methods.sparse_train import SparseTrainConfig, sparse_train
-from polydistill.methods.stack import stack
+from polydistill.methods.bistil.method import BistilConfig, bistil
+from polydistill.methods.finetune.method import FinetuneConfig, finetune
+from polydistill.methods.prokd.method import ProkdConfig, prokd
+from polydistill.methods.sparse_train.method import SparseTrainConfig, sparse_train
+from polydistill.methods.stack.method import stack
 from polydistill.progress import SILENT, Progress
 
 NAMES = {"PER": ["Ana", "Ion", "Maria"], "LOC": ["Cluj", "Paris", "Nairobi"], "ORG": ["Acme", "Dacia", "Safaricom"]}

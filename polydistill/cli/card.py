@@ -9,7 +9,7 @@ import click
 from polydistill.card import folder_card
 from polydistill.cli.options import SectionedCommand, SectionedOption, common_options
 from polydistill.cli.output import Console
-from polydistill.outputs import check_file, write_beside
+from polydistill.files.outputs import check_file, write_beside
 
 EPILOG = """\b
 Examples:

@@ -8,7 +8,7 @@ import click
 
 from polydistill.cli.options import SectionedCommand, SectionedOption, common_options
 from polydistill.cli.output import Console, columns
-from polydistill.inspection import DiffReport, diff
+from polydistill.methods.inspection import DiffReport, diff
 
 EPILOG = """\b
 Example:

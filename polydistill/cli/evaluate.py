@@ -10,7 +10,7 @@ import click
 from polydistill.cli.options import SectionedCommand, build_config, common_options, config_file_option, config_options
 from polydistill.cli.output import Console, columns
 from polydistill.methods.evaluate import EvaluateConfig, Evaluation, evaluate
-from polydistill.record import Score
+from polydistill.records.record import Score
 
 EPILOG = """\b
 Examples:

@@ -10,8 +10,8 @@ import click
 from polydistill.card import human_bytes
 from polydistill.cli.options import SectionedCommand, build_config, common_options, config_file_option, config_options
 from polydistill.cli.output import Console, columns
-from polydistill.methods.export import ExportResult, export
-from polydistill.methods.export_plan import ExportConfig
+from polydistill.methods.export.method import ExportResult, export
+from polydistill.methods.export.plan import ExportConfig
 
 EPILOG = """\b
 Examples:

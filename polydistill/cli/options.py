@@ -12,8 +12,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from polydistill.errors import UsageError
-from polydistill.outputs import keep
-from polydistill.settings import value_type
+from polydistill.files.outputs import keep
+from polydistill.options.settings import value_type
 
 KINDS = {
     str: "text in quotes",

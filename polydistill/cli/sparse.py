@@ -20,7 +20,7 @@ from polydistill.cli.options import (
 )
 from polydistill.cli.output import Console, columns
 from polydistill.methods.sparse import SparseResult, apply, combine, info, remove
-from polydistill.methods.sparse_train import SparseTrainConfig, SparseTrainResult, sparse_train
+from polydistill.methods.sparse_train.method import SparseTrainConfig, SparseTrainResult, sparse_train
 
 EPILOG = """\b
 Examples:

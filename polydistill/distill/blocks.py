@@ -16,14 +16,14 @@ import orjson
 import torch
 from torch.utils.data import Dataset
 
-from polydistill.batching import Feature
-from polydistill.checkpoint import file_sha256, write_all
-from polydistill.data import TextReader, TextSource
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.tagging import NOT_TRAINED
-from polydistill.outputs import explain_os_error, write_beside
+from polydistill.files.outputs import explain_os_error, write_beside
+from polydistill.files.sealing import checked, with_hash
+from polydistill.models.checkpoint import file_sha256, write_all
 from polydistill.progress import SILENT, Progress
-from polydistill.sealing import checked, with_hash
+from polydistill.texts.sources import TextReader, TextSource
+from polydistill.training.batching import Feature
 from polydistill.vocab.counts import Text, at_once
 
 FORMAT = 1  # to be raised whenever the same text gives other blocks

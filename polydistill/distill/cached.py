@@ -19,12 +19,12 @@ import orjson
 import torch
 from torch import Tensor
 
-from polydistill.checkpoint import write_all
 from polydistill.distill.signals import ATTENTION, LOGITS, NEVER, POOLED, SCORES, Batch, Signal, Signals
 from polydistill.distill.teachers import Teacher
 from polydistill.errors import PolydistillError
-from polydistill.offline import cache_root
-from polydistill.outputs import explain_os_error, write_beside
+from polydistill.files.outputs import explain_os_error, write_beside
+from polydistill.models.checkpoint import write_all
+from polydistill.models.offline import cache_root
 from polydistill.progress import SILENT, Progress
 
 FORMAT = 2  # to be raised whenever files or signals change

@@ -16,9 +16,9 @@ from polydistill.distill.objectives.base import Weighted
 from polydistill.distill.samplers import Even, GroupBatches
 from polydistill.distill.signals import LOGITS, Batch, Signal, Signals, needs_attention
 from polydistill.distill.teachers import Teacher, load_teacher
-from polydistill.loading import load_encoder, load_masked_lm, load_tokenizer
+from polydistill.models.loading import load_encoder, load_masked_lm, load_tokenizer
 from polydistill.progress import Progress
-from polydistill.training import Curves, Schedule, train
+from polydistill.training.loop import Curves, Schedule, train
 
 HELD_OUT = 0.01  # share of the blocks that validate
 MOST_HELD_OUT = 64  # of each language

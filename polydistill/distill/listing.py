@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from polydistill.catalog.tables import closest
 from polydistill.errors import UsageError
-from polydistill.settings import MOST
-from polydistill.tables import closest
+from polydistill.options.settings import MOST
 
 PHASES = (1, 2)
 SCALES = ("none", "first", "teacher")  # what makes terms compare, see `objectives.build.Options`

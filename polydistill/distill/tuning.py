@@ -14,15 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polydistill.batching import Feature, by_length
 from polydistill.catalog import Arch, Task
 from polydistill.catalog import language as find_language
-from polydistill.checkpoint import Checkpoint
+from polydistill.catalog.task import TAGGING, WORD_TAGGING
 from polydistill.distill.cached import CachedTeacher, cached
 from polydistill.distill.loss import DistilLoss
 from polydistill.distill.objectives.base import Weighted
 from polydistill.distill.signals import LOGITS, Signal, needs_attention
-from polydistill.distill.sparse import training_only
 from polydistill.distill.teachers import (
     Ensemble,
     ExampleAligned,
@@ -38,13 +36,15 @@ from polydistill.evaluation.heads import ANSWER, TaskModel, new_head, open_model
 from polydistill.evaluation.kinds import dev_predictions, dev_score, finest_loyalty, training_inputs
 from polydistill.evaluation.reuse import output_parameters
 from polydistill.labelled.examples import LabelledSplit
-from polydistill.loading import load_encoder, load_tokenizer, longest_input
+from polydistill.models.checkpoint import Checkpoint
+from polydistill.models.loading import load_encoder, load_tokenizer, longest_input
 from polydistill.processes import is_main, wait
 from polydistill.progress import SILENT, Progress
-from polydistill.record import text_hash
-from polydistill.stages import ANEW, decided
-from polydistill.task import TAGGING, WORD_TAGGING
-from polydistill.training import Curves, Schedule, collator, train
+from polydistill.records.record import text_hash
+from polydistill.runs.stages import ANEW, decided
+from polydistill.sparse.training import training_only
+from polydistill.training.batching import Feature, by_length
+from polydistill.training.loop import Curves, Schedule, collator, train
 
 FILL_BATCH = 32
 HELD_OUT, HELD_BATCH = 100, 32  # of the lines of a text one in a hundred chooses the checkpoint

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from polydistill.batching import Feature, by_length
 from polydistill.catalog import Arch, Task
 from polydistill.distill.loss import DistilLoss
 from polydistill.distill.objectives.alignment import NO_TAG, PrototypeAlignment
@@ -32,9 +31,10 @@ from polydistill.evaluation.heads import TaskModel, new_head, open_model
 from polydistill.evaluation.reuse import tell
 from polydistill.labelled.examples import LabelledSplit, TaggedExample
 from polydistill.labelled.plain import PlainSentences
-from polydistill.modelfolder import is_tagger
+from polydistill.models.folder import is_tagger
 from polydistill.progress import SILENT, Progress
-from polydistill.training import Curves, Schedule, collator, train
+from polydistill.training.batching import Feature, by_length
+from polydistill.training.loop import Curves, Schedule, collator, train
 
 OUTSIDE = "O"
 MSE, KL = "mse", "kl"

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from polydistill.batching import Feature, run
 from polydistill.evaluation.heads import TaskModel
 from polydistill.labelled.examples import ClassifiedExample
 from polydistill.metrics.accuracy import accuracy
 from polydistill.metrics.items import Measured
 from polydistill.metrics.loyalty import label_loyalty, probability_loyalty
+from polydistill.training.batching import Feature, run
 
 MAX_LENGTH = 512
 

@@ -10,7 +10,7 @@ from polydistill.evaluation.heads import TaskModel, open_model
 from polydistill.evaluation.kinds import KINDS
 from polydistill.evaluation.turns import answer
 from polydistill.labelled import examples as kinds_of_examples
-from polydistill.record import peak_memory_bytes
+from polydistill.records.record import peak_memory_bytes
 
 
 def footprint(job: dict[str, Any]) -> dict[str, int]:

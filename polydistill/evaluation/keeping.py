@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from polydistill.durable import locked
 from polydistill.evaluation.subjects import Subject
+from polydistill.files.durable import locked
 from polydistill.progress import Progress
-from polydistill.record import NAME as RECORD
-from polydistill.record import RunRecord, Score
+from polydistill.records.record import NAME as RECORD
+from polydistill.records.record import RunRecord, Score
 
 
 def add_scores(subject: Subject, scores: Sequence[Score], progress: Progress) -> None:

@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from polydistill.batching import Feature
 from polydistill.catalog import Task
+from polydistill.catalog.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation import classification, retrieval, similarity, spans, tagging, word_tagging
 from polydistill.evaluation.heads import TaskModel
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.metrics.items import Measured
 from polydistill.progress import SILENT, Progress
-from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
+from polydistill.training.batching import Feature
 
 DEV_BATCH = 32
 UNTRAINED = "answer in no window"

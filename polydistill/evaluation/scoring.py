@@ -19,7 +19,7 @@ from polydistill.labelled.examples import LabelledSplit, units_of
 from polydistill.metrics.items import Measured
 from polydistill.metrics.paired import interval
 from polydistill.progress import SILENT, Progress
-from polydistill.record import RunRecord, Score
+from polydistill.records.record import RunRecord, Score
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from polydistill.batching import Feature, run
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.heads import TaskModel
 from polydistill.evaluation.offsets import Offset, completed, tokens_of
 from polydistill.labelled.examples import QuestionExample
 from polydistill.metrics.answers import answer_scores
 from polydistill.metrics.items import Measured
+from polydistill.training.batching import Feature, run
 
 MAX_LENGTH = 384
 OVERLAP = 128  # tokens that a window has in common with the next one

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from polydistill.errors import PolydistillError
-from polydistill.loading import loading_failed, quiet_transformers
+from polydistill.models.loading import loading_failed, quiet_transformers
 
 OPSET = 18
 LARGEST = 2**31 - 1  # bytes of one protobuf

@@ -9,12 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from polydistill.batching import MODEL_KEYS
+from polydistill.catalog.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.heads import TaskModel
-from polydistill.loading import loading_failed, quiet_transformers
-from polydistill.source import Source
-from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
+from polydistill.models.loading import loading_failed, quiet_transformers
+from polydistill.models.source import Source
+from polydistill.training.batching import MODEL_KEYS
 
 FEATURES = "feature-extraction"
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from polydistill.batching import MODEL_KEYS, Feature
 from polydistill.catalog import Language
-from polydistill.inspection import read_lines
 from polydistill.labelled.examples import LabelledSplit, TaggedExample, TextExample
+from polydistill.methods.inspection import read_lines
+from polydistill.training.batching import MODEL_KEYS, Feature
 
 INPUTS = 64
 LONGEST = 512  # tokens of an input; longer ones take long and show nothing new

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from polydistill.checkpoint import Checkpoint
-from polydistill.door import check_folder
 from polydistill.errors import PolydistillError
-from polydistill.jsonfiles import read_json
-from polydistill.modelfolder import MODULES, MODULES_WITH_WEIGHTS, WEIGHTS, model_folder, modules_of, tokenizer_files
-from polydistill.ownfiles import DIFFERENCES, LINEAR_MAPS, pickled
-from polydistill.record import RunRecord
+from polydistill.files.jsonfiles import read_json
+from polydistill.models.checkpoint import Checkpoint
+from polydistill.models.door import check_folder
+from polydistill.models.files import DIFFERENCES, LINEAR_MAPS, pickled
+from polydistill.models.folder import MODULES, MODULES_WITH_WEIGHTS, WEIGHTS, model_folder, modules_of, tokenizer_files
+from polydistill.records.record import RunRecord
 from polydistill.stacks.description import Description, is_stack
 
 

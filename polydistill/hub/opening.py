@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from polydistill.errors import PolydistillError
-from polydistill.jsonfiles import read_json
-from polydistill.loading import load_sentence_model, quiet_transformers
-from polydistill.modelfolder import model_folder
+from polydistill.files.jsonfiles import read_json
+from polydistill.models.folder import model_folder
+from polydistill.models.loading import load_sentence_model, quiet_transformers
 from polydistill.stacks.description import is_stack
 
 _AUTO = (

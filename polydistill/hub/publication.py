@@ -13,13 +13,13 @@ from typing import Any
 from polydistill.card import card, is_unedited, licence_of
 from polydistill.card.facts import BESIDE
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.files.inside import leads_out
+from polydistill.files.jsonfiles import read_json
 from polydistill.hub.completeness import check_complete, check_exported, onnx_of
 from polydistill.hub.leaks import FOLDERS, Leaks, settings_without_paths, text_without_places, without_paths
-from polydistill.inside import leads_out
-from polydistill.jsonfiles import read_json
-from polydistill.modelfolder import card_licence
-from polydistill.record import NAME as RECORD
-from polydistill.record import RunRecord
+from polydistill.models.folder import card_licence
+from polydistill.records.record import NAME as RECORD
+from polydistill.records.record import RunRecord
 from polydistill.redaction import redacted
 from polydistill.vocab import OWNED_NAMES
 

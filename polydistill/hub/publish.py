@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from polydistill.card import human_bytes, is_unedited
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.fetching.client import interruptible
 from polydistill.hub.commit import send
 from polydistill.hub.failures import explained
 from polydistill.hub.opening import check_opens
 from polydistill.hub.plan import Plan, plan_for
 from polydistill.hub.publication import CARD, FROM_HUB, Publication, gather
 from polydistill.hub.session import Session, There, quietly
-from polydistill.hub_client import interruptible
+from polydistill.options.settings import setting
 from polydistill.progress import SILENT, Progress
 from polydistill.redaction import own_tokens
-from polydistill.settings import setting
 
 if TYPE_CHECKING:
-    from polydistill.methods.export import ExportResult
+    from polydistill.methods.export.method import ExportResult
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
 _BRANCH = re.compile(r"(?!refs/)[A-Za-z0-9][\w./-]{0,99}")
@@ -147,8 +147,8 @@ def _exported(config: PublishConfig, place: Path, progress: Progress) -> ExportR
     Raises:
         PolydistillError: The model cannot be exported.
     """
-    from polydistill.methods.export import export
-    from polydistill.methods.export_plan import ExportConfig
+    from polydistill.methods.export.method import export
+    from polydistill.methods.export.plan import ExportConfig
 
     folder = config.folder.expanduser()
     return export(ExportConfig(str(folder), onnx=True, int8=config.int8, output=place / "onnx"), progress)

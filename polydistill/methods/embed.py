@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from polydistill.catalog import user_files
 from polydistill.errors import UsageError
-from polydistill.lines import LONGEST_TEXT
-from polydistill.outputs import check_file, check_outside
+from polydistill.files.outputs import check_file, check_outside
+from polydistill.models.refs import ModelRef, resolve
+from polydistill.options.settings import MOST_BATCH, Options, setting
 from polydistill.progress import SILENT, Progress
-from polydistill.refs import ModelRef, resolve
-from polydistill.settings import MOST_BATCH, Options, setting
 from polydistill.stacks.description import LONG, is_stack
+from polydistill.texts.lines import LONGEST_TEXT
 
 if TYPE_CHECKING:
     import numpy as np

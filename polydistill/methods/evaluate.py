@@ -10,23 +10,23 @@ from typing import Any
 import orjson
 
 from polydistill.catalog import Language, Task, resolve_languages, task, user_files
+from polydistill.catalog.task import SPAN_EXTRACTION
 from polydistill.errors import UsageError
 from polydistill.evaluation.cache import Items
+from polydistill.evaluation.custom_labels import agreed
 from polydistill.evaluation.keeping import add_cost, add_scores
 from polydistill.evaluation.kinds import kind_of
-from polydistill.evaluation.own_labels import agreed
 from polydistill.evaluation.scoring import Cell, loyalty, score
 from polydistill.evaluation.subjects import Settings, Subject
 from polydistill.evaluation.summaries import averages, few_notes, loyalty_averages, loyalty_rows, retention_rows
+from polydistill.files.outputs import check_file, write_beside
+from polydistill.labelled.custom import with_own_labels, without_types
 from polydistill.labelled.examples import units_of
-from polydistill.labelled.own import with_own_labels, without_types
 from polydistill.labelled.sources import load_split
-from polydistill.outputs import check_file, write_beside
+from polydistill.models.refs import ModelRef, ResolvedModel, resolve
+from polydistill.options.settings import MOST_BATCH, Options, data_dir_setting, include_setting, seed_setting, setting
 from polydistill.progress import SILENT, Progress
-from polydistill.record import Score
-from polydistill.refs import ModelRef, ResolvedModel, resolve
-from polydistill.settings import MOST_BATCH, Options, data_dir_setting, include_setting, seed_setting, setting
-from polydistill.task import SPAN_EXTRACTION
+from polydistill.records.record import Score
 
 
 @dataclass(frozen=True)

@@ -9,21 +9,21 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from polydistill import sparse_files
 from polydistill.card import write_card
-from polydistill.checkpoint import copy_file, file_sha256
-from polydistill.copying import CONFIG, copy_rest
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.inside import inside
-from polydistill.modelfolder import MODULES, model_folder
-from polydistill.outputs import check_file, check_output, check_outside, new_folder
+from polydistill.files.inside import inside
+from polydistill.files.outputs import check_file, check_output, check_outside, new_folder
+from polydistill.models.checkpoint import copy_file, file_sha256
+from polydistill.models.copying import CONFIG, copy_rest
+from polydistill.models.folder import MODULES, model_folder
+from polydistill.models.refs import ModelRef, resolve
+from polydistill.models.source import Source
+from polydistill.options.settings import plain
 from polydistill.progress import SILENT, Progress
-from polydistill.record import RunRecord, parent_of, source_facts
-from polydistill.refs import ModelRef, resolve
-from polydistill.settings import plain
-from polydistill.source import Source
-from polydistill.sparse_files import NAME, Applied, Difference, Entries, Undo, common_base, component_name
-from polydistill.sparse_weights import Weights, recompose, rewrite, subtract
+from polydistill.records.record import RunRecord, parent_of, source_facts
+from polydistill.sparse import files as sparse_files
+from polydistill.sparse.files import NAME, Applied, Difference, Entries, Undo, common_base, component_name
+from polydistill.sparse.weights import Weights, recompose, rewrite, subtract
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from string import Template
 
 from polydistill.card import human_bytes
-from polydistill.outputs import check_file, write_beside
+from polydistill.files.outputs import check_file, write_beside
 from polydistill.reports import figures
 from polydistill.reports.rows import Comparison, Row, Section
 from polydistill.reports.runs import ModelFacts

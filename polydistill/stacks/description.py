@@ -9,13 +9,13 @@ from pathlib import Path
 
 import orjson
 
-from polydistill.checkpoint import Checkpoint
-from polydistill.door import check_folder
 from polydistill.errors import PolydistillError
-from polydistill.inside import inside
-from polydistill.jsonfiles import read_json
-from polydistill.modelfolder import model_folder
-from polydistill.refs import ModelRef, ResolvedModel, resolve
+from polydistill.files.inside import inside
+from polydistill.files.jsonfiles import read_json
+from polydistill.models.checkpoint import Checkpoint
+from polydistill.models.door import check_folder
+from polydistill.models.folder import model_folder
+from polydistill.models.refs import ModelRef, ResolvedModel, resolve
 
 CONFIG, MODEL_TYPE, FORMAT = "config.json", "polydistill-stack", 1
 ENCODER, LLM = "encoder", "llm"

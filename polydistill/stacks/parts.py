@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from polydistill.errors import PolydistillError
-from polydistill.loading import (
+from polydistill.models.folder import model_folder
+from polydistill.models.loading import (
     POSITIONS_AFTER_PADDING,
     load_config,
     loading_failed,
     quiet_bitsandbytes,
     quiet_transformers,
 )
-from polydistill.modelfolder import model_folder
 
 INT8 = "int8"  # matrices in 8 bits (Dettmers et al. 2022, arXiv 2208.07339); the rest in float32
 FROZEN = {"float32": torch.float32, "bfloat16": torch.bfloat16, INT8: torch.float32}

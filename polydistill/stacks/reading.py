@@ -10,7 +10,7 @@ from typing import Any
 
 from polydistill.catalog import Language, language
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.loading import load_tokenizer, longest_input
+from polydistill.models.loading import load_tokenizer, longest_input
 from polydistill.vocab.tokenizer_config import language_code
 
 NATIVE = "native"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from polydistill.errors import PolydistillError, library_errors
-from polydistill.jsonfiles import LARGEST_VOCABULARY, read_bytes
+from polydistill.files.jsonfiles import LARGEST_VOCABULARY, read_bytes
 from polydistill.vocab import sentencepiece_model
 from polydistill.vocab.sentencepiece_model import SentencePieceVocabulary
 from polydistill.vocab.tokenizer_config import TokenizerConfig

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from polydistill.errors import library_errors
-from polydistill.jsonfiles import Part, short
+from polydistill.files.jsonfiles import Part, short
 from polydistill.vocab import charsmap
 
 MOST_IDS = 4_000_000  # the largest vocabulary of a published model has a quarter of it

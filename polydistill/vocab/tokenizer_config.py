@@ -11,10 +11,10 @@ from typing import Any
 import orjson
 
 from polydistill.catalog import Language
+from polydistill.catalog.tables import closest
 from polydistill.errors import UsageError
-from polydistill.inside import files_below
-from polydistill.jsonfiles import Part, read_json, read_text
-from polydistill.tables import closest
+from polydistill.files.inside import files_below
+from polydistill.files.jsonfiles import Part, read_json, read_text
 from polydistill.vocab.checks import MOST_IDS, quoted
 from polydistill.vocab.keep import KeepSet
 

@@ -13,7 +13,7 @@ import orjson
 
 from polydistill.catalog import Language
 from polydistill.errors import PolydistillError, library_errors
-from polydistill.jsonfiles import HINT, LARGEST_VOCABULARY, Part, parse_json, read_bytes, short
+from polydistill.files.jsonfiles import HINT, LARGEST_VOCABULARY, Part, parse_json, read_bytes, short
 from polydistill.vocab import sentencepiece_model, sentencepiece_unigram, wordpiece
 from polydistill.vocab.bpe import BPE, byte_alphabet
 from polydistill.vocab.checks import check_tokenizer, quoted
