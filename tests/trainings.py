@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import tiny
+from configs import bistil_config, finetune_config, prokd_config, sparse_train_config
 from safetensors.numpy import load_file
 from tiny_stacks import LABELS, config
 
-from polydistill.methods.bistil.method import BistilConfig, bistil
-from polydistill.methods.finetune.method import FinetuneConfig, finetune
-from polydistill.methods.prokd.method import ProkdConfig, prokd
-from polydistill.methods.sparse_train.method import SparseTrainConfig, sparse_train
+from polydistill.methods.bistil.method import bistil
+from polydistill.methods.finetune.method import finetune
+from polydistill.methods.prokd.method import prokd
+from polydistill.methods.sparse_train.method import sparse_train
 from polydistill.methods.stack.method import stack
 from polydistill.progress import SILENT, Progress
 
@@ -61,7 +62,7 @@ def tune(root: Path, output: Path, progress: Progress = SILENT, **options: Any) 
         "data_dir": root,
         "model": str(root / "base"),
     }
-    return finetune(FinetuneConfig(output=output, **{**values, **options}), progress)
+    return finetune(finetune_config(output=output, **{**values, **options}), progress)
 
 
 def bilingual(root: Path, output: Path, progress: Progress = SILENT, **options: Any) -> Any:
@@ -83,7 +84,7 @@ def bilingual(root: Path, output: Path, progress: Progress = SILENT, **options: 
         "test_split": ("en=none", "sw=none"),
         "model": str(root / "base"),
     }
-    return bistil(BistilConfig("en", "sw", output=output, **{**values, **options}), progress)
+    return bistil(bistil_config(output=output, **{**values, **options}), progress)
 
 
 def unlabelled(root: Path, output: Path, progress: Progress = SILENT, **options: Any) -> Any:
@@ -98,7 +99,7 @@ def unlabelled(root: Path, output: Path, progress: Progress = SILENT, **options:
         "test_split": ("en=none", "sw=none"),
         "model": str(root / "base"),
     }
-    return prokd(ProkdConfig("en", "sw", output=output, **{**values, **options}), progress)
+    return prokd(prokd_config(output=output, **{**values, **options}), progress)
 
 
 def language(root: Path, output: Path, progress: Progress = SILENT, **options: Any) -> Any:
@@ -112,7 +113,7 @@ def language(root: Path, output: Path, progress: Progress = SILENT, **options: A
         "length": 16,
         "model": str(root / "base"),
     }
-    return sparse_train(SparseTrainConfig(output=output, **{**values, **options}), progress)
+    return sparse_train(sparse_train_config(output=output, **{**values, **options}), progress)
 
 
 def stacked(root: Path, output: Path, progress: Progress = SILENT, **options: Any) -> Any:

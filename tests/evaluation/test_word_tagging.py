@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+from configs import bistil_config, finetune_config
 from snippets import run_snippet
 
 from polydistill import catalog
@@ -21,10 +22,10 @@ from polydistill.labelled.checks import Builder
 from polydistill.labelled.examples import TaggedExample
 from polydistill.labelled.rows import Row
 from polydistill.labelled.sources import load_split
-from polydistill.methods.bistil.method import BistilConfig, bistil
+from polydistill.methods.bistil.method import bistil
 from polydistill.methods.evaluate import EvaluateConfig, evaluate
 from polydistill.methods.export.plan import ExportConfig, prepare
-from polydistill.methods.finetune.method import FinetuneConfig, finetune
+from polydistill.methods.finetune.method import finetune
 from polydistill.metrics.paired import paired_difference
 from polydistill.progress import SILENT
 
@@ -59,7 +60,7 @@ def tuned(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tuned")
     base = tiny.model_folder("bert", "base", folder / "base", tokenizer="xlm-roberta", config={"num_hidden_layers": 2})
     result = finetune(
-        FinetuneConfig(
+        finetune_config(
             model=str(base),
             task="pos",
             lang=("en",),
@@ -179,9 +180,7 @@ def test_phase_2_distils_a_tagger_of_words(tuned: Path, data: Path, tmp_path: Pa
         "length": 16,
     }
     result = bistil(
-        BistilConfig(
-            "en",
-            "sw",
+        bistil_config(
             model=str(tuned),
             teacher=(str(tuned),),
             task="pos",

@@ -7,13 +7,13 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tiny
+from configs import bistil_config, finetune_config
 from kills import Killed, Listener, loss_curves
 from safetensors.numpy import load_file
 
@@ -24,7 +24,7 @@ from polydistill.distill.matched import same_vocabulary
 from polydistill.errors import PolydistillError
 from polydistill.methods.bistil.method import BistilConfig, BistilResult, bistil
 from polydistill.methods.evaluate import EvaluateConfig, evaluate
-from polydistill.methods.finetune.method import FinetuneConfig, finetune
+from polydistill.methods.finetune.method import finetune
 from polydistill.sparse.files import Difference
 from polydistill.training.trainer import DevTrainer
 
@@ -102,7 +102,7 @@ def config(base: Path, data: Path, output: Path, **options: Any) -> BistilConfig
         "length": 16,
         "precision": "float32",
     }
-    return BistilConfig("en", "sw", model=str(base), output=output, **{**values, **options})
+    return bistil_config(model=str(base), output=output, **{**values, **options})
 
 
 def ner(base: Path, data: Path, output: Path, **options: Any) -> BistilConfig:
@@ -153,7 +153,7 @@ def test_masked_tokens_in_phase_1_leave_a_plain_encoder(base: Path, data: Path, 
         if not n.startswith("pooler.")
     }
     teacher = finetune(
-        FinetuneConfig(
+        finetune_config(
             model=str(tmp_path / "out/stages/vocabulary/teacher"),
             task="ner",
             lang=("en",),
@@ -253,7 +253,7 @@ def test_two_commands_make_what_one_does(base: Path, data: Path, tmp_path: Path)
     base = shutil.copytree(base, tmp_path / "sentences")  # a folder of sentence-transformers, whose parts are copied
     module = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}
     (base / "modules.json").write_text(json.dumps([module]))
-    tuning = FinetuneConfig(
+    tuning = finetune_config(
         model=str(base), task="nli", lang=("en",), data_dir=data, output=tmp_path / "teacher", epochs=1, max_length=32
     )
     options = {"task": "nli", "teacher": (str(finetune(tuning).output),), "test_split": ("sw=none",)}
@@ -269,7 +269,7 @@ def test_two_commands_make_what_one_does(base: Path, data: Path, tmp_path: Path)
 
 
 def test_phase_1_can_learn_from_the_tasks_teacher(base: Path, data: Path, tmp_path: Path) -> None:
-    tuning = FinetuneConfig(
+    tuning = finetune_config(
         model=str(base),
         task="ner",
         lang=("en",),
@@ -295,7 +295,7 @@ def test_teachers_with_the_whole_vocabulary_and_with_another_one(base: Path, dat
     other = tiny.model_folder("bert", "base", tmp_path / "other", tokenizer="bert", config={"num_hidden_layers": 2})
     tuned = []
     for model in (base, other):
-        tuning = FinetuneConfig(
+        tuning = finetune_config(
             model=str(model),
             task="ner",
             lang=("en",),
@@ -405,10 +405,8 @@ def test_vectors_of_sentences(base: Path, data: Path, tmp_path: Path) -> None:
     ],
 )
 def test_bad_input(options: dict[str, Any], sentence: str, base: Path, data: Path, tmp_path: Path) -> None:
-    given = config(base, data, tmp_path / "out", data_dir=data, **{k: v for k, v in options.items() if k != "target"})
-    given = replace(given, target=options.get("target", "sw"))
     with pytest.raises(PolydistillError, match=sentence):
-        bistil(given)
+        bistil(config(base, data, tmp_path / "out", data_dir=data, **options))
     assert not (tmp_path / "out").exists()
 
 
@@ -417,13 +415,13 @@ def test_a_text_too_short_for_a_block(base: Path, data: Path, tmp_path: Path) ->
     short = tuple(f"{code}={tmp_path / code}.txt" for code in ("en", "sw"))
     for code in ("en", "sw"):
         (tmp_path / f"{code}.txt").write_text("\n".join(tiny.sentences(code, count=2)))
-    given = config(base, data, tmp_path / "out", text=short, length=64)
+    given = {"text": short, "length": 64}
     with pytest.raises(PolydistillError, match="too few for one block"):
-        bistil(given)
+        bistil(config(base, data, tmp_path / "out", **given))
     for code in ("en", "sw"):
         (tmp_path / f"{code}.txt").write_text("\n".join(tiny.sentences(code, count=90)))
     with pytest.raises(PolydistillError, match="other options or data"):
-        bistil(replace(given, resume=True))
+        bistil(config(base, data, tmp_path / "out", resume=True, **given))
 
 
 def test_the_terms_of_every_step_are_kept(whole: tuple[Path, BistilResult, int]) -> None:
@@ -492,7 +490,7 @@ def test_a_teacher_without_a_head_is_refused_before_anything_is_trained(base: Pa
         "bert", "base", tmp_path / "deep", tokenizer="xlm-roberta", config={"num_hidden_layers": 6}
     )
     teacher = finetune(
-        FinetuneConfig(
+        finetune_config(
             model=str(deeper), task="ner", lang=("en",), data_dir=data, epochs=1, output=tmp_path / "t", max_length=32
         )
     ).output
@@ -555,7 +553,7 @@ def test_the_same_model_from_the_command_line(
 def test_two_processes_have_the_losses_of_one(base: Path, data: Path, tmp_path: Path) -> None:
     """In both phases, and in an epoch whose last batch is not full."""
     teacher = finetune(
-        FinetuneConfig(
+        finetune_config(
             model=str(base), task="ner", lang=("en",), data_dir=data, epochs=1, output=tmp_path / "t", max_length=32
         )
     ).output
@@ -617,7 +615,7 @@ def test_random_layers_keep_the_embeddings(base: Path, data: Path, tmp_path: Pat
 
 
 def test_a_teacher_with_other_labels_is_refused(base: Path, data: Path, tmp_path: Path) -> None:
-    tuning = FinetuneConfig(model=str(base), task="ner", lang=("en",), data_dir=data, epochs=1, output=tmp_path / "t")
+    tuning = finetune_config(model=str(base), task="ner", lang=("en",), data_dir=data, epochs=1, output=tmp_path / "t")
     finetune(tuning)
     own = json.loads((tmp_path / "t/config.json").read_text())
     for before, after, said in (("PER", "ANIMAL", "ANIMAL"), ("B-PER", "B-MISC", "tags in IOB1: whether its I-PER")):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import tiny
+from configs import finetune_config
 from kills import Killed, Listener
 from safetensors.numpy import load_file, save_file
 
@@ -81,7 +82,7 @@ def config(base: Path, data: Path, output: Path, **options: Any) -> FinetuneConf
         "max_length": 32,
         "patience": 0,
     }
-    return FinetuneConfig(model=str(base), data_dir=data, output=output, **{**values, **options})
+    return finetune_config(model=str(base), data_dir=data, output=output, **{**values, **options})
 
 
 @pytest.fixture(autouse=True)

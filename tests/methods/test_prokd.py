@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+from configs import finetune_config, prokd_config
 from kills import Killed, Listener, loss_curves
 from safetensors.numpy import load_file, save_file
 
@@ -20,7 +21,7 @@ from polydistill.catalog import language
 from polydistill.cli import main
 from polydistill.errors import PolydistillError
 from polydistill.labelled.plain import words_of
-from polydistill.methods.finetune.method import FinetuneConfig, finetune
+from polydistill.methods.finetune.method import finetune
 from polydistill.methods.prokd import stages as prokd_stages
 from polydistill.methods.prokd.method import ProkdConfig, prokd
 from polydistill.training.trainer import DevTrainer
@@ -73,7 +74,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tuned(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A teacher that knows the names."""
-    config = FinetuneConfig(
+    config = finetune_config(
         model=str(base),
         task="ner",
         lang=("en",),
@@ -118,7 +119,7 @@ def config(data: Path, output: Path, **options: Any) -> ProkdConfig:
         "lr": 1e-3,
         "epochs": 1,
     }
-    return ProkdConfig("en", "sw", **{**values, **options})
+    return prokd_config(**{**values, **options})
 
 
 def weights(folder: Path) -> dict[str, bytes]:
@@ -382,7 +383,7 @@ def test_a_smaller_student_with_a_cut_vocabulary(base: Path, data: Path, tmp_pat
         output=tmp_path / "small",
     ).output
     teacher = finetune(
-        FinetuneConfig(
+        finetune_config(
             model=str(base),
             task="ner",
             lang=("en",),
@@ -528,8 +529,8 @@ def test_empty_text_and_text_without_spaces_are_refused(base: Path, data: Path, 
     with pytest.raises(PolydistillError, match=r"empty\.txt holds no text"):
         prokd(config(data, tmp_path / "out", model=str(base), text=(str(tmp_path / "empty.txt"),)))
     (tmp_path / "th.txt").write_text("สวัสดี\n")
-    thai = ProkdConfig(
-        "en", "th", model=str(base), data_dir=data, text=(str(tmp_path / "th.txt"),), test_split=("th=none",)
+    thai = prokd_config(
+        target="th", model=str(base), data_dir=data, text=(str(tmp_path / "th.txt"),), test_split=("th=none",)
     )
     with pytest.raises(PolydistillError, match=r"Thai is written without spaces.*--data-dir"):
         prokd(thai)
@@ -564,7 +565,7 @@ def test_what_is_no_teacher_is_refused(base: Path, tuned: Path, data: Path, tmp_
         prokd(config(data, tmp_path / "out", teacher=(str(tuned),), model=str(base), method="transfer"))
     lower = tiny.model_folder("bert", "base", tmp_path / "l", tokenizer="xlm-roberta", config={"num_hidden_layers": 1})
     other = finetune(
-        FinetuneConfig(
+        finetune_config(
             model=str(lower),
             task="ner",
             lang=("en",),
@@ -581,7 +582,7 @@ def test_what_is_no_teacher_is_refused(base: Path, tuned: Path, data: Path, tmp_
 
 def test_what_has_read_labels_of_the_target_is_refused(base: Path, data: Path, tmp_path: Path) -> None:
     both = finetune(
-        FinetuneConfig(
+        finetune_config(
             model=str(base),
             task="ner",
             lang=("en", "sw"),
@@ -635,11 +636,11 @@ def test_words_without_spaces_come_from_the_data(tuned: Path, data: Path, tmp_pa
     root = shutil.copytree(data, tmp_path / "data")
     write_conll(root / "ner/zh/train.conll", ([("安娜", "B-PER"), ("看", "O"), ("房子", "O")] for _ in range(4)))
     options = {**short(tuned), "test_split": ("en=none", "zh=none"), "epochs": 1, "data_dir": root, "length": 32}
-    result = prokd(ProkdConfig("en", "zh", output=tmp_path / "out", **options))
+    result = prokd(prokd_config(target="zh", output=tmp_path / "out", **options))
     assert result.sentences["zh"] == 4
     (root / "ner/zh/train.conll").write_text("\n\n")
     with pytest.raises(PolydistillError, match="no sentence"):
-        prokd(ProkdConfig("en", "zh", output=tmp_path / "more", **options))
+        prokd(prokd_config(target="zh", output=tmp_path / "more", **options))
 
 
 def test_options_that_change_nothing_are_said(tuned: Path, data: Path, tmp_path: Path) -> None:

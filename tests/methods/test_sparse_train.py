@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import tiny
+from configs import bistil_config, sparse_train_config
 from safetensors.numpy import load_file
 
 from polydistill.cli import main
 from polydistill.errors import PolydistillError
-from polydistill.methods.bistil.method import BistilConfig, bistil
+from polydistill.methods.bistil.method import bistil
 from polydistill.methods.sparse import remove
 from polydistill.methods.sparse_train.method import SparseTrainConfig, sparse_train
 from polydistill.progress import Progress
@@ -71,7 +72,7 @@ def config(base: Path, texts: Path, output: Path, **options: Any) -> SparseTrain
         "lr": 1e-2,
         "output": output,
     }
-    return SparseTrainConfig(model=str(base), **{**values, **options})
+    return sparse_train_config(model=str(base), **{**values, **options})
 
 
 @pytest.fixture(scope="module")
@@ -152,9 +153,7 @@ def load_file_bits(path: Path) -> dict[str, bytes]:
 def test_bistil_takes_it_for_its_teacher(
     made: tuple[Path, Any, _Listener], base: Path, text: Path, tmp_path: Path
 ) -> None:
-    options = BistilConfig(
-        "en",
-        "sw",
+    options = bistil_config(
         model=str(base),
         text=tuple(f"{code}={text}/{code}.txt" for code in ("en", "sw")),
         layers=1,
