@@ -1,6 +1,6 @@
 """A stand-in of the Hub on the loopback interface, which serves local folders as models and data sets.
 
-The Hub's client reads HF_ENDPOINT when it is imported, so what talks to the stub runs in its own process: see `run`.
+The Hub's client reads HF_ENDPOINT when it is imported, so what talks to the stub runs in a process of its own: see `run`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import json
 import os
 import re
 import socket
-import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -21,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from forks import fork
 from hub_repos import Repos
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -63,22 +62,24 @@ class HubStub:
 
 
 def run(code: str, *, endpoint: str, home: Path, **environment: str) -> Any:
-    """Run Python in a fresh process that sees the stub as the Hub; returns the JSON it prints on its last line."""
+    """Run Python in a process that sees the stub as the Hub; returns the JSON it prints on its last line."""
+    env = environment_of(endpoint, home, POLYDISTILL_CACHE=str(home / "polydistill"), **environment)
+    done = fork(code, env=env)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def environment_of(endpoint: str, home: Path, **more: str) -> dict[str, str]:
+    """The environment of a process that sees the stub as the Hub."""
     settings = {
         "HF_ENDPOINT": endpoint,
         "HF_HOME": str(home),
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
-        "POLYDISTILL_CACHE": str(home / "polydistill"),
         "no_proxy": "127.0.0.1",
-        **environment,
     }
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env={**kept, **settings}, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return {**kept, **settings, **more}
 
 
 def refusing() -> str:
