@@ -467,7 +467,7 @@ def test_what_builds_no_model_loads_no_torch(models: Path, tmp_path: Path) -> No
 HALF_WAY = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job has ignored
-from polydistill import surgery
+from polydistill.trimming import surgery
 from polydistill.cli import main
 write = surgery.write_checkpoint
 def slowly(*args, **options):

@@ -86,7 +86,7 @@ def hub() -> Iterator[HubStub]:
 
 SHORT = """
 import sys
-from polydistill import hub_client
+from polydistill.fetching import client as hub_client
 from polydistill.cli import main
 from polydistill.hub import commit
 hub_client.TIMEOUT = hub_client.STORING = 0.3

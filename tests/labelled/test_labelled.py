@@ -694,7 +694,7 @@ def test_the_hubs_refusals_are_told(answers: dict[str, Any], case: str, said: st
 def test_labelled_data_from_a_hub_that_falls_silent(
     hub: HubStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    limits = "from polydistill import hub_client as h; h.TIMEOUT = h.STORING = 0.3; h.PATIENCE = 0.5\n"
+    limits = "from polydistill.fetching import client as h; h.TIMEOUT = h.STORING = 0.3; h.PATIENCE = 0.5\n"
     monkeypatch.setitem(globals(), "READ", limits + READ)
     fault = Fault(path, times=99, silent=True)
     hub.writable.faults[:] = [fault]

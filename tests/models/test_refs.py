@@ -305,7 +305,7 @@ def test_hub_model_with_only_a_pickle_is_refused_before_anything_is_fetched(hub:
     assert not hub.fetched()
 
 
-LIMITS = "from polydistill import hub_client as h; h.TIMEOUT = h.STORING = 0.3; h.PATIENCE = 0.5\n"
+LIMITS = "from polydistill.fetching import client as h; h.TIMEOUT = h.STORING = 0.3; h.PATIENCE = 0.5\n"
 
 
 @pytest.mark.parametrize(
@@ -352,7 +352,7 @@ def test_an_interrupt_ends_a_fetch_from_a_silent_hub(hub: HubStub, tmp_path: Pat
     hub.writable.faults.append(Fault("GET .*/resolve/", times=99, silent=True, meanwhile=asked.touch))
     code = f"""
 import json, os, signal, threading, time
-from polydistill import hub_client as h
+from polydistill.fetching import client as h
 from polydistill.models.refs import ModelRef, resolve
 h.TIMEOUT = h.PATIENCE = 1000
 def interrupt():

@@ -480,7 +480,7 @@ def test_text_of_a_language_in_one_script() -> None:
 
 READ = """
 import json, time
-from polydistill import data
+from polydistill.texts import sources as data
 from polydistill.catalog import Corpus, Language
 from polydistill.errors import PolydistillError
 ro = Language(code="ro", name="Romanian", native_name="", scripts=("Latn",), iso639_3="ron", letters=("a",),
@@ -554,7 +554,7 @@ def test_hub_data_set_refused(hub: HubStub, tmp_path: Path, corpus: str, said: s
 @pytest.mark.parametrize("share", [0.0, 0.4])
 def test_a_data_set_from_a_hub_that_falls_silent(hub: HubStub, tmp_path: Path, share: float) -> None:
     """Left alone, the libraries try each read twenty times, and each try six times."""
-    limits = "from polydistill import hub_client as h; h.TIMEOUT = h.STORING = 0.3; h.PATIENCE = 0.5\n"
+    limits = "from polydistill.fetching import client as h; h.TIMEOUT = h.STORING = 0.3; h.PATIENCE = 0.5\n"
     code = READ.replace("CORPORA", "['org/texts:sw#title']").replace("LIMIT", "3").replace("WORDFREQ", "None")
     fault = Fault("GET .*/resolve/.*sw/", times=99, silent=True, share=share, done=True)
     hub.writable.faults[:] = [fault]
