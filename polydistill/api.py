@@ -20,8 +20,6 @@ from polydistill.methods.evaluate import evaluate as _evaluate
 from polydistill.methods.export.method import ExportResult
 from polydistill.methods.export.method import export as _export
 from polydistill.methods.export.plan import ExportConfig
-from polydistill.methods.finetune.method import FinetuneConfig, FinetuneResult
-from polydistill.methods.finetune.method import finetune as _finetune
 from polydistill.methods.inspection import DiffReport, InfoReport
 from polydistill.methods.inspection import diff as _diff
 from polydistill.methods.inspection import info as _info
@@ -51,7 +49,6 @@ __all__ = [
     "embed",
     "evaluate",
     "export",
-    "finetune",
     "info",
     "load_stack",
     "model_card",
@@ -81,28 +78,6 @@ def trim(
         PolydistillError: The message says what is wrong and the way out; nothing was written.
     """
     return _trim(TrimConfig(model=str(model), lang=tuple(languages), **_fields(TrimConfig, options)), progress)
-
-
-def finetune(
-    model: str = DEFAULT_MODEL, *, task: str, languages: Sequence[str], progress: Progress = SILENT, **options: Any
-) -> FinetuneResult:
-    """Tunes a model for a task and keeps the checkpoint with the best dev score.
-
-    Args:
-        model: A folder, `org/name` or `org/name@revision`.
-        task: Name of the task.
-        languages: Codes or names of the languages to train on and to choose by.
-        progress: Where to report; silent by default.
-        **options: Other fields of `polydistill.methods.finetune.method.FinetuneConfig`, e.g. `data_dir`, `epochs`.
-
-    Returns:
-        The result; `result.output` is the new folder.
-
-    Raises:
-        PolydistillError: The message says what is wrong and the way out; nothing was written.
-    """
-    given = _fields(FinetuneConfig, options)
-    return _finetune(FinetuneConfig(model=str(model), task=task, lang=tuple(languages), **given), progress)
 
 
 def bistil(

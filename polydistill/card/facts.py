@@ -76,6 +76,11 @@ class Step:
         return texts(self.result.get("languages"))
 
     @property
+    def task(self) -> str:
+        """The name of the task that it learnt, empty for none."""
+        return plain(self.result.get("task") or "", 60)
+
+    @property
     def came_from(self) -> str:
         """What the source is called: `org/name@commit`, `package==version (...)`, or a folder's name."""
         return plain(shared(str(self.source.get("source") or self.source.get("name") or "an unnamed model")))

@@ -21,8 +21,8 @@ from polydistill.card.text import (
     shared,
     table,
 )
+from polydistill.card.told import BY
 
-BY = "[polydistill](https://pypi.org/project/polydistill/)"
 MOST_LABELS = 50  # of a model, in its card
 _SIZES = {"vocabulary": "tokens", "rows": "embedding rows", "parameters": "parameters", "bytes": "size on disk"}
 _PROKD = {

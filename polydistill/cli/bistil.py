@@ -10,8 +10,9 @@ import click
 
 from polydistill.card import human_bytes
 from polydistill.cli.options import SectionedCommand, build_config, common_options, config_file_option, config_options
-from polydistill.cli.output import Console, columns
+from polydistill.cli.output import Console
 from polydistill.methods.bistil.method import BistilConfig, BistilResult, bistil
+from polydistill.runs.tables import columns
 
 EPILOG = """\b
 Examples:

@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 
 from polydistill.cli.options import SectionedCommand, SectionedOption, common_options
-from polydistill.cli.output import Console, columns
+from polydistill.cli.output import Console
 from polydistill.errors import UsageError
 from polydistill.reports.rows import Comparison
+from polydistill.runs.tables import columns
 
 EPILOG = """\b
 Examples:

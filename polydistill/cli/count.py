@@ -9,9 +9,10 @@ import click
 from polydistill.card import human_bytes
 from polydistill.catalog import user_files
 from polydistill.cli.options import SectionedCommand, SectionedOption, common_options, config_options
-from polydistill.cli.output import Console, columns
+from polydistill.cli.output import Console
 from polydistill.files.outputs import check_file
 from polydistill.methods.trim import TrimConfig
+from polydistill.runs.tables import columns
 from polydistill.trimming.counting import save_counts
 
 EPILOG = """\b

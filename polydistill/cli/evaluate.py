@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from polydistill.cli.options import SectionedCommand, build_config, common_options, config_file_option, config_options
-from polydistill.cli.output import Console, columns
+from polydistill.cli.output import Console
 from polydistill.methods.evaluate import EvaluateConfig, Evaluation, evaluate
 from polydistill.records.record import Score
+from polydistill.runs.tables import columns
 
 EPILOG = """\b
 Examples:

@@ -9,9 +9,10 @@ import click
 
 from polydistill.card import human_bytes
 from polydistill.cli.options import SectionedCommand, build_config, common_options, config_file_option, config_options
-from polydistill.cli.output import Console, columns
+from polydistill.cli.output import Console
 from polydistill.methods.export.method import ExportResult, export
 from polydistill.methods.export.plan import ExportConfig
+from polydistill.runs.tables import columns
 
 EPILOG = """\b
 Examples:

@@ -18,9 +18,10 @@ from polydistill.cli.options import (
     config_file_option,
     config_options,
 )
-from polydistill.cli.output import Console, columns
+from polydistill.cli.output import Console
 from polydistill.methods.sparse import SparseResult, apply, combine, info, remove
 from polydistill.methods.sparse_train.method import SparseTrainConfig, SparseTrainResult, sparse_train
+from polydistill.runs.tables import columns
 
 EPILOG = """\b
 Examples:

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from polydistill.card import human_bytes
-from polydistill.cli.bistil import score_rows, stage_rows
 from polydistill.cli.options import SectionedCommand, build_config, common_options, config_file_option, config_options
-from polydistill.cli.output import Console, columns
+from polydistill.cli.output import Console
 from polydistill.methods.stack.method import StackConfig, StackResult, stack
+from polydistill.runs.tables import columns, score_rows, stage_rows
 
 EPILOG = """\b
 Examples:

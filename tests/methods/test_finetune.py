@@ -17,7 +17,11 @@ import polydistill
 from polydistill.cli import main
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.methods.evaluate import EvaluateConfig, evaluate
-from polydistill.methods.finetune.method import FinetuneConfig, finetune
+from polydistill.methods.finetune import METHOD
+from polydistill.methods.finetune.options import FinetuneOptions
+from polydistill.progress import SILENT, Progress
+from polydistill.runs.result import Result
+from polydistill.runs.runner import run
 from polydistill.training.loop import LengthGrouped
 from polydistill.training.resuming import newest_checkpoint
 
@@ -71,17 +75,21 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.model_folder("bert", "base", folder, tokenizer="xlm-roberta", config={"hidden_dropout_prob": 0.1})
 
 
-def config(base: Path, data: Path, output: Path, **options: Any) -> FinetuneConfig:
+def config(base: Path, data: Path, output: Path, **options: Any) -> FinetuneOptions:
     values: dict[str, Any] = {
         "task": "ner",
-        "lang": ("en",),
+        "languages": ("en",),
         "epochs": 3,
         "lr": 5e-3,
         "batch_size": 6,
         "max_length": 32,
         "patience": 0,
     }
-    return FinetuneConfig(model=str(base), data_dir=data, output=output, **{**values, **options})
+    return FinetuneOptions.of(model=str(base), data_dir=data, output=output, **{**values, **options})
+
+
+def finetune(options: FinetuneOptions, progress: Progress = SILENT) -> Result:
+    return run(METHOD, options, progress)
 
 
 @pytest.fixture(autouse=True)
@@ -92,13 +100,16 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("task", ["ner", "nli", "qa"])
 def test_it_learns_and_the_folder_can_be_evaluated(task: str, base: Path, data: Path, tmp_path: Path) -> None:
     result = finetune(config(base, data, tmp_path / "out", task=task, epochs=8))
-    assert result.selection["value"] > 0.85 and result.curves["loss"][0][1] > 2 * result.curves["loss"][-1][1]
+    assert (
+        result.selection["value"] > 0.85
+        and result.facts["curves"]["loss"][0][1] > 2 * result.facts["curves"]["loss"][-1][1]
+    )
     assert not list(tmp_path.glob(".out*"))
     found = evaluate(EvaluateConfig(model=(str(tmp_path / "out"),), task=task, lang=("en",), data_dir=data))
     assert found.scores[0].value > 0.85 and found.scores[0].selection == ("en",)
     record = json.loads((tmp_path / "out" / "polydistill.json").read_text())
     assert record["command"] == "finetune" and len(record["scores"]) == len(found.scores)
-    assert record["result"]["curves"]["dev"] == [list(point) for point in result.curves["dev"]]
+    assert record["result"]["curves"]["dev"] == [list(point) for point in result.facts["curves"]["dev"]]
     assert "tuned for" in (tmp_path / "out" / "README.md").read_text()
 
 
@@ -115,7 +126,7 @@ def test_a_run_that_was_killed_goes_on_with_the_same_losses(base: Path, data: Pa
     with pytest.raises(PolydistillError, match="other options or data"):
         finetune(config(base, data, tmp_path / "stopped", resume=True, lr=1e-3))
     resumed = finetune(config(base, data, tmp_path / "stopped", resume=True))
-    assert resumed.curves == whole.curves and resumed.selection == whole.selection
+    assert resumed.facts["curves"] == whole.facts["curves"] and resumed.selection == whole.selection
     a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
     assert all((a[name] == b[name]).all() for name in a)
 
@@ -126,7 +137,11 @@ def test_checks_in_vain_are_counted_across_a_kill(base: Path, data: Path, tmp_pa
     with pytest.raises(Killed):
         finetune(config(base, data, tmp_path / "stopped", **options), Listener(3))
     resumed = finetune(config(base, data, tmp_path / "stopped", resume=True, **options))
-    assert len(whole.curves["dev"]) == 4 and resumed.curves == whole.curves and resumed.steps == whole.steps
+    assert (
+        len(whole.facts["curves"]["dev"]) == 4
+        and resumed.facts["curves"] == whole.facts["curves"]
+        and resumed.facts["steps"] == whole.facts["steps"]
+    )
 
 
 def test_a_run_that_was_killed_after_its_last_step_only_writes_its_output(
@@ -142,7 +157,7 @@ def test_a_run_that_was_killed_after_its_last_step_only_writes_its_output(
         finetune(config(base, data, tmp_path / "stopped"))
     assert not (tmp_path / "stopped").exists()
     resumed = finetune(config(base, data, tmp_path / "stopped", resume=True))
-    assert resumed.curves == whole.curves and resumed.selection == whole.selection
+    assert resumed.facts["curves"] == whole.facts["curves"] and resumed.selection == whole.selection
     a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
     assert all((a[name] == b[name]).all() for name in a)
 
@@ -157,13 +172,13 @@ def test_a_run_that_replaces_an_output_goes_on_too_and_keeps_the_old_one_until_t
     assert (tmp_path / "out" / "polydistill.json").read_text() == "x"
     progress = Listener(99)
     result = finetune(config(base, data, tmp_path / "out", overwrite=True, resume=True), progress)
-    assert 99 - progress.left == len(result.curves["dev"]) - 3
+    assert 99 - progress.left == len(result.facts["curves"]["dev"]) - 3
     assert (tmp_path / "out" / "polydistill.json").read_text() != "x"
     with pytest.raises(Killed):
         finetune(config(base, data, tmp_path / "out", overwrite=True), Listener(3))
     progress = Listener(99)
     finetune(config(base, data, tmp_path / "out", overwrite=True), progress)
-    assert 99 - progress.left == len(result.curves["dev"])  # without --resume it begins anew
+    assert 99 - progress.left == len(result.facts["curves"]["dev"])  # without --resume it begins anew
 
 
 def test_a_folder_that_lacks_more_than_a_head_is_refused(base: Path, data: Path, tmp_path: Path) -> None:
@@ -184,7 +199,7 @@ def test_a_folder_that_lacks_more_than_a_head_is_refused(base: Path, data: Path,
 
 def test_the_best_checkpoint_is_kept(base: Path, data: Path, tmp_path: Path) -> None:
     result = finetune(config(base, data, tmp_path / "out", lr=0.05, epochs=4))
-    scores = dict(result.curves["dev"])
+    scores = dict(result.facts["curves"]["dev"])
     assert result.selection["value"] == max(scores.values()) == scores[result.selection["step"]]
     found = evaluate(
         EvaluateConfig(model=(str(tmp_path / "out"),), task="ner", lang=("en",), data_dir=data, split="dev")
@@ -194,7 +209,7 @@ def test_the_best_checkpoint_is_kept(base: Path, data: Path, tmp_path: Path) -> 
 
 def test_early_stopping(base: Path, data: Path, tmp_path: Path) -> None:
     result = finetune(config(base, data, tmp_path / "out", lr=1e-9, epochs=6, patience=2))
-    assert len(result.curves["dev"]) == 3 and result.steps < 60
+    assert len(result.facts["curves"]["dev"]) == 3 and result.facts["steps"] < 60
 
 
 def test_the_lowest_layers_stay(base: Path, data: Path, tmp_path: Path) -> None:

@@ -1,1 +1,26 @@
-"""Fine-tuning."""
+"""Fine-tuning: a model tuned for a task on a source language, and chosen by that language's dev data."""
+
+from __future__ import annotations
+
+from polydistill.methods.finetune.card import TOLD
+from polydistill.methods.finetune.options import FinetuneOptions
+from polydistill.methods.finetune.plan import prepare
+from polydistill.methods.finetune.table import table
+from polydistill.runs.method import Method
+
+METHOD = Method(
+    name="finetune",
+    options=FinetuneOptions,
+    told=TOLD,
+    about="""\
+The checkpoint with the best dev score is kept. A head that the model already has is reused: its labels are matched with
+the task's by name, and those that are new or dropped are listed. After Ctrl-C or a kill the same command with --resume
+goes on, with the same losses.""",
+    prepare=prepare,
+    table=table,
+    examples=(
+        "polydistill finetune --task ner --lang en --data-dir DATA --train-split train_wikineural",
+        "polydistill finetune --model polydistill-out/multilingual-e5-small-en-sw --task nli --lang en --lr 1e-4",
+        "polydistill finetune --task qa --lang en --freeze-embeddings --resume",
+    ),
+)

@@ -1,0 +1,102 @@
+"""Scores at the end of a run: of what it has made, beside what taught it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from polydistill.methods.evaluate import EvaluateConfig, evaluate
+from polydistill.progress import Progress
+from polydistill.records.record import Score
+from polydistill.runs.stages import Done
+
+
+@dataclass(frozen=True)
+class Test:
+    """Data to score.
+
+    Attributes:
+        language: Code of its language.
+        split: Its split.
+        data: A file of the user's own, None for that of a data folder or the Hub.
+    """
+
+    language: str
+    split: str
+    data: Path | None = None
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A model that is scored beside the result.
+
+    Attributes:
+        folder: Where it is now.
+        name: What the scores call it.
+    """
+
+    folder: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What is scored at the end of a run.
+
+    Attributes:
+        task: Name of the task.
+        tests: The data.
+        beside: Stages that are done -> the teacher, or None where there is none.
+        loyalty: Whether the loyalty to it is measured as well.
+        data_dir: Folder of local data.
+        seed: Of the intervals.
+        include_path: Folders with the user's own languages, tasks and architectures.
+    """
+
+    task: str
+    tests: tuple[Test, ...]
+    beside: Callable[[Mapping[str, Done]], Beside | None] = lambda done: None
+    loyalty: bool = True
+    data_dir: Path | None = None
+    seed: int = 0
+    include_path: tuple[Path, ...] = ()
+
+
+def score_result(
+    scoring: Scoring, done: Mapping[str, Done], out: Path, output: Path, progress: Progress
+) -> tuple[list[Score], dict[str, Any] | None]:
+    """(scores, loyalty) of what a run has made and of what it is compared with.
+
+    Args:
+        scoring: What to score.
+        done: The stages.
+        out: Where the result lies now.
+        output: The place that it will have, which the scores name.
+        progress: Where to report.
+    """
+    beside = scoring.beside(done)
+    named = {str(out): str(output), **({str(beside.folder): beside.name} if beside else {})}
+    loyal = beside is not None and scoring.loyalty
+    scores: list[Score] = []
+    rows: list[dict[str, Any]] = []
+    for test in scoring.tests:
+        found = evaluate(
+            EvaluateConfig(
+                model=(str(out),) if loyal else tuple(named),
+                teacher=str(beside.folder) if beside and loyal else None,
+                task=scoring.task,
+                lang=(test.language,),
+                split=test.split,
+                data=test.data,
+                data_dir=scoring.data_dir,
+                seed=scoring.seed,
+                include_path=scoring.include_path,
+            ),
+            progress,
+        )
+        scores += [replace(score, model=named[score.model]) for score in found.scores]
+        if found.loyalty is not None:
+            rows += [{**row, "model": named[row["model"]]} for row in found.loyalty["scores"]]
+    return scores, {"teacher": beside.name, "scores": rows} if beside and rows else None
