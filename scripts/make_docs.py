@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from polydistill.cli import COMMANDS, cli
+from polydistill.cli import cli, commands
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 WIDTH = 100
@@ -25,7 +25,7 @@ NOTE = "<!-- Written by scripts/make_docs.py. -->"
 def pages() -> dict[str, str]:
     """File name -> content of every page."""
     found, rows = {}, []
-    for name, summary in COMMANDS.items():
+    for name, summary in commands().items():
         command = cli.get_command(click.Context(cli), name)
         assert command is not None
         found[f"{name}.md"] = page(f"polydistill {name}", command, summary)

@@ -11,11 +11,13 @@ from safetensors.numpy import load_file
 from tiny_stacks import LABELS, config
 
 from polydistill.methods.bistil.method import BistilConfig, bistil
-from polydistill.methods.finetune.method import FinetuneConfig, finetune
+from polydistill.methods.finetune import METHOD as FINETUNE
 from polydistill.methods.prokd.method import ProkdConfig, prokd
 from polydistill.methods.sparse_train.method import SparseTrainConfig, sparse_train
 from polydistill.methods.stack.method import stack
 from polydistill.progress import SILENT, Progress
+from polydistill.runs.result import Result
+from polydistill.runs.runner import run
 
 NAMES = {"PER": ["Ana", "Ion", "Maria"], "LOC": ["Cluj", "Paris", "Nairobi"], "ORG": ["Acme", "Dacia", "Safaricom"]}
 PLAIN = ["sees", "the", "red", "house", "in", "and", "with", "a", "letter"]
@@ -52,7 +54,7 @@ def tune(root: Path, output: Path, progress: Progress = SILENT, **options: Any) 
     """`finetune` of 12 steps with 4 checks."""
     values: dict[str, Any] = {
         "task": "ner",
-        "lang": ("en",),
+        "languages": ("en",),
         "epochs": 2,
         "lr": 5e-3,
         "batch_size": 4,
@@ -61,7 +63,12 @@ def tune(root: Path, output: Path, progress: Progress = SILENT, **options: Any) 
         "data_dir": root,
         "model": str(root / "base"),
     }
-    return finetune(FinetuneConfig(output=output, **{**values, **options}), progress)
+    return finetune({"output": output, **values, **options}, progress)
+
+
+def finetune(options: dict[str, Any], progress: Progress = SILENT) -> Result:
+    """`finetune` with options by their flat names."""
+    return run(FINETUNE, FINETUNE.options.of(**options), progress)
 
 
 def bilingual(root: Path, output: Path, progress: Progress = SILENT, **options: Any) -> Any:

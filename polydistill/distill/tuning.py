@@ -41,7 +41,7 @@ from polydistill.models.loading import load_encoder, load_tokenizer, longest_inp
 from polydistill.processes import is_main, wait
 from polydistill.progress import SILENT, Progress
 from polydistill.records.record import text_hash
-from polydistill.runs.stages import ANEW, decided
+from polydistill.runs.folder import ANEW, decided
 from polydistill.sparse.training import training_only
 from polydistill.training.batching import Feature, by_length
 from polydistill.training.loop import Curves, Schedule, collator, train

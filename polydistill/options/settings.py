@@ -113,7 +113,8 @@ class Options:
         known = declared(cls)
         places = by_place(known)
         if len(arguments) > len(places):
-            raise UsageError(f"{len(arguments)} values were given for {len(places)} arguments.", "Name the options.")
+            counted = f"{len(places)} argument{'' if len(places) == 1 else 's'}"
+            raise UsageError(f"{len(arguments)} values were given for {counted}.", "Name the options.")
         for place, value in zip(places, arguments, strict=False):
             if place.name in given:
                 raise UsageError(f"`{place.name}` is given twice.", "Give it once.")

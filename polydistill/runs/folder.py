@@ -19,6 +19,7 @@ from polydistill.progress import Progress
 NAME = "stage.json"
 LOCK = "lock"
 SETTINGS = "config.json"  # what has to be the same for a run to go on
+SIGNALS = "signals.json"  # whether a teacher's signals are on disk, see `decided`
 FORMAT = 2  # of the folder; 1 had no number
 ANEW = "Begin anew with --overwrite instead of --resume."
 

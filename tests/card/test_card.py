@@ -34,7 +34,7 @@ from polydistill.errors import PolydistillError
 from polydistill.evaluation.heads import new_head
 from polydistill.methods.bistil.method import BistilConfig
 from polydistill.methods.export.plan import ExportConfig
-from polydistill.methods.finetune.method import FinetuneConfig
+from polydistill.methods.finetune.options import FinetuneOptions
 from polydistill.methods.prokd.method import ProkdConfig
 from polydistill.methods.sparse_train.method import SparseTrainConfig
 from polydistill.methods.stack.method import StackConfig
@@ -300,7 +300,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 CONFIGS: dict[str, type] = {
     "trim": TrimConfig,
-    "finetune": FinetuneConfig,
+    "finetune": FinetuneOptions,
     "bistil": BistilConfig,
     "prokd": ProkdConfig,
     "sparse train": SparseTrainConfig,
@@ -313,13 +313,11 @@ _PLAIN = _WORDS.filter(lambda s: shared(s) == s and ".." not in s)
 
 def configs(kind: type) -> Any:
     """Configurations with any values; those that say how a run went on and what it replaced are no part of it."""
-    from typing import get_type_hints
+    from polydistill.options.settings import declared, value_type
 
-    from polydistill.options.settings import value_type
-
-    hints, fields = get_type_hints(kind), {}
-    for field in dataclasses.fields(kind):
-        what, several = value_type(hints[field.name])
+    fields = {}
+    for found in declared(kind).values():
+        what, several = value_type(found.hint)
         one: Any = {
             str: _PLAIN,
             Path: _PLAIN.map(Path),
@@ -327,11 +325,11 @@ def configs(kind: type) -> Any:
             bool: st.booleans(),
             float: st.floats(0, 1e9, allow_nan=False),
         }[what]
-        if field.name in ("resume", "overwrite", "dry_run"):
+        if found.name in ("resume", "overwrite", "dry_run"):
             one = st.just(False)
         value = st.lists(one, max_size=3).map(tuple) if several else one
-        fields[field.name] = st.none() | value if field.default is None and not several else value
-    return st.builds(kind, **fields)
+        fields[found.name] = st.none() | value if found.default is None and not several else value
+    return st.builds(kind.of, **fields)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -21,7 +21,7 @@ import tiny
 from click.shell_completion import ShellComplete
 from safetensors import safe_open
 
-from polydistill.cli import COMMANDS, cli, main
+from polydistill.cli import cli, commands, main
 from polydistill.cli.output import Console, columns
 from polydistill.models.loading import loading_failed
 
@@ -139,7 +139,7 @@ HEADINGS = {
 }
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", commands())
 def test_help_has_sections_and_examples(command: str, say: Say) -> None:
     said = say(command, "--help")
     assert said.code == 0 and not said.err
@@ -159,7 +159,7 @@ def test_every_option_of_the_synopsis_is_there() -> None:
 
 def _examples() -> list[str]:
     context = click.Context(cli)
-    epilogs = [cli.epilog, *(cli.get_command(context, name).epilog for name in COMMANDS)]  # type: ignore[union-attr]
+    epilogs = [cli.epilog, *(cli.get_command(context, name).epilog for name in commands())]  # type: ignore[union-attr]
     return [line.strip() for text in epilogs for line in (text or "").splitlines() if "polydistill " in line]
 
 
@@ -172,7 +172,7 @@ def test_every_example_parses(example: str) -> None:
 
 
 def test_the_examples_are_many_enough() -> None:
-    assert len(_examples()) >= 3 + len(COMMANDS)
+    assert len(_examples()) >= 3 + len(commands())
 
 
 def test_version(say: Say) -> None:

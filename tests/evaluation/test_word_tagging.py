@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tiny
 from snippets import run_snippet
+from trainings import finetune
 
 from polydistill import catalog
 from polydistill.cli import main
@@ -24,7 +25,6 @@ from polydistill.labelled.sources import load_split
 from polydistill.methods.bistil.method import BistilConfig, bistil
 from polydistill.methods.evaluate import EvaluateConfig, evaluate
 from polydistill.methods.export.plan import ExportConfig, prepare
-from polydistill.methods.finetune.method import FinetuneConfig, finetune
 from polydistill.metrics.paired import paired_difference
 from polydistill.progress import SILENT
 
@@ -59,18 +59,18 @@ def tuned(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tuned")
     base = tiny.model_folder("bert", "base", folder / "base", tokenizer="xlm-roberta", config={"num_hidden_layers": 2})
     result = finetune(
-        FinetuneConfig(
-            model=str(base),
-            task="pos",
-            lang=("en",),
-            data_dir=data,
-            output=folder / "pos",
-            epochs=5,
-            lr=5e-3,
-            batch_size=6,
-            max_length=32,
-            patience=0,
-        )
+        {
+            "model": str(base),
+            "task": "pos",
+            "languages": ("en",),
+            "data_dir": data,
+            "output": folder / "pos",
+            "epochs": 5,
+            "lr": 5e-3,
+            "batch_size": 6,
+            "max_length": 32,
+            "patience": 0,
+        }
     )
     assert result.selection["metric"] == "accuracy" and result.selection["value"] > 0.95
     return folder / "pos"

@@ -16,6 +16,7 @@ import pytest
 import tiny
 from kills import Killed, Listener, loss_curves
 from safetensors.numpy import load_file
+from trainings import finetune
 
 import polydistill
 from polydistill.cli import main
@@ -24,7 +25,6 @@ from polydistill.distill.matched import same_vocabulary
 from polydistill.errors import PolydistillError
 from polydistill.methods.bistil.method import BistilConfig, BistilResult, bistil
 from polydistill.methods.evaluate import EvaluateConfig, evaluate
-from polydistill.methods.finetune.method import FinetuneConfig, finetune
 from polydistill.sparse.files import Difference
 from polydistill.training.trainer import DevTrainer
 
@@ -153,15 +153,15 @@ def test_masked_tokens_in_phase_1_leave_a_plain_encoder(base: Path, data: Path, 
         if not n.startswith("pooler.")
     }
     teacher = finetune(
-        FinetuneConfig(
-            model=str(tmp_path / "out/stages/vocabulary/teacher"),
-            task="ner",
-            lang=("en",),
-            data_dir=data,
-            output=tmp_path / "teacher",
-            epochs=1,
-            max_length=32,
-        )
+        {
+            "model": str(tmp_path / "out/stages/vocabulary/teacher"),
+            "task": "ner",
+            "languages": ("en",),
+            "data_dir": data,
+            "output": tmp_path / "teacher",
+            "epochs": 1,
+            "max_length": 32,
+        }
     ).output
     tuned = bistil(ner(tmp_path / "out", data, tmp_path / "ner", teacher=(str(teacher),), task_epochs=1))
     parameters = result.parameters["student"]
@@ -253,9 +253,15 @@ def test_two_commands_make_what_one_does(base: Path, data: Path, tmp_path: Path)
     base = shutil.copytree(base, tmp_path / "sentences")  # a folder of sentence-transformers, whose parts are copied
     module = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}
     (base / "modules.json").write_text(json.dumps([module]))
-    tuning = FinetuneConfig(
-        model=str(base), task="nli", lang=("en",), data_dir=data, output=tmp_path / "teacher", epochs=1, max_length=32
-    )
+    tuning = {
+        "model": str(base),
+        "task": "nli",
+        "languages": ("en",),
+        "data_dir": data,
+        "output": tmp_path / "teacher",
+        "epochs": 1,
+        "max_length": 32,
+    }
     options = {"task": "nli", "teacher": (str(finetune(tuning).output),), "test_split": ("sw=none",)}
     one = bistil(ner(base, data, tmp_path / "one", **options))
     student = bistil(config(base, data, tmp_path / "student")).output
@@ -269,18 +275,18 @@ def test_two_commands_make_what_one_does(base: Path, data: Path, tmp_path: Path)
 
 
 def test_phase_1_can_learn_from_the_tasks_teacher(base: Path, data: Path, tmp_path: Path) -> None:
-    tuning = FinetuneConfig(
-        model=str(base),
-        task="ner",
-        lang=("en",),
-        data_dir=data,
-        epochs=20,
-        lr=5e-3,
-        batch_size=8,
-        patience=0,
-        output=tmp_path / "teacher",
-        max_length=32,
-    )
+    tuning = {
+        "model": str(base),
+        "task": "ner",
+        "languages": ("en",),
+        "data_dir": data,
+        "epochs": 20,
+        "lr": 5e-3,
+        "batch_size": 8,
+        "patience": 0,
+        "output": tmp_path / "teacher",
+        "max_length": 32,
+    }
     teacher = finetune(tuning).output
     first = {}
     for name, model in (("base", base), ("tuned", teacher)):
@@ -295,16 +301,16 @@ def test_teachers_with_the_whole_vocabulary_and_with_another_one(base: Path, dat
     other = tiny.model_folder("bert", "base", tmp_path / "other", tokenizer="bert", config={"num_hidden_layers": 2})
     tuned = []
     for model in (base, other):
-        tuning = FinetuneConfig(
-            model=str(model),
-            task="ner",
-            lang=("en",),
-            data_dir=data,
-            epochs=2,
-            lr=5e-3,
-            output=tmp_path / f"tuned-{len(tuned)}",
-            max_length=32,
-        )
+        tuning = {
+            "model": str(model),
+            "task": "ner",
+            "languages": ("en",),
+            "data_dir": data,
+            "epochs": 2,
+            "lr": 5e-3,
+            "output": tmp_path / f"tuned-{len(tuned)}",
+            "max_length": 32,
+        }
         tuned.append(str(finetune(tuning).output))
     first = bistil(ner(base, data, tmp_path / "one", teacher=(tuned[0],)))
     assert "teacher" not in [stage["name"] for stage in first.stages]
@@ -492,9 +498,15 @@ def test_a_teacher_without_a_head_is_refused_before_anything_is_trained(base: Pa
         "bert", "base", tmp_path / "deep", tokenizer="xlm-roberta", config={"num_hidden_layers": 6}
     )
     teacher = finetune(
-        FinetuneConfig(
-            model=str(deeper), task="ner", lang=("en",), data_dir=data, epochs=1, output=tmp_path / "t", max_length=32
-        )
+        {
+            "model": str(deeper),
+            "task": "ner",
+            "languages": ("en",),
+            "data_dir": data,
+            "epochs": 1,
+            "output": tmp_path / "t",
+            "max_length": 32,
+        }
     ).output
     with pytest.raises(PolydistillError, match="has 6 layers, and the model that the student was made of has 4"):
         bistil(ner(base, data, tmp_path / "out", teacher=(str(teacher),)))
@@ -555,9 +567,15 @@ def test_the_same_model_from_the_command_line(
 def test_two_processes_have_the_losses_of_one(base: Path, data: Path, tmp_path: Path) -> None:
     """In both phases, and in an epoch whose last batch is not full."""
     teacher = finetune(
-        FinetuneConfig(
-            model=str(base), task="ner", lang=("en",), data_dir=data, epochs=1, output=tmp_path / "t", max_length=32
-        )
+        {
+            "model": str(base),
+            "task": "ner",
+            "languages": ("en",),
+            "data_dir": data,
+            "epochs": 1,
+            "output": tmp_path / "t",
+            "max_length": 32,
+        }
     ).output
     task = [
         "--task",
@@ -617,7 +635,14 @@ def test_random_layers_keep_the_embeddings(base: Path, data: Path, tmp_path: Pat
 
 
 def test_a_teacher_with_other_labels_is_refused(base: Path, data: Path, tmp_path: Path) -> None:
-    tuning = FinetuneConfig(model=str(base), task="ner", lang=("en",), data_dir=data, epochs=1, output=tmp_path / "t")
+    tuning = {
+        "model": str(base),
+        "task": "ner",
+        "languages": ("en",),
+        "data_dir": data,
+        "epochs": 1,
+        "output": tmp_path / "t",
+    }
     finetune(tuning)
     own = json.loads((tmp_path / "t/config.json").read_text())
     for before, after, said in (("PER", "ANIMAL", "ANIMAL"), ("B-PER", "B-MISC", "tags in IOB1: whether its I-PER")):

@@ -14,6 +14,7 @@ import tiny
 from hub_stub import HubStub
 from hub_stub import run as run_at
 from snippets import run_snippet
+from trainings import finetune
 
 import polydistill
 from polydistill.cli import cli, main
@@ -21,7 +22,6 @@ from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation import turns
 from polydistill.methods.bistil.method import BistilConfig, bistil
 from polydistill.methods.evaluate import EvaluateConfig, evaluate
-from polydistill.methods.finetune.method import FinetuneConfig, FinetuneResult, finetune
 
 WORDS = {"happy": "bread milk", "sad": "letter answer", "so, so": "house bird"}
 NAMES = {"PER": "Ana Ion", "LOC": "Cluj Paris"}
@@ -57,10 +57,10 @@ class Made:
         self.classes = self.tune("classification", self.csv)
         self.names = self.tune("ner", self.conll)
 
-    def tune(self, task: str, data: Path, **options: Any) -> FinetuneResult:
+    def tune(self, task: str, data: Path, **options: Any) -> Any:
         values: dict[str, Any] = {"epochs": 1, "lr": 5e-3, "batch_size": 9, "checks": 1, **options}
         values["output"] = values.get("output", self.root / task)
-        return finetune(FinetuneConfig(model=str(self.base), task=task, data=data, lang=("en",), **values))
+        return finetune(dict(model=str(self.base), task=task, data=data, languages=("en",), **values))
 
     def evaluate(self, name: str, task: str, data: Path, **options: Any) -> Any:
         values: dict[str, Any] = {"lang": ("en",), **options}
@@ -206,7 +206,7 @@ def test_the_snippet_of_a_card_reads_one_text(made: Made) -> None:
 def test_wrong_command_lines(made: Made, tmp_path: Path, options: dict[str, Any], said: str) -> None:
     values: dict[str, Any] = {"model": str(made.base), "task": "classification", "lang": ("en",), "data": made.csv}
     with pytest.raises(UsageError, match=said):
-        finetune(FinetuneConfig(output=tmp_path / "out", **{**values, **options}))
+        finetune(dict(output=tmp_path / "out", **{**values, **options}))
     assert not list(tmp_path.iterdir())
 
 

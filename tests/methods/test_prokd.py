@@ -14,13 +14,13 @@ import pytest
 import tiny
 from kills import Killed, Listener, loss_curves
 from safetensors.numpy import load_file, save_file
+from trainings import finetune
 
 import polydistill
 from polydistill.catalog import language
 from polydistill.cli import main
 from polydistill.errors import PolydistillError
 from polydistill.labelled.plain import words_of
-from polydistill.methods.finetune.method import FinetuneConfig, finetune
 from polydistill.methods.prokd import stages as prokd_stages
 from polydistill.methods.prokd.method import ProkdConfig, prokd
 from polydistill.training.trainer import DevTrainer
@@ -73,17 +73,17 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tuned(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A teacher that knows the names."""
-    config = FinetuneConfig(
-        model=str(base),
-        task="ner",
-        lang=("en",),
-        data_dir=data,
-        epochs=12,
-        lr=5e-3,
-        batch_size=8,
-        max_length=32,
-        output=tmp_path_factory.mktemp("tuned") / "tuned",
-    )
+    config = {
+        "model": str(base),
+        "task": "ner",
+        "languages": ("en",),
+        "data_dir": data,
+        "epochs": 12,
+        "lr": 5e-3,
+        "batch_size": 8,
+        "max_length": 32,
+        "output": tmp_path_factory.mktemp("tuned") / "tuned",
+    }
     return finetune(config).output
 
 
@@ -382,16 +382,16 @@ def test_a_smaller_student_with_a_cut_vocabulary(base: Path, data: Path, tmp_pat
         output=tmp_path / "small",
     ).output
     teacher = finetune(
-        FinetuneConfig(
-            model=str(base),
-            task="ner",
-            lang=("en",),
-            data_dir=data,
-            epochs=1,
-            lr=5e-3,
-            output=tmp_path / "teacher",
-            max_length=32,
-        )
+        {
+            "model": str(base),
+            "task": "ner",
+            "languages": ("en",),
+            "data_dir": data,
+            "epochs": 1,
+            "lr": 5e-3,
+            "output": tmp_path / "teacher",
+            "max_length": 32,
+        }
     ).output
     result = prokd(config(data, tmp_path / "out", teacher=(str(teacher),), model=str(small)))
     assert [stage["name"] for stage in result.stages] == ["vocabulary", "prototypes", "student"]
@@ -564,15 +564,15 @@ def test_what_is_no_teacher_is_refused(base: Path, tuned: Path, data: Path, tmp_
         prokd(config(data, tmp_path / "out", teacher=(str(tuned),), model=str(base), method="transfer"))
     lower = tiny.model_folder("bert", "base", tmp_path / "l", tokenizer="xlm-roberta", config={"num_hidden_layers": 1})
     other = finetune(
-        FinetuneConfig(
-            model=str(lower),
-            task="ner",
-            lang=("en",),
-            data_dir=data,
-            epochs=1,
-            max_length=32,
-            output=tmp_path / "other",
-        )
+        {
+            "model": str(lower),
+            "task": "ner",
+            "languages": ("en",),
+            "data_dir": data,
+            "epochs": 1,
+            "max_length": 32,
+            "output": tmp_path / "other",
+        }
     ).output
     with pytest.raises(PolydistillError, match="not built alike"):
         prokd(config(data, tmp_path / "out", teacher=(str(tuned), str(other)), sources=("es",)))
@@ -581,16 +581,16 @@ def test_what_is_no_teacher_is_refused(base: Path, tuned: Path, data: Path, tmp_
 
 def test_what_has_read_labels_of_the_target_is_refused(base: Path, data: Path, tmp_path: Path) -> None:
     both = finetune(
-        FinetuneConfig(
-            model=str(base),
-            task="ner",
-            lang=("en", "sw"),
-            data_dir=data,
-            epochs=1,
-            limit=8,
-            max_length=32,
-            output=tmp_path / "both",
-        )
+        {
+            "model": str(base),
+            "task": "ner",
+            "languages": ("en", "sw"),
+            "data_dir": data,
+            "epochs": 1,
+            "limit": 8,
+            "max_length": 32,
+            "output": tmp_path / "both",
+        }
     ).output
     for given in ({"teacher": (str(both),)}, {"model": str(both), "teacher_epochs": 1}):
         with pytest.raises(PolydistillError, match="labels of Swahili, which is to have none"):

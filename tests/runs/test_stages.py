@@ -20,13 +20,15 @@ from safetensors import SafetensorError
 
 from polydistill.errors import PolydistillError
 from polydistill.progress import SILENT, Progress
-from polydistill.runs.stages import Made, Stages, work_folder
+from polydistill.runs.folder import work_folder
+from polydistill.runs.made import Made
+from polydistill.runs.stages import Stages
 
 HOLD = """
 import sys, time
 from pathlib import Path
 from polydistill.progress import SILENT
-from polydistill.runs.stages import work_folder
+from polydistill.runs.folder import work_folder
 with work_folder(Path(sys.argv[1]), {}, resume=False, overwrite=False, progress=SILENT):
     print("here", flush=True)
     time.sleep(60)

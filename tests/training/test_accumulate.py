@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from trainings import finetune
 
 from polydistill.distill.loss import DistilLoss
 from polydistill.distill.objectives.base import Weighted
@@ -17,7 +18,6 @@ from polydistill.distill.objectives.logits import Logits
 from polydistill.distill.teachers import FrozenTeacher
 from polydistill.evaluation.heads import new_head
 from polydistill.methods.bistil.stages import _parts
-from polydistill.methods.finetune.method import FinetuneConfig, finetune
 from polydistill.progress import SILENT
 from polydistill.training.loop import Curves, Schedule, collator, train
 
@@ -169,19 +169,19 @@ def test_finetune_in_parts_learns_the_same(folder: Path, tmp_path: Path, monkeyp
         (tmp_path / f"ner/en/{split}.conll").write_text("\n".join(2 * sentences))
     results = [
         finetune(
-            FinetuneConfig(
-                model=str(folder),
-                task="ner",
-                lang=("en",),
-                data_dir=tmp_path,
-                epochs=1,
-                lr=1e-3,
-                batch_size=4,
-                max_length=32,
-                checks=1,
-                accumulate=parts,
-                output=tmp_path / f"out{parts}",
-            )
+            {
+                "model": str(folder),
+                "task": "ner",
+                "languages": ("en",),
+                "data_dir": tmp_path,
+                "epochs": 1,
+                "lr": 1e-3,
+                "batch_size": 4,
+                "max_length": 32,
+                "checks": 1,
+                "accumulate": parts,
+                "output": tmp_path / f"out{parts}",
+            }
         )
         for parts in (1, 2)
     ]

@@ -15,14 +15,15 @@ from polydistill.distill.matched import check_writable, trim_together
 from polydistill.distill.student import RANDOM, randomise_layers, reduce_layers
 from polydistill.methods.bistil.plan import Prepared
 from polydistill.methods.bistil.presets import Tuning
-from polydistill.methods.finetune.method import DEFAULTS, FinetuneConfig, finetune
+from polydistill.methods.finetune.plan import DEFAULTS
 from polydistill.methods.sparse import Given
 from polydistill.methods.sparse import apply as apply_differences
 from polydistill.models.checkpoint import file_sha256
 from polydistill.models.refs import ModelRef, model_folder, resolve
 from polydistill.models.source import Source
 from polydistill.progress import Progress
-from polydistill.runs.stages import SIGNALS, Made, cut_models, decided, save_network
+from polydistill.runs.folder import SIGNALS, decided
+from polydistill.runs.made import Made, cut_models, save_network
 from polydistill.sparse import files as sparse_files
 from polydistill.sparse.weights import keep_beside
 from polydistill.texts.sources import read_texts
@@ -220,6 +221,8 @@ def made_teacher(
     """The task's teacher: all layers, tuned on the source language, as `finetune` does it."""
     assert todo.task is not None and todo.tuning is not None
     tuning = todo.tuning
+    from polydistill.methods.finetune.method import FinetuneConfig, finetune  # type: ignore  # moved next
+
     result = finetune(
         FinetuneConfig(
             model=str(base),

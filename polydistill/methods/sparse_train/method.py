@@ -26,7 +26,9 @@ from polydistill.options.settings import MOST_BATCH, Options, include_setting, o
 from polydistill.processes import several
 from polydistill.progress import SILENT, Progress
 from polydistill.records.record import RunRecord, parent_of, peak_memory_bytes, source_facts
-from polydistill.runs.stages import Made, Stage, Stages, work_folder
+from polydistill.runs.folder import work_folder
+from polydistill.runs.made import Made
+from polydistill.runs.stages import Stage, Stages
 from polydistill.sparse.files import NAME
 from polydistill.sparse.weights import Weights
 from polydistill.texts.sources import assign_corpora, text_sources

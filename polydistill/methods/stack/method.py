@@ -34,8 +34,9 @@ from polydistill.options.settings import (
 from polydistill.processes import several
 from polydistill.progress import SILENT, Progress
 from polydistill.records.record import RunRecord, Score, other_model, parent_of, peak_memory_bytes, source_facts
+from polydistill.runs.folder import work_folder
 from polydistill.runs.stages import ABOUT as STAGE
-from polydistill.runs.stages import Stage, Stages, work_folder
+from polydistill.runs.stages import Stage, Stages
 from polydistill.stacks.description import POOLINGS, Description, sizes
 
 

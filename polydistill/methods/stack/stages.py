@@ -14,7 +14,7 @@ from polydistill.models.checkpoint import Checkpoint
 from polydistill.models.loading import LONGEST
 from polydistill.progress import Progress
 from polydistill.records.record import versions
-from polydistill.runs.stages import Made
+from polydistill.runs.made import Made
 from polydistill.stacks.description import Description, Parent
 
 if TYPE_CHECKING:
