@@ -22,8 +22,9 @@ from click.shell_completion import ShellComplete
 from safetensors import safe_open
 
 from polydistill.cli import cli, commands, main
-from polydistill.cli.output import Console, columns
+from polydistill.cli.output import Console
 from polydistill.models.loading import loading_failed
+from polydistill.runs.tables import columns
 
 # The options of the synopsis.
 TRIM_OPTIONS = (

@@ -12,7 +12,7 @@ import sys
 from importlib import import_module
 from typing import Any
 
-from polydistill.cli import COMMANDS, main
+from polydistill.cli import commands, main
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def waited(pid: int, reader: int, signal: int | None) -> dict[str, Any]:
     return {"code": code, "said": text, "operations": int(count) if count.isdecimal() else None}
 
 
-for name in COMMANDS:
+for name in commands():
     import_module(f"polydistill.cli.{name}")
 for name in sys.argv[1:]:
     import_module(name)

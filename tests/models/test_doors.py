@@ -73,7 +73,7 @@ def place(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def say(
     home: Path, place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Said]:
-    """Runs a command of `hostile.commands()` on a folder in this process."""
+    """Runs a command of `hostile.COMMANDS` on a folder in this process."""
 
     def say(line: str, evil: Path, *more: str) -> Said:
         capsys.readouterr()
@@ -103,13 +103,13 @@ def evil(home: Path, place: Path) -> Callable[[str], Path]:
     return make
 
 
-@pytest.mark.parametrize("command", hostile.commands())
+@pytest.mark.parametrize("command", hostile.COMMANDS)
 def test_every_command_refuses_every_hostile_folder_before_it_does_anything(
     command: str, say: Callable[..., Said], evil: Callable[[str], Path], place: Path
 ) -> None:
     before = hostile.hashes(place / "victim")
     for kind, (_, said) in hostile.FOLDERS.items():
-        found = say(hostile.commands()[command], evil(kind))
+        found = say(hostile.COMMANDS[command], evil(kind))
         assert found.code == 1 and said in found.err, f"{kind}: {found.err}"
         assert found.out == "" and "Traceback" not in found.err and "the secret" not in found.err, kind
         assert not list(place.rglob(hostile.MARKER)), f"{kind}: its code ran"
@@ -119,7 +119,7 @@ def test_every_command_refuses_every_hostile_folder_before_it_does_anything(
 
 
 def test_every_command_that_opens_a_model_is_tried() -> None:
-    tried = {line.split()[0] for line in hostile.commands().values()}
+    tried = {line.split()[0] for line in hostile.COMMANDS.values()}
     assert set(commands()) - tried == {"ls", "card", "compare"}, "these three read records alone"
 
 
@@ -135,15 +135,15 @@ def with_include_path(home: Path, place: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "command", [c for c in hostile.commands() if not c.startswith(("sparse ", "embed", "diff", "publish"))]
+    "command", [c for c in hostile.COMMANDS if not c.startswith(("sparse ", "embed", "diff", "publish"))]
 )
 def test_code_does_not_run_either_where_the_user_has_described_the_architecture(
     command: str, say: Callable[..., Said], evil: Callable[[str], Path], home: Path, place: Path
 ) -> None:
     folder, options = evil("code for its architecture"), with_include_path(home, place)
-    assert say(hostile.commands()[command], folder, *options).code == 1
+    assert say(hostile.COMMANDS[command], folder, *options).code == 1
     hostile.change_json(folder / "config.json", architectures=["BertModel"])  # a class that transformers has
-    found = say(hostile.commands()[command], folder, *options)
+    found = say(hostile.COMMANDS[command], folder, *options)
     assert "a bug in polydistill" not in found.err and "Traceback" not in found.err
     assert not list(place.rglob(hostile.MARKER))
 
@@ -157,7 +157,7 @@ def test_code_of_a_tokenizer_does_not_run(
     hostile.with_code(place / "evil")
     auto = {"AutoTokenizer": ["evil.EvilModel", "evil.EvilModel"]}
     hostile.change_json(place / "evil/tokenizer_config.json", tokenizer_class=class_name, auto_map=auto)
-    found = say(hostile.commands()[command], place / "evil")
+    found = say(hostile.COMMANDS[command], place / "evil")
     assert "a bug in polydistill" not in found.err and not list(place.rglob(hostile.MARKER))
 
 
@@ -205,7 +205,7 @@ def test_an_architecture_that_is_not_known_is_refused_before_anything_is_loaded(
     shutil.copytree(home / "good", place / "evil")
     hostile.change_json(place / "evil/config.json", model_type="not-yet-known")
     monkeypatch.setattr("transformers.AutoConfig.from_pretrained", lambda *_, **__: pytest.fail("it was loaded"))
-    assert "not-yet-known" in say(hostile.commands()["finetune"], place / "evil").err
+    assert "not-yet-known" in say(hostile.COMMANDS["finetune"], place / "evil").err
 
 
 def test_no_call_that_loads_a_model_forgets_to_say_that_code_is_not_trusted() -> None:
@@ -251,7 +251,7 @@ def test_other_copies_do_not_follow_them_either(
     shutil.copytree(home / "good", place / "evil")
     (place / "evil/notes.txt").symlink_to(place / "secret.txt")
     more = {"sparse train": "--steps 1 --length 16 --batch-size 2", "bistil": "--preset smoke --layers 1 --steps 1"}
-    found = say(hostile.commands()[command], place / "evil", *more[command].split())
+    found = say(hostile.COMMANDS[command], place / "evil", *more[command].split())
     assert found.code == 0, found.err
     assert "'notes.txt' was not copied" in found.err
     assert not list((place / "out").rglob("notes.txt"))
@@ -301,7 +301,7 @@ def test_paths_of_the_machine_where_a_tokenizer_was_written_do_no_harm(
     shutil.copytree(home / "good", place / "m")
     old = "/root/.cache/huggingface/transformers/226a3071"
     hostile.change_json(place / "m/tokenizer_config.json", tokenizer_file=old, special_tokens_map_file="/etc/passwd")
-    assert say(hostile.commands()["trim"], place / "m").code == 0
+    assert say(hostile.COMMANDS["trim"], place / "m").code == 0
 
 
 def test_what_a_student_was_made_of_is_not_looked_for_behind_a_link(
