@@ -13,7 +13,7 @@ from tiny_stacks import LABELS, config
 from polydistill.methods.bistil.method import BistilConfig, bistil
 from polydistill.methods.finetune import METHOD as FINETUNE
 from polydistill.methods.prokd.method import ProkdConfig, prokd
-from polydistill.methods.sparse_train.method import SparseTrainConfig, sparse_train
+from polydistill.methods.sparse_train import METHOD as SPARSE
 from polydistill.methods.stack.method import stack
 from polydistill.progress import SILENT, Progress
 from polydistill.runs.result import Result
@@ -111,15 +111,15 @@ def unlabelled(root: Path, output: Path, progress: Progress = SILENT, **options:
 def language(root: Path, output: Path, progress: Progress = SILENT, **options: Any) -> Any:
     """`sparse train`."""
     values: dict[str, Any] = {
-        "lang": "sw",
+        "language": "sw",
         "text": (f"{root}/sw.txt",),
         "density": 0.05,
         "steps": 6,
         "batch_size": 4,
-        "length": 16,
+        "max_length": 16,
         "model": str(root / "base"),
     }
-    return sparse_train(SparseTrainConfig(output=output, **{**values, **options}), progress)
+    return run(SPARSE, SPARSE.options.of(**{"output": output, **values, **options}), progress)
 
 
 def stacked(root: Path, output: Path, progress: Progress = SILENT, **options: Any) -> Any:

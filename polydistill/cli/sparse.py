@@ -9,18 +9,11 @@ from typing import Any
 import click
 
 from polydistill.card import human_bytes
-from polydistill.cli.options import (
-    Function,
-    SectionedCommand,
-    SectionedOption,
-    build_config,
-    common_options,
-    config_file_option,
-    config_options,
-)
+from polydistill.cli.methods import command_of
+from polydistill.cli.options import Function, SectionedCommand, SectionedOption, common_options
 from polydistill.cli.output import Console
 from polydistill.methods.sparse import SparseResult, apply, combine, info, remove
-from polydistill.methods.sparse_train.method import SparseTrainConfig, SparseTrainResult, sparse_train
+from polydistill.runs import registry
 from polydistill.runs.tables import columns
 
 EPILOG = """\b
@@ -41,22 +34,7 @@ def command() -> None:
     """
 
 
-@command.command("train", short_help="Tune a few weights of a model to a language.", cls=SectionedCommand)
-@config_options(SparseTrainConfig)
-@config_file_option
-@common_options
-@click.pass_context
-def _train(
-    ctx: click.Context, config_file: Path | None, as_json: bool, quiet: bool, verbose: bool, **values: Any
-) -> None:
-    """Tune a model to a language with masked tokens, so that only a share of its weights differs (LT-SFT).
-
-    First everything is trained; then, from the beginning again, the weights that moved furthest. Goes on with --resume.
-    What comes out also goes into `polydistill bistil --language-sft LANG=DIR`.
-    """
-    console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    result = sparse_train(build_config(SparseTrainConfig, ctx, values, config_file, (("steps", "epochs"),)), console)
-    console.result(result.to_json(), lambda: _training_table(result))
+command.add_command(command_of(registry.method("sparse train"), registry.entries()["sparse train"].summary))
 
 
 def _output(metavar: str) -> Callable[[Function], Function]:
@@ -177,23 +155,6 @@ def _model_table(result: SparseResult) -> str:
     share = f"{result.entries:,} of {result.parameters:,} ({result.entries / result.parameters:.2%})"
     rows.append(["changed weights", share if result.applied else "none" if result.exact else "none, up to rounding"])
     return f"{columns(rows)}\n\nWritten to {result.output} in {result.seconds:.1f} s."
-
-
-def _training_table(result: SparseTrainResult) -> str:
-    rows = [["stage", "steps", "seconds", "loss at first", "at last", "best on held-out text"]]
-    for stage in result.stages:
-        first, last = (stage["loss"][end]["mlm"] for end in ("first", "last"))
-        rows.append(
-            [
-                stage["name"],
-                f"{stage['steps']:,}",
-                f"{stage['seconds']:.0f}",
-                f"{first:.4g}",
-                f"{last:.4g}",
-                f"{stage['facts']['best']:.4g} after {stage['facts']['best_step']:,}",
-            ]
-        )
-    return f"{columns(rows, right=(1, 2, 3, 4, 5))}\n\n{_model_table(result)}"
 
 
 def _difference_table(facts: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from polydistill.hub.opening import check_opens
 from polydistill.hub.plan import Plan, plan_for
 from polydistill.hub.publication import CARD, FROM_HUB, Publication, gather
 from polydistill.hub.session import Session, There, quietly
-from polydistill.options.settings import setting
+from polydistill.options.settings import Options, setting
 from polydistill.progress import SILENT, Progress
 from polydistill.redaction import own_tokens
 
@@ -31,7 +31,7 @@ _HEAD_ALONE = re.compile(r"\ufeff?\s*---\s*\n.*?\n---\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class PublishConfig:
+class PublishConfig(Options):
     """What to publish where; each field but the first two is an option of the command line."""
 
     folder: Path

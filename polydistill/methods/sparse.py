@@ -114,7 +114,7 @@ def apply(
     if not force:
         weights.check_base([g.difference for g in given])
     config = {"differences": [str(p) for p in differences], "force": force}
-    with new_model(source, output, overwrite, progress) as (folder, target):
+    with _new_model(source, output, overwrite, progress) as (folder, target):
         result = compose(source, weights, [*carried, *given], target, progress)
         result = replace(result, command="sparse apply", output=output, seconds=_since(started))
         _document(source, config, result, folder)
@@ -153,7 +153,7 @@ def remove(
     if not exact and not approximate:
         raise _cannot_restore(source.model, weights, given)
     config = {"difference": None if difference is None else str(difference), "approximate": approximate}
-    with new_model(source, output, overwrite, progress) as (folder, target):
+    with _new_model(source, output, overwrite, progress) as (folder, target):
         if exact:
             # Back to the base nothing but the overwritten entries is needed.
             only = given is None or len(listed) == 1
@@ -283,14 +283,19 @@ def _cannot_restore(folder: Path, weights: Weights, given: Given | None) -> Poly
 
 
 @contextmanager
-def new_model(source: Source, output: Path, overwrite: bool, progress: Progress) -> Iterator[tuple[Path, Path]]:
+def _new_model(source: Source, output: Path, overwrite: bool, progress: Progress) -> Iterator[tuple[Path, Path]]:
     """(the new folder, where its weights go), with all of the model but its weights in it."""
     with new_folder(output, overwrite=overwrite) as folder:
-        target = source.place_in(folder)
-        for note in copy_rest(source, folder, vocabulary=True):
-            progress.note(note)
-        copy_file(source.model / CONFIG, target / CONFIG)
-        yield folder, target
+        yield folder, copy_but_weights(source, folder, progress)
+
+
+def copy_but_weights(source: Source, folder: Path, progress: Progress) -> Path:
+    """Copies all of a model but its weights into a folder; where those go."""
+    target = source.place_in(folder)
+    for note in copy_rest(source, folder, vocabulary=True):
+        progress.note(note)
+    copy_file(source.model / CONFIG, target / CONFIG)
+    return target
 
 
 def compose(source: Source, weights: Weights, parts: Sequence[Given], target: Path, progress: Progress) -> SparseResult:

@@ -88,8 +88,7 @@ def _finish(method: Method[Chosen], options: Chosen, plan: Plan, stages: Stages,
         record = replace(_record(options, plan, stages.done, result), scores=own)
         record.save(out)
         write_card(record, out)
-        if len(plan.stages) > 1:  # a single stage's result is the model itself
-            stages.link_into(out / "stages")
+        stages.link_into(out / "stages", [stage.name for stage in plan.stages if stage.keep])
     return result
 
 

@@ -84,12 +84,14 @@ class Stage:
         make: Does the work. Every process calls it; the main one writes what it has made.
         needs: Names of the stages whose results it reads.
         share: Its part of the run's minutes beside the shares of the stages that follow; 0 where nothing is trained.
+        keep: Whether its result also stands below `stages/` of the run's.
     """
 
     name: str
     make: Callable[[Work], Made]
     needs: tuple[str, ...] = ()
     share: float = 0.0
+    keep: bool = True
 
 
 @dataclass
@@ -144,9 +146,9 @@ class Stages:
             shutil.rmtree(folder)
         return False
 
-    def link_into(self, out: Path) -> None:
-        """Puts the folders of all stages into another one, too: as links, so that nothing is lost if the run fails."""
-        for stage in self.done.values():
+    def link_into(self, out: Path, names: Sequence[str]) -> None:
+        """Puts the folders of stages into another one, too: as links, so that nothing is lost if the run fails."""
+        for stage in (self.done[name] for name in names):
             for path in sorted(stage.folder.rglob("*")):
                 if path.is_file() and path.name != SEAL:
                     _link(path, out / stage.name / path.relative_to(stage.folder))

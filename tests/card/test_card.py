@@ -36,7 +36,7 @@ from polydistill.methods.bistil.method import BistilConfig
 from polydistill.methods.export.plan import ExportConfig
 from polydistill.methods.finetune.options import FinetuneOptions
 from polydistill.methods.prokd.method import ProkdConfig
-from polydistill.methods.sparse_train.method import SparseTrainConfig
+from polydistill.methods.sparse_train.options import SparseTrainOptions
 from polydistill.methods.stack.method import StackConfig
 from polydistill.methods.trim import TrimConfig
 from polydistill.records.record import RunRecord
@@ -303,7 +303,7 @@ CONFIGS: dict[str, type] = {
     "finetune": FinetuneOptions,
     "bistil": BistilConfig,
     "prokd": ProkdConfig,
-    "sparse train": SparseTrainConfig,
+    "sparse train": SparseTrainOptions,
     "export": ExportConfig,
     "stack": StackConfig,
 }

@@ -13,6 +13,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
+import polydistill
 from polydistill.catalog import arch
 from polydistill.distill.student import (
     chosen_layers,
@@ -25,7 +26,6 @@ from polydistill.distill.student import (
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.methods.bistil.method import BistilConfig, bistil
 from polydistill.methods.plan import PlanConfig, plan
-from polydistill.methods.sparse_train.method import SparseTrainConfig, sparse_train
 from polydistill.models.checkpoint import Checkpoint
 from polydistill.models.refs import ModelRef, resolve
 from polydistill.models.source import Source
@@ -273,7 +273,7 @@ def test_what_guesses_no_masked_tokens_is_taught_by_none(
     runs = (
         lambda: bistil(BistilConfig("en", "sw", model=folder, text=texts, output=tmp_path / "out")),
         lambda: plan(PlanConfig("en", "sw", model=folder, text=texts)),
-        lambda: sparse_train(SparseTrainConfig(folder, lang="sw", text=(texts[1][3:],), output=tmp_path / "out")),
+        lambda: polydistill.sparse_train(folder, language="sw", text=(texts[1][3:],), output=tmp_path / "out"),
     )
     for run in runs:
         with pytest.raises(PolydistillError, match=r"masked tokens, and .* models do not guess any") as refused:

@@ -17,7 +17,7 @@ from polydistill.methods.export.plan import ExportConfig
 from polydistill.methods.finetune.options import FinetuneOptions
 from polydistill.methods.plan import PlanConfig
 from polydistill.methods.prokd.method import ProkdConfig
-from polydistill.methods.sparse_train.method import SparseTrainConfig
+from polydistill.methods.sparse_train.options import SparseTrainOptions
 from polydistill.methods.stack.method import StackConfig
 from polydistill.methods.trim import TrimConfig
 from polydistill.options.settings import Options, Range, declared, group, setting, value_type
@@ -30,7 +30,7 @@ CONFIGS: list[Options] = [
     FinetuneOptions(),
     PlanConfig("en", "sw"),
     ProkdConfig("en", "sw"),
-    SparseTrainConfig(),
+    SparseTrainOptions(),
     StackConfig("m", "n"),
     TrimConfig(),
 ]
@@ -46,6 +46,7 @@ CHOSEN: dict[type[Options], set[str]] = {
     BistilConfig: {"select", "preset", "phase", "scale", "logit_form", "precision"},
     ProkdConfig: {"method", "classes", "tokens", "loss", "pseudo_labels", "distance", "features", "weigh", "preset"},
     FinetuneOptions: {"precision"},
+    SparseTrainOptions: {"precision"},
     StackConfig: {"stage", "init", "pooling", "baseline", "preset", "frozen"},
 }
 

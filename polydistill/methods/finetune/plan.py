@@ -57,7 +57,7 @@ def prepare(options: FinetuneOptions, progress: Progress) -> Plan:
     return Plan(
         output=output,
         origin=Origin(resolved, checkpoint),
-        stages=(Stage("tuned", partial(tuned, job), share=1),),
+        stages=(Stage("tuned", partial(tuned, job), share=1, keep=False),),
         report=partial(_report, job, languages),
         languages=tuple(lang.code for lang in languages),
         task=found.task.name,
