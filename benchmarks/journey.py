@@ -116,7 +116,7 @@ def journey(args: argparse.Namespace) -> tuple[list[tuple[str, Path, float]], di
             *SPLITS,
             *tests,
         ],
-        "export": ["export", str(place["prokd"]), "--onnx", "--int8", "--task", "ner", "--lang", TARGET, *data],
+        "export": ["export", str(place["prokd"]), "--int8", "--task", "ner", "--lang", TARGET, *data],
     }
     lines = {name: [*command, "-o", str(place[name])] for name, command in commands.items()}
     lines = {"phase 1 of bistil": phase_1_command(args, STUDENTS[STUDENT]), **lines}

@@ -17,9 +17,6 @@ from polydistill.methods.embed import EmbedConfig
 from polydistill.methods.embed import embed as _embed
 from polydistill.methods.evaluate import EvaluateConfig, Evaluation
 from polydistill.methods.evaluate import evaluate as _evaluate
-from polydistill.methods.export.method import ExportResult
-from polydistill.methods.export.method import export as _export
-from polydistill.methods.export.plan import ExportConfig
 from polydistill.methods.inspection import DiffReport, InfoReport
 from polydistill.methods.inspection import diff as _diff
 from polydistill.methods.inspection import info as _info
@@ -48,7 +45,6 @@ __all__ = [
     "diff",
     "embed",
     "evaluate",
-    "export",
     "info",
     "load_stack",
     "model_card",
@@ -209,28 +205,6 @@ def evaluate(
         **given,
     )
     return _evaluate(config, progress)
-
-
-def export(
-    model: str | Path, *, onnx: bool = True, languages: Sequence[str] = (), progress: Progress = SILENT, **options: Any
-) -> ExportResult:
-    """Writes a model as ONNX files beside its tokenizer, checked against torch.
-
-    Args:
-        model: A folder, `org/name` or `org/name@revision`.
-        onnx: Write ONNX, the one format there is.
-        languages: Codes or names, for scores on a `task`.
-        progress: Where to report; silent by default.
-        **options: Other fields of `polydistill.methods.export.plan.ExportConfig`, e.g. `int8`, `output`, `task`.
-
-    Returns:
-        Sizes, differences from torch, times and scores; `result.output` is the new folder.
-
-    Raises:
-        PolydistillError: The message says what is wrong and the way out; nothing was written.
-    """
-    given = _fields(ExportConfig, options)
-    return _export(ExportConfig(model=str(model), onnx=onnx, lang=tuple(languages), **given), progress)
 
 
 def compare(runs: Sequence[str | Path], *, progress: Progress = SILENT) -> Comparison:

@@ -23,7 +23,7 @@ from polydistill.progress import SILENT, Progress
 from polydistill.redaction import own_tokens
 
 if TYPE_CHECKING:
-    from polydistill.methods.export.method import ExportResult
+    from polydistill.runs.result import Result
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
 _BRANCH = re.compile(r"(?!refs/)[A-Za-z0-9][\w./-]{0,99}")
@@ -127,9 +127,11 @@ def publish(
         return _published(config, token, exported, progress, confirm)
 
 
-def _gather(config: PublishConfig, token: str | None, exported: ExportResult | None = None) -> Publication:
+def _gather(config: PublishConfig, token: str | None, exported: Result | None = None) -> Publication:
     """What would be sent, with the ONNX files that were made of it."""
-    made = {str(file["path"]): exported.output / str(file["path"]) for file in exported.files} if exported else {}
+    made = (
+        {str(file["path"]): exported.output / str(file["path"]) for file in exported.facts["files"]} if exported else {}
+    )
     return gather(
         config.folder.expanduser(),
         config.repository,
@@ -141,23 +143,24 @@ def _gather(config: PublishConfig, token: str | None, exported: ExportResult | N
     )
 
 
-def _exported(config: PublishConfig, place: Path, progress: Progress) -> ExportResult:
+def _exported(config: PublishConfig, place: Path, progress: Progress) -> Result:
     """ONNX files of the folder, made now and checked against torch.
 
     Raises:
         PolydistillError: The model cannot be exported.
     """
-    from polydistill.methods.export.method import export
-    from polydistill.methods.export.plan import ExportConfig
+    from polydistill.runs import registry
+    from polydistill.runs.runner import run
 
-    folder = config.folder.expanduser()
-    return export(ExportConfig(str(folder), onnx=True, int8=config.int8, output=place / "onnx"), progress)
+    export = registry.method("export")
+    folder = str(config.folder.expanduser())
+    return run(export, export.options.of(folder, int8=config.int8, output=place / "onnx"), progress)
 
 
 def _published(
     config: PublishConfig,
     token: str | None,
-    exported: ExportResult | None,
+    exported: Result | None,
     progress: Progress,
     confirm: Callable[[Plan], bool],
 ) -> Published:

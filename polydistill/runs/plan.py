@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from polydistill.errors import PolydistillError
 from polydistill.runs.stages import Done, Stage, copy_result
@@ -13,7 +13,8 @@ from polydistill.runs.stages import Done, Stage, copy_result
 if TYPE_CHECKING:
     from polydistill.models.checkpoint import Checkpoint
     from polydistill.models.refs import ResolvedModel
-    from polydistill.runs.scoring import Scoring
+    from polydistill.progress import Progress
+    from polydistill.records.record import Score
 
 
 OUTPUTS = Path("polydistill-out")  # where results go that were given no place
@@ -52,6 +53,34 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Scored:
+    """Scores at the end of a run.
+
+    Attributes:
+        scores: All of them, those of the models that it is compared with too.
+        kept: Those of the result, which its record keeps.
+        loyalty: How far the result predicts what its teacher does; None where that was not measured.
+    """
+
+    scores: Sequence[Score]
+    kept: Sequence[Score]
+    loyalty: Any = None
+
+
+class Scores(Protocol):
+    """What scores the result of a run."""
+
+    def score(self, done: Mapping[str, Done], out: Path, progress: Progress) -> Scored:
+        """Scores what lies in a folder, by the name that it will have.
+
+        Args:
+            done: The stages.
+            out: Where the result lies now.
+            progress: Where to report.
+        """
+
+
+@dataclass(frozen=True)
 class Plan:
     """A run that can begin.
 
@@ -71,6 +100,7 @@ class Plan:
         warnings: What else is said before the run begins.
         scoring: What is scored at the end; None for nothing.
         place: Stages that are done, folder -> writes the result there; without it, the last stage's is copied.
+        packages: Further packages whose versions the record has.
     """
 
     output: Path
@@ -86,8 +116,9 @@ class Plan:
     parent: Path | None = None
     idle: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-    scoring: Scoring | None = None
+    scoring: Scores | None = None
     place: Callable[[Mapping[str, Done], Path], None] | None = None
+    packages: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         seen: set[str] = set()

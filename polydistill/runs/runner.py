@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,12 +15,11 @@ from polydistill.files.outputs import check_output, new_folder
 from polydistill.options.groups import Placed
 from polydistill.processes import is_main, several
 from polydistill.progress import SILENT, Progress
-from polydistill.records.record import RunRecord, Score, other_model, parent_of, peak_memory_bytes, source_facts
+from polydistill.records.record import RunRecord, other_model, parent_of, peak_memory_bytes, source_facts, versions
 from polydistill.runs.folder import FORMAT, work_folder
 from polydistill.runs.method import Method
-from polydistill.runs.plan import Plan
+from polydistill.runs.plan import Plan, Scored
 from polydistill.runs.result import Result
-from polydistill.runs.scoring import score_result
 from polydistill.runs.stages import Done, Stages
 
 Chosen = TypeVar("Chosen", bound=Placed)
@@ -45,7 +45,8 @@ def run(method: Method[Chosen], options: Chosen, progress: Progress = SILENT) ->
     options.check()
     plan = method.prepare(options, progress)
     place = options.place
-    check_output(plan.output, overwrite=place.overwrite, reads=options.reads())
+    models = [origin.resolved.folder for origin in (plan.origin, *plan.others)]
+    check_output(plan.output, overwrite=place.overwrite, reads=[*options.reads(), *models])
     for note in (*options.in_vain(plan.idle), *plan.warnings):
         progress.warn(note)
     with work_folder(
@@ -75,27 +76,20 @@ def _finish(method: Method[Chosen], options: Chosen, plan: Plan, stages: Stages,
         return result
     with new_folder(plan.output, overwrite=options.place.overwrite) as out:
         plan.write(stages.done, out)
-        scores, loyalty = _scores(plan, stages, out)
+        scored = plan.scoring.score(stages.done, out, stages.progress) if plan.scoring else Scored((), ())
         result = _told(result, plan, stages.done, out)
         result = replace(
             result,
-            scores=tuple(score.to_json() for score in scores),
-            loyalty=loyalty,
+            scores=tuple(score.to_json() for score in scored.scores),
+            loyalty=scored.loyalty,
             seconds=round(time.perf_counter() - started, 1),
             peak_memory_bytes=peak_memory_bytes(),
         )
-        own = [score for score in scores if score.model == str(plan.output)]
-        record = replace(_record(options, plan, stages.done, result), scores=own)
+        record = replace(_record(options, plan, stages.done, result), scores=list(scored.kept))
         record.save(out)
         write_card(record, out)
         stages.link_into(out / "stages", [stage.name for stage in plan.stages if stage.keep])
     return result
-
-
-def _scores(plan: Plan, stages: Stages, out: Path) -> tuple[list[Score], Any]:
-    if plan.scoring is None or not plan.scoring.tests:
-        return [], None
-    return score_result(plan.scoring, stages.done, out, plan.output, stages.progress)
 
 
 def _told(result: Result, plan: Plan, done: Mapping[str, Done], out: Path) -> Result:
@@ -121,5 +115,6 @@ def _record(options: Placed, plan: Plan, done: Mapping[str, Done], result: Resul
         texts=[dict(text) for text in plan.texts(done)],
         result=result.to_json(),
         parent=parent_of(plan.parent or origin.resolved.folder),
+        versions=versions() | {name: metadata.version(name) for name in plan.packages},
         others=[other_model(other.role, other.resolved, other.checkpoint) for other in plan.others],
     )

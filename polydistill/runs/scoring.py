@@ -10,6 +10,7 @@ from typing import Any
 from polydistill.methods.evaluate import EvaluateConfig, evaluate
 from polydistill.progress import Progress
 from polydistill.records.record import Score
+from polydistill.runs.plan import Scored
 from polydistill.runs.stages import Done
 
 
@@ -46,6 +47,7 @@ class Scoring:
     """What is scored at the end of a run.
 
     Attributes:
+        output: The place that the result will have, which the scores name.
         task: Name of the task.
         tests: The data.
         beside: Stages that are done -> the teacher, or None where there is none.
@@ -55,6 +57,7 @@ class Scoring:
         include_path: Folders with the user's own languages, tasks and architectures.
     """
 
+    output: Path
     task: str
     tests: tuple[Test, ...]
     beside: Callable[[Mapping[str, Done]], Beside | None] = lambda done: None
@@ -63,40 +66,31 @@ class Scoring:
     seed: int = 0
     include_path: tuple[Path, ...] = ()
 
+    def score(self, done: Mapping[str, Done], out: Path, progress: Progress) -> Scored:
+        """See `runs.plan.Scores`."""
+        beside = self.beside(done)
+        named = {str(out): str(self.output), **({str(beside.folder): beside.name} if beside else {})}
+        scores: list[Score] = []
+        rows: list[dict[str, Any]] = []
+        for test in self.tests:
+            found = evaluate(self._evaluation(test, out, beside), progress)
+            scores += [replace(score, model=named[score.model]) for score in found.scores]
+            if found.loyalty is not None:
+                rows += [{**row, "model": named[row["model"]]} for row in found.loyalty["scores"]]
+        kept = [score for score in scores if score.model == str(self.output)]
+        return Scored(scores, kept, {"teacher": beside.name, "scores": rows} if beside and rows else None)
 
-def score_result(
-    scoring: Scoring, done: Mapping[str, Done], out: Path, output: Path, progress: Progress
-) -> tuple[list[Score], dict[str, Any] | None]:
-    """(scores, loyalty) of what a run has made and of what it is compared with.
-
-    Args:
-        scoring: What to score.
-        done: The stages.
-        out: Where the result lies now.
-        output: The place that it will have, which the scores name.
-        progress: Where to report.
-    """
-    beside = scoring.beside(done)
-    named = {str(out): str(output), **({str(beside.folder): beside.name} if beside else {})}
-    loyal = beside is not None and scoring.loyalty
-    scores: list[Score] = []
-    rows: list[dict[str, Any]] = []
-    for test in scoring.tests:
-        found = evaluate(
-            EvaluateConfig(
-                model=(str(out),) if loyal else tuple(named),
-                teacher=str(beside.folder) if beside and loyal else None,
-                task=scoring.task,
-                lang=(test.language,),
-                split=test.split,
-                data=test.data,
-                data_dir=scoring.data_dir,
-                seed=scoring.seed,
-                include_path=scoring.include_path,
-            ),
-            progress,
+    def _evaluation(self, test: Test, out: Path, beside: Beside | None) -> EvaluateConfig:
+        teacher = str(beside.folder) if beside and self.loyalty else None
+        others = [str(beside.folder)] if beside and not self.loyalty else []
+        return EvaluateConfig(
+            model=(str(out), *others),
+            teacher=teacher,
+            task=self.task,
+            lang=(test.language,),
+            split=test.split,
+            data=test.data,
+            data_dir=self.data_dir,
+            seed=self.seed,
+            include_path=self.include_path,
         )
-        scores += [replace(score, model=named[score.model]) for score in found.scores]
-        if found.loyalty is not None:
-            rows += [{**row, "model": named[row["model"]]} for row in found.loyalty["scores"]]
-    return scores, {"teacher": beside.name, "scores": rows} if beside and rows else None

@@ -33,7 +33,7 @@ from polydistill.cli.options import build_config, config_options
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.heads import new_head
 from polydistill.methods.bistil.method import BistilConfig
-from polydistill.methods.export.plan import ExportConfig
+from polydistill.methods.export.options import ExportOptions
 from polydistill.methods.finetune.options import FinetuneOptions
 from polydistill.methods.prokd.method import ProkdConfig
 from polydistill.methods.sparse_train.options import SparseTrainOptions
@@ -304,7 +304,7 @@ CONFIGS: dict[str, type] = {
     "bistil": BistilConfig,
     "prokd": ProkdConfig,
     "sparse train": SparseTrainOptions,
-    "export": ExportConfig,
+    "export": ExportOptions,
     "stack": StackConfig,
 }
 _WORDS = st.text("ab c'\"$=/.-", min_size=1, max_size=6).filter(lambda s: s.strip() and not s.startswith(("/", "-")))

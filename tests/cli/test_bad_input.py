@@ -202,7 +202,7 @@ COMMANDS = {
     "stack": ("stack", "copy", "copy", "-o", "out"),
     "evaluate": ("evaluate", "--model", "copy", "--task", "nli", "--lang", "en", "--data-dir", "{m}"),
     "sparse": ("sparse", "train", "--model", "copy", "--lang", "ro", "--text", "{m}/ro.txt", "-o", "out"),
-    "export": ("export", "copy", "--onnx", "-o", "out"),
+    "export": ("export", "copy", "-o", "out"),
     "publish": ("publish", "copy", "org/name", "--dry-run"),
 }
 HOSTILE: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
@@ -519,7 +519,7 @@ READS = {
     "-o trimmed": "trim --model copy --lang ro --counts trimmed/counts.json",
     "-o ./trimmed/": "trim --model copy --lang ro --corpus text --keep-file trimmed/keep.txt",
     "-o trimmed/": "finetune --model copy --task nli --lang sw --include-path trimmed/more",
-    "-o other/../trimmed": "export --onnx trimmed",
+    "-o other/../trimmed": "export trimmed",
 }
 
 

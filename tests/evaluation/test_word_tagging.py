@@ -24,7 +24,9 @@ from polydistill.labelled.rows import Row
 from polydistill.labelled.sources import load_split
 from polydistill.methods.bistil.method import BistilConfig, bistil
 from polydistill.methods.evaluate import EvaluateConfig, evaluate
-from polydistill.methods.export.plan import ExportConfig, prepare
+from polydistill.methods.export.options import ExportOptions
+from polydistill.methods.export.plan import prepare
+from polydistill.methods.export.scores import FileScoring
 from polydistill.metrics.paired import paired_difference
 from polydistill.progress import SILENT
 
@@ -200,10 +202,10 @@ def test_phase_2_distils_a_tagger_of_words(tuned: Path, data: Path, tmp_path: Pa
 
 
 def test_a_tagger_of_words_can_be_exported_and_scored(tuned: Path, data: Path, tmp_path: Path) -> None:
-    wanted = ExportConfig(
-        model=str(tuned), onnx=True, task="pos", lang=("en",), data_dir=data, output=tmp_path / "onnx"
-    )
-    job = prepare(wanted, SILENT)
+    wanted = ExportOptions.of(str(tuned), task="pos", languages=("en",), data_dir=data, output=tmp_path / "onnx")
+    scoring = prepare(wanted, SILENT).scoring
+    assert isinstance(scoring, FileScoring)
+    job = scoring.job
     assert job.head.name == "token-classification" and job.task is not None
     assert job.task.cells[0].split.examples[0].tags == ("NOUN", "VERB", "DET", "ADP")
 

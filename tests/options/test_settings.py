@@ -13,7 +13,7 @@ from polydistill.errors import UsageError
 from polydistill.methods.bistil.method import BistilConfig
 from polydistill.methods.embed import EmbedConfig
 from polydistill.methods.evaluate import EvaluateConfig
-from polydistill.methods.export.plan import ExportConfig
+from polydistill.methods.export.options import ExportOptions
 from polydistill.methods.finetune.options import FinetuneOptions
 from polydistill.methods.plan import PlanConfig
 from polydistill.methods.prokd.method import ProkdConfig
@@ -26,7 +26,7 @@ CONFIGS: list[Options] = [
     BistilConfig("en", "sw"),
     EmbedConfig("m"),
     EvaluateConfig(),
-    ExportConfig("m"),
+    ExportOptions("m"),
     FinetuneOptions(),
     PlanConfig("en", "sw"),
     ProkdConfig("en", "sw"),
