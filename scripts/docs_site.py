@@ -10,6 +10,7 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parents[1]
+SHORT = re.compile(r"<code>([^<\n]{1,30})</code>")
 LOADED = re.compile(r"<(?:script|img|iframe|source|link)\b[^>]*?\b(?:src|href)=[\"']?((?:https?:)?//[^\"'\s>]+)")
 IN_STYLES = re.compile(r"(?:url\(|@import )[\"']?((?:https?:)?//[^\"')]+)")
 
@@ -26,6 +27,11 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Links between docs/ and benchmarks/ as the site has them: there docs/ is the root."""
     inside = page.file.src_uri.startswith("benchmarks/")
     return markdown.replace("](../docs/", "](../") if inside else markdown.replace("](../benchmarks/", "](benchmarks/")
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
+    """Marks code that fits on a line of a phone."""
+    return SHORT.sub(r'<code class="short">\1</code>', html)
 
 
 def on_post_build(config: Any) -> None:
