@@ -58,7 +58,7 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 docs: $(DOCS)/.installed  ## the site in site/, without network; a broken link or a page left out is an error
-	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build site *.egg-info
