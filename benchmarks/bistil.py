@@ -147,28 +147,65 @@ def phase_1_command(args: argparse.Namespace, student: Student) -> list[str]:
     """The command line of the phase 1 that a student goes on from."""
     model = ["--model", teacher_of(args, student.task)] if student.tuned else model_of(args)
     return [
-        "bistil", "en", student.target, *model, *texts(args, student.target), "--layers", str(student.layers),
-        *chosen(args, "small"), *steps_of(student), "-o", str(args.models / student.phase_1),
-    ]  # fmt: skip
+        "bistil",
+        "en",
+        student.target,
+        *model,
+        *texts(args, student.target),
+        "--layers",
+        str(student.layers),
+        *chosen(args, "small"),
+        *steps_of(student),
+        "-o",
+        str(args.models / student.phase_1),
+    ]
 
 
 def phase_2_command(args: argparse.Namespace, student: Student, output: Path) -> list[str]:
     """The command line that teaches a student its task."""
     text = texts(args, student.target) if student.task == EMBEDDING else []
     return [
-        "bistil", "en", student.target, "--model", str(args.models / student.phase_1), "--task", student.task,
-        "--teacher", teacher_of(args, student.task), "--data-dir", str(data_of(args, student.task)), *text,
-        *chosen(args, student.preset), *student.settings, "-o", str(output),
-    ]  # fmt: skip
+        "bistil",
+        "en",
+        student.target,
+        "--model",
+        str(args.models / student.phase_1),
+        "--task",
+        student.task,
+        "--teacher",
+        teacher_of(args, student.task),
+        "--data-dir",
+        str(data_of(args, student.task)),
+        *text,
+        *chosen(args, student.preset),
+        *student.settings,
+        "-o",
+        str(output),
+    ]
 
 
 def whole_command(args: argparse.Namespace, student: Student, output: Path, changed: Sequence[str]) -> list[str]:
     """The command line of both phases at once, with something changed."""
     return [
-        "bistil", "en", student.target, *model_of(args), *texts(args, student.target), "--layers", str(student.layers),
-        "--task", student.task, "--teacher", teacher_of(args, student.task), "--data-dir",
-        str(data_of(args, student.task)), *chosen(args, student.preset), *student.settings, *changed, "-o", str(output),
-    ]  # fmt: skip
+        "bistil",
+        "en",
+        student.target,
+        *model_of(args),
+        *texts(args, student.target),
+        "--layers",
+        str(student.layers),
+        "--task",
+        student.task,
+        "--teacher",
+        teacher_of(args, student.task),
+        "--data-dir",
+        str(data_of(args, student.task)),
+        *chosen(args, student.preset),
+        *student.settings,
+        *changed,
+        "-o",
+        str(output),
+    ]
 
 
 def steps_of(student: Student) -> list[str]:
@@ -203,9 +240,21 @@ def scores(args: argparse.Namespace, student: Student, folder: Path, *more: str)
     task, found = "bitext" if student.task == EMBEDDING else student.task, []
     for language, split in student.tests.items():
         command = (
-            "evaluate", "--model", str(folder), "--teacher", teacher_of(args, student.task), "--task", task, "--lang",
-            language or student.target, "--split", split, "--data-dir", str(data_of(args, student.task)), *more,
-        )  # fmt: skip
+            "evaluate",
+            "--model",
+            str(folder),
+            "--teacher",
+            teacher_of(args, student.task),
+            "--task",
+            task,
+            "--lang",
+            language or student.target,
+            "--split",
+            split,
+            "--data-dir",
+            str(data_of(args, student.task)),
+            *more,
+        )
         if command not in EVALUATED:
             EVALUATED[command] = polydistill(args, *command)
         found.append(EVALUATED[command])
@@ -245,11 +294,17 @@ def summary(args: argparse.Namespace) -> str:
             own, teacher = pairs_of(evaluation, folder)[0]
             mine, whole = parameters(evaluation, folder)
             share, (kept, interval) = sum(mine.values()) / whole, retained(own, teacher)
-            rows.append([
-                name, f"{percent(share, None)}" + against(student.most, share, "at most"), own["language"], metric(own),
-                percent(teacher["value"], None), percent(own["value"], None),
-                percent(kept, interval) + against(student.least, kept, "at least"),
-            ])  # fmt: skip
+            rows.append(
+                [
+                    name,
+                    f"{percent(share, None)}" + against(student.most, share, "at most"),
+                    own["language"],
+                    metric(own),
+                    percent(teacher["value"], None),
+                    percent(own["value"], None),
+                    percent(kept, interval) + against(student.least, kept, "at least"),
+                ]
+            )
     return measure.table(
         ["student", "% of the parameters", "language", "metric", "teacher", "student", "retained, %"], rows
     )
@@ -262,8 +317,20 @@ def baseline_command(args: argparse.Namespace, name: str) -> list[str]:
     """The command line of a baseline of the reference, which is made first."""
     student, output = STUDENTS[REFERENCE], args.models / f"{REFERENCE}-{name}"
     if name == "trimmed":
-        return ["trim", "--model", teacher_of(args, student.task), "--lang", "en", "--lang", student.target,
-                *texts(args, student.target, "--corpus"), "--min-share", "1e-6", "-o", str(output)]  # fmt: skip
+        return [
+            "trim",
+            "--model",
+            teacher_of(args, student.task),
+            "--lang",
+            "en",
+            "--lang",
+            student.target,
+            *texts(args, student.target, "--corpus"),
+            "--min-share",
+            "1e-6",
+            "-o",
+            str(output),
+        ]
     general, before = phase_1_made(args, student)
     record = student_made(args, REFERENCE)[1]
     phase = record["result"]["settings"]["phase_2"]
@@ -272,13 +339,32 @@ def baseline_command(args: argparse.Namespace, name: str) -> list[str]:
     more = round(stages["general"]["seconds"] / an_epoch)
     if name == "plain":
         return [
-            "finetune", "--model", str(general / "stages/vocabulary/student"), "--task", student.task, "--lang", "en",
-            "--data-dir", str(args.data), *NER[:4], "--epochs", f"{phase['epochs'] + phase['sparse_epochs'] + more:g}",
-            "--lr", f"{phase['lr']:g}", "--batch-size", str(phase["batch_size"]), "--max-length", str(phase["length"]),
-            "--warmup", f"{phase['warmup']:g}", "--patience", "0",
+            "finetune",
+            "--model",
+            str(general / "stages/vocabulary/student"),
+            "--task",
+            student.task,
+            "--lang",
+            "en",
+            "--data-dir",
+            str(args.data),
+            *NER[:4],
+            "--epochs",
+            f"{phase['epochs'] + phase['sparse_epochs'] + more:g}",
+            "--lr",
+            f"{phase['lr']:g}",
+            "--batch-size",
+            str(phase["batch_size"]),
+            "--max-length",
+            str(phase["length"]),
+            "--warmup",
+            f"{phase['warmup']:g}",
+            "--patience",
+            "0",
             *(["--bf16"] if stages["full"]["facts"]["bf16"] else []),
-            "-o", str(output),
-        ]  # fmt: skip
+            "-o",
+            str(output),
+        ]
     changed = {
         "no-phase-1": ["--phase", "2", "--task-epochs", f"{phase['epochs'] + more:g}"],
         "random": [*steps_of(student), "--init", "random"],
@@ -310,15 +396,23 @@ def baselines(args: argparse.Namespace) -> str:
         folder = names[row["model"]]
         record = json.loads((Path(folder) / "polydistill.json").read_text(encoding="utf-8"))
         difference = row["difference"]
-        rows.append([
-            row["language"], metric(row), Path(folder).name, f"{sum(facts[folder].values()) / 1e6:.1f}",
-            percent(row["value"], row["interval"]),
-            "" if difference is None else percent(difference, row["difference_interval"], signed=True),
-            f"{minutes(record):.0f}",
-        ])  # fmt: skip
+        rows.append(
+            [
+                row["language"],
+                metric(row),
+                Path(folder).name,
+                f"{sum(facts[folder].values()) / 1e6:.1f}",
+                percent(row["value"], row["interval"]),
+                "" if difference is None else percent(difference, row["difference_interval"], signed=True),
+                f"{minutes(record):.0f}",
+            ]
+        )
     head = ["language", "metric", "model", "M parameters", "score", f"less {REFERENCE}", "minutes"]
-    what = [f"- `{REFERENCE}-{name}`: {text}." for name, text in BASELINES.items()
-            if str(args.models / f"{REFERENCE}-{name}") in facts]  # fmt: skip
+    what = [
+        f"- `{REFERENCE}-{name}`: {text}."
+        for name, text in BASELINES.items()
+        if str(args.models / f"{REFERENCE}-{name}") in facts
+    ]
     return "\n\n".join(
         [f"## Baselines of {REFERENCE}", "\n".join(what), measure.table(head, rows), *map(command_was, folders[1:])]
     )
@@ -347,10 +441,25 @@ def cost(args: argparse.Namespace) -> str:
 def scaling_command(args: argparse.Namespace, objectives: str, scale: str) -> list[str]:
     weights = [part for name in objectives.split("+") for part in ("--objective", f"1:{name}=1")]
     return [
-        "bistil", "en", "sw", *model_of(args), *texts(args, "sw"), "--preset", args.preset or "small", "--layers", "6",
-        "--steps", str(args.scaling_steps), "--precision", "float32", "--scale", scale, *weights, "-o",
+        "bistil",
+        "en",
+        "sw",
+        *model_of(args),
+        *texts(args, "sw"),
+        "--preset",
+        args.preset or "small",
+        "--layers",
+        "6",
+        "--steps",
+        str(args.scaling_steps),
+        "--precision",
+        "float32",
+        "--scale",
+        scale,
+        *weights,
+        "-o",
         str(args.models / f"scaling-{objectives}-{scale}"),
-    ]  # fmt: skip
+    ]
 
 
 def scaling(args: argparse.Namespace) -> str:
@@ -365,12 +474,25 @@ def scaling(args: argparse.Namespace) -> str:
             before = ["before", "", "", "", "", *(f"{found[key]:.4g}" for key in bistil_step.YARDSTICKS), ""]
         found = bistil_step.yardsticks(folder, folder, sources)
         terms = [f"{first[t]:.4g} to {last[t]:.4g}" if t in first else "" for t in ("hidden", "attention")]
-        rows.append([
-            objectives, scale, *terms, f"{seen[0][1]:.4g} to {seen[-1][1]:.4g}",
-            *(f"{found[key]:.4g}" for key in bistil_step.YARDSTICKS), f"{stage['seconds']:,.0f}",
-        ])  # fmt: skip
-    head = ["objectives", "scale", "term hidden, first to last 20 steps", "term attention",
-            "own validation loss, first to last check", *bistil_step.YARDSTICKS.values(), "seconds"]  # fmt: skip
+        rows.append(
+            [
+                objectives,
+                scale,
+                *terms,
+                f"{seen[0][1]:.4g} to {seen[-1][1]:.4g}",
+                *(f"{found[key]:.4g}" for key in bistil_step.YARDSTICKS),
+                f"{stage['seconds']:,.0f}",
+            ]
+        )
+    head = [
+        "objectives",
+        "scale",
+        "term hidden, first to last 20 steps",
+        "term attention",
+        "own validation loss, first to last check",
+        *bistil_step.YARDSTICKS.values(),
+        "seconds",
+    ]
     text = (
         f"Phase 1 alone, {args.scaling_steps} steps each, the same blocks in the same order, float32. Terms are as "
         "they are logged: `first` before its division, `teacher` after. Validation losses are in each run's own units "
@@ -388,9 +510,14 @@ def speed(args: argparse.Namespace) -> str:
     reference = args.models / REFERENCE
     there = reference if (reference / "polydistill.json").is_file() else None
     return bistil_step.speed(
-        folder, texts(args, "sw")[1::2], preset=args.preset or "small", rounds=args.rounds, steps=args.steps_a_round,
-        tuned=there, data=args.data,
-    )  # fmt: skip
+        folder,
+        texts(args, "sw")[1::2],
+        preset=args.preset or "small",
+        rounds=args.rounds,
+        steps=args.steps_a_round,
+        tuned=there,
+        data=args.data,
+    )
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ YARDSTICKS = {
 
 
 def default_model() -> str:
-    from polydistill.refs import DEFAULT_MODEL
+    from polydistill.models.refs import DEFAULT_MODEL
 
     return DEFAULT_MODEL
 
@@ -49,8 +49,8 @@ class Run:
     layers: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        from polydistill.refs import ModelRef, resolve
-        from polydistill.source import Source
+        from polydistill.models.refs import ModelRef, resolve
+        from polydistill.models.source import Source
 
         self.arch = Source.open(resolve(ModelRef.parse(str(self.teacher)))).arch
         self.layers = json.loads((self.folder / "polydistill.json").read_text(encoding="utf-8"))["result"]["layers"]
@@ -67,19 +67,25 @@ class Run:
     def text(self) -> Any:
         """The blocks to train on and those held out, as the stage has them."""
         from polydistill.catalog import resolve_languages
-        from polydistill.data import assign_corpora, text_sources
         from polydistill.distill.blocks import pack
         from polydistill.distill.general import GeneralText
-        from polydistill.loading import load_tokenizer
-        from polydistill.offline import cache_root
+        from polydistill.models.loading import load_tokenizer
+        from polydistill.models.offline import cache_root
+        from polydistill.texts.sources import assign_corpora, text_sources
 
         languages = resolve_languages([source.partition("=")[0] for source in self.sources], ())
         given, tokenizer = assign_corpora(languages, self.sources), load_tokenizer(self.student)
         blocks = [
-            pack(tokenizer, text_sources(lang, given[lang.code]), lang.code, self.length, limit_tokens=self.tokens,
-                 folder=cache_root() / "blocks")
+            pack(
+                tokenizer,
+                text_sources(lang, given[lang.code]),
+                lang.code,
+                self.length,
+                limit_tokens=self.tokens,
+                folder=cache_root() / "blocks",
+            )
             for lang in languages
-        ]  # fmt: skip
+        ]
         return GeneralText.split(blocks)
 
     def objectives(self, weights: dict[str, float], scale: str) -> Any:
@@ -103,7 +109,7 @@ def yardsticks(student: Path, folder: Path, sources: Sequence[str]) -> dict[str,
     from polydistill.distill.general import batches_of
     from polydistill.distill.loss import DistilLoss
     from polydistill.distill.teachers import load_teacher
-    from polydistill.loading import load_encoder, load_tokenizer
+    from polydistill.models.loading import load_encoder, load_tokenizer
 
     record = json.loads((folder / "polydistill.json").read_text(encoding="utf-8"))
     phase = record["result"]["settings"]["phase_1"]
@@ -152,7 +158,7 @@ def trained(run: Run, text: Any, phase: Any, steps: int, checks: int, bf16: bool
     from polydistill.distill import general
     from polydistill.distill.loss import DistilLoss
     from polydistill.progress import SILENT
-    from polydistill.training import Schedule
+    from polydistill.training.loop import Schedule
 
     starts: list[float] = []
     validations: list[float] = []
@@ -197,9 +203,9 @@ def bare(run: Run, batches: Sequence[dict[str, Any]], lr: float, bf16: bool, pla
     import torch
     from torch.nn.functional import mse_loss
 
-    from polydistill.attention import trained_attention
-    from polydistill.batching import MODEL_KEYS
-    from polydistill.loading import load_encoder
+    from polydistill.models.attention import trained_attention
+    from polydistill.models.loading import load_encoder
+    from polydistill.training.batching import MODEL_KEYS
 
     teacher = load_encoder(run.teacher).eval().requires_grad_(False)
     student = load_encoder(run.student).train()
@@ -226,7 +232,7 @@ def batches_of_run(run: Run, text: Any, phase: Any, steps: int) -> list[dict[str
     """The batches that phase 1 begins with."""
     from polydistill.distill.blocks import MaskedBlocks, stacked
     from polydistill.distill.samplers import Even, GroupBatches
-    from polydistill.loading import load_tokenizer
+    from polydistill.models.loading import load_tokenizer
 
     data = MaskedBlocks(text.training, load_tokenizer(run.student))
     order = GroupBatches(data.groups, Even(tuple(data.groups)), phase.batch_size, steps, turns=True)
@@ -247,8 +253,8 @@ def speed(
         tuned: A finished run for a task, for what its validations take; None if there is none.
         data: The data folder.
     """
-    from polydistill.methods.bistil_stages import CHECKS
-    from polydistill.methods.presets import PRESETS
+    from polydistill.methods.bistil.presets import PRESETS
+    from polydistill.methods.bistil.stages import CHECKS
 
     phase = PRESETS[preset].general
     run = Run(folder, sources, phase.length, phase.tokens)
@@ -270,19 +276,36 @@ def speed(
         ratios = [b.step / a.step for a, b in zip(found["bistil"], found["bare loop"], strict=True)]
         rates = [tokens / measure.median(p.step for p in paces) for paces in found.values()]
         ratio = measure.median(ratios)
-        rows.append([
-            name, *(f"{rate:,.0f}" for rate in rates), f"{ratio:.3f} ({min(ratios):.3f} to {max(ratios):.3f})",
-            "yes" if ratio >= 0.85 else "no",
-        ])  # fmt: skip
+        rows.append(
+            [
+                name,
+                *(f"{rate:,.0f}" for rate in rates),
+                f"{ratio:.3f} ({min(ratios):.3f} to {max(ratios):.3f})",
+                "yes" if ratio >= 0.85 else "no",
+            ]
+        )
         pace = [measure.median(getattr(p, what) for p in found["bistil"]) for what in ("step", "stall", "validation")]
         stalls.append([f"phase 1, {name}", *_share(CHECKS, pace[1], pace[2], phase.steps * pace[0])])
     if tuned is not None:
         checkpoint = measure.median(p.stall - p.validation for p in found["bistil"])
         stalls += _phase_2(tuned, data, max(0.0, checkpoint))
-    head = ["precision", "bistil, tokens/s", "bare loop, tokens/s", "with PyTorch's choice of attention, tokens/s",
-            "bistil to bare loop (rounds)", "at least 0.85"]  # fmt: skip
-    stall_head = ["", "checks", "s a check", "of it validation", "training without, s", "share of the time, %",
-                  "at most 5"]  # fmt: skip
+    head = [
+        "precision",
+        "bistil, tokens/s",
+        "bare loop, tokens/s",
+        "with PyTorch's choice of attention, tokens/s",
+        "bistil to bare loop (rounds)",
+        "at least 0.85",
+    ]
+    stall_head = [
+        "",
+        "checks",
+        "s a check",
+        "of it validation",
+        "training without, s",
+        "share of the time, %",
+        "at most 5",
+    ]
     words = (
         f"Phase 1 at `{preset}`: {phase.batch_size} blocks of {phase.length} tokens a step, hidden states. Both "
         f"loops in one process, turn about, {rounds} rounds of {steps} steps on the same batches; a step is the median "
@@ -297,16 +320,29 @@ def speed(
         f"{phase.steps:,} steps. Phase 2: checks and seconds from the record of the run, the time of a validation "
         "measured now, that of a checkpoint as in phase 1."
     )
-    return "\n\n".join([
-        "## Speed", words, measure.table(head, rows), stall_words, measure.table(stall_head, stalls),
-        "Padding in packed blocks:", _padding(run, text),
-    ])  # fmt: skip
+    return "\n\n".join(
+        [
+            "## Speed",
+            words,
+            measure.table(head, rows),
+            stall_words,
+            measure.table(stall_head, stalls),
+            "Padding in packed blocks:",
+            _padding(run, text),
+        ]
+    )
 
 
 def _share(checks: int, stall: float, validation: float, without: float) -> list[str]:
     share = checks * stall / (checks * stall + without)
-    return [str(checks), f"{stall:.2f}", f"{validation:.2f}", f"{without:,.0f}", f"{100 * share:.1f}",
-            "yes" if share <= 0.05 else "no"]  # fmt: skip
+    return [
+        str(checks),
+        f"{stall:.2f}",
+        f"{validation:.2f}",
+        f"{without:,.0f}",
+        f"{100 * share:.1f}",
+        "yes" if share <= 0.05 else "no",
+    ]
 
 
 def _phase_2(folder: Path, data: Path, checkpoint: float) -> list[list[str]]:
@@ -315,7 +351,7 @@ def _phase_2(folder: Path, data: Path, checkpoint: float) -> list[list[str]]:
     from polydistill.evaluation.heads import open_model
     from polydistill.evaluation.kinds import dev_score
     from polydistill.labelled.sources import load_split
-    from polydistill.methods.presets import PRESETS
+    from polydistill.methods.bistil.presets import PRESETS
 
     record = json.loads((folder / "polydistill.json").read_text(encoding="utf-8"))
     config, result = record["config"], record["result"]
@@ -323,9 +359,12 @@ def _phase_2(folder: Path, data: Path, checkpoint: float) -> list[list[str]]:
     limit = config["limit"] or PRESETS[config["preset"]].dev_examples
     dev = load_split(wanted, language(config["source"]), config["dev_split"], data_dir=data, limit=limit)
     model = open_model(
-        folder, wanted.kind, wanted.labels, not_scored=wanted.not_scored,
+        folder,
+        wanted.kind,
+        wanted.labels,
+        not_scored=wanted.not_scored,
         max_length=result["settings"]["phase_2"]["length"],
-    )  # fmt: skip
+    )
     validation = measure.median(measure.timed(lambda: dev_score(wanted, model, [dev])) for _ in range(3))
     rows = []
     for stage in result["stages"]:
@@ -341,7 +380,7 @@ def _padding(run: Run, text: Any) -> str:
     import numpy as np
 
     from polydistill.distill.blocks import edges_of
-    from polydistill.loading import load_tokenizer
+    from polydistill.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(run.student)
     edges = edges_of(tokenizer)
@@ -351,7 +390,15 @@ def _padding(run: Run, text: Any) -> str:
         masks = np.stack([blocks[i]["attention_mask"] for blocks in (part, held) for i in range(len(blocks))])
         padding = ((ids == tokenizer.pad_token_id) | (masks == 0)).mean()
         around = (len(edges.prefix) + len(edges.suffix)) / run.length
-        rows.append([part.language, f"{len(ids):,}", f"{ids.size:,}", f"{100 * padding:.2f}", f"{100 * around:.1f}",
-                     "yes" if padding < 0.02 else "no"])  # fmt: skip
+        rows.append(
+            [
+                part.language,
+                f"{len(ids):,}",
+                f"{ids.size:,}",
+                f"{100 * padding:.2f}",
+                f"{100 * around:.1f}",
+                "yes" if padding < 0.02 else "no",
+            ]
+        )
     head = ["language", "blocks", "positions", "padding, %", "special tokens around, %", "under 2"]
     return measure.table(head, rows)

@@ -8,8 +8,18 @@ from typing import Any
 
 import measure
 
-COST = ("student", "parameters, ratio", "bytes, ratio", "ms at batch 1, teacher", "student", "ratio",
-        "inputs/s at batch 32, teacher", "student", "ratio", "peak memory, ratio")  # fmt: skip
+COST = (
+    "student",
+    "parameters, ratio",
+    "bytes, ratio",
+    "ms at batch 1, teacher",
+    "student",
+    "ratio",
+    "inputs/s at batch 32, teacher",
+    "student",
+    "ratio",
+    "peak memory, ratio",
+)
 
 
 def retained(own: dict[str, Any], teacher: dict[str, Any]) -> tuple[float, tuple[float, float]]:
@@ -18,7 +28,7 @@ def retained(own: dict[str, Any], teacher: dict[str, Any]) -> tuple[float, tuple
 
     from polydistill.evaluation.cache import Items
     from polydistill.metrics.paired import resampled
-    from polydistill.record import Score
+    from polydistill.records.record import Score
 
     known = Items()
     items = [known.of(Score.from_json(score)) for score in (own, teacher)]
@@ -59,14 +69,22 @@ def score_table(evaluations: list[dict[str, Any]], folder: Path) -> str:
     for evaluation in evaluations:
         loyal = [
             f"{row['metric'].replace('_', ' ')} {percent(row['value'], row['interval'])}"
-            for row in evaluation["loyalty"]["scores"] if row["metric"] != "retention"
-        ]  # fmt: skip
+            for row in evaluation["loyalty"]["scores"]
+            if row["metric"] != "retention"
+        ]
         for i, (own, teacher) in enumerate(pairs_of(evaluation, folder)):
-            rows.append([
-                own["language"], own["split"], f"{own['n']:,}", metric(own),
-                percent(teacher["value"], teacher["interval"]), percent(own["value"], own["interval"]),
-                percent(*retained(own, teacher)), "; ".join(loyal) if i == 0 else "",
-            ])  # fmt: skip
+            rows.append(
+                [
+                    own["language"],
+                    own["split"],
+                    f"{own['n']:,}",
+                    metric(own),
+                    percent(teacher["value"], teacher["interval"]),
+                    percent(own["value"], own["interval"]),
+                    percent(*retained(own, teacher)),
+                    "; ".join(loyal) if i == 0 else "",
+                ]
+            )
     return measure.table(["language", "split", "n", "metric", "teacher", "student", "retained, %", "loyalty"], rows)
 
 
@@ -115,6 +133,12 @@ def cost_cells(run: dict[str, Any], folder: Path) -> list[str]:
     ]
     memory = own["peak_memory_bytes"] / teacher["peak_memory_bytes"]
     return [
-        *(f"{ratio:.3f}" for ratio in ratios), f"{teacher['latency_ms']:.1f}", f"{own['latency_ms']:.1f}", spread[0],
-        f"{teacher['throughput']:.1f}", f"{own['throughput']:.1f}", spread[1], f"{memory:.2f}",
-    ]  # fmt: skip
+        *(f"{ratio:.3f}" for ratio in ratios),
+        f"{teacher['latency_ms']:.1f}",
+        f"{own['latency_ms']:.1f}",
+        spread[0],
+        f"{teacher['throughput']:.1f}",
+        f"{own['throughput']:.1f}",
+        spread[1],
+        f"{memory:.2f}",
+    ]

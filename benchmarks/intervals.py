@@ -32,9 +32,12 @@ def main() -> None:
     for title, header, rows in (averages(), unrelated(), paragraphs(), small(), processes()):
         parts.append(f"## {title}\n\n{measure.table(header, rows)}")
     measure.write_section(
-        Path(__file__).with_suffix(".md"), "intervals", "python benchmarks/intervals.py", "\n\n".join(parts),
+        Path(__file__).with_suffix(".md"),
+        "intervals",
+        "python benchmarks/intervals.py",
+        "\n\n".join(parts),
         measure.versions("polydistill", "numpy", "scipy"),
-    )  # fmt: skip
+    )
 
 
 def held(truth: float, make: Make) -> list[str]:
@@ -104,10 +107,15 @@ def entities(n: int, cells: int, shared: float) -> tuple[float, Make]:
         first, second = right(rng, n, cells, shared), right(rng, n, cells, shared)
         more = rng.random((n, 1)) < 0.2
         sets = [
-            Measured("f1", "conlleval", np.stack([a + b, 2.0 + more[:, 0], np.full(n, 2.0)], axis=1), f_measure,
-                     units=tuple(map(str, range(n))))
+            Measured(
+                "f1",
+                "conlleval",
+                np.stack([a + b, 2.0 + more[:, 0], np.full(n, 2.0)], axis=1),
+                f_measure,
+                units=tuple(map(str, range(n))),
+            )
             for a, b in zip(first.T.astype(int), second.T.astype(int), strict=True)
-        ]  # fmt: skip
+        ]
         return [mean_interval(apart(sets), seed), mean_interval(sets, seed)]
 
     return 2 * 1.4 / 4.2, both

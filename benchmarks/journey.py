@@ -49,8 +49,15 @@ scored = polydistill.evaluate([folder], task="ner", languages=[sys.argv[3]], spl
 print(json.dumps({"found": found, "scores": [s.value for s in scored.scores]}))
 """
 # In light and on dark pages.
-COLOURS = {"ink": "#7a7a7a", "muted": "#8a8a8a", "line": "#b0b0b0", "series-0": "#3b82c4", "series-1": "#d9822b",
-           "series-2": "#3a9d6e", "series-3": "#b05a9d"}  # fmt: skip
+COLOURS = {
+    "ink": "#7a7a7a",
+    "muted": "#8a8a8a",
+    "line": "#b0b0b0",
+    "series-0": "#3b82c4",
+    "series-1": "#d9822b",
+    "series-2": "#3a9d6e",
+    "series-3": "#b05a9d",
+}
 NAMES = {"whole": "whole", "finetune": "trimmed", "bistil": "bistil", "prokd": "+ prokd"}
 SENTENCE = "Wangari Maathai alizaliwa Nyeri na kufanya kazi katika Chuo Kikuu cha Nairobi."
 
@@ -62,16 +69,55 @@ def journey(args: argparse.Namespace) -> tuple[list[tuple[str, Path, float]], di
     tests = [part for code, split in TESTS.items() for part in ("--test-split", f"{code}={split}")]
     data = ("--data-dir", str(args.data))
     commands = {
-        "trim": ["trim", "--lang", "en", "--lang", TARGET, "--min-share", "1e-6",
-                 *texts(args, TARGET, "--corpus")],
-        "finetune": ["finetune", "--model", str(place["trim"]), "--task", "ner", "--lang", "en", *data, *SPLITS,
-                     "--freeze-embeddings", "--bf16", *FINETUNE[args.preset]],
-        "bistil": ["bistil", "en", TARGET, "--model", str(general), "--preset", args.preset, "--task", "ner",
-                   "--teacher", str(place["finetune"]), *data, *SPLITS, *tests],
-        "prokd": ["prokd", "en", TARGET, "--teacher", str(place["finetune"]), "--model", str(place["bistil"]),
-                  "--preset", args.preset, "--freeze-embeddings", "--bf16", *data, *SPLITS, *tests],
+        "trim": ["trim", "--lang", "en", "--lang", TARGET, "--min-share", "1e-6", *texts(args, TARGET, "--corpus")],
+        "finetune": [
+            "finetune",
+            "--model",
+            str(place["trim"]),
+            "--task",
+            "ner",
+            "--lang",
+            "en",
+            *data,
+            *SPLITS,
+            "--freeze-embeddings",
+            "--bf16",
+            *FINETUNE[args.preset],
+        ],
+        "bistil": [
+            "bistil",
+            "en",
+            TARGET,
+            "--model",
+            str(general),
+            "--preset",
+            args.preset,
+            "--task",
+            "ner",
+            "--teacher",
+            str(place["finetune"]),
+            *data,
+            *SPLITS,
+            *tests,
+        ],
+        "prokd": [
+            "prokd",
+            "en",
+            TARGET,
+            "--teacher",
+            str(place["finetune"]),
+            "--model",
+            str(place["bistil"]),
+            "--preset",
+            args.preset,
+            "--freeze-embeddings",
+            "--bf16",
+            *data,
+            *SPLITS,
+            *tests,
+        ],
         "export": ["export", str(place["prokd"]), "--onnx", "--int8", "--task", "ner", "--lang", TARGET, *data],
-    }  # fmt: skip
+    }
     lines = {name: [*command, "-o", str(place[name])] for name, command in commands.items()}
     lines = {"phase 1 of bistil": phase_1_command(args, STUDENTS[STUDENT]), **lines}
     steps = []
@@ -88,8 +134,22 @@ def scored(args: argparse.Namespace, models: dict[str, Path]) -> tuple[dict[str,
     for code, split in TESTS.items():
         run = args.models / f"journey-{code}.json"
         folders = [part for folder in models.values() for part in ("--model", str(folder))]
-        runs[code] = polydistill(args, "evaluate", *folders, "--task", "ner", "--lang", code, "--split", split,
-                                 "--data-dir", str(args.data), "-o", str(run), "--overwrite")  # fmt: skip
+        runs[code] = polydistill(
+            args,
+            "evaluate",
+            *folders,
+            "--task",
+            "ner",
+            "--lang",
+            code,
+            "--split",
+            split,
+            "--data-dir",
+            str(args.data),
+            "-o",
+            str(run),
+            "--overwrite",
+        )
         page = args.models / f"journey-{code}.html"
         compared[code] = polydistill(args, "compare", run)
         shown = [sys.executable, "-m", "polydistill", "compare", str(run), "--html", str(page), "--overwrite"]
@@ -106,8 +166,15 @@ def published(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         hub.writable.allow(TOKEN, "ann", REPOSITORY.partition("/")[0])
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
         # A cache of its own too: what this machine has predicted before is not what the fresh process predicts.
-        settings = {**kept, "HF_ENDPOINT": hub.endpoint, "HF_HOME": home, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": TOKEN,
-                    "POLYDISTILL_CACHE": f"{home}/polydistill", "no_proxy": "127.0.0.1"}  # fmt: skip
+        settings = {
+            **kept,
+            "HF_ENDPOINT": hub.endpoint,
+            "HF_HOME": home,
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_TOKEN": TOKEN,
+            "POLYDISTILL_CACHE": f"{home}/polydistill",
+            "no_proxy": "127.0.0.1",
+        }
         publish = [sys.executable, "-m", "polydistill", "publish", str(folder), REPOSITORY, "--yes", "--json"]
         sent = json.loads(subprocess.run(publish, env=settings, stdout=subprocess.PIPE, check=True).stdout)
         again = json.loads(subprocess.run(publish, env=settings, stdout=subprocess.PIPE, check=True).stdout)
@@ -163,11 +230,17 @@ def main() -> None:
             name = labels[row["model"]]
             parameters, nbytes = sizes[str(models[name])]
             less = row["difference"]
-            rows.append([
-                code, metric(row), NAMES[name], f"{parameters / 1e6:.1f}", f"{nbytes / 1e6:.0f}",
-                percent(row["value"], row["interval"]),
-                "" if less is None else percent(less, row["difference_interval"], signed=True),
-            ])  # fmt: skip
+            rows.append(
+                [
+                    code,
+                    metric(row),
+                    NAMES[name],
+                    f"{parameters / 1e6:.1f}",
+                    f"{nbytes / 1e6:.0f}",
+                    percent(row["value"], row["interval"]),
+                    "" if less is None else percent(less, row["difference_interval"], signed=True),
+                ]
+            )
     own = [s["value"] for s in runs[TARGET]["scores"] if names[s["model"]] == "prokd"]
     facts = (
         f"Published: {got['files']} files, {got['bytes'] / 1e6:.1f} MB, in one commit; the same command again sent "
@@ -181,17 +254,20 @@ def main() -> None:
         f"{100 * sizes[str(models['prokd'])][0] / before['parameters']['before']:.1f}% of them."
     )
     head = ["language", "metric", "model", "M parameters", "MB", "score", f"less {NAMES[next(iter(models))]}"]
-    body = "\n\n".join([
-        "## From a model of 100 languages to one of two",
-        whole,
-        measure.table(head, rows), facts,
-        measure.table(
-            ["step", "seconds (after a stop: since it went on)"],
-            [[name, f"{seconds:,.0f}"] for name, _, seconds in steps],
-        ),
-        *(command_was(folder) for _, folder, _ in steps),
-        f"All of it took {time.perf_counter() - started:,.0f} s here, without what was there already.",
-    ])  # fmt: skip
+    body = "\n\n".join(
+        [
+            "## From a model of 100 languages to one of two",
+            whole,
+            measure.table(head, rows),
+            facts,
+            measure.table(
+                ["step", "seconds (after a stop: since it went on)"],
+                [[name, f"{seconds:,.0f}"] for name, _, seconds in steps],
+            ),
+            *(command_was(folder) for _, folder, _ in steps),
+            f"All of it took {time.perf_counter() - started:,.0f} s here, without what was there already.",
+        ]
+    )
     used = measure.versions("polydistill", "torch", "transformers", "onnxruntime")
     measure.write_section(
         args.output,

@@ -31,8 +31,14 @@ from teachers import TEACHERS
 SEEDS = {"sw": (0, 1, 2), "ro": (0, 1, 2), "de": (0,), "es": (0,)}
 SCORINGS = ("conlleval", "strict-iob2")
 METHODS = ("transfer", "tsl", "selftrain", "prokd")
-DATA_OPTIONS = ("--train-split", "train_wikineural", "--dev-split", "dev_wikineural", "--test-split",
-                "en=test_wikineural")  # fmt: skip
+DATA_OPTIONS = (
+    "--train-split",
+    "train_wikineural",
+    "--dev-split",
+    "dev_wikineural",
+    "--test-split",
+    "en=test_wikineural",
+)
 TRAINING = ("--freeze-embeddings", "--bf16", "--teacher-lr", "5e-5")
 FROZEN = ("--freeze-layers", "3")  # as in the teacher that all begin with; not in a student of 6 layers
 TEACHER_EPOCHS = "0.5"
@@ -65,23 +71,70 @@ def teacher(args: argparse.Namespace, seed: int) -> Path:
     if seed == 0:
         return args.models / "ner"
     settings = TEACHERS["ner"][1]
-    return made(args, ["finetune", "--task", "ner", "--lang", "en", "--data-dir", str(args.data), "--freeze-embeddings",
-                       *settings, "--seed", str(seed), "-o", str(args.models / f"ner-seed-{seed}")])[0]  # fmt: skip
+    return made(
+        args,
+        [
+            "finetune",
+            "--task",
+            "ner",
+            "--lang",
+            "en",
+            "--data-dir",
+            str(args.data),
+            "--freeze-embeddings",
+            *settings,
+            "--seed",
+            str(seed),
+            "-o",
+            str(args.models / f"ner-seed-{seed}"),
+        ],
+    )[0]
 
 
 def cut_teacher(args: argparse.Namespace, target: str, seed: int) -> Path:
     """The same with the vocabulary of the pair."""
     text = [part for code in ("en", target) for part in ("--corpus", f"{code}={args.data / 'text' / code}.txt")]
-    return made(args, ["trim", "--model", str(teacher(args, seed)), "--lang", "en", "--lang", target, *text,
-                       "--min-share", "1e-6", "-o", str(args.models / f"ner-{target}-{seed}")])[0]  # fmt: skip
+    return made(
+        args,
+        [
+            "trim",
+            "--model",
+            str(teacher(args, seed)),
+            "--lang",
+            "en",
+            "--lang",
+            target,
+            *text,
+            "--min-share",
+            "1e-6",
+            "-o",
+            str(args.models / f"ner-{target}-{seed}"),
+        ],
+    )[0]
 
 
 def run(args: argparse.Namespace, part: str, name: str, *options: str) -> tuple[Path, dict[str, Any]]:
     """A run of `prokd` for a target and seed."""
     target, _, seed = part.partition("-")
     frozen = () if "--model" in options else FROZEN
-    return made(args, ["prokd", "en", target, "--data-dir", str(args.data), *DATA_OPTIONS, *TRAINING, *frozen,
-                       "--seed", seed, *options, "-o", str(args.models / f"prokd-{part}-{name}")])  # fmt: skip
+    return made(
+        args,
+        [
+            "prokd",
+            "en",
+            target,
+            "--data-dir",
+            str(args.data),
+            *DATA_OPTIONS,
+            *TRAINING,
+            *frozen,
+            "--seed",
+            seed,
+            *options,
+            "-o",
+            str(args.models / f"prokd-{part}-{name}"),
+        ],
+    )
 
 
 def method(args: argparse.Namespace, part: str, name: str) -> tuple[Path, dict[str, Any]]:
@@ -123,16 +176,17 @@ def small(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
 
 def own_score(record: dict[str, Any], folder: Path, language: str, scoring: str) -> dict[str, Any]:
     return next(
-        s for s in record["scores"]
+        s
+        for s in record["scores"]
         if (s["model"], s["language"], s["normalisation"]) == (str(folder), language, scoring)
-    )  # fmt: skip
+    )
 
 
 def resampled(scores: Sequence[dict[str, Any]], seed: int = 0) -> Any:
     """(runs, resamples) scores of the same draws of the test sentences; another seed gives others."""
     from polydistill.evaluation.cache import Items
     from polydistill.metrics.paired import resampled as draw
-    from polydistill.record import Score
+    from polydistill.records.record import Score
 
     known = Items()
     items = [known.of(Score.from_json(score)) for score in scores]
@@ -172,15 +226,28 @@ def told(result: dict[str, Any]) -> list[str]:
     dev = f"{100 * chosen['value']:.1f}" if chosen and chosen["metric"] == "f1" else ""
     teachers = (f"{100 * stage['facts']['best']:.1f}" for stage in result["stages"] if stage["name"] == "teacher")
     return [
-        f"{found[0]['similarity']:.3f}" if found else "", f"{100 * labels['share_entity']:.1f}" if labels else "",
-        "" if changed is None else f"{100 * changed:.2f}", next(teachers, ""), dev,
+        f"{found[0]['similarity']:.3f}" if found else "",
+        f"{100 * labels['share_entity']:.1f}" if labels else "",
+        "" if changed is None else f"{100 * changed:.2f}",
+        next(teachers, ""),
+        dev,
         ", ".join(f"{stage['name']} {stage['seconds'] / 60:.0f}" for stage in result["stages"]),
-    ]  # fmt: skip
+    ]
 
 
-HEAD = ["", "f1 (conlleval)", "less the first", "f1 (strict-iob2)", "less the first", "cosine of prototypes",
-        "words in entities, %", "tags changed, %", "English dev f1 of a teacher made here", "English dev f1",
-        "minutes"]  # fmt: skip
+HEAD = [
+    "",
+    "f1 (conlleval)",
+    "less the first",
+    "f1 (strict-iob2)",
+    "less the first",
+    "cosine of prototypes",
+    "words in entities, %",
+    "tags changed, %",
+    "English dev f1 of a teacher made here",
+    "English dev f1",
+    "minutes",
+]
 
 
 def averages(there: dict[str, dict[str, tuple[Path, dict[str, Any]]]]) -> str:
@@ -219,8 +286,11 @@ def averages(there: dict[str, dict[str, tuple[Path, dict[str, Any]]]]) -> str:
             row += [percent(value, None), less(target, name, i, "transfer"), less(target, name, i, "tsl")]
         rows.append(row)
     head = ["target", "method", "conlleval by seed"]
-    head += [f"{what}{scoring}{end}" for scoring in SCORINGS for what, end in
-             (("f1 (", ")"), ("less transfer (", ")"), ("less tsl (", ")"))]  # fmt: skip
+    head += [
+        f"{what}{scoring}{end}"
+        for scoring in SCORINGS
+        for what, end in (("f1 (", ")"), ("less transfer (", ")"), ("less tsl (", ")"))
+    ]
     text = (
         "Means over seeds, and over targets (`mean`, each counting alike). Intervals are of the sentences of the test "
         "sets, the same draws for all methods and seeds; targets, whose sentences have nothing in common, are drawn "

@@ -93,8 +93,14 @@ def alignment(runs: Mapping[str, tuple[Path, dict[str, Any]]]) -> str:
         ends = [f"{sum(part) / len(part):.4f}" if part else "" for part in (losses[:EDGE], losses[-EDGE:])]
         facts = next(stage["facts"] for stage in record["result"]["stages"] if stage["name"] == "teacher")
         rows.append([name, same, f"{float(others.max()):.3f}", *ends, f"{100 * facts['best']:.2f}"])
-    head = ["teacher of", "cosine to the source's prototype", "largest to another class", "alignment at first",
-            "at last", "English dev f1"]  # fmt: skip
+    head = [
+        "teacher of",
+        "cosine to the source's prototype",
+        "largest to another class",
+        "alignment at first",
+        "at last",
+        "English dev f1",
+    ]
     text = (
         "Prototypes of the target in each teacher's features, by entity type; its loss of the alignment, a mean of "
         f"the first and the last {EDGE} steps that have one; and what it scores in English."

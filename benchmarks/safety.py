@@ -23,14 +23,19 @@ def masked_lm(folder: Path) -> Path:
     """A model of 16 numbers a token with e5's 250,037 tokens and a head: small weights, large logits."""
     from transformers import AutoConfig, AutoModelForMaskedLM
 
-    from polydistill.modelfolder import tokenizer_files
-    from polydistill.offline import prepare
+    from polydistill.models.folder import tokenizer_files
+    from polydistill.models.offline import prepare
 
     source = prepare(E5, log=lambda line: print(line, file=sys.stderr))
     config = AutoConfig.from_pretrained(
-        source, local_files_only=True, trust_remote_code=False, hidden_size=16, num_hidden_layers=2,
-        num_attention_heads=2, intermediate_size=32,
-    )  # fmt: skip
+        source,
+        local_files_only=True,
+        trust_remote_code=False,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+    )
     AutoModelForMaskedLM.from_config(config, trust_remote_code=False).save_pretrained(folder)
     for file in tokenizer_files(source):
         shutil.copyfile(file, folder / file.name)
@@ -79,20 +84,32 @@ def main() -> None:
         }
         rows = []
         for name, (model, *options) in cases.items():
-            functions = {who: partial(trim, place, model, text, Path(scratch) / "out", *options)
-                         for who, place in places.items()}  # fmt: skip
+            functions = {
+                who: partial(trim, place, model, text, Path(scratch) / "out", *options) for who, place in places.items()
+            }
             found = alternate(functions, args.rounds)
             seconds = {who: median(run.seconds for run in runs) for who, runs in found.items()}
             peak = {who: median(run.peak_bytes for run in runs) / MB for who, runs in found.items()}
-            rows.append([name, f"{seconds['before']:.2f}", f"{seconds['after']:.2f}",
-                         f"{seconds['after'] / seconds['before']:.2f}", f"{peak['before']:,.0f}",
-                         f"{peak['after']:,.0f}", f"{peak['after'] / peak['before']:.2f}"])  # fmt: skip
+            rows.append(
+                [
+                    name,
+                    f"{seconds['before']:.2f}",
+                    f"{seconds['after']:.2f}",
+                    f"{seconds['after'] / seconds['before']:.2f}",
+                    f"{peak['before']:,.0f}",
+                    f"{peak['after']:,.0f}",
+                    f"{peak['after'] / peak['before']:.2f}",
+                ]
+            )
     head = ["trim to Romanian", "s before", "s now", "ratio", "peak MB before", "peak MB now", "ratio"]
     body = f"Medians of {args.rounds} alternating rounds of whole processes, one thread.\n\n{measure.table(head, rows)}"
     measure.write_section(
-        Path(__file__).with_suffix(".md"), "safety", "python benchmarks/safety.py --data DATA --before CHECKOUT", body,
+        Path(__file__).with_suffix(".md"),
+        "safety",
+        "python benchmarks/safety.py --data DATA --before CHECKOUT",
+        body,
         measure.versions("polydistill", "tokenizers", "transformers", "torch"),
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -81,10 +81,10 @@ def sentences(args: argparse.Namespace, language: str) -> list[tuple[str, str]]:
 
 def vectors_of(model: str, texts: Sequence[str]) -> np.ndarray:
     """(n, d) from a model of sentence vectors as it is."""
+    from polydistill.catalog.task import RETRIEVAL
     from polydistill.evaluation.heads import open_model
     from polydistill.evaluation.retrieval import vectors
-    from polydistill.refs import ModelRef, resolve
-    from polydistill.task import RETRIEVAL
+    from polydistill.models.refs import ModelRef, resolve
 
     return vectors(open_model(resolve(ModelRef.parse(model)).folder, RETRIEVAL, ()), texts, 32)
 
@@ -123,21 +123,29 @@ def vectors_part(args: argparse.Namespace) -> str:
     results = {"stack": record["result"], "linear map": before["result"]}
     head = ["", "English texts", "unexplained variance, held-out English", "M trained", "seconds", "GB"]
     about = [
-        [name, f"{result['stages'][-1]['facts']['texts']:,}", f"{result['unexplained_variance']['last']:.3f}",
-         f"{result['parameters']['trained'] / 1e6:.2f}", f"{result['seconds']:,.0f}",
-         f"{result['peak_memory_bytes'] / 1e9:.1f}"]
+        [
+            name,
+            f"{result['stages'][-1]['facts']['texts']:,}",
+            f"{result['unexplained_variance']['last']:.3f}",
+            f"{result['parameters']['trained'] / 1e6:.2f}",
+            f"{result['seconds']:,.0f}",
+            f"{result['peak_memory_bytes'] / 1e9:.1f}",
+        ]
         for name, result in results.items()
-    ]  # fmt: skip
+    ]
     curve = ", ".join(
         f"{left:.3f} at {step:,}" for step, left in record["result"]["stages"][-1]["facts"]["unexplained"]
     )
-    return "\n\n".join([
-        "## Vectors",
-        measure.table(["language", "n", "vectors of the translations", "accuracy at 1", "less linear map"], rows),
-        measure.table(head, about),
-        f"Unexplained variance of the stack by step: {curve}.",
-        command_was(folder), command_was(baseline),
-    ])  # fmt: skip
+    return "\n\n".join(
+        [
+            "## Vectors",
+            measure.table(["language", "n", "vectors of the translations", "accuracy at 1", "less linear map"], rows),
+            measure.table(head, about),
+            f"Unexplained variance of the stack by step: {curve}.",
+            command_was(folder),
+            command_was(baseline),
+        ]
+    )
 
 
 # --- ways
@@ -149,8 +157,14 @@ def ways(args: argparse.Namespace) -> str:
     for name, options in WAYS.items():
         folder, record = stacked(args, f"stack-{name}", *text(args), *SHORT, *options)
         result = record["result"]
-        rows.append([name, *(f"{left:.3f}" for _, left in result["stages"][-1]["facts"]["unexplained"]),
-                     f"{result['parameters']['trained'] / 1e6:.2f}", f"{result['seconds']:,.0f}"])  # fmt: skip
+        rows.append(
+            [
+                name,
+                *(f"{left:.3f}" for _, left in result["stages"][-1]["facts"]["unexplained"]),
+                f"{result['parameters']['trained'] / 1e6:.2f}",
+                f"{result['seconds']:,.0f}",
+            ]
+        )
     steps = [f"after {step}" for step, _ in result["stages"][-1]["facts"]["unexplained"]]
     text_ = (
         "300 steps of stage 1; unexplained variance on held-out English text. Its own LLM vectors differ for `first`."
@@ -190,8 +204,16 @@ def rates(args: argparse.Namespace) -> str:
         result = record["result"]
         (score,) = (s for s in result["scores"] if s["model"] == result["output"])
         last, spread = result["stages"][-1], (score["value"], score["interval"])
-        rows.append([rate, f"{last['loss']['last']['vectors']:.3f}", f"{result['unexplained_variance']['last']:.3f}",
-                     percent(*spread), str(score["n"]), f"{last['seconds']:,.0f}"])  # fmt: skip
+        rows.append(
+            [
+                rate,
+                f"{last['loss']['last']['vectors']:.3f}",
+                f"{result['unexplained_variance']['last']:.3f}",
+                percent(*spread),
+                str(score["n"]),
+                f"{last['seconds']:,.0f}",
+            ]
+        )
     head = ["rate", "loss, last 20 steps", "unexplained variance, English dev", "English dev accuracy", "n", "seconds"]
     text_ = "Half a pass of stage 2, at whose end the rate is 0; everything else as under NLI."
     return "\n\n".join(["## Rates", text_, measure.table(head, rows), command_was(folder)])
@@ -211,12 +233,23 @@ def nli(args: argparse.Namespace) -> str:
     data = task_data(args, *LANGUAGES)
     map_folder, teacher = linear_on_task(args)
     folder, _ = on_task(args, "stack-nli", *data)
-    folders = {"stack": folder, "MiniLM alone": teacher, "linear map and head": map_folder,
-               "e5 tuned directly": args.models / "nli"}  # fmt: skip
+    folders = {
+        "stack": folder,
+        "MiniLM alone": teacher,
+        "linear map and head": map_folder,
+        "e5 tuned directly": args.models / "nli",
+    }
     there = {name: place for name, place in folders.items() if (place / "config.json").is_file()}
     run_file = args.models / "stack-nli.json"
-    polydistill(args, "evaluate", *(part for place in there.values() for part in ("--model", str(place))), *data,
-                "-o", str(run_file), "--overwrite")  # fmt: skip
+    polydistill(
+        args,
+        "evaluate",
+        *(part for place in there.values() for part in ("--model", str(place))),
+        *data,
+        "-o",
+        str(run_file),
+        "--overwrite",
+    )
     compared = polydistill(args, "compare", run_file)
     names = dict(zip([m["name"] for m in compared["models"]], there, strict=True))
     rows = []
@@ -224,14 +257,22 @@ def nli(args: argparse.Namespace) -> str:
         less = row["difference"]
         shown = "" if less is None else percent(less, row["difference_interval"], signed=True)
         rows.append([row["language"], metric(row), names[row["model"]], percent(row["value"], row["interval"]), shown])
-    runs = {"stack": (folder, "task"), "MiniLM alone": (map_folder, "teacher"),
-            "linear map and head": (map_folder, "task"), "e5 tuned directly": (args.models / "nli", "")}  # fmt: skip
+    runs = {
+        "stack": (folder, "task"),
+        "MiniLM alone": (map_folder, "teacher"),
+        "linear map and head": (map_folder, "task"),
+        "e5 tuned directly": (args.models / "nli", ""),
+    }
     trained = [[name, *training(*runs[name])] for name in there]
-    return "\n\n".join([
-        "## NLI", measure.table(["language", "metric", "model", "score", "less stack"], rows),
-        measure.table(["", "steps", "seconds", "English dev accuracy", "n"], trained),
-        command_was(folder), command_was(map_folder),
-    ])  # fmt: skip
+    return "\n\n".join(
+        [
+            "## NLI",
+            measure.table(["language", "metric", "model", "score", "less stack"], rows),
+            measure.table(["", "steps", "seconds", "English dev accuracy", "n"], trained),
+            command_was(folder),
+            command_was(map_folder),
+        ]
+    )
 
 
 # --- a decoder, and sizes
@@ -267,8 +308,16 @@ def size(args: argparse.Namespace) -> str:
             left = measure.folder_bytes(Path(place) / "llm")
             whole = sum(measure.folder_bytes(Path(place) / part) for part in ("llm", "encoder"))
         own = (folder / "model.safetensors").stat().st_size
-        rows.append([name, f"{own / 1e6:.1f}", f"{llm.bytes / 1e6:.1f}", f"{left / 1e6:.1f}",
-                     f"{100 * (1 - left / llm.bytes):.0f}", f"{whole / 1e6:.1f}"])  # fmt: skip
+        rows.append(
+            [
+                name,
+                f"{own / 1e6:.1f}",
+                f"{llm.bytes / 1e6:.1f}",
+                f"{left / 1e6:.1f}",
+                f"{100 * (1 - left / llm.bytes):.0f}",
+                f"{whole / 1e6:.1f}",
+            ]
+        )
     head = [
         "",
         "MB of its own (references)",
@@ -286,10 +335,14 @@ def size(args: argparse.Namespace) -> str:
         _, record = stacked(args, place, *text(args), *short, *options, llm=GEMMA)
         result = record["result"]
         memory.append([name, f"{result['peak_memory_bytes'] / 1e9:.2f}", f"{result['stages'][-1]['seconds']:,.0f}"])
-    return "\n\n".join([
-        "## Size and memory", measure.table(head, rows), "30 steps of stage 1 on gemma-3-270m, 16 texts a step:",
-        measure.table(["frozen weights", "peak GB", "seconds of stage 1"], memory),
-    ])  # fmt: skip
+    return "\n\n".join(
+        [
+            "## Size and memory",
+            measure.table(head, rows),
+            "30 steps of stage 1 on gemma-3-270m, 16 texts a step:",
+            measure.table(["frozen weights", "peak GB", "seconds of stage 1"], memory),
+        ]
+    )
 
 
 PARTS = {"vectors": vectors_part, "ways": ways, "rates": rates, "nli": nli, "gemma": gemma, "size": size}

@@ -29,11 +29,7 @@ TEACHERS: dict[str, tuple[str, list[str]]] = {
     "ner-wikiann": ("ner", [*WIKIANN, *NER, "--epochs", "1"]),
 }
 # Split -> languages.
-NER_TESTS = {
-    "test_wikineural": ["en"],
-    "test": ["en", "de", "es", "ro", "sw", "ha", "yo"],
-    "test_ronec": ["ro"],
-}
+NER_TESTS = {"test_wikineural": ["en"], "test": ["en", "de", "es", "ro", "sw", "ha", "yo"], "test_ronec": ["ro"]}
 NER_FEW = {"test_wikineural": ["en"], "test": ["ro", "sw"]}
 TESTS = {
     "ner": NER_TESTS,
@@ -56,8 +52,20 @@ def train(args: argparse.Namespace, name: str) -> dict[str, Any]:
     folder, (task, settings) = args.models / name, TEACHERS[name]
     if not (folder / "polydistill.json").is_file():
         resume = ["--resume"] if list(args.models.glob(f".{name}.training/checkpoint-*")) else []
-        polydistill("finetune", "--task", task, "--lang", "en", "--data-dir", args.data, "--freeze-embeddings",
-                    *settings, "-o", folder, *resume)  # fmt: skip
+        polydistill(
+            "finetune",
+            "--task",
+            task,
+            "--lang",
+            "en",
+            "--data-dir",
+            args.data,
+            "--freeze-embeddings",
+            *settings,
+            "-o",
+            folder,
+            *resume,
+        )
     return json.loads((folder / "polydistill.json").read_text(encoding="utf-8"))
 
 
@@ -66,15 +74,34 @@ def trained_table(records: dict[str, dict[str, Any]]) -> str:
     for name, record in records.items():
         result, settings = record["result"], record["result"]["settings"]
         chosen = result["selection"]
-        rows.append([
-            name, f"{result['examples']['train']:,}", f"{settings['epochs']:g}", settings["batch_size"],
-            f"{settings['lr']:g}", settings["max_length"], "bfloat16" if settings["bf16"] else "float32",
-            f"{result['steps']:,}",
-            f"{100 * chosen['value']:.1f} ({chosen['metric']}, {chosen['split']}, step {chosen['step']:,})",
-            f"{result['seconds']:,.0f}", f"{result['peak_memory_bytes'] / 1e9:.1f} GB",
-        ])  # fmt: skip
-    head = ["teacher", "examples", "epochs", "batch", "lr", "tokens", "precision", "steps", "English dev", "seconds",
-            "peak memory"]  # fmt: skip
+        rows.append(
+            [
+                name,
+                f"{result['examples']['train']:,}",
+                f"{settings['epochs']:g}",
+                settings["batch_size"],
+                f"{settings['lr']:g}",
+                settings["max_length"],
+                "bfloat16" if settings["bf16"] else "float32",
+                f"{result['steps']:,}",
+                f"{100 * chosen['value']:.1f} ({chosen['metric']}, {chosen['split']}, step {chosen['step']:,})",
+                f"{result['seconds']:,.0f}",
+                f"{result['peak_memory_bytes'] / 1e9:.1f} GB",
+            ]
+        )
+    head = [
+        "teacher",
+        "examples",
+        "epochs",
+        "batch",
+        "lr",
+        "tokens",
+        "precision",
+        "steps",
+        "English dev",
+        "seconds",
+        "peak memory",
+    ]
     return measure.table(head, rows)
 
 
@@ -119,8 +146,9 @@ def batches(args: argparse.Namespace, names: list[str]) -> str:
     for name in names:
         wanted = task(TEACHERS[name][0])
         kind = kind_of(wanted)
-        model = open_model(args.models / name, wanted.kind, wanted.labels, not_scored=wanted.not_scored,
-                           max_length=kind.MAX_LENGTH)  # fmt: skip
+        model = open_model(
+            args.models / name, wanted.kind, wanted.labels, not_scored=wanted.not_scored, max_length=kind.MAX_LENGTH
+        )
         examples = load_split(wanted, language("en"), "test", data_dir=args.data, limit=CHECKED).examples
         found, seconds = {}, {}
         for label, size, bf16 in (("1", 1, False), ("32", 32, False), ("bf16", 32, True)):
@@ -129,13 +157,26 @@ def batches(args: argparse.Namespace, names: list[str]) -> str:
             seconds[label] = time.perf_counter() - started
         same = [sum(map(_same, found["32"], found[other])) for other in ("1", "bf16")]
         furthest = max(_furthest(a, b) for a, b in zip(found["1"], found["32"], strict=True))
-        rows.append([
-            name, len(examples), f"{same[0]} of {len(examples)}", f"{furthest:.1e}",
-            *(f"{len(examples) / seconds[label]:.1f}" for label in ("1", "32", "bf16")),
-            f"{same[1]} of {len(examples)}",
-        ])  # fmt: skip
-    head = ["task", "n", "same predictions at batch 1 and 32", "furthest numbers", "inputs/s, batch 1",
-            "inputs/s, batch 32", "inputs/s, batch 32, bf16", "same predictions in bf16"]  # fmt: skip
+        rows.append(
+            [
+                name,
+                len(examples),
+                f"{same[0]} of {len(examples)}",
+                f"{furthest:.1e}",
+                *(f"{len(examples) / seconds[label]:.1f}" for label in ("1", "32", "bf16")),
+                f"{same[1]} of {len(examples)}",
+            ]
+        )
+    head = [
+        "task",
+        "n",
+        "same predictions at batch 1 and 32",
+        "furthest numbers",
+        "inputs/s, batch 1",
+        "inputs/s, batch 32",
+        "inputs/s, batch 32, bf16",
+        "same predictions in bf16",
+    ]
     return measure.table(head, rows)
 
 
@@ -147,8 +188,22 @@ def trimmed(args: argparse.Namespace) -> str:
         polydistill("trim", "--model", teacher, "--lang", "en", "--lang", "sw", *text, "-o", student)
     rows = []
     for split, language in (("test_wikineural", "en"), ("test", "sw")):
-        run = polydistill("evaluate", "--model", student, "--teacher", teacher, "--task", "ner", "--lang", language,
-                          "--split", split, "--data-dir", args.data, "--latency")  # fmt: skip
+        run = polydistill(
+            "evaluate",
+            "--model",
+            student,
+            "--teacher",
+            teacher,
+            "--task",
+            "ner",
+            "--lang",
+            language,
+            "--split",
+            split,
+            "--data-dir",
+            args.data,
+            "--latency",
+        )
         loyal = {row["metric"]: row for row in run["loyalty"]["scores"]}
         for name, cost in zip(("teacher", "trimmed"), run["latency"]["models"], strict=True):
             own = [s for s in run["scores"] if s["model"] == cost["model"]]
@@ -157,15 +212,35 @@ def trimmed(args: argparse.Namespace) -> str:
                 for ratio in (cost["latency_ratio"], cost["throughput_ratio"])
             ]
             model = next(m for m in run["models"] if m["model"] == cost["model"])
-            rows.append([
-                f"{language} {split}", name, *(f"{100 * s['value']:.1f} [{_span(s['interval'])}]" for s in own),
-                f"{100 * loyal['label_loyalty']['value']:.2f}" if name == "trimmed" else "",
-                f"{model['parameters']['embedding'] / 1e6:.1f} + {model['parameters']['rest'] / 1e6:.1f}",
-                f"{model['bytes'] / 1e6:.0f}", f"{cost['latency_ms']:.1f}", ratios[0], f"{cost['throughput']:.1f}",
-                ratios[1], f"{cost['peak_memory_bytes'] / 1e6:.0f}",
-            ])  # fmt: skip
-    head = ["data", "model", "f1 (conlleval)", "f1 (strict-iob2)", "label loyalty", "M parameters, embeddings + rest",
-            "MB on disk", "ms, batch 1", "ratio", "inputs/s, batch 32", "ratio", "peak MB"]  # fmt: skip
+            rows.append(
+                [
+                    f"{language} {split}",
+                    name,
+                    *(f"{100 * s['value']:.1f} [{_span(s['interval'])}]" for s in own),
+                    f"{100 * loyal['label_loyalty']['value']:.2f}" if name == "trimmed" else "",
+                    f"{model['parameters']['embedding'] / 1e6:.1f} + {model['parameters']['rest'] / 1e6:.1f}",
+                    f"{model['bytes'] / 1e6:.0f}",
+                    f"{cost['latency_ms']:.1f}",
+                    ratios[0],
+                    f"{cost['throughput']:.1f}",
+                    ratios[1],
+                    f"{cost['peak_memory_bytes'] / 1e6:.0f}",
+                ]
+            )
+    head = [
+        "data",
+        "model",
+        "f1 (conlleval)",
+        "f1 (strict-iob2)",
+        "label loyalty",
+        "M parameters, embeddings + rest",
+        "MB on disk",
+        "ms, batch 1",
+        "ratio",
+        "inputs/s, batch 32",
+        "ratio",
+        "peak MB",
+    ]
     return measure.table(head, rows)
 
 

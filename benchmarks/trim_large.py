@@ -73,10 +73,21 @@ def generate(folder: Path, tokenizer: Path, size: int, shards: int = 8) -> None:
     total = sum(nbytes(shapes) for shapes in model.shards(shards))
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": rows, "dtype": "bfloat16",
-              "hidden_size": model.hidden, "intermediate_size": model.wide, "num_hidden_layers": model.layers,
-              "num_attention_heads": 8, "num_key_value_heads": 8, "tie_word_embeddings": False,
-              "bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0}  # fmt: skip
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": rows,
+        "dtype": "bfloat16",
+        "hidden_size": model.hidden,
+        "intermediate_size": model.wide,
+        "num_hidden_layers": model.layers,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 8,
+        "tie_word_embeddings": False,
+        "bos_token_id": 2,
+        "eos_token_id": 1,
+        "pad_token_id": 0,
+    }
     (folder / "config.json").write_text(json.dumps(config))
     for file in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(tokenizer / file, folder / file)
@@ -149,12 +160,12 @@ def large(args: argparse.Namespace) -> None:
 def large_facts(source: Path, out: Path, counts: Path, data: Path) -> dict[str, float]:
     """Sizes, and the rates that the estimate needs: of writing, of hashing the source for the record, of counting."""
     from polydistill.catalog import language
-    from polydistill.checkpoint import Checkpoint
-    from polydistill.counting import count
-    from polydistill.refs import ModelRef, resolve
-    from polydistill.source import Source
-    from polydistill.surgery import write_checkpoint
-    from polydistill.trimming import Wishes, plan
+    from polydistill.models.checkpoint import Checkpoint
+    from polydistill.models.refs import ModelRef, resolve
+    from polydistill.models.source import Source
+    from polydistill.trimming.counting import count
+    from polydistill.trimming.plan import Wishes, plan
+    from polydistill.trimming.surgery import write_checkpoint
     from polydistill.vocab.counts import TokenCounts
     from polydistill.vocab.keep import KeepRule
 

@@ -145,7 +145,7 @@ def checked(python: Path, model: Path, out: Path, sentences: Path, scratch: Path
 
 def peers(args: argparse.Namespace) -> None:
     """The table of peers."""
-    from polydistill.offline import prepare
+    from polydistill.models.offline import prepare
 
     model = prepare(MODEL, log=lambda line: print(line, file=sys.stderr))
     scratch = args.scratch / "peers"

@@ -17,11 +17,7 @@ from trim_speed import prepared
 
 SIZES = (5_000, 10_000, 15_000, 20_000, 20_297, 25_000, 30_000)  # 20,297: a rough run kept so many for Romanian
 OFFLINE_SIZES = (10_000, 20_000, 25_000, 30_000, 40_000)
-PROMPTS = {
-    "en": "The capital of Romania is",
-    "ro": "Bucureștiul este capitala",
-    "sw": "Mji mkuu wa Kenya ni",
-}
+PROMPTS = {"en": "The capital of Romania is", "ro": "Bucureștiul este capitala", "sw": "Mji mkuu wa Kenya ni"}
 NEW_TOKENS = 20
 
 
@@ -59,9 +55,9 @@ class Study:
 
     def __init__(self, folder: Path, codes: Sequence[str], data: Path, *, corpora: bool = True) -> None:
         from polydistill.catalog import language
-        from polydistill.counting import count
-        from polydistill.refs import ModelRef, resolve
-        from polydistill.source import Source
+        from polydistill.models.refs import ModelRef, resolve
+        from polydistill.models.source import Source
+        from polydistill.trimming.counting import count
 
         self.source = Source.open(resolve(ModelRef.parse(str(folder))))
         self.languages = tuple(language(code) for code in codes)
@@ -75,8 +71,8 @@ class Study:
 
     def trimmed(self, **rule: Any) -> list[Any]:
         """A table's line for a rule of `KeepRule`."""
-        from polydistill import surgery
-        from polydistill.trimming import Wishes, plan, write_vocabulary
+        from polydistill.trimming import surgery
+        from polydistill.trimming.plan import Wishes, plan, write_vocabulary
         from polydistill.vocab.keep import KeepRule
 
         made = plan(self.source, self.counts, Wishes(self.languages, KeepRule(**rule)))

@@ -25,7 +25,7 @@ LIMIT_RATIO, LIMIT_EXTRA = 3.0, 800 * MB
 
 def prepared(args: argparse.Namespace, default: Sequence[str] = tuple(MODELS)) -> dict[str, Path]:
     """Short name -> folder of a model, from its package."""
-    from polydistill.offline import prepare
+    from polydistill.models.offline import prepare
 
     chosen = args.models or default
     return {name: prepare(MODELS[name], log=lambda line: print(line, file=sys.stderr)) for name in chosen}
@@ -61,7 +61,7 @@ def counters(
     from transformers import AutoTokenizer
 
     from polydistill.catalog import language
-    from polydistill.counting import count
+    from polydistill.trimming.counting import count
     from polydistill.vocab import open_vocabulary
     from polydistill.vocab.counts import TextCounter
 
@@ -111,12 +111,7 @@ def counters(
         )
         return sum(len(encoding.ids) for batch in found for encoding in batch), seconds
 
-    return {
-        "count": whole,
-        "TextCounter": in_memory,
-        "tokenizer(batch)": transformers,
-        "encode_batch_fast": tokenizers,
-    }
+    return {"count": whole, "TextCounter": in_memory, "tokenizer(batch)": transformers, "encode_batch_fast": tokenizers}
 
 
 def total(counts: Iterable[Any]) -> int:
@@ -163,7 +158,7 @@ def counting(args: argparse.Namespace) -> None:
 def count_ro(folder: Path, data: Path, file: Path) -> Path:
     """Counts the Romanian text and saves the counts."""
     from polydistill.catalog import language
-    from polydistill.counting import count
+    from polydistill.trimming.counting import count
     from polydistill.vocab import open_vocabulary
 
     count(open_vocabulary(folder), [language("ro")], [str(data / "text" / "ro.txt")]).save(file)
@@ -197,8 +192,8 @@ def cutting(args: argparse.Namespace) -> None:
     """Time and memory of cutting with counts given, beside their limits."""
     import orjson
 
-    from polydistill.checkpoint import Checkpoint
     from polydistill.methods.trim import TrimConfig, trim
+    from polydistill.models.checkpoint import Checkpoint
 
     rows = []
     for model, folder in prepared(args, ("e5", "gemma")).items():

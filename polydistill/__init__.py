@@ -28,14 +28,44 @@ if TYPE_CHECKING:
 
 # Loaded when first asked for: `import polydistill` costs nothing.
 _API = (
-    "bistil", "compare", "count", "diff", "embed", "evaluate", "export", "finetune", "info", "load_stack",
-    "model_card", "prokd", "publish", "stack", "trim", "trim_objects",
-)  # fmt: skip
+    "bistil",
+    "compare",
+    "count",
+    "diff",
+    "embed",
+    "evaluate",
+    "export",
+    "finetune",
+    "info",
+    "load_stack",
+    "model_card",
+    "prokd",
+    "publish",
+    "stack",
+    "trim",
+    "trim_objects",
+)
 _HOME = {"PolydistillError": "errors", "UsageError": "errors", **dict.fromkeys(_API, "api")}
 __all__ = [
-    "PolydistillError", "UsageError", "bistil", "compare", "count", "diff", "embed", "evaluate", "export", "finetune",
-    "info", "load_stack", "model_card", "prokd", "publish", "stack", "trim", "trim_objects",
-]  # fmt: skip
+    "PolydistillError",
+    "UsageError",
+    "bistil",
+    "compare",
+    "count",
+    "diff",
+    "embed",
+    "evaluate",
+    "export",
+    "finetune",
+    "info",
+    "load_stack",
+    "model_card",
+    "prokd",
+    "publish",
+    "stack",
+    "trim",
+    "trim_objects",
+]
 
 
 def __getattr__(name: str) -> Any:

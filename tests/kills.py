@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from polydistill.progress import Progress
-from polydistill.resuming import LOSSES
+from polydistill.training.resuming import LOSSES
 
 
 class Killed(Exception):

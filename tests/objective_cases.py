@@ -40,14 +40,8 @@ def logits(student: Tensor, teacher: Tensor | None = None) -> tuple[Seen, Seen]:
 
 def hidden_example() -> tuple[Seen, Seen, dict[str, Any]]:
     """Two positions and one of padding: squared errors 0, 4, 9, 0 below and 0, 0, 1, 1 above."""
-    student = {
-        Signal(HIDDEN, 0): tensor([[1, 2], [3, 4], [7, 7]]),
-        Signal(HIDDEN, 1): tensor([[2, 2], [1, 1], [7, 7]]),
-    }
-    teacher = {
-        Signal(HIDDEN, 0): tensor([[1, 0], [0, 4], [9, 0]]),
-        Signal(HIDDEN, 2): tensor([[2, 2], [2, 2], [9, 0]]),
-    }
+    student = {Signal(HIDDEN, 0): tensor([[1, 2], [3, 4], [7, 7]]), Signal(HIDDEN, 1): tensor([[2, 2], [1, 1], [7, 7]])}
+    teacher = {Signal(HIDDEN, 0): tensor([[1, 0], [0, 4], [9, 0]]), Signal(HIDDEN, 2): tensor([[2, 2], [2, 2], [9, 0]])}
     return student, teacher, {"attention_mask": torch.tensor([[1, 1, 0]])}
 
 
@@ -107,9 +101,11 @@ def signals(needs: frozenset[Signal], batch: dict[str, Any], task: str, seed: in
     generator, (rows, n) = torch.Generator().manual_seed(seed), batch["attention_mask"].shape
     kinds = {CLASSES: (rows, OUTPUTS), ANSWERS: (rows, 2, n)}
     shapes = {
-        ATTENTION: (rows, HEADS, n, n), SCORES: (rows, HEADS, n, n), POOLED: (rows, WIDTH),
+        ATTENTION: (rows, HEADS, n, n),
+        SCORES: (rows, HEADS, n, n),
+        POOLED: (rows, WIDTH),
         LOGITS: kinds.get(task, (rows, n, OUTPUTS)),
-    }  # fmt: skip
+    }
     found = {s: torch.randn(shapes.get(s.kind, (rows, n, WIDTH)), generator=generator) for s in sorted(needs)}
     return {s: x.softmax(-1) if s.kind == ATTENTION else x for s, x in found.items()}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from polydistill.evaluation.cache import FORMAT
-from polydistill.sealing import with_hash
+from polydistill.files.sealing import with_hash
 
 Items = Sequence[Sequence[float]]
 
@@ -75,19 +75,40 @@ def score(
     key = hashlib.sha256(name.encode()).hexdigest()
     data_hash = data and hashlib.sha256(f"{data} {task} {split} {language}".encode()).hexdigest()
     found = {
-        "model": model.name, "task": task, "language": language, "split": split, "metric": metric,
-        "value": value_of(items, metric, normalisation), "interval": interval, "n": len(items),
-        "normalisation": normalisation, "data_hash": data_hash, "weights_hash": model.weights_hash,
-        "task_version": "1", "question_language": question_language, "selection": ["en"], "seed": 0,
-        "predictions": key, **other,
-    }  # fmt: skip
+        "model": model.name,
+        "task": task,
+        "language": language,
+        "split": split,
+        "metric": metric,
+        "value": value_of(items, metric, normalisation),
+        "interval": interval,
+        "n": len(items),
+        "normalisation": normalisation,
+        "data_hash": data_hash,
+        "weights_hash": model.weights_hash,
+        "task_version": "1",
+        "question_language": question_language,
+        "selection": ["en"],
+        "seed": 0,
+        "predictions": key,
+        **other,
+    }
     if cache is not None:
         entry = {"metric": metric, "normalisation": normalisation, "sums": True, "items": items}
         stored = {
-            "format": FORMAT, "key": key, "task": task, "language": language, "question_language": question_language,
-            "split": split, "data_hash": data_hash, "weights_hash": model.weights_hash, "settings": {},
-            "predictions": [None] * len(items), "items": [entry], "units": units or [str(i) for i in range(len(items))],
-        }  # fmt: skip
+            "format": FORMAT,
+            "key": key,
+            "task": task,
+            "language": language,
+            "question_language": question_language,
+            "split": split,
+            "data_hash": data_hash,
+            "weights_hash": model.weights_hash,
+            "settings": {},
+            "predictions": [None] * len(items),
+            "items": [entry],
+            "units": units or [str(i) for i in range(len(items))],
+        }
         path = cache / "predictions" / key[:2] / f"{key}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(with_hash(stored))
@@ -111,9 +132,13 @@ def run(path: Path, models: Sequence[Model], scores: Sequence[dict[str, Any]]) -
 def two_models(folder: Path, cache: Path) -> Path:
     """A run with known differences: in English a loses 3 items and wins 1 of 10, in Swahili nothing changes."""
     english, swahili = {"interval": (0.5, 1.0)}, {"interval": (0.1, 0.9)}
-    return run(folder / "nli.json", [TEACHER, STUDENT], [
-        score(TEACHER, "en", right("1111111100"), cache=cache, **english),
-        score(TEACHER, "sw", right("1111100000"), cache=cache, **swahili),
-        score(STUDENT, "en", right("1111100010"), cache=cache, interval=(0.3, 0.9)),
-        score(STUDENT, "sw", right("1111100000"), cache=cache, **swahili),
-    ])  # fmt: skip
+    return run(
+        folder / "nli.json",
+        [TEACHER, STUDENT],
+        [
+            score(TEACHER, "en", right("1111111100"), cache=cache, **english),
+            score(TEACHER, "sw", right("1111100000"), cache=cache, **swahili),
+            score(STUDENT, "en", right("1111100010"), cache=cache, interval=(0.3, 0.9)),
+            score(STUDENT, "sw", right("1111100000"), cache=cache, **swahili),
+        ],
+    )

@@ -20,13 +20,17 @@ import polydistill
 from polydistill.catalog import Arch, Table
 from polydistill.cli import cli, main
 from polydistill.evaluation.heads import new_head
-from polydistill.methods.bistil import BistilConfig
-from polydistill.methods.bistil_plan import prepare
+from polydistill.methods.bistil.method import BistilConfig
+from polydistill.methods.bistil.plan import prepare
 from polydistill.progress import SILENT
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")),
-         *sorted((ROOT / "benchmarks").glob("*.md"))]  # fmt: skip
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "benchmarks").glob("*.md")),
+]
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 PYTHON = [block for block in BLOCKS if block.kind == "python"]
@@ -94,8 +98,14 @@ def tagger(folder: Path) -> None:
     new_head(folder, "tagging", TAGS, seed=1).network.save_pretrained(folder)
     path = folder / "tokenizer.json"
     known = json.loads(path.read_text(encoding="utf-8"))
-    known["padding"] = {"strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0,
-                        "pad_type_id": 0, "pad_token": "[PAD]"}  # fmt: skip
+    known["padding"] = {
+        "strategy": {"Fixed": 64},
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": 0,
+        "pad_type_id": 0,
+        "pad_token": "[PAD]",
+    }
     known["truncation"] = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
     path.write_text(json.dumps(known), encoding="utf-8")
     (folder / "onnx").mkdir()
@@ -125,8 +135,11 @@ def test_every_snippet_runs(block: Block, there: Path, monkeypatch: pytest.Monke
     graph = session_of(there / "ner-student-onnx", ("input_ids", "attention_mask", "token_type_ids"))
     monkeypatch.setattr(onnxruntime, "InferenceSession", graph)
     base = there / "intfloat/multilingual-e5-small"
-    before = {"polydistill": polydistill, "tokenizer": AutoTokenizer.from_pretrained(base),
-              "model": AutoModel.from_pretrained(base)}  # fmt: skip
+    before = {
+        "polydistill": polydistill,
+        "tokenizer": AutoTokenizer.from_pretrained(base),
+        "model": AutoModel.from_pretrained(base),
+    }
     exec(block.text, before)
 
 

@@ -43,11 +43,7 @@ _WORDS = {
         "видит|хочет|забыл|принёс|любит",
         "красный дом.|сорок яблок!|письмо из Москвы|хлеб и соль;|ответ?",
     ),
-    "el": (
-        "Ο γέρος δάσκαλος|Η αδελφή μου|Κανείς",
-        "βλέπει|θέλει|έφερε",
-        "το κόκκινο σπίτι.|ένα γράμμα|ψωμί;",
-    ),
+    "el": ("Ο γέρος δάσκαλος|Η αδελφή μου|Κανείς", "βλέπει|θέλει|έφερε", "το κόκκινο σπίτι.|ένα γράμμα|ψωμί;"),
     "ar": ("المعلم القديم|أختي|طائر صغير", "يرى|يريد|أحضر", "البيت الأحمر.|رسالة من القاهرة|الخبز؟"),
     "zh": ("老师|我的妹妹|小鸟|孩子们", "看见|想要|忘记了", "红色的房子。|一封信|面包和牛奶！"),
     "emoji": ("🙂|👩‍🏫|🐦", "❤️|👀", "🏠|🍎🍎|✉️!"),
@@ -111,11 +107,7 @@ class Pieces(NamedTuple):
         spec.byte_fallback = "<0x00>" in names
         model.normalizer_spec.remove_extra_whitespaces = "<0x00>" not in names
         model.normalizer_spec.add_dummy_prefix = "<start_of_turn>" not in names  # Gemma's text gets no leading space
-        for role, candidates in {
-            "bos": ("<s>", "<bos>"),
-            "eos": ("</s>", "<eos>"),
-            "pad": ("<pad>",),
-        }.items():
+        for role, candidates in {"bos": ("<s>", "<bos>"), "eos": ("</s>", "<eos>"), "pad": ("<pad>",)}.items():
             found = next((name for name in candidates if name in names), None)
             setattr(spec, f"{role}_id", names.index(found) if found else -1)
             if found:
@@ -247,17 +239,7 @@ def _chat(tokenizer: Any, start: str, end: str) -> Any:
 
 
 _BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-_GEMMA = [
-    "<pad>",
-    "<eos>",
-    "<bos>",
-    "<unk>",
-    "<mask>",
-    "<unused0>",
-    "<unused1>",
-    "<start_of_turn>",
-    "<end_of_turn>",
-]
+_GEMMA = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<unused0>", "<unused1>", "<start_of_turn>", "<end_of_turn>"]
 _CONTROL = [f"[control_{i}]" for i in range(8, 20)]
 _SENTINELS = [f"<extra_id_{i}>" for i in reversed(range(10))]
 _MODERN = {
@@ -291,15 +273,7 @@ _RECIPES: dict[str, Callable[[int, int], Any]] = {
         "NllbTokenizer", _S, [*_codes("nllb.tokenization_nllb"), "<mask>"], n, s, src_lang="eng_Latn"
     ),
     "gemma": lambda n, s: _chat(
-        _piece_bpe(
-            "GemmaTokenizer",
-            _GEMMA + _BYTES,
-            [],
-            n,
-            s,
-            add_bos_token=True,
-            extra_special_tokens=_GEMMA[-2:],
-        ),
+        _piece_bpe("GemmaTokenizer", _GEMMA + _BYTES, [], n, s, add_bos_token=True, extra_special_tokens=_GEMMA[-2:]),
         "<start_of_turn>",
         "<end_of_turn>",
     ),
@@ -454,12 +428,7 @@ def _write_marian(folder: Path, size: int, seed: int, separate: bool = False) ->
     if separate:
         _align_pad(folder)
     _plain_config(
-        folder,
-        "MarianTokenizer",
-        source_lang="eng",
-        target_lang="ron",
-        model_max_length=64,
-        separate_vocabs=separate,
+        folder, "MarianTokenizer", source_lang="eng", target_lang="ron", model_max_length=64, separate_vocabs=separate
     )
 
 
@@ -579,9 +548,7 @@ _PLANS: dict[str, _Plan] = {
     "m2m_100": _Plan("m2m_100", ("base", "seq2seq-lm"), _BART),
     "marian": _Plan("marian", ("base", "seq2seq-lm"), _BART),
     "gpt2": _Plan(
-        "gpt2",
-        _DECODER,
-        {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 72, "initializer_range": 0.2},
+        "gpt2", _DECODER, {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 72, "initializer_range": 0.2}
     ),
     "xglm": _Plan(
         "xglm",
@@ -737,10 +704,7 @@ def _settings(model_type: str, ids: dict[str, int], rows: int | None, tied: bool
     elif model_type in ("mbart", "m2m_100"):
         values["decoder_start_token_id"] = eos
     if model_type == "marian":
-        values |= {
-            "decoder_vocab_size": ids.get("target_length", values["vocab_size"]),
-            "forced_eos_token_id": eos,
-        }
+        values |= {"decoder_vocab_size": ids.get("target_length", values["vocab_size"]), "forced_eos_token_id": eos}
     if model_type == "m2m_100" and "__ro__" in ids:
         values["vocab_size"] = rows or ids["length"] + 8  # its 8 made-up words have rows and no token
     if tied is not None:

@@ -10,7 +10,7 @@ import pytest
 import tiny
 from safetensors.numpy import load_file
 
-from polydistill.methods.stack import StackConfig, stack
+from polydistill.methods.stack.method import StackConfig, stack
 
 LABELS = ("entailment", "neutral", "contradiction")
 PAIRS = {"en": ("the red house", "a letter"), "sw": ("nyumba nyekundu", "barua")}
@@ -30,9 +30,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for code, (premise, noun) in PAIRS.items():
         for split, count in (("train", 48), ("dev", 18), ("test", 18)):
             rows = [
-                {"premise": f"{premise} {i % 5}", "hypothesis": f"{('yes', 'no', 'maybe')[i % 3]} {noun} {i % 7}",
-                 "label": LABELS[i % 3]} for i in range(count)
-            ]  # fmt: skip
+                {
+                    "premise": f"{premise} {i % 5}",
+                    "hypothesis": f"{('yes', 'no', 'maybe')[i % 3]} {noun} {i % 7}",
+                    "label": LABELS[i % 3],
+                }
+                for i in range(count)
+            ]
             path = root / f"nli/{code}/{split}.jsonl"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -42,15 +46,22 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("models")
-    return (
-        tiny.model_folder("xlm-roberta", "base", root / "encoder"),
-        tiny.model_folder("bert", "base", root / "llm"),
-    )
+    return (tiny.model_folder("xlm-roberta", "base", root / "encoder"), tiny.model_folder("bert", "base", root / "llm"))
 
 
 def config(models: tuple[Path, Path], output: Path, **options: Any) -> StackConfig:
-    values = {"preset": "smoke", "steps": 8, "batch_size": 8, "length": 32, "lr": 2e-3, "task_length": 48,
-              "teacher_epochs": 1, "task_epochs": 1, "task_batch": 8, "output": output}  # fmt: skip
+    values = {
+        "preset": "smoke",
+        "steps": 8,
+        "batch_size": 8,
+        "length": 32,
+        "lr": 2e-3,
+        "task_length": 48,
+        "teacher_epochs": 1,
+        "task_epochs": 1,
+        "task_batch": 8,
+        "output": output,
+    }
     return StackConfig(*map(str, models), **{**values, **options})
 
 
@@ -69,8 +80,20 @@ def second(models: tuple[Path, Path], first: Path, data: Path, tmp_path_factory:
     root = tmp_path_factory.mktemp("second")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POLYDISTILL_CACHE", str(root / "cache"))
-        return stack(config(models, root / "s", stack=str(first), task="nli", data_dir=data, lang=("en", "sw"),
-                            teacher_epochs=15, teacher_lr=1e-2, task_epochs=25, task_lr=1e-2))  # fmt: skip
+        return stack(
+            config(
+                models,
+                root / "s",
+                stack=str(first),
+                task="nli",
+                data_dir=data,
+                lang=("en", "sw"),
+                teacher_epochs=15,
+                teacher_lr=1e-2,
+                task_epochs=25,
+                task_lr=1e-2,
+            )
+        )
 
 
 def weights(folder: Path) -> dict[str, bytes]:

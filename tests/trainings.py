@@ -10,11 +10,11 @@ import tiny
 from safetensors.numpy import load_file
 from tiny_stacks import LABELS, config
 
-from polydistill.methods.bistil import BistilConfig, bistil
-from polydistill.methods.finetune import FinetuneConfig, finetune
-from polydistill.methods.prokd import ProkdConfig, prokd
-from polydistill.methods.sparse_train import SparseTrainConfig, sparse_train
-from polydistill.methods.stack import stack
+from polydistill.methods.bistil.method import BistilConfig, bistil
+from polydistill.methods.finetune.method import FinetuneConfig, finetune
+from polydistill.methods.prokd.method import ProkdConfig, prokd
+from polydistill.methods.sparse_train.method import SparseTrainConfig, sparse_train
+from polydistill.methods.stack.method import stack
 from polydistill.progress import SILENT, Progress
 
 NAMES = {"PER": ["Ana", "Ion", "Maria"], "LOC": ["Cluj", "Paris", "Nairobi"], "ORG": ["Acme", "Dacia", "Safaricom"]}
@@ -31,8 +31,10 @@ def prepare(root: Path) -> Path:
             (root / f"ner/{code}/{split}.conll").write_text("\n".join(map(_sentence, range(start, start + count))))
     (root / "nli/en").mkdir(parents=True)
     for split in ("train", "dev", "test"):
-        rows = (f'{{"premise": "the house", "hypothesis": "{PLAIN[i % 3]} house", "label": "{LABELS[i % 3]}"}}\n'
-                for i in range(24))  # fmt: skip
+        rows = (
+            f'{{"premise": "the house", "hypothesis": "{PLAIN[i % 3]} house", "label": "{LABELS[i % 3]}"}}\n'
+            for i in range(24)
+        )
         (root / f"nli/en/{split}.jsonl").write_text("".join(rows))
     tiny.model_folder("bert", "base", root / "base", tokenizer="xlm-roberta", config=SIZE)
     tiny.model_folder("xlm-roberta", "base", root / "encoder", config={"num_hidden_layers": 1})
@@ -49,9 +51,16 @@ def _sentence(i: int) -> str:
 def tune(root: Path, output: Path, progress: Progress = SILENT, **options: Any) -> Any:
     """`finetune` of 12 steps with 4 checks."""
     values: dict[str, Any] = {
-        "task": "ner", "lang": ("en",), "epochs": 2, "lr": 5e-3, "batch_size": 4, "max_length": 32, "patience": 0,
-        "data_dir": root, "model": str(root / "base"),
-    }  # fmt: skip
+        "task": "ner",
+        "lang": ("en",),
+        "epochs": 2,
+        "lr": 5e-3,
+        "batch_size": 4,
+        "max_length": 32,
+        "patience": 0,
+        "data_dir": root,
+        "model": str(root / "base"),
+    }
     return finetune(FinetuneConfig(output=output, **{**values, **options}), progress)
 
 
@@ -59,39 +68,74 @@ def bilingual(root: Path, output: Path, progress: Progress = SILENT, **options: 
     """`bistil`, both phases."""
     text = tuple(f"{code}={root}/{code}.txt" for code in ("en", "sw"))
     values: dict[str, Any] = {
-        "text": text, "preset": "smoke", "steps": 4, "batch_size": 4, "length": 16, "precision": "float32",
-        "task": "ner", "data_dir": root, "task_batch_size": 8, "task_epochs": 2, "task_sparse_epochs": 2,
-        "density": 0.1, "test_split": ("en=none", "sw=none"), "model": str(root / "base"),
-    }  # fmt: skip
+        "text": text,
+        "preset": "smoke",
+        "steps": 4,
+        "batch_size": 4,
+        "length": 16,
+        "precision": "float32",
+        "task": "ner",
+        "data_dir": root,
+        "task_batch_size": 8,
+        "task_epochs": 2,
+        "task_sparse_epochs": 2,
+        "density": 0.1,
+        "test_split": ("en=none", "sw=none"),
+        "model": str(root / "base"),
+    }
     return bistil(BistilConfig("en", "sw", output=output, **{**values, **options}), progress)
 
 
 def unlabelled(root: Path, output: Path, progress: Progress = SILENT, **options: Any) -> Any:
     """`prokd` with its teacher."""
     values: dict[str, Any] = {
-        "data_dir": root, "length": 32, "batch_size": 8, "teacher_epochs": 1, "epochs": 2, "align_warmup": 0.0,
-        "test_split": ("en=none", "sw=none"), "model": str(root / "base"),
-    }  # fmt: skip
+        "data_dir": root,
+        "length": 32,
+        "batch_size": 8,
+        "teacher_epochs": 1,
+        "epochs": 2,
+        "align_warmup": 0.0,
+        "test_split": ("en=none", "sw=none"),
+        "model": str(root / "base"),
+    }
     return prokd(ProkdConfig("en", "sw", output=output, **{**values, **options}), progress)
 
 
 def language(root: Path, output: Path, progress: Progress = SILENT, **options: Any) -> Any:
     """`sparse train`."""
-    values: dict[str, Any] = {"lang": "sw", "text": (f"{root}/sw.txt",), "density": 0.05, "steps": 6, "batch_size": 4,
-                              "length": 16, "model": str(root / "base")}  # fmt: skip
+    values: dict[str, Any] = {
+        "lang": "sw",
+        "text": (f"{root}/sw.txt",),
+        "density": 0.05,
+        "steps": 6,
+        "batch_size": 4,
+        "length": 16,
+        "model": str(root / "base"),
+    }
     return sparse_train(SparseTrainConfig(output=output, **{**values, **options}), progress)
 
 
 def stacked(root: Path, output: Path, progress: Progress = SILENT, **options: Any) -> Any:
     """`stack`, both stages."""
-    values = {"text": (f"{root}/en.txt",), "task": "nli", "data_dir": root, "limit": 16, "lora_dropout": 0.1,
-              "steps": 4, "test_split": "dev"}  # fmt: skip
+    values = {
+        "text": (f"{root}/en.txt",),
+        "task": "nli",
+        "data_dir": root,
+        "limit": 16,
+        "lora_dropout": 0.1,
+        "steps": 4,
+        "test_split": "dev",
+    }
     return stack(config((root / "encoder", root / "llm"), output, **{**values, **options}), progress)
 
 
 TRAININGS: dict[str, Callable[..., Any]] = {
-    "finetune": tune, "bistil": bilingual, "prokd": unlabelled, "sparse train": language, "stack": stacked,
-}  # fmt: skip
+    "finetune": tune,
+    "bistil": bilingual,
+    "prokd": unlabelled,
+    "sparse train": language,
+    "stack": stacked,
+}
 
 
 def weights(folder: Path) -> dict[str, bytes]:

@@ -21,9 +21,15 @@ def vocabtrimmer(model: Path, text: Path, out: Path) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "true"  # importing it turns this off
     trimmer = VocabTrimmer(str(model))
     trimmer.trim_vocab(
-        language="ro", path_to_save=str(out), dataset=str(text.parent), dataset_column="text", dataset_split="train",
-        min_frequency=1, cache_file_vocab=f"{out}.vocab.json", cache_file_frequency=f"{out}.counts.json",
-    )  # fmt: skip
+        language="ro",
+        path_to_save=str(out),
+        dataset=str(text.parent),
+        dataset_column="text",
+        dataset_split="train",
+        min_frequency=1,
+        cache_file_vocab=f"{out}.vocab.json",
+        cache_file_frequency=f"{out}.counts.json",
+    )
 
 
 def textpruner(model: Path, text: Path, out: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from polydistill.card.text import human_bytes
 from polydistill.errors import PolydistillError
-from polydistill.record import NAME as RECORD
-from polydistill.record import RunRecord
+from polydistill.records.record import NAME as RECORD
+from polydistill.records.record import RunRecord
 
 __all__ = ["card", "folder_card", "human_bytes", "is_unedited", "licence_of", "write_card"]
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from polydistill.card.text import at, mapping, objects, plain, printable, shared, texts
 from polydistill.errors import PolydistillError
-from polydistill.inside import leads_out
-from polydistill.jsonfiles import read_json
-from polydistill.record import RunRecord
+from polydistill.files.inside import leads_out
+from polydistill.files.jsonfiles import read_json
+from polydistill.records.record import RunRecord
 
 BESIDE = "onnx"  # what `publish --onnx` adds to the result of a record: what the export reported
 MOST_STEPS = 50
@@ -88,7 +88,7 @@ class Step:
     @property
     def hub_name(self) -> str | None:
         """The source's name on the Hub, if it has one; a package's is the name of the model that it carries."""
-        from polydistill.offline import MODELS
+        from polydistill.models.offline import MODELS
 
         name, source = str(self.source.get("name")), self.source.get("source")
         if carried := next((model.name for model in MODELS.values() if source == model.source == name), None):
@@ -103,7 +103,7 @@ class Step:
     @property
     def llm(self) -> str | None:
         """The name on the Hub of the LLM that a stack stands on, if it has one."""
-        from polydistill.offline import MODELS
+        from polydistill.models.offline import MODELS
 
         source = str(self.result.get("llm") or "")
         if carried := next((model.name for model in MODELS.values() if model.source == source), None):
@@ -157,11 +157,20 @@ class Facts:
     @classmethod
     def of(cls, record: RunRecord, folder: Path | None) -> Facts:
         """Reads a record, and of the folder the class of the model."""
-        steps = _lineage({
-            "command": record.command, "config": record.config, "source": record.source, "result": record.result,
-            "texts": record.texts, "versions": record.versions, "scores": [asdict(score) for score in record.scores],
-            "costs": record.costs, "parent": record.parent, "others": record.others,
-        })  # fmt: skip
+        steps = _lineage(
+            {
+                "command": record.command,
+                "config": record.config,
+                "source": record.source,
+                "result": record.result,
+                "texts": record.texts,
+                "versions": record.versions,
+                "scores": [asdict(score) for score in record.scores],
+                "costs": record.costs,
+                "parent": record.parent,
+                "others": record.others,
+            }
+        )
         if folder is None or not folder.is_dir():
             return cls(steps)
         names = frozenset(path.name for path in folder.iterdir())

@@ -18,11 +18,24 @@ fair-noncommercial-research-license gemma gfdl gpl gpl-2.0 gpl-3.0 h-research in
 lgpl-3.0 lgpl-lr llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1
 openmdw-1.0 openrail openrail++ osl-3.0 pddl postgresql unlicense wtfpl zlib
 """
-_TAGS = {"trim": "vocabulary-trimming", "finetune": "fine-tuned", "bistil": "bilingual-distillation",
-         "prokd": "zero-resource-tagging", "export": "onnx", "stack": "model-stacking"}  # fmt: skip
+_TAGS = {
+    "trim": "vocabulary-trimming",
+    "finetune": "fine-tuned",
+    "bistil": "bilingual-distillation",
+    "prokd": "zero-resource-tagging",
+    "export": "onnx",
+    "stack": "model-stacking",
+}
 # What the Hub can list a model under; a model that translates or completes has no one name there.
-_PIPELINES = ("token-classification", "text-classification", "question-answering", "fill-mask", "text-generation",
-              "feature-extraction", "sentence-similarity")  # fmt: skip
+_PIPELINES = (
+    "token-classification",
+    "text-classification",
+    "question-answering",
+    "fill-mask",
+    "text-generation",
+    "feature-extraction",
+    "sentence-similarity",
+)
 
 
 def metadata(facts: Facts, licence: str | None) -> str:

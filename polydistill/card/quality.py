@@ -9,8 +9,13 @@ from typing import Any
 from polydistill.card.facts import Facts, task_head
 from polydistill.card.text import at, bounds, code, joined, number, objects, plain, shared, table, texts
 
-METRICS = {"f1": "F1", "exact_match": "Exact match", "accuracy": "Accuracy", "accuracy_at_1": "Accuracy at 1",
-           "spearman": "Spearman correlation"}  # fmt: skip
+METRICS = {
+    "f1": "F1",
+    "exact_match": "Exact match",
+    "accuracy": "Accuracy",
+    "accuracy_at_1": "Accuracy at 1",
+    "spearman": "Spearman correlation",
+}
 _SAME = ("task", "language", "question_language", "split", "data_hash", "metric", "normalisation")
 
 Row = Mapping[str, Any]
@@ -113,8 +118,11 @@ def _chosen(facts: Facts) -> str | None:
 
 def _loyalty(facts: Facts) -> str | None:
     """How often the student says what its teacher says."""
-    rows = [row for row in objects(at(facts.newest.result, "loyalty", "scores"))
-            if row.get("metric") != "retention" and number(row.get("value")) is not None]  # fmt: skip
+    rows = [
+        row
+        for row in objects(at(facts.newest.result, "loyalty", "scores"))
+        if row.get("metric") != "retention" and number(row.get("value")) is not None
+    ]
     if not rows:
         return None
     cells = [[_language(row), plain(row.get("metric"), 60).replace("_", " "), _value(row), _count(row)] for row in rows]

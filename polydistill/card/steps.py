@@ -16,9 +16,14 @@ MOST_VALUES = 20  # of one option; the record has them all
 _NOT_SHOWN = {"output", "overwrite", "resume", "dry_run"}
 # Options that are on unless they are switched off.
 _SWITCHED_OFF = {"verify": "--no-verify", "rectify": "--no-rectify", "squared_temperature": "--plain-temperature"}
-_ARGUMENTS = {"bistil": ("source", "target"), "prokd": ("source", "target"), "stack": ("encoder", "llm"),
-              "export": ("model",),
-              "sparse apply": ("model", "differences"), "sparse remove": ("model", "difference")}  # fmt: skip
+_ARGUMENTS = {
+    "bistil": ("source", "target"),
+    "prokd": ("source", "target"),
+    "stack": ("encoder", "llm"),
+    "export": ("model",),
+    "sparse apply": ("model", "differences"),
+    "sparse remove": ("model", "difference"),
+}
 
 
 def command_line(step: Step, outputs: Mapping[str, str] | None = None) -> list[str]:
@@ -116,8 +121,9 @@ def _data(step: Step) -> str:
     for text in step.texts:
         split = f" {code(text['split'])}" if text.get("split") else ""
         where = code(shared(str(text.get("where"))))
-        lines.append(f"- {first(text.get('language'), 20)}{split}: {where}, {_amount(text)}, "
-                     f"sha256 {code(text.get('sha256'))}")  # fmt: skip
+        lines.append(
+            f"- {first(text.get('language'), 20)}{split}: {where}, {_amount(text)}, sha256 {code(text.get('sha256'))}"
+        )
     if not lines:
         return ""
     task = known_task(plain(step.result.get("task")) if step.result.get("task") else None)

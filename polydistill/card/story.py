@@ -133,16 +133,19 @@ def _sparse(step: Step) -> str:
         )
     else:
         said += f"\n\nThe base model's hash is {base}."
-    return said + "".join(f"\n- {_carried(part)}" if i else f"\n\nIt carries:\n\n- {_carried(part)}"
-                          for i, part in enumerate(carried))  # fmt: skip
+    return said + "".join(
+        f"\n- {_carried(part)}" if i else f"\n\nIt carries:\n\n- {_carried(part)}" for i, part in enumerate(carried)
+    )
 
 
 def _carried(part: Mapping[str, Any]) -> str:
     of = joined([plain(name, 60) for name in items(part.get("tasks"))]) or plain(part.get("kind"), 60)
     languages = joined([plain(name, 20) for name in items(part.get("languages"))])
     entries = number(part.get("entries")) or 0
-    return f"{code(part.get('file'))}: {of}{f' in {languages}' if languages else ''}, {entries:,.0f} entries, sha256 " \
-           f"{code(part.get('sha256'))}"  # fmt: skip
+    return (
+        f"{code(part.get('file'))}: {of}{f' in {languages}' if languages else ''}, {entries:,.0f} entries, sha256 "
+        f"{code(part.get('sha256'))}"
+    )
 
 
 def _exported(step: Step) -> str:
@@ -176,8 +179,15 @@ def _made_somehow(step: Step) -> str:
     return f"Made from {code(step.came_from)} with the command {code(f'polydistill {step.command}')} of {BY}."
 
 
-_INTRODUCTIONS = {"trim": _trimmed, "finetune": _tuned, "bistil": _distilled, "prokd": _unlabelled, "sparse": _sparse,
-                  "export": _exported, "stack": _stacked}  # fmt: skip
+_INTRODUCTIONS = {
+    "trim": _trimmed,
+    "finetune": _tuned,
+    "bistil": _distilled,
+    "prokd": _unlabelled,
+    "sparse": _sparse,
+    "export": _exported,
+    "stack": _stacked,
+}
 
 
 def _task(step: Step) -> str:
@@ -226,8 +236,11 @@ def _files(step: Step) -> list[list[str]]:
     before = number(sizes.get("safetensors"))
     if not before:
         return []
-    return [[plain(name, 60), human_bytes(before), human_bytes(n), f"{100 * n / before:.1f} %"]
-            for name, size in sizes.items() if name != "safetensors" and (n := number(size)) is not None]  # fmt: skip
+    return [
+        [plain(name, 60), human_bytes(before), human_bytes(n), f"{100 * n / before:.1f} %"]
+        for name, size in sizes.items()
+        if name != "safetensors" and (n := number(size)) is not None
+    ]
 
 
 def _vocabulary(facts: Facts) -> Mapping[str, Any]:
@@ -244,10 +257,14 @@ def kept(facts: Facts) -> list[str]:
     step = next((step for step in facts.lineage if step.command == "trim"), None)
     if step is None:
         return []
-    lines = [f"- {first(name, 20)}: {100 * share:.3f} % of the token occurrences in the counted text"
-             for name, share in _shares(step.result.get("coverage"))]  # fmt: skip
-    lines += [f"- {first(name, 20)}: about {100 * share:.2f} % to be expected of new text of that kind (Good-Turing)"
-              for name, share in _shares(step.result.get("expected_coverage"))]  # fmt: skip
+    lines = [
+        f"- {first(name, 20)}: {100 * share:.3f} % of the token occurrences in the counted text"
+        for name, share in _shares(step.result.get("coverage"))
+    ]
+    lines += [
+        f"- {first(name, 20)}: about {100 * share:.2f} % to be expected of new text of that kind (Good-Turing)"
+        for name, share in _shares(step.result.get("expected_coverage"))
+    ]
     reasons = [f"{plain(name, 40)} {n:,.0f}" for name, n in _shares(step.result.get("kept"))]
     lines += [f"- tokens by reason: {', '.join(reasons)}"] if reasons else []
     lines.append(_verified(step))
@@ -289,8 +306,14 @@ def lost(facts: Facts) -> list[str]:
     for step in reversed(cut):
         check, name = mapping(step.result.get("verification")), joined(step.languages)
         check = mapping(check.get("new_text")) or check
-        rows += [row for row in (_change(name, check, "unknown_rate", "unknown tokens, %", 100.0),
-                                 _change(name, check, "fertility", "tokens a word", 1.0)) if row]  # fmt: skip
+        rows += [
+            row
+            for row in (
+                _change(name, check, "unknown_rate", "unknown tokens, %", 100.0),
+                _change(name, check, "fertility", "tokens a word", 1.0),
+            )
+            if row
+        ]
     said += [table(["text", "measured", "before", "after", ""], rows, right=(2, 3))] if rows else []
     said += next(filter(None, map(_letters, cut)), []) or [
         "How much of other languages becomes unknown was not measured."
@@ -387,8 +410,11 @@ def _stage(stage: Mapping[str, Any]) -> list[list[str]]:
     begun, ended = (mapping(at(stage, "loss", end)) for end in ("first", "last"))
     terms = [[plain(name, 40), _short(begun[name]), _short(ended.get(name))] for name in begun] or [["", "", ""]]
     steps, seconds = number(stage.get("steps")), number(stage.get("seconds"))
-    head = [plain(stage.get("name"), 40), "" if steps is None else f"{steps:,.0f}",
-            "" if seconds is None else f"{seconds:,.0f}"]  # fmt: skip
+    head = [
+        plain(stage.get("name"), 40),
+        "" if steps is None else f"{steps:,.0f}",
+        "" if seconds is None else f"{seconds:,.0f}",
+    ]
     return [[*(head if i == 0 else ["", "", ""]), *shown] for i, shown in enumerate(terms)]
 
 

@@ -12,7 +12,7 @@ import click
 
 from polydistill import interrupts
 from polydistill.errors import MORE_MEMORY, PolydistillError, UsageError, is_out_of_memory, is_panic
-from polydistill.loading import quiet_bitsandbytes
+from polydistill.models.loading import quiet_bitsandbytes
 
 COMMANDS = {
     "trim": "Cut a model's vocabulary down to some languages, verified.",

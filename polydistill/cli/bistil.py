@@ -11,7 +11,7 @@ import click
 from polydistill.card import human_bytes
 from polydistill.cli.options import SectionedCommand, build_config, common_options, config_file_option, config_options
 from polydistill.cli.output import Console, columns
-from polydistill.methods.bistil import BistilConfig, BistilResult, bistil
+from polydistill.methods.bistil.method import BistilConfig, BistilResult, bistil
 
 EPILOG = """\b
 Examples:
@@ -78,8 +78,14 @@ def score_rows(scores: Sequence[dict[str, Any]]) -> list[list[str]]:
     for score in scores:
         rule = f" ({score['normalisation']})" if score["normalisation"] else ""
         low, high = score["interval"]
-        rows.append([
-            Path(score["model"]).name, score["language"], score["split"], score["metric"] + rule,
-            f"{100 * score['value']:.2f}", f"{100 * low:.1f} to {100 * high:.1f}",
-        ])  # fmt: skip
+        rows.append(
+            [
+                Path(score["model"]).name,
+                score["language"],
+                score["split"],
+                score["metric"] + rule,
+                f"{100 * score['value']:.2f}",
+                f"{100 * low:.1f} to {100 * high:.1f}",
+            ]
+        )
     return rows

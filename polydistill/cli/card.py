@@ -9,7 +9,7 @@ import click
 from polydistill.card import folder_card
 from polydistill.cli.options import SectionedCommand, SectionedOption, common_options
 from polydistill.cli.output import Console
-from polydistill.outputs import check_file, write_beside
+from polydistill.files.outputs import check_file, write_beside
 
 EPILOG = """\b
 Examples:
@@ -20,8 +20,15 @@ Examples:
 
 @click.command("card", cls=SectionedCommand, epilog=EPILOG)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", cls=SectionedOption, section="Output",
-              help="Write the card to this file instead of printing it.")  # fmt: skip
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    cls=SectionedOption,
+    section="Output",
+    help="Write the card to this file instead of printing it.",
+)
 @click.option("--overwrite", is_flag=True, cls=SectionedOption, section="Output", help="Replace the file if it exists.")
 @common_options
 def command(folder: Path, output: Path | None, overwrite: bool, as_json: bool, quiet: bool, verbose: bool) -> None:

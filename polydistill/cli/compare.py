@@ -22,10 +22,17 @@ Examples:
 
 @click.command("compare", cls=SectionedCommand, epilog=EPILOG)
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--markdown", "as_markdown", is_flag=True, cls=SectionedOption, section="Output",
-              help="Print Markdown to paste.")  # fmt: skip
-@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", cls=SectionedOption, section="Output",
-              help="Write one page with plots that needs no network.")  # fmt: skip
+@click.option(
+    "--markdown", "as_markdown", is_flag=True, cls=SectionedOption, section="Output", help="Print Markdown to paste."
+)
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    cls=SectionedOption,
+    section="Output",
+    help="Write one page with plots that needs no network.",
+)
 @click.option("--overwrite", is_flag=True, cls=SectionedOption, section="Output", help="Replace the page if it exists.")
 @common_options
 def command(

@@ -10,9 +10,9 @@ from polydistill.card import human_bytes
 from polydistill.catalog import user_files
 from polydistill.cli.options import SectionedCommand, SectionedOption, common_options, config_options
 from polydistill.cli.output import Console, columns
-from polydistill.counting import save_counts
+from polydistill.files.outputs import check_file
 from polydistill.methods.trim import TrimConfig
-from polydistill.outputs import check_file
+from polydistill.trimming.counting import save_counts
 
 EPILOG = """\b
 Examples:
@@ -24,8 +24,16 @@ SHARED = ("model", "lang", "corpus", "limit", "seed", "include_path")
 
 @click.command("count", cls=SectionedCommand, epilog=EPILOG)
 @config_options(TrimConfig, only=SHARED)
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", cls=SectionedOption,
-              section="Output", help="The counts, as JSON.")  # fmt: skip
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    cls=SectionedOption,
+    section="Output",
+    help="The counts, as JSON.",
+)
 @click.option("--overwrite", is_flag=True, cls=SectionedOption, section="Output", help="Replace the file if it exists.")
 @common_options
 def command(

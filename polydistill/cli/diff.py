@@ -8,7 +8,7 @@ import click
 
 from polydistill.cli.options import SectionedCommand, SectionedOption, common_options
 from polydistill.cli.output import Console, columns
-from polydistill.inspection import DiffReport, diff
+from polydistill.methods.inspection import DiffReport, diff
 
 EPILOG = """\b
 Example:
@@ -20,8 +20,16 @@ SHOWN_TOKENS, SHOWN_EXAMPLES, SHOWN_AROUND, SHOWN_WIDTH = 20, 5, 3, 160
 @click.command("diff", cls=SectionedCommand, epilog=EPILOG)
 @click.argument("model")
 @click.argument("trimmed")
-@click.option("--text", "texts", multiple=True, required=True, metavar="PATH", cls=SectionedOption, section="Text",
-              help="Text to compare on. Repeat for several.")  # fmt: skip
+@click.option(
+    "--text",
+    "texts",
+    multiple=True,
+    required=True,
+    metavar="PATH",
+    cls=SectionedOption,
+    section="Text",
+    help="Text to compare on. Repeat for several.",
+)
 @click.option(
     "--include-path",
     multiple=True,

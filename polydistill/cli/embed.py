@@ -13,9 +13,9 @@ import click
 from polydistill.cli.options import SectionedCommand, build_config, common_options, config_file_option, config_options
 from polydistill.cli.output import Console
 from polydistill.errors import UsageError
-from polydistill.lines import only_returns, unix_ends
+from polydistill.files.outputs import write_beside
 from polydistill.methods.embed import EmbedConfig, embed
-from polydistill.outputs import write_beside
+from polydistill.texts.lines import only_returns, unix_ends
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,7 +10,7 @@ import click
 from polydistill.cli.options import SectionedCommand, build_config, common_options, config_file_option, config_options
 from polydistill.cli.output import Console, columns
 from polydistill.methods.evaluate import EvaluateConfig, Evaluation, evaluate
-from polydistill.record import Score
+from polydistill.records.record import Score
 
 EPILOG = """\b
 Examples:
@@ -86,10 +86,15 @@ def _latency(latency: dict[str, Any]) -> str:
     rows = [["model", "ms at batch 1", "inputs/s at batch 32", "ratio", "ratio", "peak memory, MB"]]
     for found in latency["models"]:
         ratios = [_ratio(found[key]) for key in ("latency_ratio", "throughput_ratio")]
-        rows.append([
-            found["model"], f"{found['latency_ms']:.1f}", f"{found['throughput']:.1f}", *ratios,
-            f"{found['peak_memory_bytes'] / 1e6:.0f}",
-        ])  # fmt: skip
+        rows.append(
+            [
+                found["model"],
+                f"{found['latency_ms']:.1f}",
+                f"{found['throughput']:.1f}",
+                *ratios,
+                f"{found['peak_memory_bytes'] / 1e6:.0f}",
+            ]
+        )
     on = f"On {latency['inputs']} inputs ({latency['language']}), {latency['processes']} processes"
     return f"{on}:\n" + columns(rows, right=range(1, 6))
 

@@ -10,8 +10,8 @@ import click
 from polydistill.card import human_bytes
 from polydistill.cli.options import SectionedCommand, build_config, common_options, config_file_option, config_options
 from polydistill.cli.output import Console, columns
-from polydistill.methods.export import ExportResult, export
-from polydistill.methods.export_plan import ExportConfig
+from polydistill.methods.export.method import ExportResult, export
+from polydistill.methods.export.plan import ExportConfig
 
 EPILOG = """\b
 Examples:
@@ -53,10 +53,13 @@ def table(result: ExportResult) -> str:
         ["ms, one input", *(_ratio(timed[n], "latency_ms", "latency_ratio") for n in kept)],
         ["inputs a second, 32", *(_ratio(timed[n], "throughput", "throughput_ratio") for n in kept)],
         ["largest difference", *("" if n == "torch" else f"{result.difference[n]:.2g}" for n in kept)],
-        [f"same {result.agreement['onnx']['of']}, %", "",
-         *(f"{100 * result.agreement[n]['share']:.2f}" for n in kept[1:])],
+        [
+            f"same {result.agreement['onnx']['of']}, %",
+            "",
+            *(f"{100 * result.agreement[n]['share']:.2f}" for n in kept[1:]),
+        ],
         *_scores(result, len(kept)),
-    ]  # fmt: skip
+    ]
     pooled = f"\nNot in the graph, and yours to do: {', '.join(result.pooling)}." if result.pooling else ""
     inside = ", ".join(file["path"] for file in result.files)
     return (

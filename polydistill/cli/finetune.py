@@ -10,7 +10,7 @@ import click
 from polydistill.card import human_bytes
 from polydistill.cli.options import SectionedCommand, build_config, common_options, config_file_option, config_options
 from polydistill.cli.output import Console, columns
-from polydistill.methods.finetune import FinetuneConfig, FinetuneResult, finetune
+from polydistill.methods.finetune.method import FinetuneConfig, FinetuneResult, finetune
 
 EPILOG = """\b
 Examples:

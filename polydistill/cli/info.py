@@ -9,7 +9,7 @@ import click
 from polydistill.card import human_bytes
 from polydistill.cli.options import SectionedCommand, SectionedOption, common_options
 from polydistill.cli.output import Console, columns
-from polydistill.inspection import InfoReport, info
+from polydistill.methods.inspection import InfoReport, info
 
 EPILOG = """\b
 Examples:
@@ -21,10 +21,24 @@ SHOWN_TOKENS = 12
 
 @click.command("info", cls=SectionedCommand, epilog=EPILOG)
 @click.argument("model", metavar="DIR_OR_MODEL")
-@click.option("--text", "texts", multiple=True, metavar="PATH", cls=SectionedOption, section="Text",
-              help="Measure the tokenizer on this text. Repeat for several.")  # fmt: skip
-@click.option("--include-path", multiple=True, type=click.Path(path_type=Path), metavar="DIR", cls=SectionedOption,
-              section="Model", help="Folder with your own arch/ TOML files.")  # fmt: skip
+@click.option(
+    "--text",
+    "texts",
+    multiple=True,
+    metavar="PATH",
+    cls=SectionedOption,
+    section="Text",
+    help="Measure the tokenizer on this text. Repeat for several.",
+)
+@click.option(
+    "--include-path",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    cls=SectionedOption,
+    section="Model",
+    help="Folder with your own arch/ TOML files.",
+)
 @common_options
 def command(
     model: str, texts: tuple[str, ...], include_path: tuple[Path, ...], as_json: bool, quiet: bool, verbose: bool
@@ -54,13 +68,19 @@ def table(report: InfoReport) -> str:
             columns(
                 [header]
                 + [
-                    [text, f"{m['words']:,}", f"{m['tokens']:,}", f"{m['fertility']:.3f}", f"{m['unknown_rate']:.3%}",
-                     f"{m['vocabulary_in_use']:.1%}"]
+                    [
+                        text,
+                        f"{m['words']:,}",
+                        f"{m['tokens']:,}",
+                        f"{m['fertility']:.3f}",
+                        f"{m['unknown_rate']:.3%}",
+                        f"{m['vocabulary_in_use']:.1%}",
+                    ]
                     for text, m in report.texts.items()
                 ],
                 right=(1, 2, 3, 4, 5),
             )
-        )  # fmt: skip
+        )
     return "\n\n".join(parts)
 
 

@@ -22,8 +22,15 @@ Examples:
 
 @click.command("ls", cls=SectionedCommand, epilog=EPILOG)
 @click.argument("what", type=click.Choice(["languages", "tasks", "architectures", "objectives"]))
-@click.option("--include-path", multiple=True, type=click.Path(path_type=Path), metavar="DIR", cls=SectionedOption,
-              section="General", help="Folder with your own TOML files.")  # fmt: skip
+@click.option(
+    "--include-path",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    cls=SectionedOption,
+    section="General",
+    help="Folder with your own TOML files.",
+)
 @common_options
 def command(what: str, include_path: tuple[Path, ...], as_json: bool, quiet: bool, verbose: bool) -> None:
     """List what polydistill knows: languages, tasks, architectures, or objectives of distillation."""
@@ -43,11 +50,16 @@ def _cell(value: Any) -> str:
 def _languages(include: tuple[Path, ...]) -> list[dict[str, Any]]:
     return [
         {
-            "code": lang.code, "name": lang.name, "native": lang.native_name, "scripts": lang.every_script,
-            "iso639_3": lang.iso639_3, "flores": lang.flores, "wordfreq": lang.wordfreq,
+            "code": lang.code,
+            "name": lang.name,
+            "native": lang.native_name,
+            "scripts": lang.every_script,
+            "iso639_3": lang.iso639_3,
+            "flores": lang.flores,
+            "wordfreq": lang.wordfreq,
         }
         for lang in catalog.languages(include)
-    ]  # fmt: skip
+    ]
 
 
 def _tasks(include: tuple[Path, ...]) -> list[dict[str, Any]]:

@@ -12,8 +12,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from polydistill.errors import UsageError
-from polydistill.outputs import keep
-from polydistill.settings import value_type
+from polydistill.files.outputs import keep
+from polydistill.options.settings import value_type
 
 KINDS = {
     str: "text in quotes",
@@ -116,9 +116,13 @@ def common_options(function: Function) -> Function:
 def config_file_option(function: Function) -> Function:
     """--config."""
     return click.option(
-        "--config", "config_file", type=click.Path(path_type=Path), metavar="FILE.toml", cls=SectionedOption,
+        "--config",
+        "config_file",
+        type=click.Path(path_type=Path),
+        metavar="FILE.toml",
+        cls=SectionedOption,
         help="Options from a TOML file; those on the command line win.",
-    )(function)  # fmt: skip
+    )(function)
 
 
 def build_config(

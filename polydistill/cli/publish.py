@@ -64,8 +64,9 @@ def table(result: Published) -> str:
     parts = [columns(rows, right=(1,))]
     if result.commit is None:
         total = human_bytes(sum(item.bytes for item in publication.files))
-        return "\n\n".join([*parts, publication.card.rstrip("\n"), f"{total} would go to {result.repository}; nothing "
-                            "was sent."])  # fmt: skip
+        return "\n\n".join(
+            [*parts, publication.card.rstrip("\n"), f"{total} would go to {result.repository}; nothing was sent."]
+        )
     if not result.sent and not result.removed:
         said = f"{result.repository} has all of this already; nothing was sent."
     else:

@@ -20,7 +20,7 @@ from polydistill.cli.options import (
 )
 from polydistill.cli.output import Console, columns
 from polydistill.methods.sparse import SparseResult, apply, combine, info, remove
-from polydistill.methods.sparse_train import SparseTrainConfig, SparseTrainResult, sparse_train
+from polydistill.methods.sparse_train.method import SparseTrainConfig, SparseTrainResult, sparse_train
 
 EPILOG = """\b
 Examples:
@@ -63,11 +63,24 @@ def _output(metavar: str) -> Callable[[Function], Function]:
         path = click.Path(path_type=Path)
         what = "Folder" if metavar == "DIR" else "File"
         for option in (
-            click.option("--overwrite", is_flag=True, cls=SectionedOption, section="Output",
-                         help=f"Replace the {what.lower()} if it exists."),
-            click.option("-o", "--output", required=True, type=path, metavar=metavar, cls=SectionedOption,
-                         section="Output", help=f"{what} to write."),
-        ):  # fmt: skip
+            click.option(
+                "--overwrite",
+                is_flag=True,
+                cls=SectionedOption,
+                section="Output",
+                help=f"Replace the {what.lower()} if it exists.",
+            ),
+            click.option(
+                "-o",
+                "--output",
+                required=True,
+                type=path,
+                metavar=metavar,
+                cls=SectionedOption,
+                section="Output",
+                help=f"{what} to write.",
+            ),
+        ):
             function = option(function)
         return function
 
@@ -77,14 +90,25 @@ def _output(metavar: str) -> Callable[[Function], Function]:
 @command.command("apply", short_help="Add differences to a model.", cls=SectionedCommand)
 @click.argument("model")
 @click.argument("differences", nargs=-1, required=True, metavar="DIFFERENCE...", type=click.Path(path_type=Path))
-@click.option("--force", is_flag=True, cls=SectionedOption, section="Model",
-              help="Also to other weights than those that it was made on; shapes must agree.")  # fmt: skip
+@click.option(
+    "--force",
+    is_flag=True,
+    cls=SectionedOption,
+    section="Model",
+    help="Also to other weights than those that it was made on; shapes must agree.",
+)
 @_output("DIR")
 @common_options
 def _apply(
-    model: str, differences: tuple[Path, ...], force: bool, output: Path, overwrite: bool, as_json: bool, quiet: bool,
+    model: str,
+    differences: tuple[Path, ...],
+    force: bool,
+    output: Path,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
     verbose: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Add differences to a MODEL; with those that it carries already they add up.
 
     What they overwrite is kept beside the weights, so that `sparse remove` gets it back bit for bit.
@@ -98,14 +122,25 @@ def _apply(
 @command.command("remove", short_help="Take differences off a model.", cls=SectionedCommand)
 @click.argument("model")
 @click.argument("difference", required=False, type=click.Path(path_type=Path))
-@click.option("--approximate", is_flag=True, cls=SectionedOption, section="Model",
-              help="Subtract it where what it overwrote was not kept: right up to rounding.")  # fmt: skip
+@click.option(
+    "--approximate",
+    is_flag=True,
+    cls=SectionedOption,
+    section="Model",
+    help="Subtract it where what it overwrote was not kept: right up to rounding.",
+)
 @_output("DIR")
 @common_options
 def _remove(
-    model: str, difference: Path | None, approximate: bool, output: Path, overwrite: bool, as_json: bool, quiet: bool,
+    model: str,
+    difference: Path | None,
+    approximate: bool,
+    output: Path,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
     verbose: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Take a DIFFERENCE off a MODEL, or without one all that it carries; a head stays as it is."""
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
     place = output.expanduser()
@@ -147,8 +182,16 @@ def _training_table(result: SparseTrainResult) -> str:
     rows = [["stage", "steps", "seconds", "loss at first", "at last", "best on held-out text"]]
     for stage in result.stages:
         first, last = (stage["loss"][end]["mlm"] for end in ("first", "last"))
-        rows.append([stage["name"], f"{stage['steps']:,}", f"{stage['seconds']:.0f}", f"{first:.4g}", f"{last:.4g}",
-                     f"{stage['facts']['best']:.4g} after {stage['facts']['best_step']:,}"])  # fmt: skip
+        rows.append(
+            [
+                stage["name"],
+                f"{stage['steps']:,}",
+                f"{stage['seconds']:.0f}",
+                f"{first:.4g}",
+                f"{last:.4g}",
+                f"{stage['facts']['best']:.4g} after {stage['facts']['best_step']:,}",
+            ]
+        )
     return f"{columns(rows, right=(1, 2, 3, 4, 5))}\n\n{_model_table(result)}"
 
 

@@ -11,7 +11,7 @@ from polydistill.card import human_bytes
 from polydistill.cli.bistil import score_rows, stage_rows
 from polydistill.cli.options import SectionedCommand, build_config, common_options, config_file_option, config_options
 from polydistill.cli.output import Console, columns
-from polydistill.methods.stack import StackConfig, StackResult, stack
+from polydistill.methods.stack.method import StackConfig, StackResult, stack
 
 EPILOG = """\b
 Examples:

@@ -16,14 +16,14 @@ import orjson
 import torch
 from torch.utils.data import Dataset
 
-from polydistill.batching import Feature
-from polydistill.checkpoint import file_sha256, write_all
-from polydistill.data import TextReader, TextSource
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.tagging import NOT_TRAINED
-from polydistill.outputs import explain_os_error, write_beside
+from polydistill.files.outputs import explain_os_error, write_beside
+from polydistill.files.sealing import checked, with_hash
+from polydistill.models.checkpoint import file_sha256, write_all
 from polydistill.progress import SILENT, Progress
-from polydistill.sealing import checked, with_hash
+from polydistill.texts.sources import TextReader, TextSource
+from polydistill.training.batching import Feature
 from polydistill.vocab.counts import Text, at_once
 
 FORMAT = 1  # to be raised whenever the same text gives other blocks
@@ -82,9 +82,11 @@ class Blocks:
     def __getitem__(self, index: int) -> Feature:
         ids = self.ids[self.places[index]].astype(np.int64)
         return {
-            "input_ids": ids, "attention_mask": np.ones_like(ids), "example_id": int(self.places[index]),
+            "input_ids": ids,
+            "attention_mask": np.ones_like(ids),
+            "example_id": int(self.places[index]),
             "language": self.language,
-        }  # fmt: skip
+        }
 
     def split(self, share: float) -> tuple[Blocks, Blocks]:
         """The blocks to train on and those to validate on, the latter evenly spread over the text.
@@ -226,9 +228,12 @@ class _Packer:
             for part in at_once(texts, LINES_AT_ONCE):
                 # Called through transformers: the backend alone would cut and pad as its file says.
                 ids = self.tokenizer(
-                    texts[part], add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False,
+                    texts[part],
+                    add_special_tokens=False,
+                    return_attention_mask=False,
+                    return_token_type_ids=False,
                     verbose=False,
-                )["input_ids"]  # fmt: skip
+                )["input_ids"]
                 flat = np.fromiter(chain.from_iterable(line + separator for line in ids if line), np.int32)
                 last = part.stop == len(texts)
                 yield flat, reader.bytes - before if last else 0
@@ -267,8 +272,14 @@ def _facts(
 ) -> dict[str, Any]:
     """Whatever could change the blocks."""
     texts = [source.facts() for source in sources]
-    return {"format": FORMAT, "tokenizer": _fingerprint(tokenizer), "language": language, "length": length,
-            "limit": limit, "sources": texts}  # fmt: skip
+    return {
+        "format": FORMAT,
+        "tokenizer": _fingerprint(tokenizer),
+        "language": language,
+        "length": length,
+        "limit": limit,
+        "sources": texts,
+    }
 
 
 def _fingerprint(tokenizer: Any) -> str:

@@ -19,21 +19,12 @@ import orjson
 import torch
 from torch import Tensor
 
-from polydistill.checkpoint import write_all
-from polydistill.distill.signals import (
-    ATTENTION,
-    LOGITS,
-    NEVER,
-    POOLED,
-    SCORES,
-    Batch,
-    Signal,
-    Signals,
-)
+from polydistill.distill.signals import ATTENTION, LOGITS, NEVER, POOLED, SCORES, Batch, Signal, Signals
 from polydistill.distill.teachers import Teacher
 from polydistill.errors import PolydistillError
-from polydistill.offline import cache_root
-from polydistill.outputs import explain_os_error, write_beside
+from polydistill.files.outputs import explain_os_error, write_beside
+from polydistill.models.checkpoint import write_all
+from polydistill.models.offline import cache_root
 from polydistill.progress import SILENT, Progress
 
 FORMAT = 2  # to be raised whenever files or signals change
@@ -115,8 +106,12 @@ def key_of(facts: Mapping[str, Any], shapes: Mapping[Signal, Shape], lengths: Se
 def shapes_of(teacher: Teacher) -> dict[Signal, Shape]:
     """What each signal looks like, from a run on five tokens."""
     ids = torch.arange(5, 10)[None]
-    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "word_ids": torch.full_like(ids, -1),
-             "example": torch.zeros(1, dtype=torch.int64)}  # fmt: skip
+    batch = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "word_ids": torch.full_like(ids, -1),
+        "example": torch.zeros(1, dtype=torch.int64),
+    }
     return {signal: _shape(signal, tensor.shape[1:]) for signal, tensor in teacher.signals(batch).items()}
 
 

@@ -16,9 +16,9 @@ from polydistill.distill.objectives.base import Weighted
 from polydistill.distill.samplers import Even, GroupBatches
 from polydistill.distill.signals import LOGITS, Batch, Signal, Signals, needs_attention
 from polydistill.distill.teachers import Teacher, load_teacher
-from polydistill.loading import load_encoder, load_masked_lm, load_tokenizer
+from polydistill.models.loading import load_encoder, load_masked_lm, load_tokenizer
 from polydistill.progress import Progress
-from polydistill.training import Curves, Schedule, train
+from polydistill.training.loop import Curves, Schedule, train
 
 HELD_OUT = 0.01  # share of the blocks that validate
 MOST_HELD_OUT = 64  # of each language
@@ -104,9 +104,16 @@ def distil_general(
 
 
 def learn(
-    network: Any, tokenizer: Any, text: GeneralText, loss: DistilLoss, schedule: Schedule, steps: int, work: Path,
-    progress: Progress, optimizer: torch.optim.Optimizer | None = None,
-) -> Curves:  # fmt: skip
+    network: Any,
+    tokenizer: Any,
+    text: GeneralText,
+    loss: DistilLoss,
+    schedule: Schedule,
+    steps: int,
+    work: Path,
+    progress: Progress,
+    optimizer: torch.optim.Optimizer | None = None,
+) -> Curves:
     """Trains a network on masked blocks, all languages alike, and leaves it at its least loss of held-out blocks.
 
     Args:
@@ -122,14 +129,28 @@ def learn(
     """
     data = MaskedBlocks(text.training, tokenizer, seed=schedule.seed)
     batches = GroupBatches(
-        data.groups, Even(tuple(data.groups)), schedule.batch_size, steps, seed=schedule.seed,
-        parts=schedule.accumulate, turns=True,
-    )  # fmt: skip
+        data.groups,
+        Even(tuple(data.groups)),
+        schedule.batch_size,
+        steps,
+        seed=schedule.seed,
+        parts=schedule.accumulate,
+        turns=True,
+    )
     held = MaskedBlocks(text.held_out, tokenizer, seed=schedule.seed)
     return train(
-        network, tokenizer, data, lambda net: -loss.mean(net, batches_of(held, batches.batch_size)), schedule, work,
-        progress, batches=batches, collate=stacked, step_loss=loss, optimizer=optimizer,
-    )  # fmt: skip
+        network,
+        tokenizer,
+        data,
+        lambda net: -loss.mean(net, batches_of(held, batches.batch_size)),
+        schedule,
+        work,
+        progress,
+        batches=batches,
+        collate=stacked,
+        step_loss=loss,
+        optimizer=optimizer,
+    )
 
 
 def student_network(folder: Path, objectives: Weighted, seed: int, progress: Progress) -> Any:

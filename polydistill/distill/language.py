@@ -13,16 +13,16 @@ from typing import Any
 
 from torch import nn
 
-from polydistill.distill import sparse
 from polydistill.distill.general import GeneralText, learn
 from polydistill.distill.loss import DistilLoss
 from polydistill.distill.objectives.base import Weighted
 from polydistill.distill.objectives.mlm import MaskedTokens
 from polydistill.errors import UsageError
-from polydistill.loading import load_masked_lm, load_tokenizer
+from polydistill.models.loading import load_masked_lm, load_tokenizer
 from polydistill.progress import Progress
-from polydistill.sparse_files import LANGUAGE, Difference
-from polydistill.training import Curves, Schedule
+from polydistill.sparse import training as sparse
+from polydistill.sparse.files import LANGUAGE, Difference
+from polydistill.training.loop import Curves, Schedule
 
 TUNED = "tuned.safetensors"
 
@@ -108,9 +108,16 @@ class LanguageTuning:
         )
         with only as optimizer:
             return learn(
-                network, load_tokenizer(self.model), self.text, loss, self.schedule, self.steps, work, self.progress,
+                network,
+                load_tokenizer(self.model),
+                self.text,
+                loss,
+                self.schedule,
+                self.steps,
+                work,
+                self.progress,
                 optimizer,
-            )  # fmt: skip
+            )
 
 
 def fix_outputs_and_norms(network: Any) -> None:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from polydistill.catalog.tables import closest
 from polydistill.errors import UsageError
-from polydistill.settings import MOST
-from polydistill.tables import closest
+from polydistill.options.settings import MOST
 
 PHASES = (1, 2)
 SCALES = ("none", "first", "teacher")  # what makes terms compare, see `objectives.build.Options`
@@ -38,23 +38,46 @@ def _listed(name: str, class_name: str, phases: tuple[int, ...], summary: str, s
 
 
 LISTED = (
-    _listed("hidden", "HiddenStates", (1, 2), "squared error of hidden states, layer by layer",
-            "BiStil (Ansell et al. 2023)"),
-    _listed("attention", "AttentionProbabilities", (1, 2), "squared error of attention probabilities, layer by layer",
-            "BiStil (Ansell et al. 2023)"),
-    _listed("scores", "AttentionScores", (1, 2), "squared error of attention scores before the softmax",
-            "TinyBERT (Jiao et al. 2020)"),
-    _listed("relations", "Relations", (1, 2), "KL of Q-Q, K-K and V-V relations of one layer; any width and heads",
-            "MiniLMv2 (Wang et al. 2021)"),
-    _listed("logits", "Logits", (2,), "soft cross-entropy or KL of logits at a temperature",
-            "Hinton et al. 2015; BiStil"),
+    _listed(
+        "hidden",
+        "HiddenStates",
+        (1, 2),
+        "squared error of hidden states, layer by layer",
+        "BiStil (Ansell et al. 2023)",
+    ),
+    _listed(
+        "attention",
+        "AttentionProbabilities",
+        (1, 2),
+        "squared error of attention probabilities, layer by layer",
+        "BiStil (Ansell et al. 2023)",
+    ),
+    _listed(
+        "scores",
+        "AttentionScores",
+        (1, 2),
+        "squared error of attention scores before the softmax",
+        "TinyBERT (Jiao et al. 2020)",
+    ),
+    _listed(
+        "relations",
+        "Relations",
+        (1, 2),
+        "KL of Q-Q, K-K and V-V relations of one layer; any width and heads",
+        "MiniLMv2 (Wang et al. 2021)",
+    ),
+    _listed(
+        "logits", "Logits", (2,), "soft cross-entropy or KL of logits at a temperature", "Hinton et al. 2015; BiStil"
+    ),
     _listed("cosine", "Cosine", (1, 2), "1 - cosine of the last hidden states", "DistilBERT (Sanh et al. 2019)"),
-    _listed("pooled", "PooledVectors", (2,), "1 - cosine of the vectors of whole texts",
-            "after Reimers and Gurevych 2020"),
-    _listed("mlm", "MaskedTokens", (1,), "cross-entropy of masked tokens, without a teacher",
-            "BERT (Devlin et al. 2019)"),
+    _listed(
+        "pooled", "PooledVectors", (2,), "1 - cosine of the vectors of whole texts", "after Reimers and Gurevych 2020"
+    ),
+    _listed(
+        "mlm", "MaskedTokens", (1,), "cross-entropy of masked tokens, without a teacher", "BERT (Devlin et al. 2019)"
+    ),
     _listed("labels", "HardLabels", (2,), "cross-entropy with gold labels, without a teacher", "Hinton et al. 2015"),
-)  # fmt: skip
+)
 
 
 def find(name: str) -> Listed:

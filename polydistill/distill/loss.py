@@ -52,9 +52,12 @@ class DistilLoss:
         return self._loss(network, batch, agree, self._counts)
 
     def _loss(
-        self, network: Any, batch: dict[str, Any], agree: Callable[[Tensor], Tensor],
+        self,
+        network: Any,
+        batch: dict[str, Any],
+        agree: Callable[[Tensor], Tensor],
         counts: Mapping[str, Tensor] | None,
-    ) -> tuple[Tensor, dict[str, float]]:  # fmt: skip
+    ) -> tuple[Tensor, dict[str, float]]:
         self._objectives.to(batch["input_ids"].device)
         wanted = self._teacher.signals(batch) if self._teacher is not None else {}
         return self._objectives(self._observer(batch, through=network), wanted, batch, agree, counts)

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from polydistill import config_ids
 from polydistill.catalog import Language
 from polydistill.errors import PolydistillError
-from polydistill.modelfolder import model_folder
+from polydistill.models.folder import model_folder
+from polydistill.models.source import Source
 from polydistill.progress import SILENT, Progress
-from polydistill.source import Source
-from polydistill.trimming import TrimPlan, Wishes, apply, ids_without_token, plan, write_vocabulary
+from polydistill.trimming import config_ids
+from polydistill.trimming.plan import TrimPlan, Wishes, apply, ids_without_token, plan, write_vocabulary
 from polydistill.vocab import Vocabulary, open_vocabulary
 from polydistill.vocab.counts import TokenCounts
 from polydistill.vocab.keep import KeepSet
@@ -76,12 +76,7 @@ def plan_together(sources: Sequence[Source], counts: TokenCounts, wishes: Wishes
 
 
 def trim_together(
-    sources: Sequence[Source],
-    counts: TokenCounts,
-    wishes: Wishes,
-    outs: Sequence[Path],
-    *,
-    progress: Progress = SILENT,
+    sources: Sequence[Source], counts: TokenCounts, wishes: Wishes, outs: Sequence[Path], *, progress: Progress = SILENT
 ) -> list[TrimPlan]:
     """Cuts several models to the same tokens; see `plan_together`.
 

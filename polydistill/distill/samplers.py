@@ -11,7 +11,7 @@ from torch.utils.data import BatchSampler
 from torch.utils.data import Sampler as TorchSampler
 
 from polydistill.errors import PolydistillError
-from polydistill.training import LengthGrouped
+from polydistill.training.loop import LengthGrouped
 
 
 class Sampler(Protocol):

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from polydistill.attention import trained_attention
-from polydistill.batching import MODEL_KEYS
 from polydistill.catalog import Arch
 from polydistill.errors import PolydistillError
-from polydistill.pooling import mean_pooled
+from polydistill.models.attention import trained_attention
+from polydistill.models.pooling import mean_pooled
+from polydistill.training.batching import MODEL_KEYS
 
 HIDDEN, ATTENTION, SCORES = "hidden", "attention", "scores"
 QUERY, KEY, VALUE = "query", "key", "value"

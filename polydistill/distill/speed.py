@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from polydistill.catalog import Arch
+from polydistill.catalog.task import CLASSIFICATION, TAGGING, WORD_TAGGING
 from polydistill.distill.objectives.base import Weighted
 from polydistill.distill.signals import Observer
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.heads import AUTO_CLASSES
-from polydistill.loading import load_config, loading_failed, quiet_transformers
-from polydistill.task import CLASSIFICATION, TAGGING, WORD_TAGGING
+from polydistill.models.loading import load_config, loading_failed, quiet_transformers
 
 PRECISIONS = ("float32", "bfloat16")
 CPU_TOKENS = 512  # a CPU is as fast with a small batch as with a large one, token by token

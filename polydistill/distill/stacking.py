@@ -19,16 +19,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from polydistill.batching import Feature, run
 from polydistill.distill.cached import make_room
 from polydistill.errors import PolydistillError
-from polydistill.offline import cache_root
-from polydistill.outputs import write_beside
+from polydistill.files.outputs import write_beside
+from polydistill.models.offline import cache_root
 from polydistill.progress import Progress
 from polydistill.stacks.folder import LoadedStack
 from polydistill.stacks.network import Stack
 from polydistill.stacks.parts import on_device
-from polydistill.training import Curves, Schedule, collator, train
+from polydistill.training.batching import Feature, run
+from polydistill.training.loop import Curves, Schedule, collator, train
 
 FORMAT = 2  # to be raised whenever the same text gives another vector
 DIGEST = 32  # bytes of SHA-256 in front of kept vectors
@@ -260,6 +260,13 @@ def train_stack(
     """
     collate = collator(stack.reader, about=True)
     return train(
-        stack.network, stack.reader.tokenizer, features, dev_score, schedule, work, progress,
-        collate=collate, step_loss=loss,
-    )  # fmt: skip
+        stack.network,
+        stack.reader.tokenizer,
+        features,
+        dev_score,
+        schedule,
+        work,
+        progress,
+        collate=collate,
+        step_loss=loss,
+    )

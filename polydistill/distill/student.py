@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polydistill import surgery
 from polydistill.catalog import PAGE, Arch
-from polydistill.copying import CONFIG, copy_rest
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.loading import load_config
+from polydistill.models.copying import CONFIG, copy_rest
+from polydistill.models.loading import load_config
+from polydistill.models.refs import ModelRef, resolve
+from polydistill.models.source import Source
 from polydistill.progress import SILENT, Progress
-from polydistill.refs import ModelRef, resolve
-from polydistill.source import Source
+from polydistill.trimming import surgery
 from polydistill.vocab.tokenizer_config import write_json
 
 if TYPE_CHECKING:
@@ -284,7 +284,7 @@ def randomise_layers(folder: Path, arch: Arch, seed: int) -> None:
     import torch
     from transformers import AutoModel
 
-    from polydistill.loading import load_encoder, quiet_transformers
+    from polydistill.models.loading import load_encoder, quiet_transformers
 
     assert arch.layers is not None
     network = load_encoder(folder)

@@ -29,8 +29,8 @@ from polydistill.errors import PolydistillError
 from polydistill.evaluation import classification, tagging
 from polydistill.evaluation.heads import VECTOR_KINDS, TaskModel, open_model
 from polydistill.labelled.examples import PairExample, TaggedExample
-from polydistill.loading import load_encoder
-from polydistill.modelfolder import model_folder
+from polydistill.models.folder import model_folder
+from polydistill.models.loading import load_encoder
 
 
 class Teacher(Protocol):

@@ -14,15 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polydistill.batching import Feature, by_length
 from polydistill.catalog import Arch, Task
 from polydistill.catalog import language as find_language
-from polydistill.checkpoint import Checkpoint
+from polydistill.catalog.task import TAGGING, WORD_TAGGING
 from polydistill.distill.cached import CachedTeacher, cached
 from polydistill.distill.loss import DistilLoss
 from polydistill.distill.objectives.base import Weighted
 from polydistill.distill.signals import LOGITS, Signal, needs_attention
-from polydistill.distill.sparse import training_only
 from polydistill.distill.teachers import (
     Ensemble,
     ExampleAligned,
@@ -38,13 +36,15 @@ from polydistill.evaluation.heads import ANSWER, TaskModel, new_head, open_model
 from polydistill.evaluation.kinds import dev_predictions, dev_score, finest_loyalty, training_inputs
 from polydistill.evaluation.reuse import output_parameters
 from polydistill.labelled.examples import LabelledSplit
-from polydistill.loading import load_encoder, load_tokenizer, longest_input
+from polydistill.models.checkpoint import Checkpoint
+from polydistill.models.loading import load_encoder, load_tokenizer, longest_input
 from polydistill.processes import is_main, wait
 from polydistill.progress import SILENT, Progress
-from polydistill.record import text_hash
-from polydistill.stages import ANEW, decided
-from polydistill.task import TAGGING, WORD_TAGGING
-from polydistill.training import Curves, Schedule, collator, train
+from polydistill.records.record import text_hash
+from polydistill.runs.stages import ANEW, decided
+from polydistill.sparse.training import training_only
+from polydistill.training.batching import Feature, by_length
+from polydistill.training.loop import Curves, Schedule, collator, train
 
 FILL_BATCH = 32
 HELD_OUT, HELD_BATCH = 100, 32  # of the lines of a text one in a hundred chooses the checkpoint
@@ -74,9 +74,15 @@ class TaskStudent:
 
 
 def task_student(
-    folder: Path, task: Task, teacher: TaskModel, *, seed: int, length: int, eager: bool = False,
+    folder: Path,
+    task: Task,
+    teacher: TaskModel,
+    *,
+    seed: int,
+    length: int,
+    eager: bool = False,
     progress: Progress = SILENT,
-) -> TaskStudent:  # fmt: skip
+) -> TaskStudent:
     """Puts the teacher's head on a student; where it does not fit, the student's own or one from the seed stays.
 
     Args:
@@ -100,8 +106,11 @@ def task_student(
     # A folder that phase 1 has not written may be one of a model with another head, whose names have the prefix.
     base = {own: name for own in inside for name in (own.removeprefix(prefix), own) if name in stored}
     given = _head_of(teacher, labels)
-    fits = {n: t for n, t in model.network.state_dict().items() if n not in base and n in given
-            and given[n].shape == t.shape}  # fmt: skip
+    fits = {
+        n: t
+        for n, t in model.network.state_dict().items()
+        if n not in base and n in given and given[n].shape == t.shape
+    }
     with torch.no_grad():
         for name, tensor in fits.items():
             tensor.copy_(given[name])
@@ -176,9 +185,16 @@ class Job:
             network, entries, dense=dense, lr=schedule.lr, weight_decay=schedule.weight_decay
         ) as optimizer:
             curves = train(
-                network, self.student.model.tokenizer, self.features, self.dev_score, schedule, work, progress,
-                step_loss=loss, optimizer=optimizer,
-            )  # fmt: skip
+                network,
+                self.student.model.tokenizer,
+                self.features,
+                self.dev_score,
+                schedule,
+                work,
+                progress,
+                step_loss=loss,
+                optimizer=optimizer,
+            )
         loss.close()
         return curves
 
@@ -268,9 +284,13 @@ def task_job(
 
 
 def _task_teacher(
-    inputs: TaskInputs, models: Sequence[TaskModel], needs: frozenset[Signal], student: TaskStudent,
-    training: Sequence[LabelledSplit], features: Sequence[Feature],
-) -> Teacher | None:  # fmt: skip
+    inputs: TaskInputs,
+    models: Sequence[TaskModel],
+    needs: frozenset[Signal],
+    student: TaskStudent,
+    training: Sequence[LabelledSplit],
+    features: Sequence[Feature],
+) -> Teacher | None:
     """The teachers as one; what they say of the labelled inputs is kept on disk where it fits."""
     if not needs:
         return None
@@ -293,9 +313,10 @@ def _task_teacher(
     teacher = found[0][0] if len(found) == 1 else Ensemble(found)
     facts = {
         "teachers": [[Checkpoint.open(t.folder).weights_hash, t.weight, t.aligned] for t in inputs.teachers],
-        "data": [split.sha256 for split in training], "bf16": inputs.bf16,
+        "data": [split.sha256 for split in training],
+        "bf16": inputs.bf16,
         "labels": [wanted, *(model.labels for model in models)],
-    }  # fmt: skip
+    }
     return kept_on_disk(
         teacher,
         facts,
@@ -331,9 +352,10 @@ def vector_job(inputs: TaskInputs, lines: Mapping[str, Sequence[str]], objective
     needs = objectives.needs.teacher
     teacher: Teacher = load_teacher(inputs.teachers[0].folder, needs, autocast=inputs.bf16, include=inputs.include)
     facts = {
-        "teachers": [Checkpoint.open(inputs.teachers[0].folder).weights_hash], "bf16": inputs.bf16,
+        "teachers": [Checkpoint.open(inputs.teachers[0].folder).weights_hash],
+        "bf16": inputs.bf16,
         "data": {code: text_hash(list(texts)) for code, texts in lines.items()},
-    }  # fmt: skip
+    }
     teacher = kept_on_disk(
         teacher, facts, features, tokenizer, max_bytes=inputs.cache_bytes, note=inputs.note, progress=inputs.progress
     )
@@ -348,9 +370,15 @@ def vector_job(inputs: TaskInputs, lines: Mapping[str, Sequence[str]], objective
 
 
 def kept_on_disk(
-    teacher: Teacher, facts: Mapping[str, Any], features: Sequence[Feature], tokenizer: Any, *, max_bytes: int,
-    note: Path, progress: Progress,
-) -> Teacher:  # fmt: skip
+    teacher: Teacher,
+    facts: Mapping[str, Any],
+    features: Sequence[Feature],
+    tokenizer: Any,
+    *,
+    max_bytes: int,
+    note: Path,
+    progress: Progress,
+) -> Teacher:
     """A teacher with its signals on disk, all of them written now, or the teacher itself where they take too much.
 
     What a batch says of an example depends on the others in it, in the last bit: written in batches that are always

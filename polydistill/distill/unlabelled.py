@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from polydistill.batching import Feature, by_length
 from polydistill.catalog import Arch, Task
 from polydistill.distill.loss import DistilLoss
 from polydistill.distill.objectives.alignment import NO_TAG, PrototypeAlignment
@@ -32,9 +31,10 @@ from polydistill.evaluation.heads import TaskModel, new_head, open_model
 from polydistill.evaluation.reuse import tell
 from polydistill.labelled.examples import LabelledSplit, TaggedExample
 from polydistill.labelled.plain import PlainSentences
-from polydistill.modelfolder import is_tagger
+from polydistill.models.folder import is_tagger
 from polydistill.progress import SILENT, Progress
-from polydistill.training import Curves, Schedule, collator, train
+from polydistill.training.batching import Feature, by_length
+from polydistill.training.loop import Curves, Schedule, collator, train
 
 OUTSIDE = "O"
 MSE, KL = "mse", "kl"
@@ -200,10 +200,16 @@ def tune_teacher(
         batches = PairedBatches(lengths[: len(source)], lengths[len(source) :], schedule.batch_size, schedule.seed)
         names, class_of = classes_of(model.labels, kind.by)
         objective = PrototypeAlignment(
-            names, class_of, layer=kind.layer, width=model.network.config.hidden_size,
-            temperature=aligning.temperature, momentum=aligning.momentum, symmetric=aligning.symmetric,
-            confidence=aligning.confidence, warmup=round(aligning.warmup * len(batches) * schedule.epochs),
-        )  # fmt: skip
+            names,
+            class_of,
+            layer=kind.layer,
+            width=model.network.config.hidden_size,
+            temperature=aligning.temperature,
+            momentum=aligning.momentum,
+            symmetric=aligning.symmetric,
+            confidence=aligning.confidence,
+            warmup=round(aligning.warmup * len(batches) * schedule.epochs),
+        )
         asked["alignment"] = (objective, aligning.weight)
     loss = DistilLoss(model.network, Weighted(asked), None, arch)
     curves = train(
@@ -235,9 +241,15 @@ class Observed:
 
 @torch.no_grad()
 def observe(
-    model: TaskModel, features: Sequence[Feature], labels: Sequence[str], layer: int, arch: Arch, *, bf16: bool,
+    model: TaskModel,
+    features: Sequence[Feature],
+    labels: Sequence[str],
+    layer: int,
+    arch: Arch,
+    *,
+    bf16: bool,
     progress: Progress,
-) -> Observed:  # fmt: skip
+) -> Observed:
     """Runs a model over text and keeps the tokens that prototypes are made of; logits are in the order of `labels`."""
     needs = frozenset({Signal(HIDDEN, layer), Signal(LOGITS)})
     teacher = FrozenTeacher(model.network, needs, arch, autocast=bf16, labels=model.labels, wanted=labels)
@@ -332,9 +344,14 @@ def together(targets: Sequence[Observed], weights: Sequence[float]) -> Observed:
 
 
 def teachers_as_one(
-    models: Sequence[TaskModel], weights: Sequence[float], needs: frozenset[Signal], labels: Sequence[str], arch: Arch,
-    *, bf16: bool,
-) -> Teacher:  # fmt: skip
+    models: Sequence[TaskModel],
+    weights: Sequence[float],
+    needs: frozenset[Signal],
+    labels: Sequence[str],
+    arch: Arch,
+    *,
+    bf16: bool,
+) -> Teacher:
     """Several teachers, whose probabilities are averaged; features are the first one's."""
     found: list[tuple[Teacher, float]] = []
     for i, (model, weight) in enumerate(zip(models, weights, strict=True)):
@@ -345,9 +362,16 @@ def teachers_as_one(
 
 
 def student_objectives(
-    labels: Sequence[str], kind: Prototyped, *, loss: str, temperature: float, how: SelfTraining | None,
-    prototypes: Prototypes | None, layer: int, steps: int,
-) -> Weighted:  # fmt: skip
+    labels: Sequence[str],
+    kind: Prototyped,
+    *,
+    loss: str,
+    temperature: float,
+    how: SelfTraining | None,
+    prototypes: Prototypes | None,
+    layer: int,
+    steps: int,
+) -> Weighted:
     """What is asked of a student.
 
     Args:
@@ -367,11 +391,17 @@ def student_objectives(
         asked["probabilities"] = (Probabilities(temperature=temperature), 1.0)
     if how is not None:
         objective = PseudoLabels(
-            outside=list(labels).index(OUTSIDE), form=how.form, ramp=round(how.ramp * steps),
+            outside=list(labels).index(OUTSIDE),
+            form=how.form,
+            ramp=round(how.ramp * steps),
             prototypes=prototypes.target if prototypes else None,
-            class_of=prototypes.class_of if prototypes else (), layer=layer, of_student=how.of_student,
-            momentum=how.momentum, temperature=how.temperature, distance=how.distance,
-        )  # fmt: skip
+            class_of=prototypes.class_of if prototypes else (),
+            layer=layer,
+            of_student=how.of_student,
+            momentum=how.momentum,
+            temperature=how.temperature,
+            distance=how.distance,
+        )
         asked["pseudo_labels"] = (objective, how.weight)
     return Weighted(asked)
 

@@ -16,11 +16,11 @@ from typing import Any
 import orjson
 
 from polydistill.errors import PolydistillError
+from polydistill.files.outputs import write_beside
+from polydistill.files.sealing import checked, with_hash
 from polydistill.metrics.items import Measured, restore
-from polydistill.offline import cache_root
-from polydistill.outputs import write_beside
-from polydistill.record import Score
-from polydistill.sealing import checked, with_hash
+from polydistill.models.offline import cache_root
+from polydistill.records.record import Score
 
 FORMAT = 2  # to be raised whenever a predict loop says something else of the same input
 _KEY = re.compile(r"[0-9A-Za-z_-]{3,200}")

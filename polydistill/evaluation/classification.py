@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from polydistill.batching import Feature, run
 from polydistill.evaluation.heads import TaskModel
 from polydistill.labelled.examples import ClassifiedExample
 from polydistill.metrics.accuracy import accuracy
 from polydistill.metrics.items import Measured
 from polydistill.metrics.loyalty import label_loyalty, probability_loyalty
+from polydistill.training.batching import Feature, run
 
 MAX_LENGTH = 512
 
@@ -60,9 +60,15 @@ def logits(
 ) -> np.ndarray:
     """(n, L) the outputs of each example."""
     rows = run(
-        model.network, model.tokenizer, features(model, examples), batch_size, lambda o: [o.logits],
-        positions=False, bf16=bf16, done=done,
-    )  # fmt: skip
+        model.network,
+        model.tokenizer,
+        features(model, examples),
+        batch_size,
+        lambda o: [o.logits],
+        positions=False,
+        bf16=bf16,
+        done=done,
+    )
     return np.stack([row for (row,) in rows]) if rows else np.zeros((0, len(model.labels)), np.float32)
 
 
@@ -79,10 +85,7 @@ def loyalty(teacher: Sequence[dict[str, Any]], student: Sequence[dict[str, Any]]
     shares = [
         np.array([[p["probabilities"].get(name, 0.0) for name in names] for p in found]) for found in (teacher, student)
     ]
-    return [
-        label_loyalty([p["label"] for p in teacher], [p["label"] for p in student]),
-        probability_loyalty(*shares),
-    ]
+    return [label_loyalty([p["label"] for p in teacher], [p["label"] for p in student]), probability_loyalty(*shares)]
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from polydistill.evaluation.heads import TaskModel, open_model
 from polydistill.evaluation.kinds import KINDS
 from polydistill.evaluation.turns import answer
 from polydistill.labelled import examples as kinds_of_examples
-from polydistill.record import peak_memory_bytes
+from polydistill.records.record import peak_memory_bytes
 
 
 def footprint(job: dict[str, Any]) -> dict[str, int]:
@@ -23,9 +23,15 @@ def footprint(job: dict[str, Any]) -> dict[str, int]:
 def opened(folder: Path, job: Mapping[str, Any]) -> TaskModel:
     """A model of a job."""
     return open_model(
-        folder, job["kind"], job["labels"], not_scored=job["not_scored"], max_length=job["max_length"],
-        prompt=job["prompt"], language=job["language"], own=job["own"],
-    )  # fmt: skip
+        folder,
+        job["kind"],
+        job["labels"],
+        not_scored=job["not_scored"],
+        max_length=job["max_length"],
+        prompt=job["prompt"],
+        language=job["language"],
+        own=job["own"],
+    )
 
 
 def examples_of(job: Mapping[str, Any]) -> list[Any]:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from polydistill.catalog import Language
+from polydistill.catalog.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
 from polydistill.errors import PolydistillError
-from polydistill.evaluation.own_labels import own_output_labels
+from polydistill.evaluation.custom_labels import own_output_labels
 from polydistill.evaluation.reuse import NAMELESS, Reused, Stored, names_of, output_layer, reuse_head
 from polydistill.labelled.schemes import IOB2, ModelTags, model_tags, taught_labels
-from polydistill.loading import (
+from polydistill.models.folder import model_folder
+from polydistill.models.loading import (
     load_config,
     load_sentence_model,
     load_tokenizer,
@@ -20,9 +22,7 @@ from polydistill.loading import (
     longest_input,
     quiet_transformers,
 )
-from polydistill.modelfolder import model_folder
 from polydistill.stacks.description import is_stack
-from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
 
 AUTO_CLASSES = {
     CLASSIFICATION: "AutoModelForSequenceClassification",

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from polydistill.durable import locked
 from polydistill.evaluation.subjects import Subject
+from polydistill.files.durable import locked
 from polydistill.progress import Progress
-from polydistill.record import NAME as RECORD
-from polydistill.record import RunRecord, Score
+from polydistill.records.record import NAME as RECORD
+from polydistill.records.record import RunRecord, Score
 
 
 def add_scores(subject: Subject, scores: Sequence[Score], progress: Progress) -> None:
@@ -18,9 +18,10 @@ def add_scores(subject: Subject, scores: Sequence[Score], progress: Progress) ->
     if subject.settings.whole:
         new = {_identity(score) for score in scores}
         _change_record(
-            subject, lambda was: replace(was, scores=[*(s for s in was.scores if _identity(s) not in new), *scores]),
+            subject,
+            lambda was: replace(was, scores=[*(s for s in was.scores if _identity(s) not in new), *scores]),
             progress,
-        )  # fmt: skip
+        )
 
 
 def add_cost(subject: Subject, cost: dict[str, Any], progress: Progress) -> None:
@@ -30,9 +31,10 @@ def add_cost(subject: Subject, cost: dict[str, Any], progress: Progress) -> None
         return of.get("beside"), of.get("task")
 
     _change_record(
-        subject, lambda was: replace(was, costs=[*(c for c in was.costs if identity(c) != identity(cost)), cost]),
+        subject,
+        lambda was: replace(was, costs=[*(c for c in was.costs if identity(c) != identity(cost)), cost]),
         progress,
-    )  # fmt: skip
+    )
 
 
 def _change_record(subject: Subject, change: Callable[[RunRecord], RunRecord], progress: Progress) -> None:
@@ -50,6 +52,11 @@ def _change_record(subject: Subject, change: Callable[[RunRecord], RunRecord], p
 
 def _identity(score: Score) -> tuple[Any, ...]:
     return (
-        score.task, score.language, score.question_language, score.split, score.data_hash, score.metric,
+        score.task,
+        score.language,
+        score.question_language,
+        score.split,
+        score.data_hash,
+        score.metric,
         score.normalisation,
-    )  # fmt: skip
+    )

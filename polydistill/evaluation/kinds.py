@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from polydistill.batching import Feature
 from polydistill.catalog import Task
+from polydistill.catalog.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation import classification, retrieval, similarity, spans, tagging, word_tagging
 from polydistill.evaluation.heads import TaskModel
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.metrics.items import Measured
 from polydistill.progress import SILENT, Progress
-from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
+from polydistill.training.batching import Feature
 
 DEV_BATCH = 32
 UNTRAINED = "answer in no window"
@@ -144,9 +144,11 @@ def dev_predictions(task: Task, model: TaskModel, splits: Sequence[LabelledSplit
 
 
 def finest_loyalty(
-    task: Task, teacher: Sequence[list[dict[str, Any]]], student: Sequence[list[dict[str, Any]]],
+    task: Task,
+    teacher: Sequence[list[dict[str, Any]]],
+    student: Sequence[list[dict[str, Any]]],
     splits: Sequence[LabelledSplit],
-) -> tuple[str, float]:  # fmt: skip
+) -> tuple[str, float]:
     """The finest loyalty of the kind, averaged over splits: of probabilities where it has them, of labels elsewhere.
 
     Args:

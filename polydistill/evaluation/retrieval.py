@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from polydistill.batching import no_numbers
 from polydistill.evaluation.heads import TaskModel
 from polydistill.labelled.examples import AlignedExample
 from polydistill.metrics.items import Measured
 from polydistill.metrics.loyalty import label_loyalty
 from polydistill.metrics.similarity import nearest, translations_found
+from polydistill.training.batching import no_numbers
 
 MAX_LENGTH = 512
 SOURCE = "en"  # the language of all sources

@@ -9,7 +9,7 @@ from typing import Any
 
 from polydistill.errors import PolydistillError
 from polydistill.labelled.checks import label_key
-from polydistill.labelled.own import listed
+from polydistill.labelled.custom import listed
 from polydistill.labelled.schemes import known_type, parts
 from polydistill.progress import Progress
 

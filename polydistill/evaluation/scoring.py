@@ -19,7 +19,7 @@ from polydistill.labelled.examples import LabelledSplit, units_of
 from polydistill.metrics.items import Measured
 from polydistill.metrics.paired import interval
 from polydistill.progress import SILENT, Progress
-from polydistill.record import RunRecord, Score
+from polydistill.records.record import RunRecord, Score
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,16 @@ def _predictions(
     if subject.wanted.kind in VECTOR_KINDS:  # decoders were read through their chat templates before
         settings["chat_template"] = None
     facts = {
-        "task": split.task, "task_version": task_version(subject.wanted), "language": cell.language.code,
-        "question_language": cell.asked, "split": split.split,
-        "data_hash": split.sha256, "weights_hash": subject.weights_hash, "settings": settings,
+        "task": split.task,
+        "task_version": task_version(subject.wanted),
+        "language": cell.language.code,
+        "question_language": cell.asked,
+        "split": split.split,
+        "data_hash": split.sha256,
+        "weights_hash": subject.weights_hash,
+        "settings": settings,
         "files_hash": subject.files_hash,
-    }  # fmt: skip
+    }
     key = cache.key_of(facts)
     stored = None if how.fresh else cache.load(key)
     if stored is not None and len(stored["predictions"]) == len(split.examples):

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from polydistill.batching import Feature, run
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.heads import TaskModel
 from polydistill.evaluation.offsets import Offset, completed, tokens_of
 from polydistill.labelled.examples import QuestionExample
 from polydistill.metrics.answers import answer_scores
 from polydistill.metrics.items import Measured
+from polydistill.training.batching import Feature, run
 
 MAX_LENGTH = 384
 OVERLAP = 128  # tokens that a window has in common with the next one
@@ -41,9 +41,15 @@ def features(model: TaskModel, examples: Sequence[QuestionExample]) -> list[Feat
     overlap = min(OVERLAP, room // 2)  # even beside the longest question a window goes further than the overlap
     try:
         encoded = tokenizer(
-            questions, [e.context for e in examples], truncation="only_second", max_length=model.max_length,
-            stride=overlap, return_overflowing_tokens=True, return_offsets_mapping=True, verbose=False,
-        )  # fmt: skip
+            questions,
+            [e.context for e in examples],
+            truncation="only_second",
+            max_length=model.max_length,
+            stride=overlap,
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+            verbose=False,
+        )
     except Exception as error:  # tokenizers raise plain Exceptions
         raise PolydistillError(
             f"{model.max_length} tokens leave no room for a paragraph beside its question.", "Give more: --max-length."
@@ -96,9 +102,14 @@ def predict(
     """The answer of each question: its text, where it starts, and the sum of its two logits."""
     parts = features(model, examples)
     rows = run(
-        model.network, model.tokenizer, parts, batch_size, lambda o: [o.start_logits, o.end_logits],
-        bf16=bf16, done=done,
-    )  # fmt: skip
+        model.network,
+        model.tokenizer,
+        parts,
+        batch_size,
+        lambda o: [o.start_logits, o.end_logits],
+        bf16=bf16,
+        done=done,
+    )
     best: list[dict[str, Any]] = [{"text": "", "start": 0, "score": -np.inf} for _ in examples]
     for feature, (starts, ends) in zip(parts, rows, strict=True):
         score, span = best_span(starts, ends, feature["offsets"])

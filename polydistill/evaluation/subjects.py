@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from polydistill.catalog import Task
-from polydistill.checkpoint import Checkpoint, file_sha256
+from polydistill.catalog.task import TAGGING
+from polydistill.evaluation.custom_labels import output_names
 from polydistill.evaluation.heads import VECTOR_KINDS, TaskModel, open_model, tagger_tags
 from polydistill.evaluation.kinds import kind_of
-from polydistill.evaluation.own_labels import output_names
-from polydistill.inside import files_below
-from polydistill.inspection import lineage_line
+from polydistill.files.inside import files_below
 from polydistill.labelled.schemes import IOB2
-from polydistill.modelfolder import tokenizer_files
-from polydistill.ownfiles import pickled
-from polydistill.record import NAME as RECORD
-from polydistill.record import RunRecord
-from polydistill.refs import ResolvedModel
-from polydistill.source import Source
+from polydistill.methods.inspection import lineage_line
+from polydistill.models.checkpoint import Checkpoint, file_sha256
+from polydistill.models.files import pickled
+from polydistill.models.folder import tokenizer_files
+from polydistill.models.refs import ResolvedModel
+from polydistill.models.source import Source
+from polydistill.records.record import NAME as RECORD
+from polydistill.records.record import RunRecord
 from polydistill.stacks.description import Description, is_stack, sizes
-from polydistill.surgery import embedding_parameters
-from polydistill.task import TAGGING
+from polydistill.trimming.surgery import embedding_parameters
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,14 @@ class Subject:
         """The model with the head of the task's kind."""
         kind = kind_of(self.wanted)
         return open_model(
-            self.resolved.folder, self.wanted.kind, self.wanted.labels, not_scored=self.wanted.not_scored,
-            max_length=self.settings.max_length or kind.MAX_LENGTH, prompt=self.settings.prompt, own=self.wanted.own,
-        )  # fmt: skip
+            self.resolved.folder,
+            self.wanted.kind,
+            self.wanted.labels,
+            not_scored=self.wanted.not_scored,
+            max_length=self.settings.max_length or kind.MAX_LENGTH,
+            prompt=self.settings.prompt,
+            own=self.wanted.own,
+        )
 
     @cached_property
     def tag_scheme(self) -> str | None:

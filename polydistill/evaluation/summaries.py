@@ -14,7 +14,7 @@ from polydistill.metrics.answers import g_xlt
 from polydistill.metrics.items import Measured
 from polydistill.metrics.loyalty import retention
 from polydistill.metrics.paired import FEW, FEW_UNITS, interval, middle, resampled, resampled_means, retained
-from polydistill.record import Score
+from polydistill.records.record import Score
 
 Row = dict[str, Any]
 

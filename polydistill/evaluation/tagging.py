@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from polydistill.batching import Feature, run
 from polydistill.evaluation.classification import softmax
 from polydistill.evaluation.heads import TaskModel
 from polydistill.labelled.examples import TaggedExample
@@ -17,6 +16,7 @@ from polydistill.labelled.schemes import IOB2, parts, to_iob2
 from polydistill.metrics.entities import entity_f1
 from polydistill.metrics.items import Measured
 from polydistill.metrics.loyalty import label_loyalty, probability_loyalty
+from polydistill.training.batching import Feature, run
 
 MAX_LENGTH = 512
 CONTEXT = 0.25  # share of a window that it has in common with the next one

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from polydistill.batching import Feature, run
 from polydistill.evaluation import turns
 from polydistill.exporting.networks import FEATURES, Head
 from polydistill.progress import SILENT, Progress
+from polydistill.training.batching import Feature, run
 
 TOLERANCE = 1e-4  # between float32 outputs; only the order of additions may differ
 TOGETHER = 8  # inputs of different lengths in one batch, so that padding is compared too
@@ -26,9 +26,13 @@ def outputs_of(network: Any, tokenizer: Any, features: Sequence[Feature], head: 
         PolydistillError: One is not a number.
     """
     return run(
-        network, tokenizer, features, batch_size, lambda found: [getattr(found, name) for name in head.outputs],
+        network,
+        tokenizer,
+        features,
+        batch_size,
+        lambda found: [getattr(found, name) for name in head.outputs],
         positions=head.positions,
-    )  # fmt: skip
+    )
 
 
 def largest_difference(one: Outputs, other: Outputs) -> float:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from polydistill.errors import PolydistillError
-from polydistill.loading import loading_failed, quiet_transformers
+from polydistill.models.loading import loading_failed, quiet_transformers
 
 OPSET = 18
 LARGEST = 2**31 - 1  # bytes of one protobuf
@@ -59,10 +59,15 @@ def write_onnx(network: Any, inputs: Mapping[str, Any], outputs: Sequence[str], 
     try:
         with _silence(), torch.no_grad():
             program = torch.onnx.export(
-                _positional(network, tuple(inputs), outputs), tuple(inputs.values()), dynamo=True, opset_version=OPSET,
-                input_names=list(inputs), output_names=list(outputs), dynamic_shapes=(tuple(any_size for _ in inputs),),
+                _positional(network, tuple(inputs), outputs),
+                tuple(inputs.values()),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_shapes=(tuple(any_size for _ in inputs),),
                 verbose=False,
-            )  # fmt: skip
+            )
             assert program is not None
             # Every node says in which file of this machine it was made, and there are thousands of them.
             ClearMetadataAndDocStringPass()(program.model)

@@ -9,12 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from polydistill.batching import MODEL_KEYS
+from polydistill.catalog.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.heads import TaskModel
-from polydistill.loading import loading_failed, quiet_transformers
-from polydistill.source import Source
-from polydistill.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
+from polydistill.models.loading import loading_failed, quiet_transformers
+from polydistill.models.source import Source
+from polydistill.training.batching import MODEL_KEYS
 
 FEATURES = "feature-extraction"
 
@@ -46,14 +46,21 @@ HEADS = {
     )
 }
 OF_KIND = {
-    CLASSIFICATION: "text-classification", TAGGING: "token-classification", WORD_TAGGING: "token-classification",
-    SPAN_EXTRACTION: "question-answering", RETRIEVAL: FEATURES, SIMILARITY: FEATURES,
-}  # fmt: skip
+    CLASSIFICATION: "text-classification",
+    TAGGING: "token-classification",
+    WORD_TAGGING: "token-classification",
+    SPAN_EXTRACTION: "question-answering",
+    RETRIEVAL: FEATURES,
+    SIMILARITY: FEATURES,
+}
 _ENDINGS = {
-    "ForSequenceClassification": "text-classification", "ForTokenClassification": "token-classification",
-    "ForQuestionAnswering": "question-answering", "Model": FEATURES, "ForMaskedLM": FEATURES,
+    "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+    "Model": FEATURES,
+    "ForMaskedLM": FEATURES,
     "ForPreTraining": FEATURES,
-}  # fmt: skip
+}
 
 
 def head_of(source: Source) -> Head:
@@ -96,9 +103,12 @@ def load_network(folder: Path, head: Head) -> Any:
     try:
         with quiet_transformers():
             network, info = getattr(transformers, head.auto_class).from_pretrained(
-                str(folder), local_files_only=True, trust_remote_code=False, dtype=torch.float32,
+                str(folder),
+                local_files_only=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
                 output_loading_info=True,
-            )  # fmt: skip
+            )
     except Exception as error:
         raise loading_failed(f"transformers cannot load {folder}", error, "Fetch or save the model again.") from error
     # A pooler is left out of many folders; the features are those before it.

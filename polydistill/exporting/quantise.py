@@ -36,9 +36,13 @@ def quantise(source: Path, target: Path) -> None:
     _quantise_embeddings(model.graph)
     with _silence():
         quantize_dynamic(
-            model, str(target), op_types_to_quantize=["MatMul"], per_channel=True, reduce_range=True,
+            model,
+            str(target),
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            reduce_range=True,
             weight_type=QuantType.QInt8,
-        )  # fmt: skip
+        )
 
 
 def rows_to_int8(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

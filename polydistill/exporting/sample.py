@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from polydistill.batching import MODEL_KEYS, Feature
 from polydistill.catalog import Language
-from polydistill.inspection import read_lines
 from polydistill.labelled.examples import LabelledSplit, TaggedExample, TextExample
+from polydistill.methods.inspection import read_lines
+from polydistill.training.batching import MODEL_KEYS, Feature
 
 INPUTS = 64
 LONGEST = 512  # tokens of an input; longer ones take long and show nothing new
@@ -81,11 +81,19 @@ def sample_of(
         others = [language for language in languages if language.code not in SENTENCES]
         groups += [(lang.code, "its letters", _letters(lang)) for lang in others]
     lines = _spread([line for _, _, found in groups for line in found if line.strip()])
-    return Sample([(a, b if pairs else None) for a, b in zip(lines, [*lines[1:], *lines[:1]], strict=True)], [
-        {"language": code, "where": where, "lines": len(found), "bytes": sum(len(x.encode()) + 1 for x in found),
-         "sha256": hashlib.sha256("\n".join(found).encode()).hexdigest()}
-        for code, where, found in groups
-    ])  # fmt: skip
+    return Sample(
+        [(a, b if pairs else None) for a, b in zip(lines, [*lines[1:], *lines[:1]], strict=True)],
+        [
+            {
+                "language": code,
+                "where": where,
+                "lines": len(found),
+                "bytes": sum(len(x.encode()) + 1 for x in found),
+                "sha256": hashlib.sha256("\n".join(found).encode()).hexdigest(),
+            }
+            for code, where, found in groups
+        ],
+    )
 
 
 def _letters(language: Language) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from polydistill.evaluation.turns import answer, one_round, take_turns
 from polydistill.exporting.beside import outputs_of
 from polydistill.exporting.networks import HEADS, load_network, onnx_network
-from polydistill.loading import load_tokenizer
+from polydistill.models.loading import load_tokenizer
 
 
 def timed(job: dict[str, Any]) -> dict[str, tuple[float, float]]:

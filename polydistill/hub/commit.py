@@ -6,11 +6,11 @@ import time
 from dataclasses import dataclass
 
 from polydistill.errors import PolydistillError
+from polydistill.fetching.client import forget
 from polydistill.hub.failures import ATTEMPTS, NOTHING, failure, pause_after, still_at_work, timed_out
 from polydistill.hub.plan import Plan, plan_for
 from polydistill.hub.publication import Publication
 from polydistill.hub.session import Session, There
-from polydistill.hub_client import forget
 from polydistill.progress import Progress
 
 LATE = (2.0, 5.0)  # seconds after which the Hub is asked again where it may still be at work

@@ -6,20 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from polydistill.checkpoint import Checkpoint
-from polydistill.door import check_folder
 from polydistill.errors import PolydistillError
-from polydistill.jsonfiles import read_json
-from polydistill.modelfolder import (
-    MODULES,
-    MODULES_WITH_WEIGHTS,
-    WEIGHTS,
-    model_folder,
-    modules_of,
-    tokenizer_files,
-)
-from polydistill.ownfiles import DIFFERENCES, LINEAR_MAPS, pickled
-from polydistill.record import RunRecord
+from polydistill.files.jsonfiles import read_json
+from polydistill.models.checkpoint import Checkpoint
+from polydistill.models.door import check_folder
+from polydistill.models.files import DIFFERENCES, LINEAR_MAPS, pickled
+from polydistill.models.folder import MODULES, MODULES_WITH_WEIGHTS, WEIGHTS, model_folder, modules_of, tokenizer_files
+from polydistill.records.record import RunRecord
 from polydistill.stacks.description import Description, is_stack
 
 
@@ -39,8 +32,9 @@ def check_complete(folder: Path, found: Sequence[str]) -> set[str]:
         for shard in sorted({str(name) for name in named.values()} if isinstance(named, dict) else ()):
             path = str(PurePosixPath(inner.relative_to(folder).as_posix()) / shard)
             if path not in found:
-                raise PolydistillError(f"{index} names {shard}, which is not among the files to publish.",
-                                       "Save the model again.")  # fmt: skip
+                raise PolydistillError(
+                    f"{index} names {shard}, which is not among the files to publish.", "Save the model again."
+                )
     if unread := next(iter(pickled(folder)), None):
         raise PolydistillError(
             f"{unread} is a pickle, which is not sent, and the model needs it.",

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from polydistill import hub_client
 from polydistill.errors import PolydistillError
-from polydistill.hub_client import HubSilent
-from polydistill.reach import chain, is_network_error
+from polydistill.fetching import client as hub_client
+from polydistill.fetching.client import HubSilent
+from polydistill.fetching.reach import chain, is_network_error
 from polydistill.redaction import redacted
 
 ATTEMPTS = 4

@@ -16,14 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from polydistill.errors import PolydistillError
-from polydistill.jsonfiles import read_json
-from polydistill.loading import load_sentence_model, quiet_transformers
-from polydistill.modelfolder import model_folder
+from polydistill.files.jsonfiles import read_json
+from polydistill.models.folder import model_folder
+from polydistill.models.loading import load_sentence_model, quiet_transformers
 from polydistill.stacks.description import is_stack
 
-_AUTO = ("AutoModelForTokenClassification", "AutoModelForSequenceClassification", "AutoModelForQuestionAnswering",
-         "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM", "AutoModelForCausalLM", "AutoModelForImageTextToText",
-         "AutoModelForPreTraining")  # fmt: skip
+_AUTO = (
+    "AutoModelForTokenClassification",
+    "AutoModelForSequenceClassification",
+    "AutoModelForQuestionAnswering",
+    "AutoModelForMaskedLM",
+    "AutoModelForSeq2SeqLM",
+    "AutoModelForCausalLM",
+    "AutoModelForImageTextToText",
+    "AutoModelForPreTraining",
+)
 _TEXT = "Nairobi, London, 12."
 _SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
 
@@ -37,8 +44,11 @@ def check_opens(folder: Path) -> str:
     environment = {key: value for key, value in os.environ.items() if key not in _SECRETS}
     ended = subprocess.run(
         [sys.executable, "-P", "-m", "polydistill.hub.opening", str(folder)],  # -P: no code from where we are
-        capture_output=True, text=True, check=False, env={**environment, "HF_HUB_OFFLINE": "1"},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**environment, "HF_HUB_OFFLINE": "1"},
+    )
     try:
         found = json.loads(ended.stdout.splitlines()[-1])
     except (IndexError, ValueError):

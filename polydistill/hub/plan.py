@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from polydistill.fetching.reach import hub_hash
 from polydistill.hub.publication import CARD, Item, Publication
 from polydistill.hub.session import There
-from polydistill.reach import hub_hash
 
 # What a loader reads: where the folder has it no longer, it would be mixed with what is sent.
 _STALE = re.compile(

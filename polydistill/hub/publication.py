@@ -13,23 +13,25 @@ from typing import Any
 from polydistill.card import card, is_unedited, licence_of
 from polydistill.card.facts import BESIDE
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.files.inside import leads_out
+from polydistill.files.jsonfiles import read_json
 from polydistill.hub.completeness import check_complete, check_exported, onnx_of
 from polydistill.hub.leaks import FOLDERS, Leaks, settings_without_paths, text_without_places, without_paths
-from polydistill.inside import leads_out
-from polydistill.jsonfiles import read_json
-from polydistill.modelfolder import (
-    card_licence,
-)
-from polydistill.record import NAME as RECORD
-from polydistill.record import RunRecord
+from polydistill.models.folder import card_licence
+from polydistill.records.record import NAME as RECORD
+from polydistill.records.record import RunRecord
 from polydistill.redaction import redacted
 from polydistill.vocab import OWNED_NAMES
 
 CARD = "README.md"
 FROM_RECORD, FROM_FOLDER, FROM_HUB = "record", "folder", "hub"
 _TRAINING = re.compile(r"(optimizer|scheduler|rng_state|scaler|trainer_state|training_args)\b.*|optimizer.*")
-_FOLDERS = {"stages": "stages of the run", "runs": "logs of the training", "wandb": "logs of the training",
-            "__pycache__": "made by Python"}  # fmt: skip
+_FOLDERS = {
+    "stages": "stages of the run",
+    "runs": "logs of the training",
+    "wandb": "logs of the training",
+    "__pycache__": "made by Python",
+}
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 # What a model is made of, and the pictures of its card.
 _WEIGHTS = (".safetensors", ".onnx", ".onnx_data", ".onnx.data", ".gguf")
@@ -39,8 +41,13 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg")
 _LEGAL = re.compile(r"(LICEN[CS]E|NOTICE|COPYING|CITATION|USE_POLICY)([._-].*)?", re.IGNORECASE)
 _ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"\x28\xb5\x2f\xfd", b"Rar!")
 # Files in which a path of this machine may stand, beside the record and the card.
-_SETTINGS = ("config.json", "tokenizer_config.json", "generation_config.json", "sentence_bert_config.json",
-             "config_sentence_transformers.json")  # fmt: skip
+_SETTINGS = (
+    "config.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+)
 Content = Path | bytes
 _LICENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,59}")
 

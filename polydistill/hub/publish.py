@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from polydistill.card import human_bytes, is_unedited
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.fetching.client import interruptible
 from polydistill.hub.commit import send
 from polydistill.hub.failures import explained
 from polydistill.hub.opening import check_opens
 from polydistill.hub.plan import Plan, plan_for
 from polydistill.hub.publication import CARD, FROM_HUB, Publication, gather
 from polydistill.hub.session import Session, There, quietly
-from polydistill.hub_client import interruptible
+from polydistill.options.settings import setting
 from polydistill.progress import SILENT, Progress
 from polydistill.redaction import own_tokens
-from polydistill.settings import setting
 
 if TYPE_CHECKING:
-    from polydistill.methods.export import ExportResult
+    from polydistill.methods.export.method import ExportResult
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
 _BRANCH = re.compile(r"(?!refs/)[A-Za-z0-9][\w./-]{0,99}")
@@ -45,8 +45,9 @@ class PublishConfig:
         None,
         "record: a new card. folder: the README.md that is there. hub: the Hub's stays. [default: record, or folder "
         "if that README.md was edited by hand; stops if the Hub's was]",
-        "Card", metavar="SOURCE",
-    )  # fmt: skip
+        "Card",
+        metavar="SOURCE",
+    )
     onnx: bool = setting(False, "Make ONNX files of the model first and send them too.", "Repository")
     int8: bool = setting(False, "With --onnx: one with weights of 8 bits as well.", "Repository")
     verify: bool = setting(
@@ -86,9 +87,13 @@ class Published:
         """One JSON object."""
         files = [{"path": item.path, "bytes": item.bytes} for item in self.publication.files]
         found = {
-            "command": self.command, "repository": self.repository, "files": files, "card": self.publication.card,
-            "left_out": self.publication.left_out, "notes": list(self.notes),
-        }  # fmt: skip
+            "command": self.command,
+            "repository": self.repository,
+            "files": files,
+            "card": self.publication.card,
+            "left_out": self.publication.left_out,
+            "notes": list(self.notes),
+        }
         if self.commit is None:
             return found
         done = {"revision": self.revision, "commit": self.commit, "url": self.url}
@@ -126,10 +131,14 @@ def _gather(config: PublishConfig, token: str | None, exported: ExportResult | N
     """What would be sent, with the ONNX files that were made of it."""
     made = {str(file["path"]): exported.output / str(file["path"]) for file in exported.files} if exported else {}
     return gather(
-        config.folder.expanduser(), config.repository, licence=config.license, source=config.card,
-        secrets=[*own_tokens(), *([token] if token else [])], beside=made,
+        config.folder.expanduser(),
+        config.repository,
+        licence=config.license,
+        source=config.card,
+        secrets=[*own_tokens(), *([token] if token else [])],
+        beside=made,
         exported=exported.to_json() if exported else None,
-    )  # fmt: skip
+    )
 
 
 def _exported(config: PublishConfig, place: Path, progress: Progress) -> ExportResult:
@@ -138,8 +147,8 @@ def _exported(config: PublishConfig, place: Path, progress: Progress) -> ExportR
     Raises:
         PolydistillError: The model cannot be exported.
     """
-    from polydistill.methods.export import export
-    from polydistill.methods.export_plan import ExportConfig
+    from polydistill.methods.export.method import export
+    from polydistill.methods.export.plan import ExportConfig
 
     folder = config.folder.expanduser()
     return export(ExportConfig(str(folder), onnx=True, int8=config.int8, output=place / "onnx"), progress)
@@ -173,9 +182,14 @@ def _published(
             progress.note(f"Sending {len(plan.send)} files, {human_bytes(plan.bytes)}, to {config.repository} ...")
         commit = _sent(session, config, publication, plan, there, progress)
     return replace(
-        result, publication=publication, commit=commit, url=session.address(commit), removed=plan.remove,
-        sent=tuple(item.path for item in plan.send), notes=(*notes, *settled),
-    )  # fmt: skip
+        result,
+        publication=publication,
+        commit=commit,
+        url=session.address(commit),
+        removed=plan.remove,
+        sent=tuple(item.path for item in plan.send),
+        notes=(*notes, *settled),
+    )
 
 
 def _check_private(config: PublishConfig, there: There) -> None:

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 from polydistill.card.text import printable
 from polydistill.errors import PolydistillError
+from polydistill.fetching.client import connect, forget
 from polydistill.hub.failures import Unreadable, patiently
 from polydistill.hub.publication import Item
-from polydistill.hub_client import connect, forget
 from polydistill.progress import SILENT, Progress
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -10,6 +10,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from polydistill.catalog.task import (
+    CLASSIFICATION,
+    PAIR,
+    RETRIEVAL,
+    SIMILARITY,
+    SPAN_EXTRACTION,
+    TAGGING,
+    TEXT,
+    WORD_TAGGING,
+    Task,
+)
 from polydistill.errors import PolydistillError
 from polydistill.labelled import schemes
 from polydistill.labelled.codes import without_codes
@@ -25,17 +36,6 @@ from polydistill.labelled.examples import (
 )
 from polydistill.labelled.nli import in_language
 from polydistill.labelled.rows import Row
-from polydistill.task import (
-    CLASSIFICATION,
-    PAIR,
-    RETRIEVAL,
-    SIMILARITY,
-    SPAN_EXTRACTION,
-    TAGGING,
-    TEXT,
-    WORD_TAGGING,
-    Task,
-)
 
 WRONG_ANSWERS = 0.05  # of the questions: more than so many, and the file's offsets are of another kind than ours
 NO_AGREEMENT = "-"  # SNLI's mark for annotators who disagreed

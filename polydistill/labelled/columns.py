@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from polydistill.delimited import table_rows
+from polydistill.catalog.task import CLASSIFICATION, PAIR, Task
 from polydistill.errors import PolydistillError
 from polydistill.labelled.formats import read_rows
 from polydistill.labelled.rows import Row
-from polydistill.lines import FileErrors, open_file
-from polydistill.task import CLASSIFICATION, PAIR, Task
-from polydistill.textfiles import format_of
+from polydistill.texts.delimited import table_rows
+from polydistill.texts.files import format_of
+from polydistill.texts.lines import FileErrors, open_file
 
 TABLES = (".csv", ".tsv")
 # Names that columns have in published data, beside our own.

@@ -118,10 +118,15 @@ class LabelledSplit:
     def facts(self) -> dict[str, Any]:
         """What records say of it."""
         return {
-            "language": self.language, "where": self.where, "split": self.split, "examples": len(self.examples),
-            "sha256": self.sha256, "ignored": dict(self.ignored), "skipped": dict(self.skipped),
+            "language": self.language,
+            "where": self.where,
+            "split": self.split,
+            "examples": len(self.examples),
+            "sha256": self.sha256,
+            "ignored": dict(self.ignored),
+            "skipped": dict(self.skipped),
             "mended": dict(self.mended),
-        }  # fmt: skip
+        }
 
 
 def units_of(examples: Sequence[Any]) -> tuple[str, ...]:

@@ -8,12 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from polydistill.catalog.task import (
+    CLASSIFICATION,
+    FIELDS,
+    RETRIEVAL,
+    SIMILARITY,
+    SPAN_EXTRACTION,
+    TAGGING,
+    WORD_TAGGING,
+)
 from polydistill.errors import PolydistillError
 from polydistill.labelled.nli import as_pair
 from polydistill.labelled.rows import Row
 from polydistill.labelled.words import entity_rows, word_rows
-from polydistill.lines import LONGEST_TEXT, numbered_lines, read_document
-from polydistill.task import CLASSIFICATION, FIELDS, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
+from polydistill.texts.lines import LONGEST_TEXT, numbered_lines, read_document
 
 
 def read_rows(path: Path, kind: str) -> Iterator[Row]:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from polydistill.catalog import Language
+from polydistill.catalog.task import PARQUET_BRANCH, SPAN_EXTRACTION, TAGGING, HubSource, Task
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.hub_client import interruptible
+from polydistill.fetching.client import interruptible
 from polydistill.labelled.rows import Row
 from polydistill.labelled.schemes import parts
 from polydistill.redaction import redacted
-from polydistill.task import PARQUET_BRANCH, SPAN_EXTRACTION, TAGGING, HubSource, Task
 
 _LABELS = ("label", "tags")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -48,7 +48,7 @@ def find_rows(task: Task, source: HubSource, language: Language, split: str) -> 
     Raises:
         PolydistillError: The data set cannot be had, or lacks a column.
     """
-    from polydistill.reach import OutOfReach, hub_errors, hub_info
+    from polydistill.fetching.reach import OutOfReach, hub_errors, hub_info
 
     config = source.config or source.languages[language.code]
     name, wanted = source.dataset, source.splits[split]

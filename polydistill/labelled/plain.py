@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polydistill.catalog import Language, Task
-from polydistill.data import read_texts, text_sources
 from polydistill.errors import PolydistillError
 from polydistill.labelled.codes import without_codes
 from polydistill.labelled.sources import find_rows
 from polydistill.progress import SILENT, Progress
+from polydistill.texts.sources import read_texts, text_sources
 
 # ISO 15924 codes of scripts that put no space between words.
 WITHOUT_SPACES = frozenset(("Thai", "Laoo", "Khmr", "Mymr", "Tibt", "Hani", "Hans", "Hant", "Jpan", "Hira", "Kana"))
@@ -38,9 +38,14 @@ class PlainSentences:
 
 
 def load_plain(
-    task: Task, language: Language, split: str, *, data_dir: Path | None = None, limit: int | None = None,
+    task: Task,
+    language: Language,
+    split: str,
+    *,
+    data_dir: Path | None = None,
+    limit: int | None = None,
     progress: Progress = SILENT,
-) -> PlainSentences:  # fmt: skip
+) -> PlainSentences:
     """Reads a labelled split for its words; its tags are dropped before anything looks at them.
 
     Args:

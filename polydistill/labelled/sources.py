@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from polydistill.catalog import Language
+from polydistill.catalog.task import CLASSIFICATION, MULTIPLE_CHOICE, SPAN_EXTRACTION, TAGGING, Task
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.labelled import hub
 from polydistill.labelled.checks import MISPLACED, WRONG_ANSWERS, Builder
@@ -19,7 +20,6 @@ from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.formats import bounded, read_rows
 from polydistill.labelled.rows import Row
 from polydistill.progress import SILENT, Progress
-from polydistill.task import CLASSIFICATION, MULTIPLE_CHOICE, SPAN_EXTRACTION, TAGGING, Task
 
 DATA_VARIABLE = "POLYDISTILL_DATA"
 

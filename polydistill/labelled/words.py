@@ -16,7 +16,7 @@ from pathlib import Path
 
 from polydistill.errors import PolydistillError
 from polydistill.labelled.rows import Row
-from polydistill.lines import numbered_lines
+from polydistill.texts.lines import numbered_lines
 
 _BLANKS = re.compile(r"[ \t]+")  # no other white space: U+00A0 and U+3000 may stand inside a token
 _DOCUMENT_START = "-DOCSTART-"

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from polydistill.catalog import user_files
 from polydistill.errors import UsageError
-from polydistill.lines import LONGEST_TEXT
-from polydistill.outputs import check_file, check_outside
+from polydistill.files.outputs import check_file, check_outside
+from polydistill.models.refs import ModelRef, resolve
+from polydistill.options.settings import MOST_BATCH, Options, setting
 from polydistill.progress import SILENT, Progress
-from polydistill.refs import ModelRef, resolve
-from polydistill.settings import MOST_BATCH, Options, setting
 from polydistill.stacks.description import LONG, is_stack
+from polydistill.texts.lines import LONGEST_TEXT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,19 +26,27 @@ class EmbedConfig(Options):
 
     model: str
     lang: str | None = setting(
-        None, "Language of the texts, where the encoder has to know it: its own code, such as swh_Latn, or any name.",
-        "Text", metavar="LANG",
-    )  # fmt: skip
+        None,
+        "Language of the texts, where the encoder has to know it: its own code, such as swh_Latn, or any name.",
+        "Text",
+        metavar="LANG",
+    )
     long: str = setting(
-        "window", "A text longer than the stack takes: window (the mean of its pieces) or refuse.", "Text",
-        metavar="HOW", choices=LONG,
-    )  # fmt: skip
+        "window",
+        "A text longer than the stack takes: window (the mean of its pieces) or refuse.",
+        "Text",
+        metavar="HOW",
+        choices=LONG,
+    )
     batch_size: int = setting(32, "Inputs at once.", "Speed", metavar="N", least=1, most=MOST_BATCH)
     include_path: tuple[Path, ...] = setting((), "Folder with your own languages/ TOML files.", "Text", metavar="DIR")
     output: Path | None = setting(
-        None, "Write the vectors here. [default: standard output]", "Output", metavar="FILE.npy",
+        None,
+        "Write the vectors here. [default: standard output]",
+        "Output",
+        metavar="FILE.npy",
         flags=("-o", "--output"),
-    )  # fmt: skip
+    )
     overwrite: bool = setting(False, "Replace that file if it exists.", "Output")
 
 
@@ -83,10 +91,4 @@ def embed(config: EmbedConfig, texts: Sequence[str], progress: Progress = SILENT
     stack = load_stack(folder)
     language = stack.reader.read_language(config.lang, config.include_path)
     with progress.bar("vectors", None, "input") as done:
-        return stack.encode(
-            texts,
-            language=language,
-            batch_size=config.batch_size,
-            long=config.long,
-            done=done,
-        )
+        return stack.encode(texts, language=language, batch_size=config.batch_size, long=config.long, done=done)

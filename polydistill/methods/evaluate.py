@@ -10,23 +10,23 @@ from typing import Any
 import orjson
 
 from polydistill.catalog import Language, Task, resolve_languages, task, user_files
+from polydistill.catalog.task import SPAN_EXTRACTION
 from polydistill.errors import UsageError
 from polydistill.evaluation.cache import Items
+from polydistill.evaluation.custom_labels import agreed
 from polydistill.evaluation.keeping import add_cost, add_scores
 from polydistill.evaluation.kinds import kind_of
-from polydistill.evaluation.own_labels import agreed
 from polydistill.evaluation.scoring import Cell, loyalty, score
 from polydistill.evaluation.subjects import Settings, Subject
 from polydistill.evaluation.summaries import averages, few_notes, loyalty_averages, loyalty_rows, retention_rows
+from polydistill.files.outputs import check_file, write_beside
+from polydistill.labelled.custom import with_own_labels, without_types
 from polydistill.labelled.examples import units_of
-from polydistill.labelled.own import with_own_labels, without_types
 from polydistill.labelled.sources import load_split
-from polydistill.outputs import check_file, write_beside
+from polydistill.models.refs import ModelRef, ResolvedModel, resolve
+from polydistill.options.settings import MOST_BATCH, Options, data_dir_setting, include_setting, seed_setting, setting
 from polydistill.progress import SILENT, Progress
-from polydistill.record import Score
-from polydistill.refs import ModelRef, ResolvedModel, resolve
-from polydistill.settings import MOST_BATCH, Options, data_dir_setting, include_setting, seed_setting, setting
-from polydistill.task import SPAN_EXTRACTION
+from polydistill.records.record import Score
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,11 @@ class EvaluateConfig(Options):
         (), "Folder, org/name or org/name@revision. Repeat for several.", "Model", metavar="M"
     )
     teacher: str | None = setting(
-        None, "Model that the others descend from: scored too, and their loyalty to it is measured.", "Model",
+        None,
+        "Model that the others descend from: scored too, and their loyalty to it is measured.",
+        "Model",
         metavar="M",
-    )  # fmt: skip
+    )
     task: str = setting("", "What to score; `polydistill ls tasks` lists them.", "Data", metavar="TASK")
     lang: tuple[str, ...] = setting((), "Language of the data. Repeat for several.", "Data", metavar="LANG")
     split: str = setting("test", "Which part of the data.", "Data", metavar="NAME")
@@ -48,35 +50,51 @@ class EvaluateConfig(Options):
         None, "Your own file, with your own labels: words and tags, or texts and labels.", "Data", metavar="FILE"
     )
     limit: int | None = setting(
-        None, "Score only the first examples of each language; such scores do not go into records.", "Data",
-        metavar="N", least=1,
-    )  # fmt: skip
+        None,
+        "Score only the first examples of each language; such scores do not go into records.",
+        "Data",
+        metavar="N",
+        least=1,
+    )
     g_xlt: bool = setting(
-        False, "Ask each language's questions about every language's paragraphs (questions and answers).", "Data",
+        False,
+        "Ask each language's questions about every language's paragraphs (questions and answers).",
+        "Data",
         flags=("--g-xlt",),
-    )  # fmt: skip
+    )
     batch_size: int = setting(
         32, "Inputs at once; the scores do not depend on it.", "Speed", metavar="N", least=1, most=MOST_BATCH
     )
     max_length: int | None = setting(
-        None, "Most tokens of an input; longer sentences and paragraphs are windowed. "
-        "[default: 512, for questions 384, or the model's own limit]", "Speed", metavar="N", least=16,
-    )  # fmt: skip
+        None,
+        "Most tokens of an input; longer sentences and paragraphs are windowed. "
+        "[default: 512, for questions 384, or the model's own limit]",
+        "Speed",
+        metavar="N",
+        least=16,
+    )
     bf16: bool = setting(False, "Multiply in bfloat16. Faster on some machines, slower on others.", "Speed")
     latency: bool = setting(
-        False, "Measure time and memory as well, in fresh processes in which the models take turns.", "Speed",
+        False,
+        "Measure time and memory as well, in fresh processes in which the models take turns.",
+        "Speed",
         flags=("--latency",),
-    )  # fmt: skip
+    )
     prompt: str | None = setting(
-        None, "Text put before every sentence (retrieval and similarity), e.g. 'query: '. [default: the model's own]",
-        "Model", metavar="TEXT",
-    )  # fmt: skip
+        None,
+        "Text put before every sentence (retrieval and similarity), e.g. 'query: '. [default: the model's own]",
+        "Model",
+        metavar="TEXT",
+    )
     seed: int = seed_setting("Of the bootstrap intervals.", "Output")
     fresh: bool = setting(False, "Predict again what was predicted before.", "Output")
     output: Path | None = setting(
-        None, "Write the scores to this file too, for `polydistill compare`.", "Output", metavar="RUN.json",
+        None,
+        "Write the scores to this file too, for `polydistill compare`.",
+        "Output",
+        metavar="RUN.json",
         flags=("-o", "--output"),
-    )  # fmt: skip
+    )
     overwrite: bool = setting(False, "Replace that file if it exists.", "Output")
     include_path: tuple[Path, ...] = include_setting("Model")
 
@@ -159,9 +177,15 @@ def evaluate(config: EvaluateConfig, progress: Progress = SILENT) -> Evaluation:
 def settings_of(config: EvaluateConfig) -> Settings:
     """The part of a configuration that scoring one model needs."""
     return Settings(
-        batch_size=config.batch_size, max_length=config.max_length, bf16=config.bf16, prompt=config.prompt,
-        seed=config.seed, whole=config.limit is None, fresh=config.fresh, include_path=config.include_path,
-    )  # fmt: skip
+        batch_size=config.batch_size,
+        max_length=config.max_length,
+        bf16=config.bf16,
+        prompt=config.prompt,
+        seed=config.seed,
+        whole=config.limit is None,
+        fresh=config.fresh,
+        include_path=config.include_path,
+    )
 
 
 def check_options(config: EvaluateConfig) -> Task:
@@ -203,9 +227,15 @@ def read_cells(config: EvaluateConfig, wanted: Task, progress: Progress) -> list
     found = []
     for context, question in pairs:
         split = load_split(
-            wanted, context, config.split, data=config.data, data_dir=config.data_dir, limit=config.limit,
-            question_language=question, progress=progress,
-        )  # fmt: skip
+            wanted,
+            context,
+            config.split,
+            data=config.data,
+            data_dir=config.data_dir,
+            limit=config.limit,
+            question_language=question,
+            progress=progress,
+        )
         found.append(Cell(split, context, question))
     _say_ignored(found, progress)
     return found

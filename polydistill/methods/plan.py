@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polydistill.catalog import Language, Task
-from polydistill.counting import count
+from polydistill.catalog.task import RETRIEVAL
 from polydistill.distill.matched import MIN_SHARE, check_writable, plan_together
 from polydistill.distill.student import (
     ALTERNATE,
@@ -24,26 +24,26 @@ from polydistill.distill.student import (
     student_names,
 )
 from polydistill.errors import PolydistillError
+from polydistill.labelled.custom import settled
 from polydistill.labelled.examples import LabelledSplit
-from polydistill.labelled.own import settled
 from polydistill.labelled.sources import load_split
-from polydistill.methods.bistil_plan import WITH_HEAD, both_languages, task_of
-from polydistill.methods.presets import PRESETS, General, Preset, Tuning
-from polydistill.ownfiles import own_files
+from polydistill.methods.bistil.plan import WITH_HEAD, both_languages, task_of
+from polydistill.methods.bistil.presets import PRESETS, General, Preset, Tuning
+from polydistill.models.files import own_files
+from polydistill.models.refs import DEFAULT_MODEL, ModelRef, resolve
+from polydistill.models.source import CONFIG, Source
+from polydistill.options.settings import Options, Outcome, data_dir_setting, include_setting, setting
 from polydistill.progress import SILENT, Progress
-from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
-from polydistill.settings import Options, Outcome, data_dir_setting, include_setting, setting
-from polydistill.source import CONFIG, Source
-from polydistill.surgery import renamed_bytes
-from polydistill.task import RETRIEVAL
-from polydistill.trimming import TrimPlan, Wishes, new_config, write_vocabulary
+from polydistill.trimming.counting import count
+from polydistill.trimming.plan import TrimPlan, Wishes, new_config, write_vocabulary
+from polydistill.trimming.surgery import renamed_bytes
 from polydistill.vocab.counts import TokenCounts
 from polydistill.vocab.keep import KeepRule
 from polydistill.vocab.tokenizer_config import write_json
 
 if TYPE_CHECKING:
-    from polydistill.batching import Feature
     from polydistill.distill.objectives.base import LayerPairs
+    from polydistill.training.batching import Feature
 
 SAMPLE = 1_000  # labelled examples whose length is looked at
 FLOAT32 = 4  # bytes
@@ -61,35 +61,51 @@ class PlanConfig(Options):
     layers: int | None = setting(None, "Layers of the student. [default: half of the teacher's]", "Model", metavar="N")
     reduction: int | None = setting(None, "Layer reduction factor, in place of --layers.", "Model", metavar="R")
     init: str = setting(
-        ALTERNATE, "Which of the teacher's layers it begins with: alternate, bottom, top, or a list such as 1,5,9.",
-        "Model", metavar="HOW",
-    )  # fmt: skip
+        ALTERNATE,
+        "Which of the teacher's layers it begins with: alternate, bottom, top, or a list such as 1,5,9.",
+        "Model",
+        metavar="HOW",
+    )
     vocab_size: int | None = setting(
-        None, "Keep exactly this many tokens. [default: those with a share of at least --min-share]", "Model",
-        metavar="N", least=1,
-    )  # fmt: skip
+        None,
+        "Keep exactly this many tokens. [default: those with a share of at least --min-share]",
+        "Model",
+        metavar="N",
+        least=1,
+    )
     min_share: float = setting(
-        MIN_SHARE, "Keep a token that makes up at least this share of either language's text.", "Model", metavar="X",
-        above=0, most=1,
-    )  # fmt: skip
+        MIN_SHARE,
+        "Keep a token that makes up at least this share of either language's text.",
+        "Model",
+        metavar="X",
+        above=0,
+        most=1,
+    )
     allow_unknown: bool = setting(False, "Go on with a language that the tokenizer cannot write well.", "Model")
     text: tuple[str, ...] = setting(
-        (), "Text of a language, LANG=PATH: as --corpus of `trim`. [default: the language's corpus on the Hub, else "
-        "its word list]", "Data", metavar="LANG=PATH",
-    )  # fmt: skip
+        (),
+        "Text of a language, LANG=PATH: as --corpus of `trim`. [default: the language's corpus on the Hub, else "
+        "its word list]",
+        "Data",
+        metavar="LANG=PATH",
+    )
     limit: int | None = setting(None, "Read at most this many lines of each text.", "Data", metavar="N", least=1)
     task: str = setting(
-        "", "Plan this task too: ner, nli, qa, ... (see `polydistill ls tasks`), or `embedding`. "
-        "[default: phase 1 alone]", "Data", metavar="TASK",
-    )  # fmt: skip
+        "",
+        "Plan this task too: ner, nli, qa, ... (see `polydistill ls tasks`), or `embedding`. [default: phase 1 alone]",
+        "Data",
+        metavar="TASK",
+    )
     data_dir: Path | None = data_dir_setting("Data")
     train_split: tuple[str, ...] = setting(
         (), "Split to train on. Repeat to join several. [default: train]", "Data", metavar="NAME"
     )
     measure: bool = setting(
-        True, "Measure speed on this machine; without it only sizes are given.", "Speed",
+        True,
+        "Measure speed on this machine; without it only sizes are given.",
+        "Speed",
         flags=("--measure/--no-measure",),
-    )  # fmt: skip
+    )
     include_path: tuple[Path, ...] = include_setting("Model")
 
 
@@ -352,7 +368,7 @@ def _features(case: _Case, examples: Sequence[Any], length: int) -> list[Feature
     """Labelled inputs, windowed or cut as in training; no network is needed for them."""
     from polydistill.evaluation.heads import TaskModel
     from polydistill.evaluation.kinds import trainable_kind_of
-    from polydistill.loading import load_config, load_tokenizer, longest_input
+    from polydistill.models.loading import load_config, load_tokenizer, longest_input
 
     assert case.task is not None
     tokenizer = load_tokenizer(case.folder / "student")

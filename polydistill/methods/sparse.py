@@ -9,21 +9,21 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from polydistill import sparse_files
 from polydistill.card import write_card
-from polydistill.checkpoint import copy_file, file_sha256
-from polydistill.copying import CONFIG, copy_rest
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.inside import inside
-from polydistill.modelfolder import MODULES, model_folder
-from polydistill.outputs import check_file, check_output, check_outside, new_folder
+from polydistill.files.inside import inside
+from polydistill.files.outputs import check_file, check_output, check_outside, new_folder
+from polydistill.models.checkpoint import copy_file, file_sha256
+from polydistill.models.copying import CONFIG, copy_rest
+from polydistill.models.folder import MODULES, model_folder
+from polydistill.models.refs import ModelRef, resolve
+from polydistill.models.source import Source
+from polydistill.options.settings import plain
 from polydistill.progress import SILENT, Progress
-from polydistill.record import RunRecord, parent_of, source_facts
-from polydistill.refs import ModelRef, resolve
-from polydistill.settings import plain
-from polydistill.source import Source
-from polydistill.sparse_files import NAME, Applied, Difference, Entries, Undo, common_base, component_name
-from polydistill.sparse_weights import Weights, recompose, rewrite, subtract
+from polydistill.records.record import RunRecord, parent_of, source_facts
+from polydistill.sparse import files as sparse_files
+from polydistill.sparse.files import NAME, Applied, Difference, Entries, Undo, common_base, component_name
+from polydistill.sparse.weights import Weights, recompose, rewrite, subtract
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,14 @@ class Given:
 
 
 def apply(
-    model: str, differences: Sequence[Path], output: Path, *, force: bool = False, overwrite: bool = False,
+    model: str,
+    differences: Sequence[Path],
+    output: Path,
+    *,
+    force: bool = False,
+    overwrite: bool = False,
     progress: Progress = SILENT,
-) -> SparseResult:  # fmt: skip
+) -> SparseResult:
     """Adds differences to a model; with those that it carries already they add up on its base.
 
     Args:
@@ -117,9 +122,14 @@ def apply(
 
 
 def remove(
-    model: str, difference: Path | None, output: Path, *, approximate: bool = False, overwrite: bool = False,
+    model: str,
+    difference: Path | None,
+    output: Path,
+    *,
+    approximate: bool = False,
+    overwrite: bool = False,
     progress: Progress = SILENT,
-) -> SparseResult:  # fmt: skip
+) -> SparseResult:
     """Takes a difference off a model, bit for bit where it carries what was overwritten; the head stays as it is.
 
     Args:
@@ -196,11 +206,19 @@ def info(path: Path) -> dict[str, Any]:
     given = Given.load(path)
     difference = given.difference
     return {
-        "command": "sparse info", "file": str(given.path), "sha256": given.sha256,
-        "bytes": given.path.stat().st_size, "kind": difference.kind, "tasks": list(difference.tasks),
-        "languages": list(difference.languages), "entries": difference.count, "parameters": difference.parameters,
-        "density": difference.density, "base": difference.base_hash, "groups": difference.groups(),
-    }  # fmt: skip
+        "command": "sparse info",
+        "file": str(given.path),
+        "sha256": given.sha256,
+        "bytes": given.path.stat().st_size,
+        "kind": difference.kind,
+        "tasks": list(difference.tasks),
+        "languages": list(difference.languages),
+        "entries": difference.count,
+        "parameters": difference.parameters,
+        "density": difference.density,
+        "base": difference.base_hash,
+        "groups": difference.groups(),
+    }
 
 
 def open_source(model: str, output: Path, progress: Progress, include: Sequence[Path] = ()) -> Source:
@@ -312,15 +330,21 @@ def _result(
         entries=sum(len(e.indices) for e in overwritten.values()),
         parameters=sum(t.elements for t in weights.tensors.values()),
         applied=tuple(
-            {"file": a.file, "kind": d.kind, "tasks": list(d.tasks), "languages": list(d.languages),
-             "entries": d.count, "sha256": a.sha256}
+            {
+                "file": a.file,
+                "kind": d.kind,
+                "tasks": list(d.tasks),
+                "languages": list(d.languages),
+                "entries": d.count,
+                "sha256": a.sha256,
+            }
             for a, d in parts
         ),
         exact=True,
         base=sparse_files.base_hash(weights.original),
         languages=tuple(dict.fromkeys(code for _, d in parts for code in d.languages)),
         seconds=0.0,
-    )  # fmt: skip
+    )
 
 
 def _document(source: Source, config: Mapping[str, Any], result: SparseResult, folder: Path) -> None:

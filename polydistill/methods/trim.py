@@ -11,22 +11,22 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from polydistill import surgery
 from polydistill.card import write_card
 from polydistill.catalog import Language, language, resolve_languages, user_files
 from polydistill.catalog import languages as every_language
-from polydistill.counting import count, count_word_lists, load_counts, save_counts
-from polydistill.data import TextSource, parse_corpus, read_texts
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.newtext import estimate
-from polydistill.outputs import check_file, check_output, check_outside, new_folder
-from polydistill.ownfiles import own_files
+from polydistill.files.outputs import check_file, check_output, check_outside, new_folder
+from polydistill.models.files import own_files
+from polydistill.models.refs import DEFAULT_MODEL, ModelRef, resolve
+from polydistill.models.source import Source
+from polydistill.options.settings import MOST, Options, Outcome, include_setting, output_setting, seed_setting, setting
 from polydistill.progress import SILENT, Progress
-from polydistill.record import RunRecord, parent_of, peak_memory_bytes, source_facts
-from polydistill.refs import DEFAULT_MODEL, ModelRef, resolve
-from polydistill.settings import MOST, Options, Outcome, include_setting, output_setting, seed_setting, setting
-from polydistill.source import Source
-from polydistill.trimming import TrimPlan, Wishes, apply, plan, write_rest
+from polydistill.records.record import RunRecord, parent_of, peak_memory_bytes, source_facts
+from polydistill.texts.sources import TextSource, parse_corpus, read_texts
+from polydistill.trimming import surgery
+from polydistill.trimming.counting import count, count_word_lists, load_counts, save_counts
+from polydistill.trimming.newtext import estimate
+from polydistill.trimming.plan import TrimPlan, Wishes, apply, plan, write_rest
 from polydistill.vocab import collector_paused, open_vocabulary
 from polydistill.vocab.counts import LanguageCounts, TokenCounts
 from polydistill.vocab.keep import KeepRule
@@ -337,7 +337,7 @@ def _verify(
     folder: Path,
     progress: Progress,
 ) -> dict[str, Any]:
-    from polydistill.verification import verify
+    from polydistill.trimming.verification import verify
 
     if text is not None:
         lines = list(read_texts(text, limit=VERIFY_LINES))
@@ -408,11 +408,7 @@ def trim_objects(model: Any, tokenizer: Any, languages: Sequence[str], **options
             raise PolydistillError("A dry run has no objects to return.", "Use polydistill.trim(..., dry_run=True).")
         new_model = _again(model, after, dtype=model.dtype).to(model.device)
         new_model.train(model.training)
-        return (
-            new_model,
-            _again(tokenizer, after),
-            replace(result, output=None, model=type(model).__name__),
-        )
+        return (new_model, _again(tokenizer, after), replace(result, output=None, model=type(model).__name__))
 
 
 def _again(thing: Any, folder: Path, **options: Any) -> Any:

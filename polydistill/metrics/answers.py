@@ -36,10 +36,7 @@ Normaliser = Callable[[str], list[str]]
 
 
 def answer_scores(
-    predictions: Sequence[str],
-    references: Sequence[Sequence[str]],
-    language: Language | str,
-    normalisation: str,
+    predictions: Sequence[str], references: Sequence[Sequence[str]], language: Language | str, normalisation: str
 ) -> tuple[Measured, Measured]:
     """Exact match and token F1, each the best over a question's references.
 

@@ -17,7 +17,7 @@ from polydistill.evaluation.cache import Items
 from polydistill.metrics.loyalty import retention
 from polydistill.metrics.paired import FEW, FEW_UNITS
 from polydistill.progress import SILENT, Progress
-from polydistill.record import Score
+from polydistill.records.record import Score
 from polydistill.reports.averages import with_averages
 from polydistill.reports.pairs import pair
 from polydistill.reports.rows import Cell, Comparison, Row, Section

@@ -36,12 +36,26 @@ _ROOM = 1.12  # of the axis beyond the longest bar, for its value
 _SVG = "{http://www.w3.org/2000/svg}"
 _LINK = "{http://www.w3.org/1999/xlink}href"
 _STYLE: Any = {
-    "svg.fonttype": "none", "svg.hashsalt": "polydistill", "text.parse_math": False, "font.size": 9.0,
-    "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"],
-    "text.color": _INK, "axes.labelcolor": _MUTED, "axes.edgecolor": _LINE, "xtick.color": _LINE, "ytick.color": _LINE,
-    "xtick.labelcolor": _INK, "ytick.labelcolor": _INK, "grid.color": _LINE, "grid.linewidth": 0.6,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.grid": True,
-}  # fmt: skip
+    "svg.fonttype": "none",
+    "svg.hashsalt": "polydistill",
+    "text.parse_math": False,
+    "font.size": 9.0,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "text.color": _INK,
+    "axes.labelcolor": _MUTED,
+    "axes.edgecolor": _LINE,
+    "xtick.color": _LINE,
+    "ytick.color": _LINE,
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
+    "grid.color": _LINE,
+    "grid.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+}
 
 
 @dataclass(frozen=True)
@@ -93,13 +107,23 @@ def size_against_quality(points: Sequence[Point], measure: str, title: str, name
             if named:
                 left = point.parameters > (low * high) ** 0.5  # in the right half, so that it has room
                 axes.annotate(
-                    point.model, (point.parameters, 100 * point.value), (-8 if left else 8, 4), color=_INK,
-                    textcoords="offset points", ha="right" if left else "left",
-                )  # fmt: skip
+                    point.model,
+                    (point.parameters, 100 * point.value),
+                    (-8 if left else 8, 4),
+                    color=_INK,
+                    textcoords="offset points",
+                    ha="right" if left else "left",
+                )
             axes.errorbar(
-                [point.parameters], [100 * point.value], yerr=_reach(point.value, point.interval),
-                fmt=marker(point.series), color=colour, markersize=8, elinewidth=1.6, capsize=4,
-            )  # fmt: skip
+                [point.parameters],
+                [100 * point.value],
+                yerr=_reach(point.value, point.interval),
+                fmt=marker(point.series),
+                color=colour,
+                markersize=8,
+                elinewidth=1.6,
+                capsize=4,
+            )
         axes.set_xscale("log")
         axes.set_xlim(low / 1.6, high * 1.6)
         _count_ticks(axes, low / 1.6, high * 1.6)
@@ -167,9 +191,15 @@ def prototypes(plane: Plane, title: str, name: str) -> str:
                 for number, shape in enumerate(shapes):
                     here = [s for s in spots if (s.kind, s.language) == (kind, number)]
                     axes.scatter(
-                        [s.x for s in here], [s.y for s in here], s=size, marker=shape, color=_colour(kind),
-                        edgecolors=edge, linewidths=1.3, alpha=alpha,
-                    )  # fmt: skip
+                        [s.x for s in here],
+                        [s.y for s in here],
+                        s=size,
+                        marker=shape,
+                        color=_colour(kind),
+                        edgecolors=edge,
+                        linewidths=1.3,
+                        alpha=alpha,
+                    )
         axes.set_xticks([])
         axes.set_yticks([])
         axes.set_xlabel(f"plane with {percent(plane.explained)}% of the variance")

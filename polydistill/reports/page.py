@@ -15,7 +15,7 @@ from pathlib import Path
 from string import Template
 
 from polydistill.card import human_bytes
-from polydistill.outputs import check_file, write_beside
+from polydistill.files.outputs import check_file, write_beside
 from polydistill.reports import figures
 from polydistill.reports.rows import Comparison, Row, Section
 from polydistill.reports.runs import ModelFacts
@@ -26,9 +26,14 @@ _DRAWN = ("accuracy", "f1", "accuracy_at_1", "spearman", "exact_match")
 _DRAWN_SCORINGS = (None, "conlleval", "squad", "strict-iob2", "mlqa")
 # Heading of a column, and whether it is sorted as numbers.
 _COLUMNS = {
-    "Language": False, "Model": False, "Value [95%]": True, "Difference [95%]": True, "p (Holm)": True,
-    "Retained": True, "n": True,
-}  # fmt: skip
+    "Language": False,
+    "Model": False,
+    "Value [95%]": True,
+    "Difference [95%]": True,
+    "p (Holm)": True,
+    "Retained": True,
+    "n": True,
+}
 
 
 def check_page(path: Path, *, overwrite: bool, reads: Iterable[Path]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from polydistill.evaluation.cache import Items
 from polydistill.metrics.paired import paired_difference
-from polydistill.record import Score
+from polydistill.records.record import Score
 
 NOT_CACHED = "their predictions are not in the cache here; run `polydistill evaluate` again on this machine"
 OTHER_ITEMS = "the predictions in the cache are of other items; run `polydistill evaluate` again on this machine"

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from polydistill.errors import PolydistillError
-from polydistill.record import RunRecord, Score
+from polydistill.records.record import RunRecord, Score
 
 _WAY_OUT = "Give a file that `polydistill evaluate -o FILE` wrote, or a model folder with scores."
 _FIELDS = frozenset(f.name for f in fields(Score))
@@ -185,7 +185,7 @@ def plain(text: Any) -> str:
 
 def lines(lineage: Iterable[Any]) -> tuple[str, ...]:
     """One line for each run of a lineage, whether it is given as text or as a record."""
-    from polydistill.inspection import lineage_line
+    from polydistill.methods.inspection import lineage_line
 
     return tuple(plain(step if isinstance(step, str) else lineage_line(step)) for step in lineage)
 
@@ -223,12 +223,15 @@ def _read_export(folder: Path, record: RunRecord) -> Run:
     sizes = {file.get("path"): file.get("bytes") for file in record.result.get("files", ())}
     models = tuple(
         ModelFacts(
-            name=name, weights_hash=found, source=plain(folder), lineage=lines(record.lineage()),
+            name=name,
+            weights_hash=found,
+            source=plain(folder),
+            lineage=lines(record.lineage()),
             bytes=next((size for path, size in sizes.items() if Path(path).name == Path(name).name), None),
             languages=tuple(map(plain, record.result.get("languages", ()))),
         )
         for name, found in hashes.items()
-    )  # fmt: skip
+    )
     return Run(folder, models, tuple(replace(score, model=plain(score.model)) for score in record.scores))
 
 
@@ -238,12 +241,16 @@ def _planes(folder: Path, result: Mapping[str, Any]) -> tuple[Plane, ...]:
         picture, languages = result.get("picture") or {}, (plain(result["sources"][0]), plain(result["target"]))
         return tuple(
             Plane(
-                when, languages, tuple(map(plain, found["classes"])), float(found["explained"]),
-                _spots(found, "tokens"), _spots(found, "prototypes"),
+                when,
+                languages,
+                tuple(map(plain, found["classes"])),
+                float(found["explained"]),
+                _spots(found, "tokens"),
+                _spots(found, "prototypes"),
             )
             for when in ("before", "after")
             if (found := picture.get(when))
-        )  # fmt: skip
+        )
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise PolydistillError(
             f"The picture of prototypes in {folder}/polydistill.json is damaged.", "Run `polydistill prokd` again."
@@ -260,9 +267,9 @@ def _spots(found: Mapping[str, Any], what: str) -> tuple[Spot, ...]:
 
 def _sizes(folder: Path) -> tuple[int | None, int | None, int | None]:
     """(embedding parameters, other parameters, bytes); None where the folder holds only the record."""
-    from polydistill.refs import ModelRef, resolve
-    from polydistill.source import Source
-    from polydistill.surgery import embedding_parameters
+    from polydistill.models.refs import ModelRef, resolve
+    from polydistill.models.source import Source
+    from polydistill.trimming.surgery import embedding_parameters
 
     try:
         source = Source.open(resolve(ModelRef.parse(str(folder.resolve()))))

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import orjson
 
-from polydistill.checkpoint import Checkpoint
-from polydistill.door import check_folder
 from polydistill.errors import PolydistillError
-from polydistill.inside import inside
-from polydistill.jsonfiles import read_json
-from polydistill.modelfolder import model_folder
-from polydistill.refs import ModelRef, ResolvedModel, resolve
+from polydistill.files.inside import inside
+from polydistill.files.jsonfiles import read_json
+from polydistill.models.checkpoint import Checkpoint
+from polydistill.models.door import check_folder
+from polydistill.models.folder import model_folder
+from polydistill.models.refs import ModelRef, ResolvedModel, resolve
 
 CONFIG, MODEL_TYPE, FORMAT = "config.json", "polydistill-stack", 1
 ENCODER, LLM = "encoder", "llm"
@@ -55,9 +55,14 @@ class Parent:
         checkpoint = Checkpoint.open(folder)
         name = str(ref.path.resolve()) if ref.path else f"{ref.name}@{resolved.revision or ''}".rstrip("@")
         return cls(
-            name, resolved.source, checkpoint.weights_hash, config_hash(folder), checkpoint.parameters,
-            checkpoint.nbytes, dtype,
-        )  # fmt: skip
+            name,
+            resolved.source,
+            checkpoint.weights_hash,
+            config_hash(folder),
+            checkpoint.parameters,
+            checkpoint.nbytes,
+            dtype,
+        )
 
 
 @dataclass(frozen=True)
@@ -128,8 +133,9 @@ class Description:
             yield "encoder", None
         for role, part in self.parts.items():
             values = asdict(part)
-            yield from ((f"{role}.{f.name}", values[f.name]) for f in fields(part)
-                        if type(values[f.name]).__name__ != f.type)  # fmt: skip
+            yield from (
+                (f"{role}.{f.name}", values[f.name]) for f in fields(part) if type(values[f.name]).__name__ != f.type
+            )
             if part.dtype not in DTYPES:
                 yield f"{role}.dtype", part.dtype
         if self.pooling not in POOLINGS:

@@ -13,13 +13,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from polydistill.batching import run
 from polydistill.catalog import Language
-from polydistill.checkpoint import Checkpoint
-from polydistill.door import check_folder
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.loading import load_tokenizer, positions_of, quiet_transformers
-from polydistill.modelfolder import model_folder
+from polydistill.models.checkpoint import Checkpoint
+from polydistill.models.door import check_folder
+from polydistill.models.folder import model_folder
+from polydistill.models.loading import load_tokenizer, positions_of, quiet_transformers
 from polydistill.stacks.description import ENCODER, LLM, LONG, Description, Parent, config_hash, find_parent
 from polydistill.stacks.network import Stack
 from polydistill.stacks.parts import (
@@ -33,6 +32,7 @@ from polydistill.stacks.parts import (
     without_embeddings,
 )
 from polydistill.stacks.reading import Reader
+from polydistill.training.batching import run
 
 WEIGHTS = "model.safetensors"
 
@@ -328,10 +328,14 @@ def _write_part(module: Any, folder: Path, part: Parent) -> Parent:
         module.save_pretrained(folder)
     checkpoint = Checkpoint.open(folder)
     return replace(
-        part, name=folder.name, weights_hash=checkpoint.weights_hash, config_hash=config_hash(folder),
-        parameters=checkpoint.parameters, bytes=checkpoint.nbytes,
+        part,
+        name=folder.name,
+        weights_hash=checkpoint.weights_hash,
+        config_hash=config_hash(folder),
+        parameters=checkpoint.parameters,
+        bytes=checkpoint.nbytes,
         half=type(module) is not MODEL_MAPPING.get(type(module.config), None),
-    )  # fmt: skip
+    )
 
 
 def _lora_options(lora: Any) -> dict[str, Any]:

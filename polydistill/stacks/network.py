@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from polydistill.pooling import pooled
+from polydistill.models.pooling import pooled
 
 
 @dataclass

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from polydistill.errors import PolydistillError
-from polydistill.loading import (
+from polydistill.models.folder import model_folder
+from polydistill.models.loading import (
     POSITIONS_AFTER_PADDING,
     load_config,
     loading_failed,
     quiet_bitsandbytes,
     quiet_transformers,
 )
-from polydistill.modelfolder import model_folder
 
 INT8 = "int8"  # matrices in 8 bits (Dettmers et al. 2022, arXiv 2208.07339); the rest in float32
 FROZEN = {"float32": torch.float32, "bfloat16": torch.bfloat16, INT8: torch.float32}
@@ -109,9 +109,12 @@ def add_lora(llm: Any, rank: int, alpha: int, dropout: float) -> Any:
     from transformers.pytorch_utils import Conv1D
 
     config = LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear",
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules="all-linear",
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in llm.modules()),
-    )  # fmt: skip
+    )
     with warnings.catch_warnings():  # peft asks transformers for what that calls by another name now
         warnings.simplefilter("ignore", FutureWarning)
         return get_peft_model(llm, config)
@@ -190,9 +193,13 @@ def _load(folder: Path, dtype: str, loader: Any = None, **options: Any) -> tuple
         with quiet_transformers(), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # that of a GPU is not put back
             network, info = (loader or AutoModel).from_pretrained(
-                str(model_folder(folder)), local_files_only=True, trust_remote_code=False, dtype=FROZEN[dtype],
-                output_loading_info=True, **options,
-            )  # fmt: skip
+                str(model_folder(folder)),
+                local_files_only=True,
+                trust_remote_code=False,
+                dtype=FROZEN[dtype],
+                output_loading_info=True,
+                **options,
+            )
         return network, sorted(name for name in info["missing_keys"] if "pooler" not in name)
 
     try:

@@ -10,7 +10,7 @@ from typing import Any
 
 from polydistill.catalog import Language, language
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.loading import load_tokenizer, longest_input
+from polydistill.models.loading import load_tokenizer, longest_input
 from polydistill.vocab.tokenizer_config import language_code
 
 NATIVE = "native"
@@ -108,9 +108,12 @@ class Reader:
         self._check_language()
         if pairs is None or self.separator == NATIVE:
             found = self.tokenizer(
-                list(texts), None if pairs is None else list(pairs), truncation="longest_first", max_length=longest,
+                list(texts),
+                None if pairs is None else list(pairs),
+                truncation="longest_first",
+                max_length=longest,
                 verbose=False,
-            )  # fmt: skip
+            )
             rows = {key: list(found[key]) for key in ("input_ids", "attention_mask", "token_type_ids") if key in found}
             for i, ids in enumerate(rows["input_ids"]):
                 if not ids:  # an empty text, where nothing stands around texts

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from polydistill.errors import PolydistillError, library_errors
-from polydistill.jsonfiles import LARGEST_VOCABULARY, read_bytes
+from polydistill.files.jsonfiles import LARGEST_VOCABULARY, read_bytes
 from polydistill.vocab import sentencepiece_model
 from polydistill.vocab.sentencepiece_model import SentencePieceVocabulary
 from polydistill.vocab.tokenizer_config import TokenizerConfig
@@ -19,9 +19,17 @@ Vocabulary = TokenizerJson | SentencePieceVocabulary
 WITH_VOCAB_JSON = ("MarianTokenizer", "M2M100Tokenizer")
 # Everything by which a folder's vocabulary is written; whoever copies a folder leaves these to `Vocabulary.write`.
 OWNED_NAMES = (
-    NAME, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json",
-    "target_vocab.json", "merges.txt", "tiktoken.model", "tekken.json",
-)  # fmt: skip
+    NAME,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "target_vocab.json",
+    "merges.txt",
+    "tiktoken.model",
+    "tekken.json",
+)
 
 
 def open_vocabulary(folder: Path) -> Vocabulary:

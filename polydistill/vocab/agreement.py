@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from polydistill.errors import PolydistillError, library_errors
-from polydistill.jsonfiles import HINT, LARGEST_VOCABULARY, read_json, read_text
+from polydistill.files.jsonfiles import HINT, LARGEST_VOCABULARY, read_json, read_text
 from polydistill.vocab import sentencepiece_model
 from polydistill.vocab.bpe import BPE, byte_alphabet
 from polydistill.vocab.checks import quoted

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from polydistill.errors import library_errors
-from polydistill.jsonfiles import Part, short
+from polydistill.files.jsonfiles import Part, short
 from polydistill.vocab import charsmap
 
 MOST_IDS = 4_000_000  # the largest vocabulary of a published model has a quarter of it
@@ -27,11 +27,7 @@ LONGEST_PATTERN = 10_000
 MOST_ADDED = 100_000
 GROWTH = 1_024  # how many times longer a normaliser's replacements may make a text
 PROBE = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 00000000000000000000000000000000!!!!!!!!!!!!!!!!        \n\n é中🙂'll ▁x"
-PARTS = {
-    "normalizer": "normalizers",
-    "pre_tokenizer": "pretokenizers",
-    "post_processor": "processors",
-}
+PARTS = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "post_processor": "processors"}
 
 
 def quoted(token: str) -> str:

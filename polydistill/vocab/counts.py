@@ -137,8 +137,14 @@ class TokenCounts:
     def to_bytes(self) -> bytes:
         """JSON: sparse counts by language and id space."""
         languages = {code: _pack(counts) for code, counts in self.languages.items()}
-        return orjson.dumps({"polydistill_counts": FORMAT, "tokenizer": self.tokenizer, "template": self.template,
-                             "languages": languages})  # fmt: skip
+        return orjson.dumps(
+            {
+                "polydistill_counts": FORMAT,
+                "tokenizer": self.tokenizer,
+                "template": self.template,
+                "languages": languages,
+            }
+        )
 
     def save(self, path: Path) -> None:
         """Writes them to a file."""
@@ -172,8 +178,13 @@ def _pack(counts: LanguageCounts) -> dict[str, Any]:
     for name, values in counts.spaces.items():
         ids = np.flatnonzero(values)
         spaces[name] = {"size": len(values), "ids": ids.tolist(), "counts": values[ids].tolist()}
-    return {"spaces": spaces, "words": counts.words, "texts": counts.texts, "held_out": counts.held_out,
-            "wordlist": counts.wordlist}  # fmt: skip
+    return {
+        "spaces": spaces,
+        "words": counts.words,
+        "texts": counts.texts,
+        "held_out": counts.held_out,
+        "wordlist": counts.wordlist,
+    }
 
 
 def _unpack(data: Mapping[str, Any]) -> LanguageCounts:

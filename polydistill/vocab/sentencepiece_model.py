@@ -14,7 +14,7 @@ import numpy as np
 
 from polydistill.catalog import Language
 from polydistill.errors import PolydistillError, library_errors
-from polydistill.jsonfiles import HINT, LARGEST_VOCABULARY, Part, read_bytes, read_json
+from polydistill.files.jsonfiles import HINT, LARGEST_VOCABULARY, Part, read_bytes, read_json
 from polydistill.vocab import charsmap
 from polydistill.vocab.bpe import NEVER, merge_path
 from polydistill.vocab.checks import LONGEST_TOKEN, MOST_IDS, check_ids, quoted

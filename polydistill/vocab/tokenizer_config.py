@@ -11,10 +11,10 @@ from typing import Any
 import orjson
 
 from polydistill.catalog import Language
+from polydistill.catalog.tables import closest
 from polydistill.errors import UsageError
-from polydistill.inside import files_below
-from polydistill.jsonfiles import Part, read_json, read_text
-from polydistill.tables import closest
+from polydistill.files.inside import files_below
+from polydistill.files.jsonfiles import Part, read_json, read_text
 from polydistill.vocab.checks import MOST_IDS, quoted
 from polydistill.vocab.keep import KeepSet
 
@@ -87,8 +87,7 @@ def matching(patterns: Iterable[str], tokens: Iterable[str], languages: Sequence
             found = hits = [t for t in tokens if matches(pattern, t)]
         if not found:
             raise UsageError(
-                f"--drop-added {pattern!r} matches none of the {len(tokens):,} added tokens.",
-                _similar(pattern, tokens),
+                f"--drop-added {pattern!r} matches none of the {len(tokens):,} added tokens.", _similar(pattern, tokens)
             )
         matched.update(dict.fromkeys(hits, pattern))
     return matched

@@ -13,19 +13,13 @@ import orjson
 
 from polydistill.catalog import Language
 from polydistill.errors import PolydistillError, library_errors
-from polydistill.jsonfiles import HINT, LARGEST_VOCABULARY, Part, parse_json, read_bytes, short
+from polydistill.files.jsonfiles import HINT, LARGEST_VOCABULARY, Part, parse_json, read_bytes, short
 from polydistill.vocab import sentencepiece_model, sentencepiece_unigram, wordpiece
 from polydistill.vocab.bpe import BPE, byte_alphabet
 from polydistill.vocab.checks import check_tokenizer, quoted
 from polydistill.vocab.counts import WORDS, Cut, bare_words
 from polydistill.vocab.keep import KeepSet, tokens_by_id
-from polydistill.vocab.tokenizer_config import (
-    DEFAULT_LANGUAGE,
-    TokenizerConfig,
-    is_code_of,
-    language_code,
-    write_json,
-)
+from polydistill.vocab.tokenizer_config import DEFAULT_LANGUAGE, TokenizerConfig, is_code_of, language_code, write_json
 from polydistill.vocab.unigram import Unigram
 from polydistill.vocab.wordpiece import WordPiece
 

@@ -33,7 +33,7 @@ def other_bytes(choose: random.Random, path: Path) -> Fault:
 
 
 def digest(path: Path) -> str:
-    from polydistill.reach import hub_hash
+    from polydistill.fetching.reach import hub_hash
 
     return hub_hash(path, git=False)
 
@@ -42,7 +42,7 @@ def fetch_model(root: Path, case: int) -> bool:
     """Whether what was fetched is what the Hub has."""
     from huggingface_hub import constants
 
-    from polydistill.refs import ModelRef, resolve
+    from polydistill.models.refs import ModelRef, resolve
 
     constants.HF_HUB_CACHE = str(root / "cache" / str(case))
     folder = resolve(ModelRef("org/model"), offline_ok=False).folder
@@ -53,7 +53,7 @@ def fetch_model(root: Path, case: int) -> bool:
 def fetch_texts(root: Path, case: int) -> bool:
     """Whether what was read is what the Hub has."""
     from polydistill.catalog import language
-    from polydistill.data import parse_corpus, read_texts
+    from polydistill.texts.sources import parse_corpus, read_texts
 
     lines = (root / "texts" / "train.jsonl").read_text().splitlines()
     return list(read_texts(parse_corpus(language("en"), "org/texts"))) == [json.loads(line)["text"] for line in lines]
@@ -72,8 +72,8 @@ def main(root: Path, seed: int, count: int) -> None:
         import datasets
         import huggingface_hub
 
-        from polydistill import hub_client
         from polydistill.errors import PolydistillError
+        from polydistill.fetching import client as hub_client
 
         datasets.disable_progress_bars()
         huggingface_hub.utils.disable_progress_bars()

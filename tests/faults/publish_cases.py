@@ -89,8 +89,8 @@ def main(folder: Path, seed: int, count: int) -> None:
             "HF_HOME": str(folder.parent / "home"),
             "no_proxy": "127.0.0.1",
         }
-        from polydistill import hub_client
         from polydistill.errors import PolydistillError
+        from polydistill.fetching import client as hub_client
         from polydistill.hub.publish import PublishConfig, publish
         from polydistill.progress import Progress
 

@@ -12,13 +12,13 @@ import tiny
 from amount import cases
 from damage import damage
 
-from polydistill.checkpoint import Checkpoint
 from polydistill.errors import PolydistillError
 from polydistill.evaluation import cache
+from polydistill.files.sealing import SEAL, is_whole, seal
 from polydistill.methods.sparse import apply, remove
-from polydistill.sealing import SEAL, is_whole, seal
-from polydistill.sparse_files import NAME, TASK, UNDO_NAME, BaseTensor, Difference, Entries
-from polydistill.sparse_weights import tensor_hash
+from polydistill.models.checkpoint import Checkpoint
+from polydistill.sparse.files import NAME, TASK, UNDO_NAME, BaseTensor, Difference, Entries
+from polydistill.sparse.weights import tensor_hash
 
 pytestmark = pytest.mark.faults
 

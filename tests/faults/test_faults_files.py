@@ -27,13 +27,13 @@ from mutate import mutate_bytes, mutate_json, mutate_safetensors, mutate_sentenc
 
 from polydistill.card import folder_card
 from polydistill.catalog import language
-from polydistill.checkpoint import NewTensor, write_safetensors
 from polydistill.errors import PolydistillError
-from polydistill.inspection import info
-from polydistill.record import RunRecord
-from polydistill.refs import ModelRef, resolve
-from polydistill.source import Source
-from polydistill.trimming import Wishes, apply, plan
+from polydistill.methods.inspection import info
+from polydistill.models.checkpoint import NewTensor, write_safetensors
+from polydistill.models.refs import ModelRef, resolve
+from polydistill.models.source import Source
+from polydistill.records.record import RunRecord
+from polydistill.trimming.plan import Wishes, apply, plan
 from polydistill.vocab import open_vocabulary
 from polydistill.vocab.counts import TextCounter, TokenCounts
 from polydistill.vocab.keep import KeepRule

@@ -18,11 +18,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import hostile
 
-from polydistill.copying import copy_model
 from polydistill.errors import PolydistillError
 from polydistill.methods.trim import TrimConfig, trim
-from polydistill.refs import ModelRef, resolve
-from polydistill.source import Source
+from polydistill.models.copying import copy_model
+from polydistill.models.refs import ModelRef, resolve
+from polydistill.models.source import Source
 
 pytestmark = pytest.mark.faults
 

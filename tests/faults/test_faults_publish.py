@@ -13,7 +13,7 @@ import tiny
 from amount import cases
 from safetensors.numpy import save_file
 
-from polydistill.record import RunRecord
+from polydistill.records.record import RunRecord
 
 pytestmark = pytest.mark.faults
 

@@ -36,8 +36,24 @@ sys.addaudithook(count)
 TEXT = ("--text", "{m}/ro.txt")
 TRIM = ("trim", "--model", "{m}/e5", "--lang", "ro", "--corpus", "{m}/ro.txt")
 NER = ("--task", "ner", "--lang", "en", "--data-dir", "{m}")
-STACK = ("stack", "{m}/encoder", "{m}/llm", "--preset", "smoke", "--stage", "1", *TEXT, "--steps", "2",
-         "--batch-size", "2", "--fit-lines", "8", "--length", "16")  # fmt: skip
+STACK = (
+    "stack",
+    "{m}/encoder",
+    "{m}/llm",
+    "--preset",
+    "smoke",
+    "--stage",
+    "1",
+    *TEXT,
+    "--steps",
+    "2",
+    "--batch-size",
+    "2",
+    "--fit-lines",
+    "8",
+    "--length",
+    "16",
+)
 COMMANDS: dict[str, tuple[tuple[str, ...], int]] = {  # and about how many moments each has
     "count": (("count", *TRIM[1:]), 3_400),
     "trim": ((*TRIM, "--no-verify"), 2_700),
@@ -75,10 +91,20 @@ def run(command: tuple[str, ...], models: Path, here: Path, spec: str) -> tuple[
     path = os.pathsep.join([str(models / "hook"), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-m", "polydistill", *(part.replace("{m}", str(models)) for part in command), "-o", "out"],
-        cwd=here / "work", input="one text\nanother\n", capture_output=True, text=True, timeout=300,
-        env={**os.environ, "PYTHONPATH": path, "SIGNAL_AT": spec, "TMPDIR": str(here / "tmp"), "HF_HUB_OFFLINE": "1",
-             "POLYDISTILL_CACHE": str(here / "cache")},
-    )  # fmt: skip
+        cwd=here / "work",
+        input="one text\nanother\n",
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={
+            **os.environ,
+            "PYTHONPATH": path,
+            "SIGNAL_AT": spec,
+            "TMPDIR": str(here / "tmp"),
+            "HF_HUB_OFFLINE": "1",
+            "POLYDISTILL_CACHE": str(here / "cache"),
+        },
+    )
     return done.returncode, done.stderr
 
 

@@ -41,10 +41,18 @@ class PrototypeAlignment(Objective):
     class_of: Tensor
 
     def __init__(
-        self, classes: Sequence[str], class_of: Sequence[int], *, layer: int, width: int,
-        temperature: float = 0.1, momentum: float = 0.9, symmetric: bool = False, confidence: float = 0.0,
+        self,
+        classes: Sequence[str],
+        class_of: Sequence[int],
+        *,
+        layer: int,
+        width: int,
+        temperature: float = 0.1,
+        momentum: float = 0.9,
+        symmetric: bool = False,
+        confidence: float = 0.0,
         warmup: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self._names, self._temperature = tuple(classes), temperature
         self._symmetric, self._confidence, self._warmup = symmetric, confidence, warmup

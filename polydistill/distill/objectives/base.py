@@ -106,9 +106,13 @@ class Weighted(nn.Module):
         return {name: agree(torch.stack([part.weight(b) for b in parts]).float().mean()) for name, part in named}
 
     def forward(
-        self, student: Signals, teacher: Signals, batch: Batch, agree: Callable[[Tensor], Tensor] = lambda t: t,
+        self,
+        student: Signals,
+        teacher: Signals,
+        batch: Batch,
+        agree: Callable[[Tensor], Tensor] = lambda t: t,
         counts: Mapping[str, Tensor] | None = None,
-    ) -> tuple[Tensor, dict[str, float]]:  # fmt: skip
+    ) -> tuple[Tensor, dict[str, float]]:
         """The loss of a batch.
 
         Args:

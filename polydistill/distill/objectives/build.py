@@ -49,10 +49,14 @@ def build(weights: Mapping[str, float], *, pairs: LayerPairs, options: Options) 
     if options.scale not in SCALES:
         raise UsageError(f"Unknown scale '{options.scale}'.", f"Known are {', '.join(SCALES)}.")
     known: dict[str, Any] = {
-        "pairs": pairs, "relative": options.scale == "teacher",
-        "pair": options.relation_layers or max(pairs), "heads": options.relation_heads,
-        "temperature": options.temperature, "squared": options.squared_temperature, "form": options.logit_form,
-    }  # fmt: skip
+        "pairs": pairs,
+        "relative": options.scale == "teacher",
+        "pair": options.relation_layers or max(pairs),
+        "heads": options.relation_heads,
+        "temperature": options.temperature,
+        "squared": options.squared_temperature,
+        "form": options.logit_form,
+    }
     parts = {name: (_made(name, known), weight) for name, weight in weights.items() if weight}
     if not parts:
         raise UsageError(

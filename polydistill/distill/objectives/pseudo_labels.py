@@ -47,10 +47,19 @@ class PseudoLabels(Objective):
     class_of: Tensor
 
     def __init__(
-        self, *, outside: int, form: str = "soft", ramp: int = 0, prototypes: Tensor | None = None,
-        class_of: tuple[int, ...] = (), layer: int = 0, of_student: bool = False, momentum: float = 0.9,
-        temperature: float = 0.1, distance: str = "euclidean",
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        outside: int,
+        form: str = "soft",
+        ramp: int = 0,
+        prototypes: Tensor | None = None,
+        class_of: tuple[int, ...] = (),
+        layer: int = 0,
+        of_student: bool = False,
+        momentum: float = 0.9,
+        temperature: float = 0.1,
+        distance: str = "euclidean",
+    ) -> None:
         super().__init__()
         if form not in FORMS:
             raise UsageError(f"Unknown form of pseudo-labels '{form}'.", f"Known are {', '.join(FORMS)}.")

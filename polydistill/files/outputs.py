@@ -1,0 +1,324 @@
+"""Outputs that appear whole or not at all: written beside and renamed."""
+
+from __future__ import annotations
+
+import errno
+import glob
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from polydistill.errors import PolydistillError, UsageError
+from polydistill.files.durable import (
+    InUse,
+    followed,
+    locked,
+    make_folders,
+    rename,
+    replace_folder,
+    restore,
+    sync_tree,
+    write_file,
+)
+from polydistill.interrupts import held, let_in
+from polydistill.records.record import NAME as RECORD
+
+TORCH_WRITES = re.compile(
+    r"No space left|PytorchStreamWriter|file write failed|unexpected pos \d|iostream error|basic_filebuf"
+)
+# What is read of a model's folder.
+MODEL_FILES = re.compile(
+    r"(.*config|modules|special_tokens_map|added_tokens|vocab|tokenizer|.*\.index|polydistill)\.json"
+    r"|.*\.(safetensors|model|spm|onnx|jinja|tiktoken)|vocab\.txt|merges\.txt"
+)
+NEARLY_FULL = 16 << 20  # bytes; torch does not say why it could not write
+_kept: list[Path] = []
+
+
+def keep(*files: Path) -> None:
+    """Says which files are not replaced in this run, beside what the command itself reads."""
+    _kept[:] = files
+
+
+@contextmanager
+def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A folder that appears whole or not at all: written beside and renamed when the block ends well.
+
+    It is on the disk when it has its name. If `path` is a link to a folder, that folder is written.
+
+    Args:
+        path: The folder to make.
+        overwrite: Whether an existing one may be replaced; it is, in one step, only when the new one is whole.
+
+    Yields:
+        The folder to write into.
+
+    Raises:
+        PolydistillError: `path` exists, also when it has appeared meanwhile; another run is making it; the disk is
+            full, or the place cannot be written.
+    """
+    check_output(path, overwrite=overwrite)
+    place = followed(path)
+    missing = [parent for parent in place.parents if not parent.exists()]
+    with held():
+        try:
+            make_folders(place.parent)
+            with locked(place.with_name(f".{place.name}.lock")), held():
+                partial = place.with_name(f".{place.name}.partial")
+                _tidy_up(place, partial)
+                check_output(path, overwrite=overwrite)  # again: what was restored may not be replaced
+                partial.mkdir()
+                try:
+                    with let_in(), os_errors(path):
+                        yield partial
+                        sync_tree(partial)
+                    _put_in_place(partial, place, overwrite=overwrite)
+                finally:
+                    shutil.rmtree(partial, ignore_errors=True)
+        except InUse as error:
+            raise in_use(path) from error
+        except OSError as error:
+            raise explain_os_error(error, path) from error
+        finally:
+            for parent in missing:
+                with suppress(OSError):  # it holds the result
+                    parent.rmdir()
+
+
+def _tidy_up(place: Path, partial: Path) -> None:
+    """Removes or restores what a run that was killed has left.
+
+    Raises:
+        PolydistillError: It cannot be removed.
+    """
+    shutil.rmtree(partial, ignore_errors=True)
+    if os.path.lexists(partial):
+        raise PolydistillError(
+            f"{partial} was left by another run, and cannot be removed.",
+            "Remove it by hand, or choose another place with -o.",
+        )
+    restore(place)
+
+
+@contextmanager
+def os_errors(path: Path) -> Iterator[None]:
+    """Says in one sentence what libraries could not write, as they raise errors of their own for a full disk.
+
+    Args:
+        path: What is being written.
+
+    Raises:
+        PolydistillError: The operating system refused something.
+    """
+    try:
+        yield
+    except Exception as error:
+        found = None if isinstance(error, OSError) else disk_error(error, path)
+        if found is None:
+            raise
+        raise explain_os_error(found, path) from error
+
+
+def disk_error(error: Exception, path: Path) -> OSError | None:
+    """The operating system's error behind what safetensors, tokenizers or torch raise; None if it is none.
+
+    Args:
+        error: What was raised.
+        path: What was being written.
+    """
+    if isinstance(error, OSError):
+        return error if error.errno is not None else None
+    text = str(error)
+    if type(error) is Exception or isinstance(error, SafetensorError):  # tokenizers have no class of their own
+        number = re.search(r"os error (\d+)", text)
+        return OSError(int(number[1]), os.strerror(int(number[1]))) if number else None
+    if not isinstance(error, RuntimeError) or not TORCH_WRITES.search(text):
+        return None
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    full = "No space left" in text or shutil.disk_usage(there).free < NEARLY_FULL
+    code, why = (errno.ENOSPC, "") if full else (errno.EIO, "torch could not write all of it")
+    return OSError(code, why or os.strerror(code))
+
+
+def check_output(path: Path, *, overwrite: bool, reads: Iterable[Path | str | None] = ()) -> None:
+    """Refuses an output that exists, unless it may be overwritten, which costs nothing but an earlier output.
+
+    Args:
+        path: The folder to make.
+        overwrite: Whether one that is there may be replaced.
+        reads: Files and folders that the run reads; what is no place on this machine is not looked at.
+
+    Raises:
+        PolydistillError: It exists, or other things than an earlier output would go with it.
+    """
+    place = followed(path)
+    found = next((p for p in (place, *place.parents) if os.path.lexists(p)), place)
+    if os.path.lexists(found) and not found.is_dir():
+        raise PolydistillError(f"{found} is a file, not a folder.", "Choose another place with -o.")
+    if found != place or not os.path.lexists(place):
+        return
+    try:
+        empty = not any(place.iterdir())
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    if not empty and not overwrite:
+        raise _exists(path)
+    _check_replaceable(path, empty, reads)
+
+
+def _check_replaceable(path: Path, empty: bool, reads: Iterable[Path | str | None]) -> None:
+    """Refuses to replace a folder that this process stands in, that the run reads from, or that others have made.
+
+    Raises:
+        UsageError: It is one of these.
+    """
+    place, elsewhere = path.resolve(), "Choose another place with -o."
+    for given, source in _places(reads):
+        if place == source or place in source.parents:
+            raise UsageError(f"{path} holds {given}, which is read here and would be deleted.", elsewhere)
+    if place == Path.cwd() or place in Path.cwd().parents:
+        raise UsageError(f"{place} is the folder that you are in, and cannot be replaced.", elsewhere)
+    if not empty and not (place / RECORD).is_file():
+        raise UsageError(
+            f"{path} was not written by polydistill, so --overwrite does not delete it.",
+            "Choose another place with -o, or delete it yourself.",
+        )
+
+
+def _places(reads: Iterable[Path | str | None]) -> Iterator[tuple[Path, Path]]:
+    """What is read on this machine, as given and resolved: of LANG=PATH#column the path, of a pattern every file."""
+    for read in filter(None, (*reads, *_kept)):
+        texts = {str(read), str(read).rpartition("=")[2]}
+        for text in texts | {text.partition("#")[0] for text in texts}:
+            path = Path(text).expanduser()
+            # Path.glob takes no absolute patterns.
+            found = glob.glob(str(path), recursive=True) if glob.has_magic(text) else []  # noqa: PTH207
+            yield from ((p, p.resolve()) for p in (path, *map(Path, found)) if text and p.exists())
+
+
+def check_outside(path: Path, folder: Path, what: str) -> None:
+    """Refuses an output that lies in the folder of what is read.
+
+    Raises:
+        UsageError: It does.
+    """
+    if folder.resolve() in path.resolve().parents:
+        raise UsageError(f"{path} lies in the folder of {what}.", "Choose another place with -o.")
+
+
+def check_file(path: Path, *, overwrite: bool, option: str = "-o", reads: Iterable[Path | str | None] = ()) -> None:
+    """Refuses a place for a file that is no place for one, or where a file may not be replaced.
+
+    Args:
+        path: The file to write.
+        overwrite: Whether one that is there may be replaced.
+        option: What names the place on the command line.
+        reads: Files and folders that the run reads; what is no place on this machine is not looked at.
+
+    Raises:
+        PolydistillError: It exists and may not be replaced, or is read.
+    """
+    place = followed(path)
+    if place.is_dir():
+        raise PolydistillError(f"{path} is a folder, not a file.", f"Name a file with {option}.")
+    if not place.exists():
+        return
+    if not overwrite:
+        raise _exists(path, option)
+    elsewhere = f"Choose another place with {option}."
+    if not place.is_file():
+        raise PolydistillError(f"{path} is not a file that can be replaced.", elsewhere)
+    for given, source in _places(reads):
+        if place.samefile(given):
+            raise UsageError(f"{path} is read here, and would be replaced.", elsewhere)
+        if source in place.resolve().parents and (not _is_model(source) or MODEL_FILES.fullmatch(place.name)):
+            raise UsageError(f"{path} is part of {given}, which is read here.", elsewhere)
+
+
+def _is_model(folder: Path) -> bool:
+    """Whether a folder is a model's, of which the files with known names alone are read."""
+    return any((folder / name).is_file() for name in ("config.json", "modules.json", RECORD))
+
+
+def write_beside(path: Path, content: bytes, *, overwrite: bool = True, option: str = "-o") -> None:
+    """Writes a file that appears whole or not at all; if `path` is a link, what it points to is written.
+
+    Args:
+        path: The file.
+        content: All of it.
+        overwrite: Whether a file that is there may be replaced.
+        option: What names the place on the command line.
+
+    Raises:
+        PolydistillError: A file is there that may not be replaced, the disk is full, or the place cannot be written.
+    """
+    try:
+        place = followed(path)
+        make_folders(place.parent)
+        write_file(place, content, replace=overwrite)
+    except FileExistsError as error:
+        raise _exists(path, option) from error
+    except OSError as error:
+        raise explain_os_error(error, path, option) from error
+
+
+def in_use(path: Path) -> PolydistillError:
+    """What is said where another process is making the same thing."""
+    return PolydistillError(
+        f"Another run is making {path} right now.", "Wait for its end, or choose another place with -o."
+    )
+
+
+def _exists(path: Path, option: str = "-o") -> PolydistillError:
+    return PolydistillError(
+        f"{path} exists already and was left as it is.", f"Choose another place with {option}, or add --overwrite."
+    )
+
+
+def _put_in_place(partial: Path, place: Path, *, overwrite: bool) -> None:
+    """Gives a whole folder its name; what has appeared there since the run began is not touched.
+
+    Raises:
+        PolydistillError: Something has appeared that may not be replaced.
+    """
+    if os.path.lexists(place) and overwrite:
+        check_output(place, overwrite=True)
+        replace_folder(partial, place)
+        return
+    try:
+        rename(partial, place)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise
+        raise PolydistillError(
+            f"{place} has appeared while this ran, and was left as it is.",
+            "Move it away and run the command again, or choose another place with -o.",
+        ) from error
+
+
+def explain_os_error(error: OSError, path: Path, option: str = "-o") -> PolydistillError:
+    """Turns a writing error into a sentence with the way out; `option` is the one that names the place."""
+    if error.errno is None:  # not from the operating system, so no place is at fault
+        raise error
+    free = "Free some space or choose" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Choose"
+    return PolydistillError(
+        f"{path} could not be written: {reason_of(error, path)}. Nothing was left behind.",
+        f"{free} another place with {option}.",
+    )
+
+
+def reason_of(error: OSError, path: Path) -> str:
+    """Why something below `path` could not be written."""
+    reasons = {
+        errno.ENOSPC: "the disk is full",
+        errno.EDQUOT: "your disk quota is used up",
+        errno.EROFS: "the file system is read-only",
+        errno.EACCES: "there is no permission to write there",
+        errno.EPERM: "there is no permission to write there",
+    }
+    return reasons.get(error.errno or 0) or f"{error.strerror} ({error.filename or path})"

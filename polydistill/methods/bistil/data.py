@@ -1,0 +1,135 @@
+"""The labelled data of a bilingual distillation: what is trained on, what chooses the checkpoint, what is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polydistill.catalog import Language, Task, language
+from polydistill.catalog.task import RETRIEVAL
+from polydistill.errors import UsageError
+from polydistill.labelled.custom import Wanted, training_data, with_own_labels
+from polydistill.labelled.examples import LabelledSplit
+from polydistill.labelled.sources import load_split
+from polydistill.progress import Progress
+
+if TYPE_CHECKING:
+    from polydistill.methods.bistil.method import BistilConfig
+
+NO_SCORE = "none"
+
+
+@dataclass(frozen=True)
+class Test:
+    """Data to score.
+
+    Attributes:
+        language: Its language.
+        split: Its split.
+        data: Its file, None for that of a data folder or the Hub.
+    """
+
+    language: Language
+    split: str
+    data: Path | None = None
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The labelled data of phase 2.
+
+    Attributes:
+        training: Splits of the source language to train on.
+        dev: The one that chooses the checkpoint.
+        tests: What to score, of either language.
+    """
+
+    training: tuple[LabelledSplit, ...]
+    dev: tuple[LabelledSplit, ...]
+    tests: tuple[Test, ...]
+
+
+def labelled_data(
+    config: BistilConfig,
+    wanted: Task,
+    languages: Sequence[Language],
+    *,
+    examples: int | None,
+    dev_limit: int | None,
+    progress: Progress,
+) -> tuple[Task, Labelled]:
+    """Splits of the source to learn from and to choose by, and those to score; the latter only looked for.
+
+    Args:
+        config: Of the command.
+        wanted: The task.
+        languages: Source and target.
+        examples: Most examples of a split, where the configuration says nothing.
+        dev_limit: Most examples to choose by.
+        progress: Where to report.
+
+    Returns:
+        The task, with the labels of the data where they are the user's own, and the data.
+
+    Raises:
+        PolydistillError: Data are missing or damaged.
+    """
+    tests = _tests(config, languages)
+    if wanted.kind == RETRIEVAL:
+        if config.data or config.dev_data or config.test_data:
+            raise UsageError(
+                "Vectors of sentences are learnt from text alone.", "Give it as text, and no labelled data."
+            )
+        return wanted, Labelled((), (), tests)
+    asked = Wanted(
+        data=config.data,
+        dev_data=config.dev_data,
+        data_dir=config.data_dir,
+        train_splits=config.train_split or ("train",),
+        dev_split=config.dev_split,
+        limit=config.limit or examples,
+        dev_limit=dev_limit,
+    )
+    found = training_data(wanted, languages[:1], asked, progress)
+    for test in tests:  # what is missing is said before anything is trained
+        one = with_own_labels(wanted, test.data)
+        load_split(one, test.language, test.split, data=test.data, data_dir=config.data_dir, limit=1)
+    return found.task, Labelled(found.training, found.dev, tests)
+
+
+def _tests(config: BistilConfig, languages: Sequence[Language]) -> tuple[Test, ...]:
+    """What to score: the files that were given, and else a split of each language; with a training file none."""
+    files = per_language(config.test_data, languages, "--test-data", config)
+    named = per_language(config.test_split, languages, "--test-split", config)
+    if both := sorted(files.keys() & named.keys()):
+        raise UsageError(f"--test-data and --test-split both say what to score in {both[0]}.", "Leave one of them out.")
+    found = []
+    for lang in languages:
+        split = str(named.get(lang.code, NO_SCORE if config.data else "test"))
+        if lang.code in files:
+            found.append(Test(lang, "test", files[lang.code]))
+        elif split != NO_SCORE:
+            found.append(Test(lang, split))
+    return tuple(found)
+
+
+def per_language(
+    given: Sequence[str], languages: Sequence[Language], option: str, config: BistilConfig
+) -> dict[str, Path]:
+    """Code -> what LANG=... names.
+
+    Raises:
+        UsageError: No language is named, or another one.
+    """
+    found = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not value:
+            raise UsageError(f"{option} {text} names no language.", f"Write {option} {languages[0].code}=...")
+        code = language(name, config.include_path).code
+        if code not in {lang.code for lang in languages}:
+            raise UsageError(f"{option} {text} is for neither of the two languages.", "Leave it out.")
+        found[code] = Path(value)
+    return found

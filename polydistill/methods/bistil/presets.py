@@ -1,0 +1,131 @@
+"""How long and how fast a student is trained: in minutes, in one to two hours of a CPU, and as in the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from polydistill.catalog.task import CLASSIFICATION, RETRIEVAL, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
+
+
+@dataclass(frozen=True)
+class General:
+    """Phase 1, on two texts.
+
+    Attributes:
+        steps: Optimizer steps.
+        batch_size: Blocks a step.
+        length: Tokens of a block.
+        lr: Highest learning rate.
+        warmup: Share of the steps in which it rises.
+        objectives: Name -> weight.
+    """
+
+    steps: int
+    batch_size: int
+    length: int
+    lr: float
+    warmup: float
+    objectives: Mapping[str, float] = field(hash=False)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens seen."""
+        return self.steps * self.batch_size * self.length
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Phase 2, on labelled data of the source language (for vectors: on the lines of both texts).
+
+    Attributes:
+        epochs: Passes of the first stage, in which everything is trained.
+        sparse_epochs: Passes of the second stage, in which the chosen entries are.
+        batch_size: Examples a step.
+        length: Most tokens of an input.
+        lr: Highest learning rate of both stages.
+        warmup: Share of each stage's steps in which it rises.
+        objectives: Name -> weight.
+        teacher_epochs: Passes in which the task's teacher is tuned, where none is given.
+        teacher_lr: Its highest learning rate.
+    """
+
+    epochs: float
+    sparse_epochs: float
+    batch_size: int
+    length: int
+    lr: float
+    warmup: float
+    objectives: Mapping[str, float] = field(hash=False)
+    teacher_epochs: float = 1
+    teacher_lr: float = 5e-5
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A set of defaults; every value can be given on the command line.
+
+    Attributes:
+        general: Phase 1.
+        tuning: Kind of task -> phase 2; `RETRIEVAL` stands for vectors of sentences.
+        density: Share of the base model's parameters that the sparse stage trains.
+        scale: What the terms of the loss are divided by, see `distill.objectives.build.Options`.
+        examples: Most labelled examples to train on, or lines of a text for vectors; None for all.
+        dev_examples: Most examples of the dev split that chooses; None for all.
+    """
+
+    general: General
+    tuning: Mapping[str, Tuning] = field(hash=False)
+    density: float
+    scale: str
+    examples: int | None = None
+    dev_examples: int | None = None
+
+
+HIDDEN = {"hidden": 1.0}
+SOFT = {"hidden": 1.0, "logits": 1.0}
+PAPER, PAPER_SOFT = {"attention": 1.0, "hidden": 1.0}, {"attention": 1.0, "hidden": 1.0, "logits": 1.0}
+VECTORS = {"hidden": 1.0, "pooled": 1.0}
+
+PRESETS: dict[str, Preset] = {
+    "smoke": Preset(
+        General(120, 4, 64, 1e-3, 0.1, HIDDEN),
+        {
+            TAGGING: Tuning(1, 1, 16, 128, 2e-4, 0.1, SOFT, teacher_lr=2e-4),
+            WORD_TAGGING: Tuning(1, 1, 16, 128, 2e-4, 0.1, SOFT, teacher_lr=2e-4),
+            CLASSIFICATION: Tuning(1, 1, 32, 128, 1e-4, 0.1, SOFT),
+            SPAN_EXTRACTION: Tuning(1, 1, 8, 256, 1e-4, 0.1, SOFT),
+            RETRIEVAL: Tuning(1, 0, 32, 96, 2e-4, 0.1, VECTORS),
+        },
+        density=0.08,
+        scale="teacher",
+        examples=640,
+        dev_examples=200,
+    ),
+    "small": Preset(
+        General(1_500, 16, 96, 1e-3, 0.1, HIDDEN),
+        {
+            TAGGING: Tuning(2, 4, 16, 128, 2e-4, 0.1, SOFT, teacher_epochs=2, teacher_lr=2e-4),
+            WORD_TAGGING: Tuning(2, 4, 16, 128, 2e-4, 0.1, SOFT, teacher_epochs=2, teacher_lr=2e-4),
+            CLASSIFICATION: Tuning(1, 1, 32, 128, 1e-4, 0.1, SOFT, teacher_epochs=2),
+            SPAN_EXTRACTION: Tuning(1, 2, 8, 384, 1e-4, 0.1, SOFT, teacher_epochs=2, teacher_lr=1e-4),
+            RETRIEVAL: Tuning(1, 0, 32, 96, 2e-4, 0.1, VECTORS),
+        },
+        density=0.08,
+        scale="teacher",
+        dev_examples=1_000,
+    ),
+    # Ansell et al. 2023, arXiv 2306.01709, section 4; vectors are not in the paper.
+    "paper": Preset(
+        General(200_000, 8, 256, 1e-4, 0.0, PAPER),
+        {
+            TAGGING: Tuning(3, 10, 8, 128, 5e-5, 0.0, PAPER_SOFT, teacher_epochs=3),
+            WORD_TAGGING: Tuning(3, 10, 8, 128, 5e-5, 0.0, PAPER_SOFT, teacher_epochs=3),
+            CLASSIFICATION: Tuning(5, 5, 32, 128, 2e-5, 0.0, PAPER_SOFT, teacher_epochs=3),
+            SPAN_EXTRACTION: Tuning(5, 5, 8, 384, 5e-5, 0.0, PAPER_SOFT, teacher_epochs=3),
+            RETRIEVAL: Tuning(3, 0, 32, 128, 5e-5, 0.0, VECTORS),
+        },
+        density=0.08,
+        scale="none",
+    ),
+}

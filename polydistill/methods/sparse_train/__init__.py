@@ -1,0 +1,1 @@
+"""Sparse fine-tuning."""

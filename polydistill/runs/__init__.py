@@ -1,0 +1,1 @@
+"""Runs: stages, the folder of an unfinished run, and its end."""

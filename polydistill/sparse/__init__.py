@@ -1,0 +1,1 @@
+"""Sparse fine-tunings: files, weights and training."""

@@ -1,0 +1,1 @@
+"""Text of a language, from files and from the Hub."""

@@ -1,0 +1,1 @@
+"""Training: schedule, batches and checkpoints."""

@@ -1,0 +1,648 @@
+"""bistil: stages, resuming, what is saved, and what is refused."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from kills import Killed, Listener, loss_curves
+from safetensors.numpy import load_file
+
+import polydistill
+from polydistill.cli import main
+from polydistill.distill.loss import DistilLoss
+from polydistill.distill.matched import same_vocabulary
+from polydistill.errors import PolydistillError
+from polydistill.methods.bistil.method import BistilConfig, BistilResult, bistil
+from polydistill.methods.evaluate import EvaluateConfig, evaluate
+from polydistill.methods.finetune.method import FinetuneConfig, finetune
+from polydistill.sparse.files import Difference
+from polydistill.training.trainer import DevTrainer
+
+NAMES = {"PER": ["Ana", "Ion", "Maria"], "LOC": ["Cluj", "Paris", "Nairobi"], "ORG": ["Acme", "Dacia", "Safaricom"]}
+PLAIN = ["sees", "the", "red", "house", "in", "and", "with", "a", "letter"]
+
+
+def sentence(i: int) -> list[tuple[str, str]]:
+    kind = list(NAMES)[i % 3]
+    words = [(PLAIN[(i * 3 + j) % len(PLAIN)], "O") for j in range(2 + i % 4)]
+    return [*words[:1], (NAMES[kind][(i // 3) % 3], f"B-{kind}"), *words[1:]]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    for code in ("en", "sw"):
+        (root / f"ner/{code}").mkdir(parents=True)
+        (root / f"text/{code}").parent.mkdir(exist_ok=True)
+        (root / f"text/{code}.txt").write_text("\n".join(tiny.sentences(code, count=300)) + "\n")
+        for split, start, n in (("train", 0, 48), ("dev", 7, 18), ("test", 30, 18)):
+            text = "\n".join("".join(f"{w} {t}\n" for w, t in sentence(i)) for i in range(start, start + n))
+            (root / f"ner/{code}/{split}.conll").write_text(text)
+    write_others(root)
+    return root
+
+
+def write_others(root: Path) -> None:
+    """English pairs of texts and questions, and aligned sentences."""
+    labels = ("entailment", "neutral", "contradiction")
+    for folder in ("nli/en", "qa/en", "parallel"):
+        (root / folder).mkdir(parents=True)
+    aligned = zip(tiny.sentences("en", count=20), tiny.sentences("sw", count=20), strict=True)
+    (root / "parallel/en-sw.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in aligned))
+    for split in ("train", "dev", "test"):
+        rows = [
+            {"premise": "the house", "hypothesis": f"{PLAIN[i % 3]} house", "label": labels[i % 3]} for i in range(24)
+        ]
+        (root / f"nli/en/{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        paragraphs = [
+            {
+                "context": f"The key is {name} today.",
+                "qas": [
+                    {
+                        "id": f"{split}{i}",
+                        "question": "Who is the key?",
+                        "answers": [{"text": name, "answer_start": 11}],
+                    }
+                ],
+            }
+            for i, name in enumerate(NAMES["PER"] * 8)
+        ]
+        squad = {"version": "1.1", "data": [{"title": "t", "paragraphs": paragraphs}]}
+        (root / f"qa/en/{split}.json").write_text(json.dumps(squad))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base") / "m"
+    config = {"hidden_dropout_prob": 0.1, "num_hidden_layers": 4}
+    return tiny.model_folder("bert", "base", folder, tokenizer="xlm-roberta", config=config)
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path / "cache"))
+
+
+def config(base: Path, data: Path, output: Path, **options: Any) -> BistilConfig:
+    values: dict[str, Any] = {
+        "text": tuple(f"{code}={data}/text/{code}.txt" for code in ("en", "sw")),
+        "preset": "smoke",
+        "steps": 8,
+        "batch_size": 4,
+        "length": 16,
+        "precision": "float32",
+    }
+    return BistilConfig("en", "sw", model=str(base), output=output, **{**values, **options})
+
+
+def ner(base: Path, data: Path, output: Path, **options: Any) -> BistilConfig:
+    values = {
+        "task": "ner",
+        "data_dir": data,
+        "task_batch_size": 6,
+        "task_lr": 5e-3,
+        "task_epochs": 2,
+        "task_sparse_epochs": 2,
+        "density": 0.1,
+    }
+    return config(base, data, output, **{**values, **options})
+
+
+def test_phase_1_makes_a_plain_folder(base: Path, data: Path, tmp_path: Path) -> None:
+    result = bistil(config(base, data, tmp_path / "out", steps=30))
+    assert [stage["name"] for stage in result.stages] == ["vocabulary", "general"]
+    loss = result.stages[1]["loss"]
+    assert loss["last"]["hidden"] < 0.8 * loss["first"]["hidden"]
+    from transformers import AutoModel
+
+    student = AutoModel.from_pretrained(tmp_path / "out")
+    assert student.config.num_hidden_layers == 2 and student.config.hidden_dropout_prob == 0
+    assert result.parameters["student"] == sum(p.numel() for p in student.parameters())
+    record = json.loads((tmp_path / "out/polydistill.json").read_text())
+    assert record["result"]["settings"]["phase_1"]["steps"] == 30 and record["command"] == "bistil"
+    assert (tmp_path / "out/stages/vocabulary/teacher/config.json").is_file()
+    assert not list(tmp_path.glob(".out*"))
+    letters = record["result"]["verification"]["letters"]
+    assert letters["languages"] > 100 and "en" not in letters["lost"]
+    assert "that were tried" in (tmp_path / "out/README.md").read_text()
+
+
+def test_masked_tokens_in_phase_1_leave_a_plain_encoder(base: Path, data: Path, tmp_path: Path) -> None:
+    listener = Listener(1000)
+    # Hidden states, attention and projections are seen through the head as well.
+    terms = ("1:mlm=0.5", "1:hidden=1", "1:attention=1", "1:relations=0.1")
+    result = bistil(config(base, data, tmp_path / "out", objective=terms, steps=60, lr=3e-3, scale="none"), listener)
+    loss = result.stages[1]["loss"]
+    assert loss["last"]["mlm"] < 0.9 * loss["first"]["mlm"] and loss["last"]["hidden"] < loss["first"]["hidden"]
+    assert set(loss["first"]) >= {"mlm", "hidden", "attention", "relations_v"}
+    assert listener.said.count("new one learns") == 1
+    names = set(load_file(tmp_path / "out/model.safetensors"))
+    assert names == {
+        n
+        for n in load_file(tmp_path / "out/stages/vocabulary/student/model.safetensors")
+        if not n.startswith("pooler.")
+    }
+    teacher = finetune(
+        FinetuneConfig(
+            model=str(tmp_path / "out/stages/vocabulary/teacher"),
+            task="ner",
+            lang=("en",),
+            data_dir=data,
+            output=tmp_path / "teacher",
+            epochs=1,
+            max_length=32,
+        )
+    ).output
+    tuned = bistil(ner(tmp_path / "out", data, tmp_path / "ner", teacher=(str(teacher),), task_epochs=1))
+    parameters = result.parameters["student"]
+    assert tuned.stages[-1]["facts"]["entries"] == round(0.1 * parameters)  # every weight of phase 1 was found
+
+
+def test_phase_2_keeps_exactly_k_entries(base: Path, data: Path, tmp_path: Path) -> None:
+    result = bistil(ner(base, data, tmp_path / "out"))
+    assert [stage["name"] for stage in result.stages] == ["vocabulary", "general", "teacher", "full", "sparse"]
+    out = load_file(tmp_path / "out/model.safetensors")
+    general = load_file(tmp_path / "out/stages/general/model.safetensors")
+    pairs = [(out[f"bert.{name}"], t) for name, t in general.items() if f"bert.{name}" in out]  # taggers have no pooler
+    k = round(0.1 * sum(t.size for _, t in pairs))
+    changed = sum(int((a != b).sum()) for a, b in pairs)
+    assert result.stages[-1]["facts"]["entries"] == k and 0.9 * k < changed <= k
+    assert {score["language"] for score in result.scores} == {"en", "sw"}
+    assert result.selection is not None and result.selection["languages"] == ["en"]
+    # The difference lies beside the model, and its base is what phase 1 made.
+    difference = Difference.load(tmp_path / "out" / "difference.safetensors")
+    for name, (indices, values) in difference.entries.items():
+        there = general[name].reshape(-1)
+        assert (there[indices] + values == out[f"bert.{name}"].reshape(-1)[indices]).all()
+
+
+@pytest.fixture(scope="module")
+def whole(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, BistilResult, int]:
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLYDISTILL_CACHE", str(folder / "cache"))
+        counting = Listener(1000)
+        result = bistil(ner(base, data, folder / "out"), counting)
+    return folder / "out", result, 1000 - counting.left
+
+
+@pytest.mark.parametrize("share", [0.15, 0.7, 0.95])
+def test_a_run_that_was_killed_ends_with_the_same_weights(
+    share: float, whole: tuple[Path, BistilResult, int], base: Path, data: Path, tmp_path: Path
+) -> None:
+    folder, unbroken, checks = whole
+    progress = Listener(int(share * checks))
+    with pytest.raises(Killed):
+        bistil(ner(base, data, tmp_path / "out"), progress)
+    assert "--resume" in progress.said and not (tmp_path / "out").exists()
+    with pytest.raises(PolydistillError, match="other options or data"):
+        bistil(ner(base, data, tmp_path / "out", resume=True, density=0.2))
+    resumed = bistil(ner(base, data, tmp_path / "out", resume=True))
+    a, b = (load_file(place / "model.safetensors") for place in (folder, tmp_path / "out"))
+    assert a.keys() == b.keys() and all((a[name] == b[name]).all() for name in a)
+    assert [s["loss"] for s in resumed.stages] == [s["loss"] for s in unbroken.stages]
+    assert loss_curves(tmp_path / "out") == loss_curves(folder)
+
+
+def test_a_student_of_phase_1_goes_on_with_a_task(base: Path, data: Path, tmp_path: Path) -> None:
+    """The student is one whether the task was named in phase 1 or not; what it was made of is tuned, or given."""
+    first = bistil(ner(base, data, tmp_path / "student", phase="1"))
+    assert first.task is None and first.scores == ()
+    made = bistil(ner(tmp_path / "student", data, tmp_path / "made", phase="2", teacher_epochs=1, dev_limit=5))
+    assert [stage["name"] for stage in made.stages] == ["teacher", "full", "sparse"] and made.layers == first.layers
+    assert (made.settings["phase_2"]["teacher_epochs"], made.settings["dev_examples"]) == (1, 5)
+    teacher = made.output / "stages/teacher/tuned-0"
+    result = bistil(ner(tmp_path / "student", data, tmp_path / "out", teacher=(str(teacher),)))
+    assert [stage["name"] for stage in result.stages] == ["full", "sparse"]
+    assert result.parameters["teacher"] > 2 * result.parameters["student"]
+    for options in ({"task": ""}, {"phase": "1"}):
+        with pytest.raises(PolydistillError, match="student that phase 1 has made already"):
+            bistil(ner(tmp_path / "student", data, tmp_path / "more", **options))
+    shutil.rmtree(tmp_path / "student/stages")
+    with pytest.raises(PolydistillError, match="does not lie in its stages"):
+        bistil(ner(tmp_path / "student", data, tmp_path / "more"))
+
+
+def test_phase_2_alone_on_a_model_with_another_head(base: Path, data: Path, tmp_path: Path) -> None:
+    """The names in its folder have a prefix; its whole encoder is the base, with the layers that were asked for."""
+    masked = tiny.model_folder("xlm-roberta", "masked-lm", tmp_path / "masked", config={"num_hidden_layers": 4})
+    options = {"phase": "2", "task_sparse_epochs": 1, "task_epochs": 1, "teacher_epochs": 1}
+    result = bistil(ner(masked, data, tmp_path / "out", **options))
+    student = load_file(result.output / "stages/vocabulary/student/model.safetensors")
+    own = load_file(result.output / "model.safetensors")
+    inside = {name for name in own if name.startswith("roberta.")}
+    assert result.stages[-1]["facts"]["entries"] == round(0.1 * sum(own[name].size for name in inside))
+    same = sum(int((own[name] == student[name]).sum()) for name in inside)
+    entries = result.stages[-1]["facts"]["entries"]
+    assert same >= sum(own[name].size for name in inside) - entries  # the rest is as layers 1 and 3 of the teacher are
+    difference = Difference.load(result.output / "difference.safetensors")
+    assert set(difference.entries) <= student.keys()
+
+
+def test_two_commands_make_what_one_does(base: Path, data: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(base, tmp_path / "sentences")  # a folder of sentence-transformers, whose parts are copied
+    module = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}
+    (base / "modules.json").write_text(json.dumps([module]))
+    tuning = FinetuneConfig(
+        model=str(base), task="nli", lang=("en",), data_dir=data, output=tmp_path / "teacher", epochs=1, max_length=32
+    )
+    options = {"task": "nli", "teacher": (str(finetune(tuning).output),), "test_split": ("sw=none",)}
+    one = bistil(ner(base, data, tmp_path / "one", **options))
+    student = bistil(config(base, data, tmp_path / "student")).output
+    two = bistil(ner(student, data, tmp_path / "two", **options))
+    assert [stage["name"] for stage in two.stages] == ["vocabulary", "full", "sparse"]
+    assert not list(tmp_path.glob("two/stages/*/stages"))
+    assert same_vocabulary(tmp_path / "two/stages/vocabulary/tuned-0", tmp_path / "two")
+    a, b = (load_file(result.output / "model.safetensors") for result in (one, two))
+    assert a.keys() == b.keys() and all((a[name] == b[name]).all() for name in a)
+    assert (one.vocabulary["after"], one.scores[0]["value"]) == (two.vocabulary["after"], two.scores[0]["value"])
+
+
+def test_phase_1_can_learn_from_the_tasks_teacher(base: Path, data: Path, tmp_path: Path) -> None:
+    tuning = FinetuneConfig(
+        model=str(base),
+        task="ner",
+        lang=("en",),
+        data_dir=data,
+        epochs=20,
+        lr=5e-3,
+        batch_size=8,
+        patience=0,
+        output=tmp_path / "teacher",
+        max_length=32,
+    )
+    teacher = finetune(tuning).output
+    first = {}
+    for name, model in (("base", base), ("tuned", teacher)):
+        given = ner(model, data, tmp_path / name, teacher=(str(teacher),), steps=60, lr=3e-3, task_sparse_epochs=0)
+        result = bistil(given)
+        assert [stage["name"] for stage in result.stages] == ["vocabulary", "general", "full"]
+        first[name] = result.stages[-1]["loss"]["first"]["hidden"]
+    assert first["tuned"] < 0.8 * first["base"]  # phase 2 finds its student near that teacher
+
+
+def test_teachers_with_the_whole_vocabulary_and_with_another_one(base: Path, data: Path, tmp_path: Path) -> None:
+    other = tiny.model_folder("bert", "base", tmp_path / "other", tokenizer="bert", config={"num_hidden_layers": 2})
+    tuned = []
+    for model in (base, other):
+        tuning = FinetuneConfig(
+            model=str(model),
+            task="ner",
+            lang=("en",),
+            data_dir=data,
+            epochs=2,
+            lr=5e-3,
+            output=tmp_path / f"tuned-{len(tuned)}",
+            max_length=32,
+        )
+        tuned.append(str(finetune(tuning).output))
+    first = bistil(ner(base, data, tmp_path / "one", teacher=(tuned[0],)))
+    assert "teacher" not in [stage["name"] for stage in first.stages]
+    assert set(first.stages[-1]["loss"]["first"]) == {"hidden", "logits"}
+    both = bistil(ner(base, data, tmp_path / "two", teacher=(tuned[0], f"{tuned[1]}=2")))
+    assert both.stages[-1]["loss"]["first"]["logits"] != first.stages[-1]["loss"]["first"]["logits"]
+    with pytest.raises(PolydistillError, match="only logits of words"):
+        bistil(ner(base, data, tmp_path / "three", teacher=(tuned[1],)))
+    words = bistil(
+        ner(base, data, tmp_path / "three", teacher=(tuned[1],), objective=("2:logits=1",), resume=True, overwrite=True)
+    )
+    assert set(words.stages[-1]["loss"]["first"]) == {"logits"}
+
+
+@pytest.mark.parametrize(
+    ("options", "metric"),
+    [
+        ({}, "probability_loyalty"),
+        ({"select": "score"}, "f1"),
+        ({"objective": ("2:labels=1",)}, "f1"),
+        ({"objective": ("2:labels=1",), "select": "loyalty"}, "probability_loyalty"),
+    ],
+)
+def test_the_checkpoint_is_the_best_by_what_was_asked(
+    options: dict[str, Any], metric: str, base: Path, data: Path, tmp_path: Path
+) -> None:
+    result = bistil(ner(base, data, tmp_path / "out", test_split=("sw=none", "en=none"), task_lr=1e-3, **options))
+    chosen, teacher = result.selection, tmp_path / "out/stages/teacher/tuned-0"
+    assert chosen is not None and chosen["metric"] == metric
+    assert chosen["value"] == max(value for _, value in result.stages[-1]["facts"]["dev"])
+    found = evaluate(
+        EvaluateConfig(
+            model=(str(tmp_path / "out"),),
+            teacher=str(teacher),
+            task="ner",
+            lang=("en",),
+            split="dev",
+            data_dir=data,
+            batch_size=32,
+        )
+    )
+    loyalty = found.loyalty["scores"] if found.loyalty else []
+    own = [score.value for score in found.scores if score.model == str(tmp_path / "out") and score.metric == metric]
+    own += [row["value"] for row in loyalty if row["metric"] == metric]
+    assert chosen["value"] == pytest.approx(own[0], abs=1e-6)
+
+
+@pytest.mark.parametrize("task", ["nli", "qa"])
+def test_other_kinds_of_task(task: str, base: Path, data: Path, tmp_path: Path) -> None:
+    result = bistil(ner(base, data, tmp_path / "out", task=task, task_batch_size=8, test_split=("sw=none",)))
+    assert result.scores and result.stages[-1]["facts"]["entries"] > 0
+    assert result.stages[-1]["facts"]["metric"] == ("label_loyalty" if task == "qa" else "probability_loyalty")
+
+
+def test_vectors_of_sentences(base: Path, data: Path, tmp_path: Path) -> None:
+    options = {
+        "task": "embedding",
+        "limit": 200,
+        "task_batch_size": 8,
+        "task_sparse_epochs": 0,
+        "test_split": ("en=none",),
+        "data_dir": data,
+    }
+    result = bistil(config(base, data, tmp_path / "out", task_lr=2e-3, task_epochs=3, **options))
+    loss = result.stages[-1]["loss"]
+    assert loss["last"]["pooled"] < loss["first"]["pooled"]
+    assert {score["metric"] for score in result.scores} == {"accuracy_at_1", "accuracy_at_1_back"}
+    student = bistil(config(base, data, tmp_path / "student")).output
+    more = bistil(config(student, data, tmp_path / "more", precision="auto", **options))
+    assert [stage["name"] for stage in more.stages] == ["full"]
+    teacher, terms = str(student / "stages/vocabulary/teacher"), ("2:pooled=1", "2:attention=1")
+    given = bistil(config(student, data, tmp_path / "given", teacher=(teacher,), objective=terms, **options))
+    assert set(given.stages[-1]["loss"]["last"]) == {"pooled", "attention"}
+    with pytest.raises(PolydistillError, match="logits needs a head"):
+        bistil(config(student, data, tmp_path / "none", objective=("2:logits=1",), **options))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"target": "eng"}, "same language"),
+        ({"reduction": 3}, "--reduction 3 does not divide"),
+        ({"layers": 9}, "--layers 9 is impossible"),
+        ({"preset": "huge"}, "--preset .* is unknown"),
+        ({"phase": "2"}, "needs a task"),
+        ({"phase": "3"}, "--phase 3 is unknown"),
+        ({"min_share": 0.0}, "--min-share must be above 0 and at most 1, not 0"),
+        ({"objective": ("hiden=1",)}, "Unknown objective"),
+        ({"density": 0.0, "task": "ner"}, "--density must be above 0 and at most 1, not 0"),
+        ({"length": 73}, "takes 72 tokens at most"),
+        ({"task": "bitext"}, "no labels to distil"),
+        ({"batch_size": 3, "accumulate": 2}, "equal parts"),
+        ({"test_split": ("test",), "task": "ner"}, "names no language"),
+        ({"select": "dev", "task": "ner"}, "--select dev is unknown"),
+        ({"select": "score"}, "--select is about the dev data"),
+        ({"select": "score", "task": "ner", "phase": "1"}, "--select is about the dev data"),
+        ({"select": "score", "task": "embedding"}, "--select is about the dev data"),
+    ],
+)
+def test_bad_input(options: dict[str, Any], sentence: str, base: Path, data: Path, tmp_path: Path) -> None:
+    given = config(base, data, tmp_path / "out", data_dir=data, **{k: v for k, v in options.items() if k != "target"})
+    given = replace(given, target=options.get("target", "sw"))
+    with pytest.raises(PolydistillError, match=sentence):
+        bistil(given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_text_too_short_for_a_block(base: Path, data: Path, tmp_path: Path) -> None:
+    """More text makes another run: what was cut to the first one is not gone on with."""
+    short = tuple(f"{code}={tmp_path / code}.txt" for code in ("en", "sw"))
+    for code in ("en", "sw"):
+        (tmp_path / f"{code}.txt").write_text("\n".join(tiny.sentences(code, count=2)))
+    given = config(base, data, tmp_path / "out", text=short, length=64)
+    with pytest.raises(PolydistillError, match="too few for one block"):
+        bistil(given)
+    for code in ("en", "sw"):
+        (tmp_path / f"{code}.txt").write_text("\n".join(tiny.sentences(code, count=90)))
+    with pytest.raises(PolydistillError, match="other options or data"):
+        bistil(replace(given, resume=True))
+
+
+def test_the_terms_of_every_step_are_kept(whole: tuple[Path, BistilResult, int]) -> None:
+    folder, result, _ = whole
+    for stage in result.stages:
+        file = folder / "stages" / stage["name"] / "losses.jsonl"
+        assert file.is_file() == bool(stage["loss"]["first"])
+        if file.is_file():
+            steps = [json.loads(line) for line in file.read_text().splitlines()]
+            assert len(steps) == stage["steps"] and all(step.keys() == stage["loss"]["last"].keys() for step in steps)
+    assert not (folder / "losses.jsonl").exists() and not (folder / "stage.json").exists()
+
+
+def test_options_that_change_nothing_are_said(base: Path, data: Path, tmp_path: Path) -> None:
+    listener = Listener(1000)
+    student = bistil(config(base, data, tmp_path / "student", density=0.2, objective=("2:logits=1",)), listener).output
+    assert "--density changes nothing: there is no phase 2" in listener.said
+    assert "--objective 2:... changes nothing" in listener.said and "--steps" not in listener.said
+    listener = Listener(1000)
+    teacher = str(student / "stages/vocabulary/teacher")
+    options = {
+        "task": "embedding",
+        "teacher": (teacher,),
+        "limit": 200,
+        "task_epochs": 1,
+        "init": "top",
+        "temperature": 3.0,
+        "dev_split": "x",
+        "task_sparse_epochs": 0,
+        "test_split": ("en=none",),
+    }
+    bistil(config(student, data, tmp_path / "out", data_dir=data, **options), listener)
+    assert "--init changes nothing: the model is a student already" in listener.said
+    assert "--steps and --batch-size and --length change nothing: there is no phase 1" in listener.said
+    assert "--temperature changes nothing: logits are not an objective" in listener.said
+    assert "--dev-split changes nothing: vectors of sentences" in listener.said and "--text" not in listener.said
+
+
+def test_a_loss_that_is_no_number_is_named(base: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(PolydistillError, match="its term hidden is"):
+        bistil(config(base, data, tmp_path / "out", lr=1e9, steps=30))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_without_numbers_is_not_written(
+    base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores, mean = [], DistilLoss.mean
+
+    def breaks_later(self: Any, network: Any, batches: Any) -> float:
+        scores.append(mean(self, network, batches))
+        return scores[-1] if len(scores) < 4 else float("nan")
+
+    monkeypatch.setattr(DistilLoss, "mean", breaks_later)
+    with pytest.raises(PolydistillError, match=r"the dev score is nan.*last good checkpoint stays"):
+        bistil(config(base, data, tmp_path / "out"))
+    there = sorted(tmp_path.glob(".out.training/.general.training/checkpoint-*"), key=lambda p: int(p.name[11:]))
+    assert [p.name for p in there][-1] == "checkpoint-3"
+    assert all(np.isfinite(t).all() for t in load_file(there[-1] / "model.safetensors").values())
+
+
+def test_a_teacher_without_a_head_is_refused_before_anything_is_trained(base: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(PolydistillError, match=r"has no head for ner.*polydistill finetune"):
+        bistil(ner(base, data, tmp_path / "out", teacher=(str(base),)))
+    deeper = tiny.model_folder(
+        "bert", "base", tmp_path / "deep", tokenizer="xlm-roberta", config={"num_hidden_layers": 6}
+    )
+    teacher = finetune(
+        FinetuneConfig(
+            model=str(deeper), task="ner", lang=("en",), data_dir=data, epochs=1, output=tmp_path / "t", max_length=32
+        )
+    ).output
+    with pytest.raises(PolydistillError, match="has 6 layers, and the model that the student was made of has 4"):
+        bistil(ner(base, data, tmp_path / "out", teacher=(str(teacher),)))
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_time_is_shared_out(base: Path, data: Path, tmp_path: Path) -> None:
+    text = [f"{code}={data}/text/{code}.txt" for code in ("en", "sw")]
+    result = polydistill.bistil(
+        "en",
+        "sw",
+        model=base,
+        text=text,
+        preset="smoke",
+        steps=5000,
+        length=16,
+        max_minutes=0.05,
+        output=tmp_path / "out",
+    )
+    assert 0 < result.stages[-1]["steps"] < 5000
+
+
+def command(base: Path, data: Path, output: Path) -> list[str]:
+    text = [part for code in ("en", "sw") for part in ("--text", f"{code}={data}/text/{code}.txt")]
+    return [
+        "bistil",
+        "en",
+        "sw",
+        "--model",
+        str(base),
+        *text,
+        "--preset",
+        "smoke",
+        "--steps",
+        "8",
+        "--batch-size",
+        "4",
+        "--length",
+        "16",
+        "--precision",
+        "float32",
+        "--json",
+        "-o",
+        str(output),
+    ]
+
+
+def test_the_same_model_from_the_command_line(
+    base: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(command(base, data, tmp_path / "out"))
+    result = json.loads(capsys.readouterr().out)
+    assert result["command"] == "bistil" and set(result["parameters"]) == {"teacher", "student"}
+    assert {"name", "folder", "steps", "loss", "seconds"} <= result["stages"][1].keys()
+    assert (tmp_path / "out/stages/general").is_dir() and Path(result["stages"][1]["folder"]).is_dir()
+
+
+def test_two_processes_have_the_losses_of_one(base: Path, data: Path, tmp_path: Path) -> None:
+    """In both phases, and in an epoch whose last batch is not full."""
+    teacher = finetune(
+        FinetuneConfig(
+            model=str(base), task="ner", lang=("en",), data_dir=data, epochs=1, output=tmp_path / "t", max_length=32
+        )
+    ).output
+    task = [
+        "--task",
+        "ner",
+        "--teacher",
+        str(teacher),
+        "--data-dir",
+        str(data),
+        "--task-batch-size",
+        "10",
+        "--task-epochs",
+        "1",
+        "--task-sparse-epochs",
+        "1",
+        "--test-split",
+        "en=none",
+        "--test-split",
+        "sw=none",
+    ]
+    single = [sys.executable, "-m", "polydistill", *command(base, data, tmp_path / "one"), *task]
+    # `accelerate launch --cpu` starts one process, however many are asked for.
+    both = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        "-m",
+        "polydistill",
+        *command(base, data, tmp_path / "two"),
+        *task,
+    ]
+    results = []
+    for args in (single, both):
+        done = subprocess.run(args, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr[-3000:]
+        results.append(json.loads(done.stdout))
+    one, two = (result["stages"] for result in results)
+    assert [stage["name"] for stage in one] == [stage["name"] for stage in two]
+    for a, b in zip(one[1:], two[1:], strict=True):
+        assert a["steps"] == b["steps"] == (8 if a["name"] == "general" else 5)
+        for end in ("first", "last"):
+            assert b["loss"][end] == pytest.approx(a["loss"][end], abs=1e-4), a["name"]
+    a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    assert all(abs(a[name] - b[name]).max() < 1e-4 for name in a)
+
+
+def test_random_layers_keep_the_embeddings(base: Path, data: Path, tmp_path: Path) -> None:
+    cut = bistil(config(base, data, tmp_path / "cut", steps=1)).output / "stages/vocabulary/student"
+    fresh = bistil(config(base, data, tmp_path / "out", steps=1, init="random")).output / "stages/vocabulary/student"
+    a, b = (load_file(folder / "model.safetensors") for folder in (cut, fresh))
+    assert a.keys() == b.keys()
+    for name in a:
+        if name.endswith("query.weight") or name.startswith("embeddings."):
+            assert (a[name] == b[name]).all() == name.startswith("embeddings.")
+
+
+def test_a_teacher_with_other_labels_is_refused(base: Path, data: Path, tmp_path: Path) -> None:
+    tuning = FinetuneConfig(model=str(base), task="ner", lang=("en",), data_dir=data, epochs=1, output=tmp_path / "t")
+    finetune(tuning)
+    own = json.loads((tmp_path / "t/config.json").read_text())
+    for before, after, said in (("PER", "ANIMAL", "ANIMAL"), ("B-PER", "B-MISC", "tags in IOB1: whether its I-PER")):
+        names = {key: label.replace(before, after) for key, label in own["id2label"].items()}
+        about = {**own, "id2label": names, "label2id": {label: int(key) for key, label in names.items()}}
+        (tmp_path / "t/config.json").write_text(json.dumps(about))
+        with pytest.raises(PolydistillError, match=said):
+            bistil(ner(base, data, tmp_path / "out", teacher=(str(tmp_path / "t"),)))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_that_fills_at_a_checkpoint(
+    base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved, save = [], DevTrainer.save_model
+
+    def fails_later(self: Any, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        saved.append(output_dir)
+        if len(saved) > 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(self, output_dir, _internal_call)
+
+    with monkeypatch.context() as patch, pytest.raises(PolydistillError, match=r"is full.*Make room"):
+        patch.setattr(DevTrainer, "save_model", fails_later)
+        bistil(config(base, data, tmp_path / "out"))
+    whole = bistil(config(base, data, tmp_path / "whole"))
+    resumed = bistil(config(base, data, tmp_path / "out", resume=True))
+    assert resumed.stages[1]["loss"] == whole.stages[1]["loss"]

@@ -1,0 +1,705 @@
+"""prokd: stages, what may be read, resuming, several sources, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from kills import Killed, Listener, loss_curves
+from safetensors.numpy import load_file, save_file
+
+import polydistill
+from polydistill.catalog import language
+from polydistill.cli import main
+from polydistill.errors import PolydistillError
+from polydistill.labelled.plain import words_of
+from polydistill.methods.finetune.method import FinetuneConfig, finetune
+from polydistill.methods.prokd import stages as prokd_stages
+from polydistill.methods.prokd.method import ProkdConfig, prokd
+from polydistill.training.trainer import DevTrainer
+
+NAMES = {"PER": ["Ana", "Ion", "Maria"], "LOC": ["Cluj", "Paris", "Nairobi"], "ORG": ["Acme", "Dacia", "Safaricom"]}
+PLAIN = {
+    "en": ["sees", "the", "red", "house", "in", "and", "with", "a", "letter"],
+    "sw": ["anaona", "nyumba", "na", "barua", "mji", "kwa", "hii", "watu", "wote"],
+    "es": ["ve", "la", "casa", "roja", "en", "y", "con", "una", "carta"],
+}
+SPLITS = (("train", 0, 48), ("dev", 7, 18), ("test", 30, 18))
+
+
+def sentences(code: str, start: int, count: int) -> Iterator[list[tuple[str, str]]]:
+    """A name among plain words; which is which can be learnt, and carries over to the other languages."""
+    plain, kinds = PLAIN[code], list(NAMES)
+    for i in range(start, start + count):
+        words = [(plain[(i * 3 + j) % len(plain)], "O") for j in range(2 + i % 4)]
+        yield [*words[:1], (NAMES[kinds[i % 3]][(i // 3) % 3], f"B-{kinds[i % 3]}"), *words[1:]]
+
+
+def write_conll(path: Path, found: Iterator[list[tuple[str, str]]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join("".join(f"{w} {t}\n" for w, t in sentence) for sentence in found))
+
+
+def write_data(root: Path) -> Path:
+    for code in PLAIN:
+        for split, start, count in SPLITS:
+            write_conll(root / f"ner/{code}/{split}.conll", sentences(code, start, count))
+    return root
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.model_folder(
+        "bert",
+        "base",
+        tmp_path_factory.mktemp("base") / "base",
+        tokenizer="xlm-roberta",
+        config={"num_hidden_layers": 2},
+    )
+
+
+@pytest.fixture(scope="module")
+def tuned(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher that knows the names."""
+    config = FinetuneConfig(
+        model=str(base),
+        task="ner",
+        lang=("en",),
+        data_dir=data,
+        epochs=12,
+        lr=5e-3,
+        batch_size=8,
+        max_length=32,
+        output=tmp_path_factory.mktemp("tuned") / "tuned",
+    )
+    return finetune(config).output
+
+
+def short(tuned: Path, **options: Any) -> dict[str, Any]:
+    """Options of a run of a few steps without a score."""
+    return {"teacher": (str(tuned),), "limit": 16, "test_split": ("en=none", "sw=none"), **options}
+
+
+@pytest.fixture(scope="module")
+def plain(tuned: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(a student, a teacher), all choices as they are by default."""
+    root = tmp_path_factory.mktemp("plain")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLYDISTILL_CACHE", str(root / "cache"))
+        student = prokd(config(data, root / "student", **short(tuned))).output
+        trained = prokd(config(data, root / "teacher", **short(tuned, teacher_epochs=1, limit=32))).output
+    return student, trained / "stages/teacher"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path / "cache"))
+
+
+def config(data: Path, output: Path, **options: Any) -> ProkdConfig:
+    values = {
+        "data_dir": data,
+        "output": output,
+        "length": 32,
+        "batch_size": 8,
+        "teacher_lr": 5e-3,
+        "lr": 1e-3,
+        "epochs": 1,
+    }
+    return ProkdConfig("en", "sw", **{**values, **options})
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    return {name: tensor.tobytes() for name, tensor in load_file(folder / "model.safetensors").items()}
+
+
+def test_prokd_from_a_bare_model(base: Path, data: Path, tmp_path: Path) -> None:
+    result = prokd(config(data, tmp_path / "out", model=str(base), teacher_epochs=2, align_warmup=0.0))
+    assert [stage["name"] for stage in result.stages] == ["teacher", "prototypes", "student"]
+    teacher, _, student = result.stages
+    assert set(teacher["loss"]["first"]) >= {"labels", "alignment", "target_drift", "target_PER", "target_O"}
+    assert set(student["loss"]["first"]) == {"probabilities", "pseudo_labels", "changed", "entities"}
+    assert teacher["steps"] == 12 and student["steps"] == 6
+    assert result.pseudo_labels is not None and 0 <= result.pseudo_labels["changed"] <= 1
+    assert result.prototypes[0]["classes"] == ["O", "PER", "ORG", "LOC"]
+    assert sum(result.prototypes[0]["counts"]["source"]) == sum(len(s) for s in sentences("en", 0, 48))
+    assert {score["language"] for score in result.scores} == {"en", "sw"}
+    assert result.selection is not None and result.selection["languages"] == ["en"]
+    from transformers import AutoModelForTokenClassification
+
+    network = AutoModelForTokenClassification.from_pretrained(tmp_path / "out")
+    assert network.config.id2label[0] == "O" and not list(tmp_path.glob(".out*"))
+    card = (tmp_path / "out/README.md").read_text()
+    assert "reconstruction of ProKD" in card and "rectify_temperature" in card
+    record = json.loads((tmp_path / "out/polydistill.json").read_text())
+    assert record["command"] == "prokd" and record["texts"][-1]["split"] == "words alone, tags not read"
+
+
+def test_a_picture_of_both_languages_before_and_after(
+    base: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = prokd(config(data, tmp_path / "out", model=str(base), teacher_epochs=1))
+    assert result.picture is not None and set(result.picture) == {"before", "after"}
+    for plane in result.picture.values():
+        assert 0 < plane["explained"] <= 1 and plane["classes"] == ["O", "PER", "ORG", "LOC"]
+        tokens = {role: len(plane[role]["tokens"]) for role in ("source", "target")}
+        assert tokens["source"] == 40 + 48 and tokens["target"] > 40  # 40 of O, 16 of each type
+        assert len(plane["source"]["prototypes"]) == 4
+    first, then = (result.picture[when]["target"]["tokens"] for when in ("before", "after"))
+    assert [token[2] for token in first] == [token[2] for token in then] and first != then
+    teacher = (str(tmp_path / "out/stages/teacher"),)
+    other = prokd(config(data, tmp_path / "transfer", teacher=teacher, method="transfer")).output
+    main(["compare", str(other), str(tmp_path / "out"), "--html", str(tmp_path / "page.html")])
+    page = (tmp_path / "page.html").read_text()
+    assert "Prototypes of out<" in page and "gold in en" in page
+    assert page.count('id="prototypes-1-before-title"') == page.count('id="prototypes-1-after-title"') == 1
+    assert page.count("PER, sw: prototype at") == 2
+    record = json.loads((tmp_path / "out/polydistill.json").read_text())
+    record["result"]["picture"]["after"]["target"]["tokens"][0][2] = 9  # a class that there is not
+    (tmp_path / "out/polydistill.json").write_text(json.dumps(record))
+    with pytest.raises(SystemExit):
+        main(["compare", str(other), str(tmp_path / "out"), "--html", str(tmp_path / "other.html")])
+    assert "is damaged" in capsys.readouterr().err and not (tmp_path / "other.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "stages", "terms"),
+    [
+        ("transfer", [], None),
+        ("tsl", ["prototypes", "student"], {"probabilities"}),
+        ("selftrain", ["prototypes", "student"], {"probabilities", "pseudo_labels", "changed", "entities"}),
+        ("prokd", ["prototypes", "student"], {"probabilities", "pseudo_labels", "changed", "entities"}),
+    ],
+)
+def test_methods_on_a_given_teacher(
+    method: str, stages: list[str], terms: set[str] | None, tuned: Path, data: Path, tmp_path: Path
+) -> None:
+    result = prokd(config(data, tmp_path / "out", teacher=(str(tuned),), method=method))
+    assert [stage["name"] for stage in result.stages] == stages
+    if terms is None:
+        assert weights(tmp_path / "out") == weights(tuned) and len({s["model"] for s in result.scores}) == 1
+        return
+    assert set(result.stages[-1]["loss"]["first"]) == terms and weights(tmp_path / "out") != weights(tuned)
+    assert {s["model"] for s in result.scores} == {str(tmp_path / "out"), str(tuned)}
+    if method == "selftrain":
+        assert result.stages[-1]["loss"]["first"]["changed"] == 0
+        assert result.pseudo_labels is not None and result.pseudo_labels["changed"] is None
+
+
+def test_a_given_teacher_is_trained_further_if_asked(tuned: Path, data: Path, tmp_path: Path) -> None:
+    result = prokd(config(data, tmp_path / "out", teacher=(str(tuned),), teacher_epochs=1))
+    assert [stage["name"] for stage in result.stages] == ["teacher", "prototypes", "student"]
+    assert "alignment" in result.stages[0]["loss"]["first"]
+    plain = prokd(config(data, tmp_path / "plain", teacher=(str(tuned),), teacher_epochs=1, method="tsl"))
+    assert set(plain.stages[0]["loss"]["first"]) == {"labels"}
+    assert plain.stages[0]["steps"] == result.stages[0]["steps"]  # the same budget
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"classes": "tag"},
+        {"tokens": "all"},
+        {"loss": "kl", "temperature": 2.0},
+        {"pseudo_labels": "hard"},
+        {"features": "student"},
+        {"distance": "euclidean"},
+        {"rectify": False},
+        {"rectify_temperature": 0.01},
+        {"self_weight": 0.1},
+        {"self_ramp": 1.0},
+        {"layer": 1},
+        {"freeze_layers": 1},
+        {"freeze_embeddings": True},
+    ],
+    ids=lambda o: next(iter(o)),
+)
+def test_every_choice_changes_the_student(
+    options: dict[str, Any], plain: tuple[Path, Path], tuned: Path, data: Path, tmp_path: Path
+) -> None:
+    changed, usual = weights(prokd(config(data, tmp_path / "out", **short(tuned, **options))).output), weights(plain[0])
+    assert changed != usual and changed.keys() == usual.keys()
+    if "freeze_embeddings" in options or "freeze_layers" in options:
+        before, name = weights(tuned), "bert.embeddings.word_embeddings.weight"
+        assert changed[name] == before[name] != usual[name]
+        lowest = "bert.encoder.layer.0.attention.self.query.weight"
+        assert (changed[lowest] == before[lowest]) == ("freeze_layers" in options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"align_weight": 0.1},
+        {"align_temperature": 1.0},
+        {"align_symmetric": True},
+        {"align_confidence": 0.9},
+        {"align_warmup": 1.0},
+        {"momentum": 0.5},
+    ],
+    ids=lambda o: next(iter(o)),
+)
+def test_every_choice_changes_the_teacher(
+    options: dict[str, Any], plain: tuple[Path, Path], tuned: Path, data: Path, tmp_path: Path
+) -> None:
+    result = prokd(config(data, tmp_path / "out", **short(tuned, teacher_epochs=1, limit=32, **options)))
+    assert weights(result.output / "stages/teacher") != weights(plain[1])
+
+
+def _numbers(result: Any) -> dict[str, Any]:
+    """All that was measured on the way."""
+    values = result.to_json()
+    stages = [{k: v for k, v in stage.items() if k not in ("seconds", "folder")} for stage in values["stages"]]
+    kept = ("prototypes", "pseudo_labels", "picture", "selection", "teacher_weights", "scores")
+    scores = [{k: v for k, v in s.items() if k != "model"} for s in values["scores"]]
+    return {**{k: values[k] for k in kept}, "stages": stages, "scores": scores}
+
+
+def _with_cache(cache: Path, root: Path, output: Path, base: Path) -> Any:
+    """A run that cannot read what another one has kept."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLYDISTILL_CACHE", str(cache))
+        return prokd(config(root, output, model=str(base), teacher_epochs=1))
+
+
+def test_gold_of_the_target_changes_nothing(base: Path, tmp_path: Path) -> None:
+    """Tags of its training and dev data are shuffled, wrong and not even IOB2."""
+    first, second = write_data(tmp_path / "a"), write_data(tmp_path / "b")
+    for split in ("train", "dev"):
+        path = second / f"ner/sw/{split}.conll"
+        lines = path.read_text().splitlines()
+        path.write_text("".join(f"{line.split()[0]} I-NONSENSE\n" if line else "\n" for line in lines))
+    assert (first / "ner/sw/train.conll").read_text() != (second / "ner/sw/train.conll").read_text()
+    results = [
+        _with_cache(tmp_path / f"cache-{root.name}", root, tmp_path / f"out-{root.name}", base)
+        for root in (first, second)
+    ]
+    assert _numbers(results[0]) == _numbers(results[1])
+    assert weights(results[0].output) == weights(results[1].output)
+    texts = [json.loads((r.output / "polydistill.json").read_text())["texts"][-1]["sha256"] for r in results]
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("stage", ["teacher", "student"])
+def test_a_run_that_was_killed_goes_on_with_the_same_weights(
+    stage: str, base: Path, data: Path, tmp_path: Path
+) -> None:
+    options = {"model": str(base), "teacher_epochs": 2, "epochs": 2, "align_warmup": 0.0}
+    whole = prokd(config(data, tmp_path / "whole", **options))
+    with pytest.raises(Killed):
+        prokd(config(data, tmp_path / "out", **options), Listener({"teacher": 2, "student": 6}[stage]))
+    with pytest.raises(PolydistillError, match="--resume"):
+        prokd(config(data, tmp_path / "out", **options))
+    resumed = prokd(config(data, tmp_path / "out", **options, resume=True))
+    assert weights(tmp_path / "out") == weights(tmp_path / "whole") and _numbers(resumed) == _numbers(whole)
+    assert loss_curves(tmp_path / "out") == loss_curves(tmp_path / "whole")
+    teacher, student = (s["facts"]["head"] for s in resumed.stages if s["name"] in ("teacher", "student"))
+    assert not teacher["kept"] and student["kept"] == teacher["new"]  # the student begins as its teacher
+
+
+@pytest.mark.parametrize(("tolerance", "kept"), [(0.0, 1), (0.01, 2), (0.05, 4), (1.0, 5)])
+def test_the_last_student_that_is_hardly_worse_is_kept(
+    tolerance: float, kept: int, tuned: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by a run that was stopped before, between and after the checkpoints that count."""
+    scores = (0.85, 0.9, 0.895, 0.85, 0.87, 0.2)
+
+    def scored(trainer: DevTrainer) -> Any:
+        return lambda network: scores[trainer.state.global_step - 1]  # a step a check
+
+    monkeypatch.setattr(DevTrainer, "_dev_score", property(scored, lambda trainer, value: None), raising=False)
+    given = short(tuned, epochs=3, dev_tolerance=tolerance)
+    for checks in (2, 1, 1, 1000):
+        listener = Listener(checks)
+        with pytest.raises(Killed) if checks < 1000 else nullcontext():
+            result = prokd(config(data, tmp_path / "out", **given, resume=True), listener)
+    stage = next(stage for stage in result.stages if stage["name"] == "student")
+    assert [score for _, score in stage["facts"]["dev"]] == list(scores)
+    assert (stage["facts"]["best_step"], stage["facts"]["best"]) == (kept + 1, scores[kept])
+    assert (result.selection["step"], result.selection["value"]) == (kept + 1, scores[kept])
+
+
+@pytest.mark.parametrize(
+    ("model_type", "frozen"), [("distilbert", 1), ("albert", 0), ("deberta-v2", 1), ("t5", 1), ("gpt2", 1)]
+)
+def test_other_architectures(model_type: str, frozen: int, data: Path, tmp_path: Path) -> None:
+    model = str(tiny.model_folder(model_type, "base", tmp_path / "model"))
+    options = {
+        "limit": 16,
+        "teacher_epochs": 1,
+        "align_warmup": 0.0,
+        "freeze_layers": frozen,
+        "length": 64,
+        "test_split": ("en=none", "sw=none"),
+    }
+    result = prokd(config(data, tmp_path / "out", model=model, **options))
+    assert result.stages[0]["loss"]["last"]["alignment"] > 0
+    if not frozen:
+        with pytest.raises(PolydistillError, match="All layers of ALBERT models are one"):
+            prokd(config(data, tmp_path / "more", model=model, **{**options, "freeze_layers": 1}))
+
+
+def test_several_sources(base: Path, data: Path, tmp_path: Path) -> None:
+    given = {"model": str(base), "sources": ("es",), "teacher_epochs": 1, "limit": 24}
+    equal = prokd(config(data, tmp_path / "equal", **given))
+    assert [s["name"] for s in equal.stages] == ["teacher", "teacher-es", "prototypes", "student"]
+    assert equal.teacher_weights == (0.5, 0.5) and equal.selection is not None
+    assert equal.selection["languages"] == ["en", "es"] and len(equal.prototypes) == 2
+    teachers = tuple(str(tmp_path / f"equal/stages/{name}") for name in ("teacher", "teacher-es"))
+    options = {"sources": ("es",), "teacher": teachers, "weigh": "similarity", "limit": 24}
+    similar = prokd(config(data, tmp_path / "similar", **options))
+    a, b = (found["similarity"] for found in similar.prototypes)
+    assert sum(similar.teacher_weights) == pytest.approx(1) and a != b
+    assert (similar.teacher_weights[0] > 0.5) == (a > b)
+
+
+def test_a_smaller_student_with_a_cut_vocabulary(base: Path, data: Path, tmp_path: Path) -> None:
+    """What `bistil` makes learns from a teacher with all layers and the whole vocabulary."""
+    for code in ("en", "sw"):
+        (tmp_path / f"{code}.txt").write_text("\n".join(" ".join(w for w, _ in s) for s in sentences(code, 0, 90)))
+    text = [f"{code}={tmp_path / code}.txt" for code in ("en", "sw")]
+    small = polydistill.bistil(
+        "en",
+        "sw",
+        model=base,
+        text=text,
+        preset="smoke",
+        steps=2,
+        length=8,
+        layers=1,
+        precision="float32",
+        output=tmp_path / "small",
+    ).output
+    teacher = finetune(
+        FinetuneConfig(
+            model=str(base),
+            task="ner",
+            lang=("en",),
+            data_dir=data,
+            epochs=1,
+            lr=5e-3,
+            output=tmp_path / "teacher",
+            max_length=32,
+        )
+    ).output
+    result = prokd(config(data, tmp_path / "out", teacher=(str(teacher),), model=str(small)))
+    assert [stage["name"] for stage in result.stages] == ["vocabulary", "prototypes", "student"]
+    assert result.parameters["student"] < result.parameters["teacher"]
+    record = json.loads((tmp_path / "out/polydistill.json").read_text())
+    assert record["parent"]["command"] == "bistil" and record["result"]["teachers"] == [str(teacher)]
+    own = prokd(config(data, tmp_path / "own", teacher=(str(teacher),), model=str(small), features="student"))
+    assert weights(own.output) != weights(result.output)
+    assert json.loads((tmp_path / "out/config.json").read_text())["num_hidden_layers"] == 1
+
+
+def test_raw_text_in_words(tuned: Path, data: Path, tmp_path: Path) -> None:
+    swahili = language("sw")
+    line = 'Ng\'ombe wa "Ana" (Cluj) wana 3.5 kg... sivyo?'
+    assert list(words_of(line, swahili)) == [
+        "Ng'ombe",
+        "wa",
+        '"',
+        "Ana",
+        '"',
+        "(",
+        "Cluj",
+        ")",
+        "wana",
+        "3.5",
+        "kg",
+        "...",
+        "sivyo",
+        "?",
+    ]
+    assert list(words_of("?! --", swahili)) == ["?", "!", "--"]
+    text = tmp_path / "sw.txt"
+    text.write_text("\n".join(" ".join(w for w, _ in s) + "." for s in sentences("sw", 0, 20)))
+    result = prokd(config(data, tmp_path / "out", teacher=(str(tuned),), text=(str(text),)))
+    assert result.sentences == {"en": 48, "sw": 20}
+
+
+def test_a_class_that_the_teacher_never_finds_is_said(base: Path, data: Path, tmp_path: Path) -> None:
+    listener = Listener()
+    prokd(config(data, tmp_path / "out", model=str(base), teacher_epochs=1, teacher_lr=1e-9, limit=16), listener)
+    assert "stands in" in listener.said
+
+
+@pytest.mark.parametrize("features", ["teacher", "student"])
+def test_a_class_that_never_occurs(features: str, base: Path, tmp_path: Path) -> None:
+    root, listener = write_data(tmp_path / "data"), Listener()
+    for code in ("en", "sw"):
+        path = root / f"ner/{code}/train.conll"
+        path.write_text(path.read_text().replace("B-ORG", "O"))
+    result = prokd(config(root, tmp_path / "out", model=str(base), teacher_epochs=1, features=features), listener)
+    assert "English labels have no ORG" in listener.said and result.prototypes[0]["counts"]["source"][2] == 0
+    given = {"teacher": (str(tmp_path / "out/stages/teacher"),), "features": features, "epochs": 2}
+    whole = prokd(config(root, tmp_path / "whole", **given))
+    with pytest.raises(Killed):
+        prokd(config(root, tmp_path / "again", **given), Listener(2))
+    prokd(config(root, tmp_path / "again", **given, resume=True))
+    assert weights(tmp_path / "again") == weights(whole.output)
+    assert all(value == value for stage in result.stages for value in stage["loss"]["last"].values())
+
+
+def test_transfer_copies_the_model_and_nothing_else(base: Path, data: Path, tmp_path: Path) -> None:
+    first = prokd(config(data, tmp_path / "first", model=str(base), teacher_epochs=1, limit=16)).output
+    (first / "notes.txt").write_text("mine")
+    result = prokd(config(data, tmp_path / "out", teacher=(str(first),), method="transfer"))
+    there = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert weights(tmp_path / "out") == weights(first) and result.stages == ()
+    assert {"config.json", "model.safetensors", "polydistill.json", "README.md", "tokenizer.json"} <= there
+    assert not any(name.startswith("stages/") for name in there)
+
+
+def test_labels_in_another_order_and_more_of_them(tuned: Path, data: Path, tmp_path: Path) -> None:
+    """A teacher that also knows dates, its outputs in another order, teaches the same."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    other = shutil.copytree(tuned, tmp_path / "other")
+    settings = json.loads((other / "config.json").read_text())
+    names = [settings["id2label"][str(i)] for i in range(7)]
+    order = [3, 0, 6, 1, 2, 5, 4]
+    shuffled = ["B-DATE", "I-DATE", *(names[i] for i in order)]
+    settings |= {"id2label": dict(enumerate(shuffled)), "label2id": {name: i for i, name in enumerate(shuffled)}}
+    (other / "config.json").write_text(json.dumps(settings))
+    tensors = load_file(other / "model.safetensors")
+    for name, low in (("classifier.weight", 0), ("classifier.bias", -30)):  # it never says a date
+        more = np.full((2, *tensors[name].shape[1:]), low, np.float32)
+        tensors[name] = np.concatenate([more, tensors[name][order]])
+    save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
+    results = [
+        prokd(config(data, tmp_path / name, teacher=(str(teacher),), limit=16, dev_tolerance=0.0))
+        for name, teacher in (("one", tuned), ("two", other))
+    ]
+    one, two = results
+    assert one.prototypes[0]["counts"] == two.prototypes[0]["counts"] and one.pseudo_labels == two.pseudo_labels
+    assert [s["value"] for s in one.scores] == [s["value"] for s in two.scores]
+    a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    assert all(np.allclose(a[name], b[name], atol=1e-4) for name in a)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"method": "magic"}, "--method magic is unknown"),
+        ({"method": "transfer", "sources": ("es",)}, "has one teacher"),
+        ({"teacher_epochs": 0}, "needs --teacher-epochs above 0"),
+        ({"seed": 2**32}, "--seed must be at least 0 and at most 4,294,967,295, not 4,294,967,296"),
+        ({"freeze_layers": 3}, "--freeze-layers 3 is too many"),
+        ({"test_split": ("sw=more",)}, "There is no file"),
+        ({"sources": ("en",)}, "English is named twice"),
+        ({"sources": ("sw",)}, "Swahili is named twice"),
+        ({"task": "nli"}, "has none"),
+        ({"align_temperature": 0.0}, "--align-temperature must be at least 1e-06, not 0.0"),
+        ({"momentum": 1.0}, "--momentum must be at least 0 and at most 0.9999999, not 1.0"),
+        ({"layer": 3}, "--layer 3 is too high"),
+        ({"teacher": ("a", "b")}, "1 source languages and 2 teachers"),
+        ({"text": ("x.txt",), "unlabelled_split": "dev"}, "both say"),
+        ({"text": ("nowhere.txt",)}, "nowhere.txt"),
+        ({"unlabelled_split": "more"}, "There is no file"),
+        ({"test_split": ("ro=test",)}, "is for neither en nor sw"),
+        ({"train_split": ("sw=train",)}, "--train-split sw=train is for none of the sources"),
+        ({"dev_split": ("dev", "test")}, "one dev split of each source"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_makes_no_sense_is_refused(
+    options: dict[str, Any], sentence: str, base: Path, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(PolydistillError, match=sentence) as caught:
+        prokd(config(data, tmp_path / "out", **{"model": str(base), **options}))
+    assert caught.value.hint and not list(tmp_path.glob("*out*"))
+
+
+def test_empty_text_and_text_without_spaces_are_refused(base: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("\n\n")
+    with pytest.raises(PolydistillError, match=r"empty\.txt holds no text"):
+        prokd(config(data, tmp_path / "out", model=str(base), text=(str(tmp_path / "empty.txt"),)))
+    (tmp_path / "th.txt").write_text("สวัสดี\n")
+    thai = ProkdConfig(
+        "en", "th", model=str(base), data_dir=data, text=(str(tmp_path / "th.txt"),), test_split=("th=none",)
+    )
+    with pytest.raises(PolydistillError, match=r"Thai is written without spaces.*--data-dir"):
+        prokd(thai)
+
+
+def test_a_source_that_is_not_iob2_is_refused(base: Path, tmp_path: Path) -> None:
+    root = write_data(tmp_path / "data")
+    path = root / "ner/en/train.conll"
+    path.write_text(path.read_text().replace("B-", "I-", 1))
+    with pytest.raises(PolydistillError, match=r"line 2.*IOB2"):
+        prokd(config(root, tmp_path / "out", model=str(base)))
+
+
+def test_other_tags_and_another_vocabulary_are_refused(tuned: Path, data: Path, tmp_path: Path) -> None:
+    other = tiny.model_folder("bert", "base", tmp_path / "other", tokenizer="bert", config={"num_hidden_layers": 2})
+    with pytest.raises(PolydistillError, match=r"vocabularies of .* differ"):
+        prokd(config(data, tmp_path / "out", teacher=(str(tuned),), model=str(other)))
+    settings = json.loads((tuned / "config.json").read_text())
+    foreign = shutil.copytree(tuned, tmp_path / "foreign")
+    names = [label.replace("PER", "DRUG") for label in settings["id2label"].values()]
+    settings |= {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+    (foreign / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(PolydistillError, match="DRUG"):
+        prokd(config(data, tmp_path / "out", teacher=(str(foreign),)))
+
+
+def test_what_is_no_teacher_is_refused(base: Path, tuned: Path, data: Path, tmp_path: Path) -> None:
+    for epochs in (None, 0):
+        with pytest.raises(PolydistillError, match="has no head for tags"):
+            prokd(config(data, tmp_path / "out", teacher=(str(base),), teacher_epochs=epochs))
+    with pytest.raises(PolydistillError, match="Leave --model out"):
+        prokd(config(data, tmp_path / "out", teacher=(str(tuned),), model=str(base), method="transfer"))
+    lower = tiny.model_folder("bert", "base", tmp_path / "l", tokenizer="xlm-roberta", config={"num_hidden_layers": 1})
+    other = finetune(
+        FinetuneConfig(
+            model=str(lower),
+            task="ner",
+            lang=("en",),
+            data_dir=data,
+            epochs=1,
+            max_length=32,
+            output=tmp_path / "other",
+        )
+    ).output
+    with pytest.raises(PolydistillError, match="not built alike"):
+        prokd(config(data, tmp_path / "out", teacher=(str(tuned), str(other)), sources=("es",)))
+    assert not list(tmp_path.glob("*out*"))
+
+
+def test_what_has_read_labels_of_the_target_is_refused(base: Path, data: Path, tmp_path: Path) -> None:
+    both = finetune(
+        FinetuneConfig(
+            model=str(base),
+            task="ner",
+            lang=("en", "sw"),
+            data_dir=data,
+            epochs=1,
+            limit=8,
+            max_length=32,
+            output=tmp_path / "both",
+        )
+    ).output
+    for given in ({"teacher": (str(both),)}, {"model": str(both), "teacher_epochs": 1}):
+        with pytest.raises(PolydistillError, match="labels of Swahili, which is to have none"):
+            prokd(config(data, tmp_path / "out", **given))
+
+
+def test_each_source_may_have_splits_of_its_own(base: Path, data: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(data, tmp_path / "data")
+    for split in ("train", "dev"):
+        (root / f"ner/es/{split}.conll").rename(root / f"ner/es/{split}_es.conll")
+    given = {"model": str(base), "sources": ("es",), "teacher_epochs": 1, "limit": 8}
+    splits = {
+        "train_split": ("train", "es=train_es"),
+        "dev_split": ("es=dev_es",),
+        "test_split": ("en=none", "sw=none"),
+    }
+    result = prokd(config(root, tmp_path / "out", **given, **splits))
+    assert result.selection is not None and result.selection["split"] == "dev, dev_es"
+
+
+def test_a_teacher_that_finds_nothing_is_said_to(tuned: Path, data: Path, tmp_path: Path) -> None:
+    blind, listener = shutil.copytree(tuned, tmp_path / "blind"), Listener()
+    state = load_file(blind / "model.safetensors")
+    state["classifier.bias"] = np.array([1e3, *[0.0] * (len(state["classifier.bias"]) - 1)], np.float32)
+    save_file(state, blind / "model.safetensors", metadata={"format": "pt"})
+    result = prokd(config(data, tmp_path / "out", **{**short(tuned), "teacher": (str(blind),)}), listener)
+    assert "finds no entity at all in the Swahili text" in listener.said
+    assert result.pseudo_labels is not None and result.pseudo_labels["share_entity"] == 0
+    assert result.prototypes[0]["similarity"] < 0.5  # only O has a prototype
+
+
+def test_prototypes_of_much_text_are_means_over_a_part_of_it(
+    tuned: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = prokd(config(data, tmp_path / "whole", **short(tuned))).prototypes[0]["counts"]
+    monkeypatch.setattr(prokd_stages, "OBSERVED", 5)  # every fourth of 16
+    part = prokd(config(data, tmp_path / "part", **short(tuned))).prototypes[0]["counts"]
+    assert all(0 < sum(part[role]) < 0.4 * sum(whole[role]) for role in ("source", "target"))
+
+
+def test_words_without_spaces_come_from_the_data(tuned: Path, data: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(data, tmp_path / "data")
+    write_conll(root / "ner/zh/train.conll", ([("安娜", "B-PER"), ("看", "O"), ("房子", "O")] for _ in range(4)))
+    options = {**short(tuned), "test_split": ("en=none", "zh=none"), "epochs": 1, "data_dir": root, "length": 32}
+    result = prokd(ProkdConfig("en", "zh", output=tmp_path / "out", **options))
+    assert result.sentences["zh"] == 4
+    (root / "ner/zh/train.conll").write_text("\n\n")
+    with pytest.raises(PolydistillError, match="no sentence"):
+        prokd(ProkdConfig("en", "zh", output=tmp_path / "more", **options))
+
+
+def test_options_that_change_nothing_are_said(tuned: Path, data: Path, tmp_path: Path) -> None:
+    listener = Listener()
+    options = {"align_weight": 2.0, "weigh": "similarity", "limit": 16}
+    prokd(config(data, tmp_path / "out", teacher=(str(tuned),), **options), listener)
+    assert "--align-weight changes nothing: no teacher is aligned" in listener.said
+    assert "--weigh changes nothing: there is one source" in listener.said
+    assert "--teacher-lr changes nothing: no teacher is trained" in listener.said
+    assert "prototypes are not aligned" in listener.said
+    assert "were not aligned" in (tmp_path / "out/README.md").read_text()
+    listener = Listener()
+    options = {"text": ("nowhere.txt",), "classes": "tag", "freeze_embeddings": True, "limit": 16}
+    result = prokd(config(data, tmp_path / "same", teacher=(str(tuned),), method="transfer", **options), listener)
+    assert "--text changes nothing: no sentence of the target is read" in listener.said
+    assert "--classes changes nothing: there are no prototypes" in listener.said
+    assert "--freeze-embeddings and --batch-size change nothing: nothing is trained" in listener.said
+    assert not {"align_weight", "rectify", "classes", "lr"} & result.settings.keys()
+
+
+def test_an_alignment_that_is_switched_off_is_no_idle_option(tuned: Path, data: Path, tmp_path: Path) -> None:
+    listener = Listener()
+    options = {**short(tuned), "teacher_epochs": 1, "align_weight": 0.0, "align_symmetric": True}
+    result = prokd(config(data, tmp_path / "out", **options), listener)
+    assert "--align-symmetric changes nothing" in listener.said and "--align-weight" not in listener.said
+    assert result.settings["align_weight"] == 0
+
+
+def test_transfer_needs_no_text(tuned: Path, data: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(data, tmp_path / "data")
+    (root / "ner/sw/train.conll").unlink()
+    result = prokd(config(root, tmp_path / "out", teacher=(str(tuned),), method="transfer"))
+    assert result.scores and result.sentences["sw"] == 0
+    (root / "ner/sw/test.conll").unlink()
+    with pytest.raises(PolydistillError, match=r"--test-split sw=none"):
+        prokd(config(root, tmp_path / "more", teacher=(str(tuned),), method="transfer"))
+
+
+def test_the_command(tuned: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = [
+        "prokd",
+        "en",
+        "sw",
+        "--teacher",
+        str(tuned),
+        "--data-dir",
+        str(data),
+        "--preset",
+        "smoke",
+        "--length",
+        "32",
+        "-o",
+        str(tmp_path / "out"),
+    ]
+    main([*given, "--json"])
+    result = json.loads(capsys.readouterr().out)
+    assert result["command"] == "prokd" and set(result["pseudo_labels"]) >= {"changed", "share_entity"}
+    main([*given, "--overwrite"])
+    shown = capsys.readouterr().out
+    assert "pseudo_labels" in shown and "prototypes changed" in shown
+    with pytest.raises(SystemExit) as caught:
+        main([*given])
+    assert caught.value.code == 1 and "--overwrite" in capsys.readouterr().err
