@@ -114,11 +114,12 @@ def tagger(folder: Path) -> None:
 
 @pytest.fixture
 def there(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with nothing to be had from the network."""
-    monkeypatch.chdir(home)
+    """The working folder, a copy of its own for each snippet, with nothing to be had from the network."""
+    there = shutil.copytree(home, tmp_path / "home")
+    monkeypatch.chdir(there)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path / "cache"))
-    return home
+    return there
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=lambda b: f"{b.page}:{b.line}")

@@ -23,8 +23,8 @@ from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation.heads import new_head
 from polydistill.exporting import graph, networks
 from polydistill.methods.evaluate import EvaluateConfig, evaluate
-from polydistill.methods.export import stages as module
 from polydistill.methods.export import plan as export_plan
+from polydistill.methods.export import stages as module
 from polydistill.records.record import RunRecord
 from polydistill.reports.runs import read_run
 from polydistill.runs.result import Result
