@@ -26,7 +26,8 @@ import click
 from click.testing import CliRunner
 
 import polydistill
-from polydistill.cli import cli, commands
+from polydistill.cli import cli
+from polydistill.cli import commands as every_command
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PART = re.compile(r"<!-- (commands|options|list|api)(?:: (\S+))? -->\n(?:.*?\n)??<!-- end -->", re.DOTALL)
@@ -47,7 +48,7 @@ def pages() -> dict[str, str]:
         for kind, name in PART.findall(text)
         if kind == "options"
     }
-    if missing := [name for name in commands() if name not in places]:
+    if missing := [name for name in every_command() if name not in places]:
         raise ValueError(f"No page has the options of {missing[0]}: write <!-- options: {missing[0]} --> on one.")
     return {page: filled(text, places) for page, text in written.items() if PART.search(text)}
 
@@ -153,7 +154,7 @@ def _page(path: str, command: click.Command) -> str:
 
 def commands(places: dict[str, str]) -> str:
     """The table of all commands."""
-    rows = ([f"[`{name}`]({places[name]})", escaped(summary)] for name, summary in commands().items())
+    rows = ([f"[`{name}`]({places[name]})", escaped(summary)] for name, summary in every_command().items())
     return table(("command", "what it does"), rows)
 
 

@@ -14,7 +14,7 @@ import yaml
 from snippets import blocks
 
 from polydistill import catalog
-from polydistill.cli import commands()
+from polydistill.runs import registry
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEC = importlib.util.spec_from_file_location("make_docs", ROOT / "scripts/make_docs.py")
@@ -37,7 +37,7 @@ def test_a_page_says_what_the_program_says(name: str) -> None:
 
 
 def test_a_command_without_a_page_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(commands(), "shrink", "Make it small.")
+    monkeypatch.setitem(registry._KNOWN, "shrink", registry.Entry("shrinking", "Make it small."))
     with pytest.raises(ValueError, match="No page has the options of shrink"):
         make_docs.pages()
 
