@@ -49,12 +49,12 @@ class PublishConfig:
         metavar="SOURCE",
     )
     onnx: bool = setting(False, "Make ONNX files of the model first and send them too.", "Repository")
-    int8: bool = setting(False, "With --onnx: one with weights of 8 bits as well.", "Repository")
+    int8: bool = setting(False, "With `onnx`: one with weights of 8 bits as well.", "Repository")
     verify: bool = setting(
         True, "Load what would be sent and compute with it first.", "Checks", flags=("--verify/--no-verify",)
     )
     dry_run: bool = setting(
-        False, "List files, sizes and the card; send nothing, load nothing (but for --onnx), need no token.", "Checks"
+        False, "List files, sizes and the card; send nothing, load nothing (except with `onnx`), need no token.", "Checks"
     )
 
 

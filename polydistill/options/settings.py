@@ -34,7 +34,7 @@ class Options:
             if value is None and f.default is None:
                 continue
             if choices and value not in choices:
-                raise UsageError(f"{_option_of(f)} {value} is unknown.", f"Choose {', '.join(choices)}.")
+                raise UsageError(f"`{f.name}={value}` is unknown.", f"Choose {', '.join(choices)}.")
             if (said := f.metadata.get("range")) and not said.holds(value):
                 raise _refused(f, str(said), value)
             if (problem := _no_number(value, value_type(hints[f.name])[0], f.metadata.get("range"))) is not None:
@@ -47,7 +47,7 @@ class Options:
             why_not: Name of a field -> the reason.
         """
         looked_at = [f for f in fields(self) if f.name in why_not]
-        given = {f.name: _option_of(f) for f in looked_at if getattr(self, f.name) != f.default}
+        given = {f.name: f"`{f.name}`" for f in looked_at if getattr(self, f.name) != f.default}
         found = []
         for why in dict.fromkeys(why_not.values()):
             names = [given[name] for name, reason in why_not.items() if reason == why and name in given]
@@ -104,7 +104,7 @@ class Range:
 
 
 def _refused(of: Field[Any], said: str, value: object) -> UsageError:
-    return UsageError(f"{_option_of(of)} must be {said}, not {_digits(value)}.", "Leave it out for the default.")
+    return UsageError(f"`{of.name}` must be {said}, not {_digits(value)}.", "Leave it out for the default.")
 
 
 def _no_number(value: object, kind: Any, bounds: Range | None) -> str | None:
@@ -178,11 +178,6 @@ def output_setting(default: str, section: str) -> Any:
 def seed_setting(what: str, section: str) -> Any:
     """The seed of what is random."""
     return setting(0, what, section, metavar="N", least=0, most=MOST_SEED)
-
-
-def _option_of(of: Field[Any]) -> str:
-    """The option's long name."""
-    return next((flag for flag in of.metadata["flags"] if flag.startswith("--")), f"--{of.name.replace('_', '-')}")
 
 
 def plain(value: Any) -> Any:

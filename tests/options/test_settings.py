@@ -73,12 +73,12 @@ def test_a_range_holds_its_numbers(bounds: dict[str, float], inside: Any, outsid
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"share": 0.0}, "--share must be above 0 and at most 1, not 0."),
-        ({"share": math.nan}, "--share must be above 0 and at most 1, not nan."),
-        ({"n": 2000}, "--how-many must be at least 1 and at most 1,999, not 2,000."),
-        ({"share": 1.0000001}, "--share must be above 0 and at most 1, not 1.0000001."),
-        ({"n": None}, "--how-many must be at least 1 and at most 1,999, not None."),
-        ({"kind": "c"}, "--kind c is unknown. Choose a, b."),
+        ({"share": 0.0}, "`share` must be above 0 and at most 1, not 0."),
+        ({"share": math.nan}, "`share` must be above 0 and at most 1, not nan."),
+        ({"n": 2000}, "`n` must be at least 1 and at most 1,999, not 2,000."),
+        ({"share": 1.0000001}, "`share` must be above 0 and at most 1, not 1.0000001."),
+        ({"n": None}, "`n` must be at least 1 and at most 1,999, not None."),
+        ({"kind": "c"}, "`kind=c` is unknown. Choose a, b."),
     ],
 )
 def test_what_is_refused_is_named_with_what_would_do(values: dict[str, Any], said: str) -> None:
@@ -121,7 +121,7 @@ def test_no_number_that_makes_no_sense_passes_the_check(config: Options, said: s
             continue
         with pytest.raises(UsageError) as refused:
             replace(config, **{name: value}).check()
-        option = f"--{name.replace('_', '-')}"
+        option = f"`{name}`"
         assert refused.value.message.startswith(f"{option} must be ") and len(str(refused.value)) < 200
 
 
