@@ -93,7 +93,7 @@ def config_options(config: type, *, only: tuple[str, ...] = ()) -> Callable[[Fun
 def _option(field: Any, hint: Any) -> Callable[[Function], Function]:
     kind, multiple = value_type(hint)
     meta = field.metadata
-    flags = meta["flags"] or ("--" + field.name.replace("_", "-"),)
+    flags = meta["flags"] or _flags(field.name, kind is bool and field.default is True)
     default = None if multiple else field.default
     options: dict[str, Any] = {"help": meta["help"], "section": meta["section"], "default": default}
     options["cls"] = SectionedOption
@@ -104,6 +104,14 @@ def _option(field: Any, hint: Any) -> Callable[[Function], Function]:
         options["type"] = LanguageType() if is_language else click.Path(path_type=Path) if kind is Path else kind
         options.update(multiple=multiple, metavar=meta["metavar"], show_default=field.default not in (None, (), ""))
     return click.option(*flags, field.name, **options)
+
+
+def _flags(name: str, is_on: bool) -> tuple[str, ...]:
+    """The names of an option: a switch that is on by default can be switched off, and an output is `-o` too."""
+    flag = name.replace("_", "-")
+    if is_on:
+        return (f"--{flag}/--no-{flag}",)
+    return ("-o", f"--{flag}") if name == "output" else (f"--{flag}",)
 
 
 def common_options(function: Function) -> Function:

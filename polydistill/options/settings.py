@@ -142,7 +142,7 @@ def setting(
         help: One or two sentences.
         section: The heading under which `--help` lists it.
         metavar: What stands for the value in `--help`.
-        flags: The option's names, where `--field-name` is not right.
+        flags: The option's names, where those made from the field's name are not right.
         choices: What it can be, where not every text will do.
         reads: Whether it names a file or folder that the command reads; by default, whether `metavar` is in `PLACES`.
         **bounds: Those of its `Range`: `least`, `above`, `most`.
@@ -172,7 +172,7 @@ def dev_data_setting(section: str) -> Any:
 def output_setting(default: str, section: str) -> Any:
     """The folder to write; `default` says which it is otherwise."""
     said = f"Folder to write. [default: {default}]"
-    return setting(None, said, section, metavar="DIR", flags=("-o", "--output"), reads=False)
+    return setting(None, said, section, metavar="DIR", reads=False)
 
 
 def seed_setting(what: str, section: str) -> Any:

@@ -30,7 +30,7 @@ ABOUT = (NAME, LOSSES, SEAL)  # of a stage, and no part of its model
 LOCK = "lock"
 SETTINGS = "config.json"  # what has to be the same for a run to go on
 SIGNALS = "signals.json"  # whether a teacher's signals are on disk, see `decided`
-ANEW = "Begin anew with --overwrite instead of --resume."
+ANEW = "Start again with `overwrite` instead of `resume`."
 ENDS = 20  # steps at either end of a stage whose losses are averaged for the report
 
 
@@ -58,7 +58,7 @@ class Stage:
         folder: Where its result is.
         steps: Optimizer steps.
         loss: `first` and `last`: term -> mean over up to 20 steps at that end.
-        seconds: How long it took; after `--resume`, since then.
+        seconds: How long it took; after `resume`, since then.
         facts: What else the record says of it.
     """
 
@@ -169,7 +169,7 @@ def work_folder(
 ) -> Iterator[Path]:
     """The folder of an output's checkpoints and stages, `.NAME.training` beside it.
 
-    It goes when the block ends well, and stays for `--resume` otherwise. With both `resume` and `overwrite`, what is
+    It goes when the block ends well, and stays for `resume` otherwise. With both `resume` and `overwrite`, what is
     replaced is the output alone: training goes on.
 
     Raises:
@@ -231,7 +231,8 @@ def _begun(
     if unfinished(work) and (resume or not overwrite):
         if not resume:
             raise PolydistillError(
-                f"An unfinished training of {output} is there.", "Go on with --resume, or begin anew with --overwrite."
+                f"An unfinished training of {output} is there.",
+                "Continue it with `resume`, or start again with `overwrite`.",
             )
         if not _is_json(settings):
             raise PolydistillError(f"The unfinished training of {output} is damaged: {settings} cannot be read.", ANEW)
@@ -249,7 +250,7 @@ def _begun(
         yield
     except BaseException:
         if unfinished(work):
-            progress.warn(f"What was done stays in {work}: the same command with --resume goes on from there.")
+            progress.warn(f"What was done stays in {work}: the same command with `resume` continues from there.")
         raise
     wait()
     if is_main():

@@ -39,7 +39,7 @@ LEAST_LENGTH = 8  # tokens of what the exporter follows
 
 @dataclass(frozen=True)
 class ExportResult(Outcome):
-    """What an export did; `to_json` is the object of `--json`.
+    """What an export did; `to_json` is what the command prints as JSON.
 
     Args:
         model: Where the model came from.

@@ -110,11 +110,12 @@ def prepare(config: ExportConfig, progress: Progress) -> Job:
         PolydistillError: Something is missing, makes no sense, or cannot be exported.
     """
     if not config.onnx:
-        raise UsageError("No format was given.", "Add --onnx.")
+        raise UsageError("No format was given.", "Add `onnx`.")
     config.check()
     if given := [name for name in OF_SCORES if not config.task and getattr(config, name)]:
-        option = f"--{given[0].replace('_', '-')}"
-        raise UsageError(f"{option} belongs to scores, and no task was given.", f"Add --task, or leave {option} out.")
+        raise UsageError(
+            f"`{given[0]}` is for scores, but no task was given.", f"Add `task`, or leave `{given[0]}` out."
+        )
     check_packages()
     output = (config.output or OUTPUTS / f"{Path(config.model.partition('@')[0]).name}-onnx").expanduser()
     check_output(output, overwrite=config.overwrite, reads=[config.model, *config.reads()])
@@ -181,7 +182,7 @@ def _task(config: ExportConfig, head: Head, source: Source, progress: Progress) 
     if OF_KIND[wanted.kind] != head.name:
         raise PolydistillError(
             f"{config.model} has no head for {wanted.name}: it is a model for {head.name}.",
-            "Leave --task out, choose a task that fits, or tune the model first: `polydistill finetune`.",
+            "Leave `task` out, choose a task that fits, or tune the model first: `polydistill finetune`.",
         )
     cells = read_cells(asked, wanted, progress)
     wanted, cells = with_labels_of({config.model: source.resolved}, wanted, cells, progress)

@@ -160,7 +160,7 @@ def _blocks(config: SparseTrainConfig, source: Source, lang: Language, progress:
     from polydistill.models.loading import load_config, load_tokenizer, longest_input
     from polydistill.models.offline import cache_root
 
-    sources = text_sources(lang, assign_corpora([lang], config.text, "--text")[lang.code], option="--text")
+    sources = text_sources(lang, assign_corpora([lang], config.text, "text")[lang.code], option="text")
     tokenizer = load_tokenizer(source.model)
     longest = longest_input(tokenizer, load_config(source.model))
     if config.length > longest:
