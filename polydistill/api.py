@@ -167,7 +167,7 @@ def embed(model: str | Path, texts: Sequence[str], *, progress: Progress = SILEN
         PolydistillError: The message says what is wrong and the way out.
     """
     if isinstance(texts, str):
-        raise UsageError("A single text was given in place of several.", "Put it into a list.")
+        raise UsageError("One text was given, not a list of texts.", "Put it in a list.")
     return _embed(EmbedConfig(str(model), **_fields(EmbedConfig, options)), texts, progress)
 
 
@@ -276,7 +276,7 @@ def count(
     Args:
         model: The model whose tokenizer counts.
         languages: Codes or names.
-        corpus: As `--corpus`.
+        corpus: Text, as `polydistill trim` takes it.
         limit: Read at most this many lines of each text.
         seed: Of the lines held out.
         include_path: Folders with the user's own languages.

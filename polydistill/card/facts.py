@@ -16,7 +16,7 @@ from polydistill.files.inside import leads_out
 from polydistill.files.jsonfiles import read_json
 from polydistill.records.record import RunRecord
 
-BESIDE = "onnx"  # what `publish --onnx` adds to the result of a record: what the export reported
+BESIDE = "onnx"  # what publishing with `onnx` adds to the result of a record: what the export reported
 MOST_STEPS = 50
 MOST_ITEMS = 200  # of a list or an object of a record
 CUTTING = ("trim", "bistil", "prokd")  # what they leave knows their languages alone

@@ -136,7 +136,7 @@ def pack(
     """
     if any(source.kind == "wordlist" for source in sources):
         raise PolydistillError(
-            f"There is no running text of {language}, only a list of its words.", f"Give some: --text {language}=PATH."
+            f"There is no running text of {language}, only a list of its words.", f"Give some: `text={language}=PATH`."
         )
     if folder is None:
         packer = _Packer(tokenizer, language, length, limit_tokens)

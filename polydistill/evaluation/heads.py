@@ -95,7 +95,7 @@ def open_model(
     if stored.lacking:
         raise PolydistillError(
             f"{folder} has no head for {kind} (it lacks {stored.lacking[0]}).",
-            "Tune it first: `polydistill finetune --model ...`.",
+            "Tune it first: `polydistill finetune model=...`.",
         )
     names = names_of(model.config)
     tokenizer = _tokenizer(folder, model.config)
@@ -127,7 +127,7 @@ def _stack_model(
     if kind != CLASSIFICATION or not stack.description.labels:
         raise PolydistillError(
             f"{folder} is a stack without a head for {kind}.",
-            "Stacks give vectors, and classes of texts: `polydistill stack ... --task nli`.",
+            "A stack can be given a head for classes of texts: `polydistill stack ENCODER LLM stack=... task=nli`.",
         )
     read = own_output_labels if own else output_labels
     found = read(stack.description.labels, kind, labels, (), folder)
@@ -211,7 +211,7 @@ def refuse_stack(folder: Path) -> None:
     if is_stack(folder):
         raise PolydistillError(
             f"{folder} is a stack, which cannot be tuned like one model.",
-            "It learns a task by `polydistill stack ENCODER LLM --stack ... --task ...`.",
+            "Teach it a task with `polydistill stack ENCODER LLM stack=... task=...`.",
         )
 
 

@@ -61,7 +61,7 @@ def sample_of(
     """At most 64 texts: of the user's files if there are any, else of a task's data, else those of the package.
 
     Args:
-        paths: As `--text` takes them.
+        paths: Files of text, as `polydistill trim` takes them.
         splits: Data of a task.
         languages: What the model is for; those that the package has no sentences in are shown by their letters, and a
             model that is for none in particular is shown all sentences.

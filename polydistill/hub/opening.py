@@ -57,7 +57,7 @@ def check_opens(folder: Path) -> str:
     if found["problem"]:
         raise PolydistillError(
             f"The folder does not load as a user would load it: {found['problem']}.".replace(str(folder), "it"),
-            "Save the model again, or leave this check out with --no-verify.",
+            "Save the model again, or skip this check with `verify=False`.",
         )
     return str(found["class"])
 

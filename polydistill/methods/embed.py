@@ -41,11 +41,7 @@ class EmbedConfig(Options):
     batch_size: int = setting(32, "Inputs at once.", "Speed", metavar="N", least=1, most=MOST_BATCH)
     include_path: tuple[Path, ...] = setting((), "Folder with your own languages/ TOML files.", "Text", metavar="DIR")
     output: Path | None = setting(
-        None,
-        "Write the vectors here. [default: standard output]",
-        "Output",
-        metavar="FILE.npy",
-        flags=("-o", "--output"),
+        None, "Write the vectors here. [default: standard output]", "Output", metavar="FILE.npy"
     )
     overwrite: bool = setting(False, "Replace that file if it exists.", "Output")
 

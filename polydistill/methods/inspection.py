@@ -35,7 +35,7 @@ class InfoReport:
         parameters: Stored values.
         embedding_share: Share of them in tensors with a vocabulary axis.
         bytes: Bytes of weights, those of modules too, and of the tokenizer.
-        added_tokens: The tokens that --drop-added can name.
+        added_tokens: The tokens that `drop_added` of a trim can name.
         lineage: One line for each run that made the model, newest first.
         texts: For each text its words, tokens, fertility, unknown rate and share of the vocabulary in use.
     """
@@ -63,7 +63,7 @@ def info(
 
     Args:
         model: Folder, `org/name` or `org/name@revision`.
-        texts: Text files (or anything that --corpus takes) to measure the tokenizer on.
+        texts: Text files (or anything else that `polydistill trim` takes) to measure the tokenizer on.
         include: Folders with the user's own architectures.
         progress: Where to report.
 
@@ -146,7 +146,7 @@ def diff(
     Args:
         model: The original.
         trimmed: The trimmed model.
-        texts: Text files (or anything that --corpus takes).
+        texts: Text files (or anything else that `polydistill trim` takes).
         include: Folders with the user's own architectures.
         progress: Where to report.
     """

@@ -53,7 +53,7 @@ class Source:
         if is_stack(model):
             raise PolydistillError(
                 f"{resolved.ref} is a stack of two models, not one.",
-                "A stack can be evaluated, embed text and teach; what it stands on can be trimmed before it is made.",
+                "To make a stack smaller, trim its two models before you stack them.",
             )
         architecture = arch(name, include)
         if "trim" not in architecture.supports:
@@ -115,7 +115,7 @@ class Source:
                 return tensor.shape[spec.axis]
         raise PolydistillError(
             f"{self.model} has none of the embedding tensors that a {self.arch.name} model has.",
-            "Check model_type in its config.json, or describe the model in a TOML file (--include-path).",
+            "Check model_type in its config.json, or describe the model in a TOML file (`include_path`).",
         )
 
     @property

@@ -100,7 +100,7 @@ class RunRecord:
         source: The model it began with: name, where it came from, revision, licence, hash of the weights.
         texts: The text used: language, place, lines, bytes, hash.
         versions: Package -> version.
-        result: What the command reports with --json.
+        result: What the command prints as JSON.
         scores: Evaluation results, appended later.
         costs: Time and memory beside another model, appended later.
         parent: The record of the source, where it has one.

@@ -21,7 +21,7 @@ LOCK = "lock"
 SETTINGS = "config.json"  # what has to be the same for a run to go on
 SIGNALS = "signals.json"  # whether a teacher's signals are on disk, see `decided`
 FORMAT = 2  # of the folder; 1 had no number
-ANEW = "Begin anew with --overwrite instead of --resume."
+ANEW = "Start again with `overwrite` instead of `resume`."
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def work_folder(
 ) -> Iterator[Path]:
     """The folder of an output's checkpoints and stages, `.NAME.training` beside it.
 
-    It goes when the block ends well, and stays for `--resume` otherwise. With both `resume` and `overwrite`, what is
+    It goes when the block ends well, and stays for `resume` otherwise. With both `resume` and `overwrite`, what is
     replaced is the output alone: training goes on.
 
     Raises:
@@ -92,7 +92,8 @@ def _begun(
     if unfinished(work) and (resume or not overwrite):
         if not resume:
             raise PolydistillError(
-                f"An unfinished training of {output} is there.", "Go on with --resume, or begin anew with --overwrite."
+                f"An unfinished training of {output} is there.",
+                "Continue it with `resume`, or start again with `overwrite`.",
             )
         if not _is_json(settings):
             raise PolydistillError(f"The unfinished training of {output} is damaged: {settings} cannot be read.", ANEW)
@@ -114,7 +115,7 @@ def _begun(
         yield
     except BaseException:
         if unfinished(work):
-            progress.warn(f"What was done stays in {work}: the same command with --resume goes on from there.")
+            progress.warn(f"What was done stays in {work}: the same command with `resume` continues from there.")
         raise
     wait()
     if is_main():

@@ -27,7 +27,7 @@ from polydistill.models.checkpoint import ITEM_BYTES, Checkpoint, NewTensor, Ten
 NAME, UNDO_NAME = "difference.safetensors", "difference.undo.safetensors"
 FORMAT, UNDO_FORMAT = "polydistill-difference-2", "polydistill-undo-2"
 CONTENT = "sha256"  # of all else
-TAKE_BASE = f"Take the base model itself, or delete {UNDO_NAME} and subtract the difference with --approximate."
+TAKE_BASE = f"Take the base model itself, or delete {UNDO_NAME} and subtract the difference with `approximate`."
 TASK, LANGUAGE, COMBINED = "task", "language", "combined"
 BITS: dict[int, Any] = {2: np.uint16, 4: np.uint32, 8: np.uint64}  # bytes of a value -> its bits as a number
 FILE_TYPES = {

@@ -90,7 +90,7 @@ class Weights:
                 raise PolydistillError(
                     f"The difference was made on other weights than those of {self.checkpoint.folder} "
                     f"({name} is not the same).",
-                    "Give the model that it was made on, or add it to this one all the same with --force.",
+                    "Give the model that it was made on, or add it to this one anyway with `force`.",
                 )
 
     def check_restored(self, hashes: Mapping[str, str]) -> None:

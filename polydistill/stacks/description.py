@@ -182,7 +182,7 @@ def find_parent(folder: Path, role: str, description: Description, given: Path |
         except PolydistillError as error:
             raise PolydistillError(
                 f"The stack {folder} stands on the {article} {part.source}, which was not found: {error.message}",
-                "Bring it back to that place, or make the stack again with --whole, which needs neither parent.",
+                "Bring it back to that place, or make the stack again with `whole`, which needs neither of its models.",
             ) from error
     check_parent(place, part, f"The {article} in {place}", f"the one that the stack {folder} was made with")
     return place

@@ -72,9 +72,9 @@ class TextSource:
 
 
 def assign_corpora(
-    languages: Sequence[Language], corpora: Sequence[str], option: str = "--corpus"
+    languages: Sequence[Language], corpora: Sequence[str], option: str = "corpus"
 ) -> dict[str, tuple[str, ...]]:
-    """Give each `--corpus` to its language: `PATH` with one language, `LANG=PATH` with several.
+    """Give each corpus to its language: `PATH` with one language, `LANG=PATH` with several.
 
     Returns:
         The corpora of each language's code, in the order given; an empty tuple for a language without any.
@@ -96,15 +96,15 @@ def assign_corpora(
             known = ", ".join(assigned)
             raise UsageError(
                 f"The corpus {corpus} is for {prefix}, which is not one of the languages ({known}).",
-                f"Add --lang {prefix}, or leave {prefix}= out.",
+                f"Add `lang={prefix}`, or leave {prefix}= out.",
             )
         elif len(languages) == 1:
             assigned[languages[0].code].append(corpus)
         else:
             example = languages[0].code
             raise UsageError(
-                f"With several languages it must be said which one {corpus} is for.",
-                f"Write {option} {example}={corpus}.",
+                f"There are several languages, and {corpus} does not say which one it is for.",
+                f"Write `{option}={example}={corpus}`.",
             )
     return {code: tuple(found) for code, found in assigned.items()}
 
@@ -115,7 +115,7 @@ def text_sources(
     *,
     hub_bytes: int | None = HUB_BYTES,
     progress: Progress | None = None,
-    option: str = "--corpus",
+    option: str = "corpus",
 ) -> list[TextSource]:
     """Find the text of a language.
 
@@ -124,7 +124,7 @@ def text_sources(
         corpora: What the user gave for it, without the `LANG=` prefix; empty for the language's own text.
         hub_bytes: How much to read of the language's own corpus on the Hub.
         progress: Receives a line of text when something stands in for the Hub.
-        option: What users give text with, for the way out.
+        option: The setting that takes the text, for messages.
 
     Returns:
         At least one source.
@@ -327,7 +327,7 @@ def _hub_rows(source: TextSource) -> Iterator[str | None]:
     except OutOfReach as error:
         raise PolydistillError(
             f"The Hub went out of reach ({error}) while {dataset} was being read.",
-            "Try again, or give files with --corpus.",
+            "Try again, or give files with `corpus`.",
         ) from error
 
 
@@ -355,12 +355,12 @@ def _wordlist_source(language: Language, reason: str, option: str) -> TextSource
     missing = f"There is no text for {language.name}: {reason}"
     if not language.wordfreq:
         raise PolydistillError(
-            f"{missing}, and wordfreq has no list of its words.", f"Give text with {option} {language.code}=PATH."
+            f"{missing}, and wordfreq has no list of its words.", f"Give text: `{option}={language.code}=PATH`."
         )
     if not words.installed():
         raise PolydistillError(
             f"{missing}, and the package wordfreq is not installed.",
-            f"Give text with {option} {language.code}=PATH, or pip install 'polydistill[offline]'.",
+            f"Give text (`{option}={language.code}=PATH`), or pip install 'polydistill[offline]'.",
         )
     note = (
         f"{missing}. The word list of wordfreq stands in for it: expect 97 to 99 % of the tokens of running text to be "

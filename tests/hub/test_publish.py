@@ -920,7 +920,7 @@ def test_a_licence_is_asked_for_and_never_guessed(folder: Path) -> None:
     without_licence(folder)
     with pytest.raises(PolydistillError, match="No licence is known") as caught:
         gathered(folder)
-    assert "--license" in caught.value.hint
+    assert "`license=ID`" in caught.value.hint
     assert "license: cc-by-nc-4.0" in gathered(folder, license="cc-by-nc-4.0").card
     assert "license: other\nlicense_name: my-own" in gathered(folder, license="my-own").card
     for bad in ("", "a: b", "x\ny", "[mit]"):

@@ -415,7 +415,7 @@ def test_parents_that_are_gone_or_have_changed(model: Callable[..., Path], tmp_p
     assert np.array_equal(load_stack(tmp_path / "s", encoder=model("bert")).encode(TEXTS), stack.encode(TEXTS))
     with pytest.raises(PolydistillError, match=r"stands on the encoder .* not found") as gone:
         load_stack(tmp_path / "s")
-    assert "--whole" in (gone.value.hint or "")
+    assert "`whole`" in (gone.value.hint or "")
 
 
 def test_a_projection_that_does_not_fit(model: Callable[..., Path], tmp_path: Path) -> None:

@@ -476,8 +476,8 @@ def _texts(
     vectors = tuning is not None and wanted is not None and wanted.kind == RETRIEVAL
     if given and general is None and not vectors:
         return {}
-    assigned = assign_corpora(languages, config.text, "--text")
-    texts = {lang.code: text_sources(lang, assigned[lang.code], option="--text") for lang in languages}
+    assigned = assign_corpora(languages, config.text, "text")
+    texts = {lang.code: text_sources(lang, assigned[lang.code], option="text") for lang in languages}
     for lang in languages:
         if any(text.kind == "wordlist" for text in texts[lang.code]):
             raise PolydistillError(

@@ -72,7 +72,7 @@ def vocabulary(config: BistilConfig, todo: Prepared, progress: Progress, checkpo
     def write(out: Path) -> dict[str, Any]:
         source = todo.source
         counts = count(
-            source.vocabulary, todo.languages, config.text, seed=config.seed, progress=progress, option="--text"
+            source.vocabulary, todo.languages, config.text, seed=config.seed, progress=progress, option="text"
         )
         check_writable(source, counts, todo.languages, allow_unknown=config.allow_unknown)
         alike = {f"tuned-{i}": teacher.source for i, teacher in enumerate(todo.teachers) if not teacher.aligned}

@@ -42,7 +42,7 @@ def prepare(options: ExportOptions, progress: Progress) -> Plan:
     """
     if given := [name for name in OF_SCORES if not options.task and getattr(options, name)]:
         raise UsageError(
-            f"`{given[0]}` belongs to scores, and no task was given.", f"Name a `task`, or leave `{given[0]}` out."
+            f"`{given[0]}` is for scores, but no task was given.", f"Add `task`, or leave `{given[0]}` out."
         )
     check_packages()
     name = f"{Path(options.model.partition('@')[0]).name}-onnx"

@@ -165,7 +165,7 @@ def prepare(config: StackConfig, progress: Progress) -> Prepared:
     for lang in (english, *tests) if codes else ():
         find_code(codes, lang, config.include_path)
     needs_text = 1 in stages or (config.init == LEAST_SQUARES and begin is None and config.baseline != LINEAR)
-    texts = tuple(text_sources(english, config.text, option="--text")) if needs_text else ()
+    texts = tuple(text_sources(english, config.text, option="text")) if needs_text else ()
     if any(text.kind == "wordlist" for text in texts):
         raise UsageError("There is no English text to learn from.", "Give some: --text english.txt")
     return Prepared(
