@@ -289,7 +289,7 @@ def test_labels_that_the_task_does_not_know_are_refused_before_the_model_is_load
     ],
 )
 def test_numbers_that_make_no_sense(option: dict[str, Any], base: Path, data: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"--{next(iter(option)).replace('_', '-')} must be "):
+    with pytest.raises(UsageError, match=f"`{next(iter(option))}` must be "):
         finetune(config(base, data, tmp_path / "out", **option))
 
 
