@@ -88,7 +88,7 @@ def _begun(
 ) -> Iterator[None]:
     wait()  # for the lock
     settings = work / SETTINGS
-    written = orjson.dumps(config, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
+    written = orjson.dumps({**config, "format": FORMAT}, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
     if unfinished(work) and (resume or not overwrite):
         if not resume:
             raise PolydistillError(
@@ -103,7 +103,7 @@ def _begun(
             )
         if settings.read_bytes() != written:
             raise PolydistillError(
-                f"The unfinished training of {output} had other options or data.",
+                f"The unfinished training of {output} had other options or data{_differing(settings, written)}.",
                 f"Give the options that stand in {settings}, or: {ANEW}",
             )
     elif is_main():
@@ -126,6 +126,13 @@ def _begun(
 def _format_of(settings: Path) -> Any:
     found = orjson.loads(settings.read_bytes())
     return found.get("format") if isinstance(found, dict) else None
+
+
+def _differing(settings: Path, written: bytes) -> str:
+    """Which options were others, in brackets; nothing where it was something else."""
+    before, now = (orjson.loads(part).get("options", {}) for part in (settings.read_bytes(), written))
+    names = [f"`{name}`" for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    return f" ({', '.join(names)})" if names else ""
 
 
 def _is_json(path: Path) -> bool:
