@@ -10,7 +10,7 @@ import click
 from polydistill.cli.messages import with_flags
 from polydistill.cli.options import SectionedCommand, build_config, common_options, config_file_option, config_options
 from polydistill.cli.output import Console
-from polydistill.methods.evaluate import EvaluateConfig, Evaluation, evaluate
+from polydistill.evaluation.evaluate import EvaluateConfig, Evaluation, evaluate
 from polydistill.records.record import Score
 from polydistill.runs.tables import columns
 

@@ -13,7 +13,7 @@ from polydistill.errors import PolydistillError
 from polydistill.evaluation.custom_labels import own_output_labels
 from polydistill.evaluation.reuse import NAMELESS, Reused, Stored, names_of, output_layer, reuse_head
 from polydistill.labelled.schemes import IOB2, ModelTags, model_tags, taught_labels
-from polydistill.models.folder import model_folder
+from polydistill.models.folder import is_stack, model_folder
 from polydistill.models.loading import (
     load_config,
     load_sentence_model,
@@ -22,7 +22,6 @@ from polydistill.models.loading import (
     longest_input,
     quiet_transformers,
 )
-from polydistill.stacks.description import is_stack
 
 AUTO_CLASSES = {
     CLASSIFICATION: "AutoModelForSequenceClassification",

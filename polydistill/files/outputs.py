@@ -26,7 +26,6 @@ from polydistill.files.durable import (
     write_file,
 )
 from polydistill.interrupts import held, let_in
-from polydistill.records.record import NAME as RECORD
 
 TORCH_WRITES = re.compile(
     r"No space left|PytorchStreamWriter|file write failed|unexpected pos \d|iostream error|basic_filebuf"
@@ -36,6 +35,7 @@ MODEL_FILES = re.compile(
     r"(.*config|modules|special_tokens_map|added_tokens|vocab|tokenizer|.*\.index|polydistill)\.json"
     r"|.*\.(safetensors|model|spm|onnx|jinja|tiktoken)|vocab\.txt|merges\.txt"
 )
+RECORD = "polydistill.json"  # what a folder has that a command wrote
 NEARLY_FULL = 16 << 20  # bytes; torch does not say why it could not write
 _kept: list[Path] = []
 

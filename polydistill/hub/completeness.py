@@ -11,9 +11,17 @@ from polydistill.files.jsonfiles import read_json
 from polydistill.models.checkpoint import Checkpoint
 from polydistill.models.door import check_folder
 from polydistill.models.files import DIFFERENCES, LINEAR_MAPS, pickled
-from polydistill.models.folder import MODULES, MODULES_WITH_WEIGHTS, WEIGHTS, model_folder, modules_of, tokenizer_files
+from polydistill.models.folder import (
+    MODULES,
+    MODULES_WITH_WEIGHTS,
+    WEIGHTS,
+    is_stack,
+    model_folder,
+    modules_of,
+    tokenizer_files,
+)
 from polydistill.records.record import RunRecord
-from polydistill.stacks.description import Description, is_stack
+from polydistill.stacks.description import Description
 
 
 def check_complete(folder: Path, found: Sequence[str]) -> set[str]:

@@ -17,9 +17,8 @@ from typing import Any
 
 from polydistill.errors import PolydistillError
 from polydistill.files.jsonfiles import read_json
-from polydistill.models.folder import model_folder
+from polydistill.models.folder import is_stack, model_folder
 from polydistill.models.loading import load_sentence_model, quiet_transformers
-from polydistill.stacks.description import is_stack
 
 _AUTO = (
     "AutoModelForTokenClassification",

@@ -11,9 +11,10 @@ from typing import Any
 
 from polydistill.card import write_card
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.files.hashing import file_sha256
 from polydistill.files.inside import inside
 from polydistill.files.outputs import check_file, check_output, check_outside, new_folder
-from polydistill.models.checkpoint import copy_file, file_sha256
+from polydistill.models.checkpoint import copy_file
 from polydistill.models.copying import CONFIG, copy_rest
 from polydistill.models.folder import MODULES, model_folder
 from polydistill.models.refs import ModelRef, resolve

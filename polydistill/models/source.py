@@ -15,9 +15,8 @@ from polydistill.files.jsonfiles import Part, read_json
 from polydistill.models.checkpoint import Checkpoint
 from polydistill.models.configuration import check_config, check_ids
 from polydistill.models.files import GENERATION, OwnFiles, own_files
-from polydistill.models.folder import model_folder, model_type
+from polydistill.models.folder import is_stack, model_folder, model_type
 from polydistill.models.refs import ResolvedModel
-from polydistill.stacks.description import is_stack
 from polydistill.vocab import Vocabulary, open_vocabulary
 
 CONFIG = "config.json"

@@ -185,7 +185,7 @@ def plain(text: Any) -> str:
 
 def lines(lineage: Iterable[Any]) -> tuple[str, ...]:
     """One line for each run of a lineage, whether it is given as text or as a record."""
-    from polydistill.methods.inspection import lineage_line
+    from polydistill.card.lineage import lineage_line
 
     return tuple(plain(step if isinstance(step, str) else lineage_line(step)) for step in lineage)
 

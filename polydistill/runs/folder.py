@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,12 @@ from polydistill.files.durable import InUse, followed, locked, make_folders, syn
 from polydistill.files.outputs import in_use
 from polydistill.processes import is_main, wait
 from polydistill.progress import Progress
+from polydistill.training.deciding import ANEW
 
 NAME = "stage.json"
 LOCK = "lock"
 SETTINGS = "config.json"  # what has to be the same for a run to go on
-SIGNALS = "signals.json"  # whether a teacher's signals are on disk, see `decided`
 FORMAT = 2  # of the folder; 1 had no number
-ANEW = "Start again with `overwrite` instead of `resume`."
 
 
 @contextmanager
@@ -146,25 +145,3 @@ def _is_json(path: Path) -> bool:
 def unfinished(work: Path) -> bool:
     """Whether a folder holds a stage or a checkpoint."""
     return any(work.glob(f"*/{NAME}")) or any(work.glob("**/checkpoint-*/trainer_state.json"))
-
-
-def decided(note: Path, decide: Callable[[], bool]) -> bool:
-    """What is decided once in a run and noted in its folder, so that the run goes on with it.
-
-    Args:
-        note: The file.
-        decide: Called once, by the main process.
-
-    Raises:
-        PolydistillError: The file is damaged.
-    """
-    if is_main() and not note.is_file():
-        write_file(note, orjson.dumps(decide()))
-    wait()
-    try:
-        found = orjson.loads(note.read_bytes())
-    except ValueError:
-        found = None
-    if not isinstance(found, bool):
-        raise PolydistillError(f"{note} is damaged.", ANEW)
-    return found

@@ -20,9 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from polydistill.errors import PolydistillError
+from polydistill.files.hashing import file_sha256
 from polydistill.files.jsonfiles import parse_json
 from polydistill.files.outputs import write_beside
-from polydistill.models.checkpoint import ITEM_BYTES, Checkpoint, NewTensor, Tensor, file_sha256, header, in_order
+from polydistill.models.checkpoint import ITEM_BYTES, Checkpoint, NewTensor, Tensor, header, in_order
 
 NAME, UNDO_NAME = "difference.safetensors", "difference.undo.safetensors"
 FORMAT, UNDO_FORMAT = "polydistill-difference-2", "polydistill-undo-2"

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from polydistill.errors import PolydistillError
+from polydistill.files.hashing import file_sha256
 from polydistill.models.checkpoint import (
     INDEX_NAME,
     ITEM_BYTES,
@@ -19,7 +20,6 @@ from polydistill.models.checkpoint import (
     Tensor,
     copy_bytes,
     copy_file,
-    file_sha256,
     write_all,
     write_safetensors,
 )

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from polydistill.catalog import Corpus, Language
+from polydistill.catalog import Corpus, Language, language
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.redaction import redacted
 from polydistill.texts.files import SUFFIXES, choose_column, format_of, gather, is_packed, read_file, text_of
@@ -24,6 +24,7 @@ from polydistill.texts.lines import pieces
 if TYPE_CHECKING:
     from polydistill.models.offline.words import Encode, WordList
 
+FIRST_LINES = 20_000
 HUB_BYTES = 50_000_000  # of a language's own corpus: more hardly changes which tokens are frequent
 _HUB_SET = re.compile(
     r"(?P<dataset>[A-Za-z0-9][\w.-]*/[\w.-]+)(:(?P<config>[\w.+-]+))?"
@@ -378,3 +379,8 @@ def read_words(language: Language, encode: Encode) -> WordList:
     from polydistill.models.offline.words import word_list
 
     return word_list(language, encode)
+
+
+def first_lines(text: str) -> list[str]:
+    """The first 20,000 lines of a text that is given as `text` options are."""
+    return list(read_texts(parse_corpus(language("en"), text), limit=FIRST_LINES))

@@ -17,13 +17,13 @@ from polydistill import catalog
 from polydistill.cli import main
 from polydistill.errors import PolydistillError
 from polydistill.evaluation import word_tagging
+from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
 from polydistill.evaluation.heads import TaskModel, new_head
 from polydistill.labelled.checks import Builder
 from polydistill.labelled.examples import TaggedExample
 from polydistill.labelled.rows import Row
 from polydistill.labelled.sources import load_split
 from polydistill.methods.bistil.method import BistilConfig, bistil
-from polydistill.methods.evaluate import EvaluateConfig, evaluate
 from polydistill.methods.export.options import ExportOptions
 from polydistill.methods.export.plan import prepare
 from polydistill.methods.export.scores import FileScoring

@@ -23,8 +23,8 @@ from polydistill.cli import main
 from polydistill.distill.loss import DistilLoss
 from polydistill.distill.matched import same_vocabulary
 from polydistill.errors import PolydistillError
+from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
 from polydistill.methods.bistil.method import BistilConfig, BistilResult, bistil
-from polydistill.methods.evaluate import EvaluateConfig, evaluate
 from polydistill.sparse.files import Difference
 from polydistill.training.trainer import DevTrainer
 

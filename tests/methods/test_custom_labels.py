@@ -20,8 +20,8 @@ import polydistill
 from polydistill.cli import cli, main
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation import turns
+from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
 from polydistill.methods.bistil.method import BistilConfig, bistil
-from polydistill.methods.evaluate import EvaluateConfig, evaluate
 
 WORDS = {"happy": "bread milk", "sad": "letter answer", "so, so": "house bird"}
 NAMES = {"PER": "Ana Ion", "LOC": "Cluj Paris"}

@@ -20,9 +20,9 @@ from snippets import run_snippet
 import polydistill
 from polydistill.cli import main
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
 from polydistill.evaluation.heads import new_head
 from polydistill.exporting import graph, networks
-from polydistill.methods.evaluate import EvaluateConfig, evaluate
 from polydistill.methods.export import plan as export_plan
 from polydistill.methods.export import stages as module
 from polydistill.records.record import RunRecord

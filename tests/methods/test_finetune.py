@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 import polydistill
 from polydistill.cli import main
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.methods.evaluate import EvaluateConfig, evaluate
+from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
 from polydistill.methods.finetune import METHOD
 from polydistill.methods.finetune.options import FinetuneOptions
 from polydistill.progress import SILENT, Progress

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from polydistill.errors import UsageError
+from polydistill.evaluation.evaluate import EvaluateConfig
 from polydistill.methods.bistil.method import BistilConfig
 from polydistill.methods.embed import EmbedConfig
-from polydistill.methods.evaluate import EvaluateConfig
 from polydistill.methods.export.options import ExportOptions
 from polydistill.methods.finetune.options import FinetuneOptions
 from polydistill.methods.plan import PlanConfig

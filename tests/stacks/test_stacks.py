@@ -17,9 +17,10 @@ from transformers import AutoModelForSeq2SeqLM
 
 import polydistill
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.models.folder import is_stack
 from polydistill.models.loading import load_tokenizer
 from polydistill.models.refs import ModelRef, resolve
-from polydistill.stacks.description import Description, Parent, is_stack, sizes
+from polydistill.stacks.description import Description, Parent, sizes
 from polydistill.stacks.folder import LoadedStack, build, load_stack, save_stack
 from polydistill.stacks.parts import add_lora, input_width, open_encoder, open_llm, states_width, without_embeddings
 from polydistill.stacks.reading import Reader, find_code

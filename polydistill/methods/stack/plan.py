@@ -15,11 +15,11 @@ from polydistill.errors import PolydistillError, UsageError
 from polydistill.labelled.custom import settled
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.sources import load_split
-from polydistill.models.folder import model_folder, model_type
+from polydistill.models.folder import is_stack, model_folder, model_type
 from polydistill.models.refs import ModelRef, ResolvedModel, resolve
 from polydistill.progress import Progress
 from polydistill.records.record import text_hash
-from polydistill.stacks.description import Description, Parent, check_parent, is_stack
+from polydistill.stacks.description import Description, Parent, check_parent
 from polydistill.stacks.reading import Reader, find_code
 from polydistill.texts.sources import TextSource, read_texts, text_sources
 

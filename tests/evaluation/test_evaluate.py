@@ -20,11 +20,11 @@ from polydistill.cli import main
 from polydistill.cli.evaluate import table
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation import cache, classification, retrieval, turns
+from polydistill.evaluation.evaluate import EvaluateConfig, Evaluation, averages, evaluate, settings_of
 from polydistill.evaluation.heads import new_head
 from polydistill.evaluation.scoring import Cell, loyalty
 from polydistill.evaluation.subjects import Settings
 from polydistill.labelled.examples import LabelledSplit, PairExample, QuestionExample, TaggedExample, units_of
-from polydistill.methods.evaluate import EvaluateConfig, Evaluation, averages, evaluate, settings_of
 from polydistill.metrics.paired import FEW
 from polydistill.records.record import RunRecord, Score
 
