@@ -188,7 +188,7 @@ def evaluate(
         languages: Codes or names.
         teacher: A model that the others descend from: scored too, and their loyalty to it is measured.
         progress: Where to report; silent by default.
-        **options: Other fields of `polydistill.evaluation.evaluate.EvaluateConfig`, e.g. `data_dir`, `split`, `latency`.
+        **options: Other fields of `polydistill.evaluation.evaluate.EvaluateConfig`, e.g. `data_dir`, `split`.
 
     Returns:
         The scores, from 0 to 1, with 95% intervals.
