@@ -11,9 +11,9 @@ import pytest
 import tiny
 import torch
 import transformers
+from configs import bistil_config, sparse_train, sparse_train_config
 from safetensors.torch import load_file
 
-import polydistill
 from polydistill.catalog import arch
 from polydistill.distill.student import (
     chosen_layers,
@@ -24,7 +24,7 @@ from polydistill.distill.student import (
     student_names,
 )
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.methods.bistil.method import BistilConfig, bistil
+from polydistill.methods.bistil.method import bistil
 from polydistill.methods.plan import PlanConfig, plan
 from polydistill.models.checkpoint import Checkpoint
 from polydistill.models.refs import ModelRef, resolve
@@ -271,9 +271,11 @@ def test_what_guesses_no_masked_tokens_is_taught_by_none(
     for code in ("en", "sw"):
         (tmp_path / f"{code}.txt").write_text("\n".join(tiny.sentences(code)), encoding="utf-8")
     runs = (
-        lambda: bistil(BistilConfig("en", "sw", model=folder, text=texts, output=tmp_path / "out")),
+        lambda: bistil(bistil_config(model=folder, text=texts, output=tmp_path / "out")),
         lambda: plan(PlanConfig("en", "sw", model=folder, text=texts)),
-        lambda: polydistill.sparse_train(folder, language="sw", text=(texts[1][3:],), output=tmp_path / "out"),
+        lambda: sparse_train(
+            sparse_train_config(model=folder, language="sw", text=(texts[1][3:],), output=tmp_path / "out")
+        ),
     )
     for run in runs:
         with pytest.raises(PolydistillError, match=r"masked tokens, and .* models do not guess any") as refused:

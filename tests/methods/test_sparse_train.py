@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import tiny
+from configs import bistil_config
 from safetensors.numpy import load_file
 
 from polydistill.cli import main
 from polydistill.errors import PolydistillError
-from polydistill.methods.bistil.method import BistilConfig, bistil
+from polydistill.methods.bistil.method import bistil
 from polydistill.methods.sparse import remove
 from polydistill.methods.sparse_train import METHOD
 from polydistill.methods.sparse_train.options import SparseTrainOptions
@@ -159,9 +160,7 @@ def load_file_bits(path: Path) -> dict[str, bytes]:
 def test_bistil_takes_it_for_its_teacher(
     made: tuple[Path, Any, _Listener], base: Path, text: Path, tmp_path: Path
 ) -> None:
-    options = BistilConfig(
-        "en",
-        "sw",
+    options = bistil_config(
         model=str(base),
         text=tuple(f"{code}={text}/{code}.txt" for code in ("en", "sw")),
         layers=1,

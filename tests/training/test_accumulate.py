@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from trainings import finetune
+from configs import finetune, finetune_config
 
 from polydistill.distill.loss import DistilLoss
 from polydistill.distill.objectives.base import Weighted
@@ -169,19 +169,19 @@ def test_finetune_in_parts_learns_the_same(folder: Path, tmp_path: Path, monkeyp
         (tmp_path / f"ner/en/{split}.conll").write_text("\n".join(2 * sentences))
     results = [
         finetune(
-            {
-                "model": str(folder),
-                "task": "ner",
-                "languages": ("en",),
-                "data_dir": tmp_path,
-                "epochs": 1,
-                "lr": 1e-3,
-                "batch_size": 4,
-                "max_length": 32,
-                "checks": 1,
-                "accumulate": parts,
-                "output": tmp_path / f"out{parts}",
-            }
+            finetune_config(
+                model=str(folder),
+                task="ner",
+                languages=("en",),
+                data_dir=tmp_path,
+                epochs=1,
+                lr=1e-3,
+                batch_size=4,
+                max_length=32,
+                checks=1,
+                accumulate=parts,
+                output=tmp_path / f"out{parts}",
+            )
         )
         for parts in (1, 2)
     ]
