@@ -185,7 +185,7 @@ def test_finetune_in_parts_learns_the_same(folder: Path, tmp_path: Path, monkeyp
         )
         for parts in (1, 2)
     ]
-    whole, split_up = (result.curves["loss"] for result in results)
+    whole, split_up = (result.facts["curves"]["loss"] for result in results)
     assert [step for step, _ in whole] == [1, 2] and results[1].settings["accumulate"] == 2
     assert [loss for _, loss in split_up] == pytest.approx([loss for _, loss in whole], rel=1e-3)
 
