@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from polydistill.methods.bistil.method import BistilConfig
+from polydistill.methods.bistil import METHOD as BISTIL
+from polydistill.methods.bistil.options import BistilOptions
 from polydistill.methods.finetune import METHOD as FINETUNE
 from polydistill.methods.finetune.options import FinetuneOptions
 from polydistill.methods.prokd.method import ProkdConfig
@@ -16,8 +17,12 @@ from polydistill.runs.result import Result
 from polydistill.runs.runner import run
 
 
-def bistil_config(**options: Any) -> BistilConfig:
-    return BistilConfig(**{"source": "en", "target": "sw", **options})
+def bistil_config(**options: Any) -> BistilOptions:
+    return BistilOptions.of(**{"source": "en", "target": "sw", **options})
+
+
+def bistil(options: BistilOptions, progress: Progress = SILENT) -> Result:
+    return run(BISTIL, options, progress)
 
 
 def finetune_config(**options: Any) -> FinetuneOptions:

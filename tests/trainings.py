@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import tiny
-from configs import bistil_config, finetune, finetune_config, prokd_config, sparse_train, sparse_train_config
+from configs import bistil, bistil_config, finetune, finetune_config, prokd_config, sparse_train, sparse_train_config
 from safetensors.numpy import load_file
 from tiny_stacks import LABELS, config
 
-from polydistill.methods.bistil.method import bistil
 from polydistill.methods.prokd.method import prokd
 from polydistill.methods.stack.method import stack
 from polydistill.progress import SILENT, Progress
@@ -71,7 +70,7 @@ def bilingual(root: Path, output: Path, progress: Progress = SILENT, **options: 
         "preset": "smoke",
         "steps": 4,
         "batch_size": 4,
-        "length": 16,
+        "max_length": 16,
         "precision": "float32",
         "task": "ner",
         "data_dir": root,

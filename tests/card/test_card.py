@@ -32,7 +32,7 @@ from polydistill.cli import main
 from polydistill.cli.options import build_config, config_options
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.heads import new_head
-from polydistill.methods.bistil.method import BistilConfig
+from polydistill.methods.bistil.options import BistilOptions
 from polydistill.methods.export.options import ExportOptions
 from polydistill.methods.finetune.options import FinetuneOptions
 from polydistill.methods.prokd.method import ProkdConfig
@@ -301,7 +301,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 CONFIGS: dict[str, type] = {
     "trim": TrimConfig,
     "finetune": FinetuneOptions,
-    "bistil": BistilConfig,
+    "bistil": BistilOptions,
     "prokd": ProkdConfig,
     "sparse train": SparseTrainOptions,
     "export": ExportOptions,

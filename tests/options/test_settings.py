@@ -11,7 +11,7 @@ import pytest
 
 from polydistill.errors import UsageError
 from polydistill.evaluation.evaluate import EvaluateConfig
-from polydistill.methods.bistil.method import BistilConfig
+from polydistill.methods.bistil.options import BistilOptions
 from polydistill.methods.embed import EmbedConfig
 from polydistill.methods.export.options import ExportOptions
 from polydistill.methods.finetune.options import FinetuneOptions
@@ -23,7 +23,7 @@ from polydistill.methods.trim import TrimConfig
 from polydistill.options.settings import Options, Range, declared, group, setting, value_type
 
 CONFIGS: list[Options] = [
-    BistilConfig("en", "sw"),
+    BistilOptions("en", "sw"),
     EmbedConfig("m"),
     EvaluateConfig(),
     ExportOptions("m"),
@@ -37,13 +37,13 @@ CONFIGS: list[Options] = [
 # Looked at where they are used, as what they may be depends on the model or on other options.
 ELSEWHERE: dict[type[Options], set[str]] = {
     TrimConfig: {"coverage", "vocab_size", "min_count", "min_share"},
-    BistilConfig: {"layers", "reduction"},
+    BistilOptions: {"layers", "reduction"},
     PlanConfig: {"layers", "reduction"},
 }
 CHOSEN: dict[type[Options], set[str]] = {
     TrimConfig: {"dtype"},
     EmbedConfig: {"long"},
-    BistilConfig: {"select", "preset", "phase", "scale", "logit_form", "precision"},
+    BistilOptions: {"select", "preset", "phase", "scale", "logit_form", "precision"},
     ProkdConfig: {"method", "classes", "tokens", "loss", "pseudo_labels", "distance", "features", "weigh", "preset"},
     FinetuneOptions: {"precision"},
     SparseTrainOptions: {"precision"},
