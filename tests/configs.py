@@ -11,7 +11,8 @@ from polydistill.methods.finetune.options import FinetuneOptions
 from polydistill.methods.prokd.method import ProkdConfig
 from polydistill.methods.sparse_train import METHOD as SPARSE_TRAIN
 from polydistill.methods.sparse_train.options import SparseTrainOptions
-from polydistill.methods.stack.method import StackConfig
+from polydistill.methods.stack import METHOD as STACK
+from polydistill.methods.stack.options import StackOptions
 from polydistill.progress import SILENT, Progress
 from polydistill.runs.result import Result
 from polydistill.runs.runner import run
@@ -45,5 +46,9 @@ def sparse_train(options: SparseTrainOptions, progress: Progress = SILENT) -> Re
     return run(SPARSE_TRAIN, options, progress)
 
 
-def stack_config(**options: Any) -> StackConfig:
-    return StackConfig(**options)
+def stack_config(**options: Any) -> StackOptions:
+    return StackOptions.of(**options)
+
+
+def stack(options: StackOptions, progress: Progress = SILENT) -> Result:
+    return run(STACK, options, progress)

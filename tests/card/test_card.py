@@ -37,7 +37,7 @@ from polydistill.methods.export.options import ExportOptions
 from polydistill.methods.finetune.options import FinetuneOptions
 from polydistill.methods.prokd.method import ProkdConfig
 from polydistill.methods.sparse_train.options import SparseTrainOptions
-from polydistill.methods.stack.method import StackConfig
+from polydistill.methods.stack.options import StackOptions
 from polydistill.methods.trim import TrimConfig
 from polydistill.records.record import RunRecord
 
@@ -305,7 +305,7 @@ CONFIGS: dict[str, type] = {
     "prokd": ProkdConfig,
     "sparse train": SparseTrainOptions,
     "export": ExportOptions,
-    "stack": StackConfig,
+    "stack": StackOptions,
 }
 _WORDS = st.text("ab c'\"$=/.-", min_size=1, max_size=6).filter(lambda s: s.strip() and not s.startswith(("/", "-")))
 _PLAIN = _WORDS.filter(lambda s: shared(s) == s and ".." not in s)

@@ -30,8 +30,8 @@ COMMANDS = {
     "sparse train": "sparse train --model {0}/base --lang sw --text {0}/sw.txt --density 0.05 --steps 6 "
     "--batch-size 4 --max-length 16",
     "stack": "stack {0}/encoder {0}/llm --preset smoke --text {0}/en.txt --task nli --data-dir {0} --limit 16 "
-    "--lora-dropout 0.1 --steps 4 --batch-size 8 --length 32 --task-length 48 --teacher-epochs 1 --task-epochs 1 "
-    "--task-batch 8 --test-split dev",
+    "--lora-dropout 0.1 --steps 4 --batch-size 8 --max-length 32 --task-max-length 48 --teacher-epochs 1 "
+    "--task-epochs 1 --task-batch-size 8 --test-split dev",
 }
 
 

@@ -450,7 +450,7 @@ def test_options_that_change_nothing_are_said(base: Path, data: Path, tmp_path: 
     listener = Listener(1000)
     student = bistil(config(base, data, tmp_path / "student", density=0.2, objective=("2:logits=1",)), listener).output
     assert "`density` changes nothing: there is no phase 2" in listener.said
-    assert "`objective=2`:... changes nothing" in listener.said and "`steps`" not in listener.said
+    assert "`objective=2:...` changes nothing" in listener.said and "`steps`" not in listener.said
     listener = Listener(1000)
     teacher = str(student / "stages/vocabulary/teacher")
     options = {
@@ -525,7 +525,7 @@ def test_time_is_shared_out(base: Path, data: Path, tmp_path: Path) -> None:
         text=text,
         preset="smoke",
         steps=5000,
-        length=16,
+        max_length=16,
         max_minutes=0.05,
         output=tmp_path / "out",
     )
@@ -663,7 +663,7 @@ def test_a_disk_that_fills_at_a_checkpoint(
             raise OSError(errno.ENOSPC, "No space left on device")
         save(self, output_dir, _internal_call)
 
-    with monkeypatch.context() as patch, pytest.raises(PolydistillError, match=r"is full.*Make room"):
+    with monkeypatch.context() as patch, pytest.raises(PolydistillError, match=r"is full.*Free some space"):
         patch.setattr(DevTrainer, "save_model", fails_later)
         bistil(config(base, data, tmp_path / "out"))
     whole = bistil(config(base, data, tmp_path / "whole"))

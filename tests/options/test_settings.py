@@ -18,7 +18,7 @@ from polydistill.methods.finetune.options import FinetuneOptions
 from polydistill.methods.plan import PlanConfig
 from polydistill.methods.prokd.method import ProkdConfig
 from polydistill.methods.sparse_train.options import SparseTrainOptions
-from polydistill.methods.stack.method import StackConfig
+from polydistill.methods.stack.options import StackOptions
 from polydistill.methods.trim import TrimConfig
 from polydistill.options.settings import Options, Range, declared, group, setting, value_type
 
@@ -31,7 +31,7 @@ CONFIGS: list[Options] = [
     PlanConfig("en", "sw"),
     ProkdConfig("en", "sw"),
     SparseTrainOptions(),
-    StackConfig("m", "n"),
+    StackOptions("m", "n"),
     TrimConfig(),
 ]
 # Looked at where they are used, as what they may be depends on the model or on other options.
@@ -47,7 +47,7 @@ CHOSEN: dict[type[Options], set[str]] = {
     ProkdConfig: {"method", "classes", "tokens", "loss", "pseudo_labels", "distance", "features", "weigh", "preset"},
     FinetuneOptions: {"precision"},
     SparseTrainOptions: {"precision"},
-    StackConfig: {"stage", "init", "pooling", "baseline", "preset", "frozen"},
+    StackOptions: {"phase", "precision", "init", "pooling", "baseline", "preset", "frozen"},
 }
 
 
