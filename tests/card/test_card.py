@@ -35,7 +35,7 @@ from polydistill.evaluation.heads import new_head
 from polydistill.methods.bistil.options import BistilOptions
 from polydistill.methods.export.options import ExportOptions
 from polydistill.methods.finetune.options import FinetuneOptions
-from polydistill.methods.prokd.method import ProkdConfig
+from polydistill.methods.prokd.options import ProkdOptions
 from polydistill.methods.sparse_train.options import SparseTrainOptions
 from polydistill.methods.stack.options import StackOptions
 from polydistill.methods.trim import TrimConfig
@@ -302,7 +302,7 @@ CONFIGS: dict[str, type] = {
     "trim": TrimConfig,
     "finetune": FinetuneOptions,
     "bistil": BistilOptions,
-    "prokd": ProkdConfig,
+    "prokd": ProkdOptions,
     "sparse train": SparseTrainOptions,
     "export": ExportOptions,
     "stack": StackOptions,
