@@ -21,7 +21,7 @@ from polydistill.catalog import language
 from polydistill.cli import main
 from polydistill.errors import PolydistillError
 from polydistill.labelled.plain import words_of
-from polydistill.methods.prokd import stages as prokd_stages
+from polydistill.methods.prokd import tagging
 from polydistill.methods.prokd.options import ProkdOptions
 from polydistill.training.trainer import DevTrainer
 
@@ -346,7 +346,7 @@ def test_other_architectures(model_type: str, frozen: int, data: Path, tmp_path:
     result = prokd(config(data, tmp_path / "out", model=model, **options))
     assert result.stages[0]["loss"]["last"]["alignment"] > 0
     if not frozen:
-        with pytest.raises(PolydistillError, match="All layers of ALBERT models are one"):
+        with pytest.raises(PolydistillError, match="The layers of ALBERT models share one set"):
             prokd(config(data, tmp_path / "more", model=model, **{**options, "freeze_layers": 1}))
 
 
@@ -354,14 +354,14 @@ def test_several_sources(base: Path, data: Path, tmp_path: Path) -> None:
     given = {"model": str(base), "sources": ("es",), "teacher_epochs": 1, "limit": 24}
     equal = prokd(config(data, tmp_path / "equal", **given))
     assert [s["name"] for s in equal.stages] == ["teacher", "teacher-es", "prototypes", "student"]
-    assert equal.teacher_weights == (0.5, 0.5) and equal.selection is not None
-    assert equal.selection["languages"] == ["en", "es"] and len(equal.prototypes) == 2
+    assert equal.facts["teacher_weights"] == [0.5, 0.5] and equal.selection is not None
+    assert equal.selection["languages"] == ["en", "es"] and len(equal.facts["prototypes"]) == 2
     teachers = tuple(str(tmp_path / f"equal/stages/{name}") for name in ("teacher", "teacher-es"))
     options = {"sources": ("es",), "teacher": teachers, "weigh": "similarity", "limit": 24}
     similar = prokd(config(data, tmp_path / "similar", **options))
-    a, b = (found["similarity"] for found in similar.prototypes)
-    assert sum(similar.teacher_weights) == pytest.approx(1) and a != b
-    assert (similar.teacher_weights[0] > 0.5) == (a > b)
+    a, b = (found["similarity"] for found in similar.facts["prototypes"])
+    assert sum(similar.facts["teacher_weights"]) == pytest.approx(1) and a != b
+    assert (similar.facts["teacher_weights"][0] > 0.5) == (a > b)
 
 
 def test_a_smaller_student_with_a_cut_vocabulary(base: Path, data: Path, tmp_path: Path) -> None:
@@ -496,7 +496,7 @@ def test_labels_in_another_order_and_more_of_them(tuned: Path, data: Path, tmp_p
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"method": "magic"}, "`method` magic is unknown"),
+        ({"method": "magic"}, "`method=magic` is unknown"),
         ({"method": "transfer", "sources": ("es",)}, "has one teacher"),
         ({"teacher_epochs": 0}, "needs `teacher_epochs` above 0"),
         ({"seed": 2**32}, "`seed` must be at least 0 and at most 4,294,967,295, not 4,294,967,296"),
@@ -628,9 +628,9 @@ def test_a_teacher_that_finds_nothing_is_said_to(tuned: Path, data: Path, tmp_pa
 def test_prototypes_of_much_text_are_means_over_a_part_of_it(
     tuned: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = prokd(config(data, tmp_path / "whole", **short(tuned))).prototypes[0]["counts"]
-    monkeypatch.setattr(prokd_stages, "OBSERVED", 5)  # every fourth of 16
-    part = prokd(config(data, tmp_path / "part", **short(tuned))).prototypes[0]["counts"]
+    whole = prokd(config(data, tmp_path / "whole", **short(tuned))).facts["prototypes"][0]["counts"]
+    monkeypatch.setattr(tagging, "OBSERVED", 5)  # every fourth of 16
+    part = prokd(config(data, tmp_path / "part", **short(tuned))).facts["prototypes"][0]["counts"]
     assert all(0 < sum(part[role]) < 0.4 * sum(whole[role]) for role in ("source", "target"))
 
 
@@ -705,4 +705,4 @@ def test_the_command(tuned: Path, data: Path, tmp_path: Path, capsys: pytest.Cap
     assert "pseudo_labels" in shown and "prototypes changed" in shown
     with pytest.raises(SystemExit) as caught:
         main([*given])
-    assert caught.value.code == 1 and "`overwrite`" in capsys.readouterr().err
+    assert caught.value.code == 1 and "--overwrite" in capsys.readouterr().err

@@ -217,7 +217,7 @@ class Tagging:
         found = self.loaded(folder)
         if not self.is_other_student:
             return found
-        width = student.network.self.job.options.hidden_size
+        width = student.network.config.hidden_size
         return replace(found, target=torch.full((len(found.names), width), torch.nan))
 
     def loaded(self, folder: Path) -> Prototypes:
