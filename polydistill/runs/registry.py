@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from polydistill.errors import UsageError
 
 if TYPE_CHECKING:
+    from polydistill.card.told import Told
     from polydistill.runs.method import Maker, Method
 
 GROUP = "polydistill.methods"  # of entry points: a package that names its methods there needs no `register`
@@ -43,6 +44,13 @@ _KNOWN = {
     "export": Entry("polydistill.methods.export", "Write a model as ONNX files, checked against torch."),
 }
 
+# Not on the common runner yet: module and name of its options.
+_PENDING = {
+    "bistil": ("polydistill.methods.bistil.method", "BistilConfig"),
+    "prokd": ("polydistill.methods.prokd.method", "ProkdConfig"),
+    "stack": ("polydistill.methods.stack.method", "StackConfig"),
+}
+
 
 def register(name: str, module: str, summary: str) -> None:
     """Makes a method known for as long as this process runs.
@@ -67,8 +75,25 @@ def entries() -> dict[str, Entry]:
 
 def find(name: str) -> Maker[Any] | None:
     """A method or another maker of models by its command's name; None if there is none."""
-    entry = entries().get(name)
-    return None if entry is None else getattr(import_module(entry.module), entry.attribute)
+    entry = _KNOWN.get(name) or _installed().get(name)
+    if entry is None:
+        return None
+    module = import_module(entry.module)
+    if name in _PENDING and not hasattr(module, entry.attribute):
+        from polydistill.runs.method import Maker
+
+        options, card = import_module(_PENDING[name][0]), import_module(f"{entry.module}.card")
+        return Maker(name, getattr(options, _PENDING[name][1]), card.TOLD)
+    return getattr(module, entry.attribute)
+
+
+def told(name: str) -> Told | None:
+    """How cards speak of what a command has made; None if there is no such command, or its package does not load."""
+    try:
+        found = find(name)
+    except ImportError:
+        return None
+    return None if found is None else found.told
 
 
 def method(name: str) -> Method[Any]:

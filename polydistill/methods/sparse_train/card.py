@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from polydistill.card.facts import Step
+from polydistill.card.step import Step
 from polydistill.card.told import Told
 
 
