@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 # Loaded when first asked for: `import polydistill` costs nothing. Methods have functions made from their options.
@@ -30,7 +31,7 @@ def __getattr__(name: str) -> Any:
         return import_module("importlib.metadata").version("polydistill")
     if name in _HOME:
         return getattr(import_module(f"polydistill.{_HOME[name]}"), name)
-    if name.startswith("_"):
+    if name.startswith("_") or find_spec(f"polydistill.{name}"):  # a module, which is imported next
         raise AttributeError(f"module 'polydistill' has no attribute {name!r}")
     function = import_module("polydistill.runs.functions").named(name)
     if function is None:

@@ -9,17 +9,14 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from polydistill.card import folder_card
 from polydistill.catalog import resolve_languages
 from polydistill.errors import UsageError
+from polydistill.evaluation.evaluate import EvaluateConfig, Evaluation
+from polydistill.evaluation.evaluate import evaluate as _evaluate
 from polydistill.hub.publish import PublishConfig, Published
 from polydistill.hub.publish import publish as _publish
 from polydistill.methods.bistil.method import BistilConfig, BistilResult
 from polydistill.methods.bistil.method import bistil as _bistil
 from polydistill.methods.embed import EmbedConfig
 from polydistill.methods.embed import embed as _embed
-from polydistill.methods.evaluate import EvaluateConfig, Evaluation
-from polydistill.methods.evaluate import evaluate as _evaluate
-from polydistill.methods.inspection import DiffReport, InfoReport
-from polydistill.methods.inspection import diff as _diff
-from polydistill.methods.inspection import info as _info
 from polydistill.methods.prokd.method import ProkdConfig, ProkdResult
 from polydistill.methods.prokd.method import prokd as _prokd
 from polydistill.methods.stack.method import StackConfig, StackResult
@@ -30,6 +27,9 @@ from polydistill.models.refs import DEFAULT_MODEL
 from polydistill.options.settings import value_type
 from polydistill.progress import SILENT, Progress
 from polydistill.reports.compare import compare as _compare
+from polydistill.reports.inspection import DiffReport, InfoReport
+from polydistill.reports.inspection import diff as _diff
+from polydistill.reports.inspection import info as _info
 from polydistill.reports.rows import Comparison
 from polydistill.vocab.counts import TokenCounts
 
@@ -167,7 +167,7 @@ def embed(model: str | Path, texts: Sequence[str], *, progress: Progress = SILEN
         PolydistillError: The message says what is wrong and the way out.
     """
     if isinstance(texts, str):
-        raise UsageError("A single text was given in place of several.", "Put it into a list.")
+        raise UsageError("One text was given, not a list of texts.", "Put it in a list.")
     return _embed(EmbedConfig(str(model), **_fields(EmbedConfig, options)), texts, progress)
 
 
@@ -188,7 +188,7 @@ def evaluate(
         languages: Codes or names.
         teacher: A model that the others descend from: scored too, and their loyalty to it is measured.
         progress: Where to report; silent by default.
-        **options: Other fields of `polydistill.methods.evaluate.EvaluateConfig`, e.g. `data_dir`, `split`, `latency`.
+        **options: Other fields of `polydistill.evaluation.evaluate.EvaluateConfig`, e.g. `data_dir`, `split`.
 
     Returns:
         The scores, from 0 to 1, with 95% intervals.
@@ -276,7 +276,7 @@ def count(
     Args:
         model: The model whose tokenizer counts.
         languages: Codes or names.
-        corpus: As `--corpus`.
+        corpus: Text, as `polydistill trim` takes it.
         limit: Read at most this many lines of each text.
         seed: Of the lines held out.
         include_path: Folders with the user's own languages.
@@ -294,10 +294,10 @@ def count(
 
 
 def info(model: str, texts: Sequence[str] = (), *, include_path: Sequence[Path] = ()) -> InfoReport:
-    """Sizes, share of embeddings and lineage of a model; see `polydistill.methods.inspection.info`."""
+    """Sizes, share of embeddings and lineage of a model; see `polydistill.reports.inspection.info`."""
     return _info(str(model), texts, tuple(include_path))
 
 
 def diff(model: str, trimmed: str, texts: Sequence[str], *, include_path: Sequence[Path] = ()) -> DiffReport:
-    """What a trimmed model does differently on text; see `polydistill.methods.inspection.diff`."""
+    """What a trimmed model does differently on text; see `polydistill.reports.inspection.diff`."""
     return _diff(str(model), str(trimmed), texts, tuple(include_path))

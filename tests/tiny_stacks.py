@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import tiny
+from configs import stack_config
 from safetensors.numpy import load_file
 
 from polydistill.methods.stack.method import StackConfig, stack
@@ -51,6 +52,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def config(models: tuple[Path, Path], output: Path, **options: Any) -> StackConfig:
     values = {
+        "encoder": str(models[0]),
+        "llm": str(models[1]),
         "preset": "smoke",
         "steps": 8,
         "batch_size": 8,
@@ -62,7 +65,7 @@ def config(models: tuple[Path, Path], output: Path, **options: Any) -> StackConf
         "task_batch": 8,
         "output": output,
     }
-    return StackConfig(*map(str, models), **{**values, **options})
+    return stack_config(**{**values, **options})
 
 
 @pytest.fixture(scope="module")

@@ -7,17 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import tiny
+from configs import bistil_config, finetune, finetune_config, prokd_config, sparse_train, sparse_train_config
 from safetensors.numpy import load_file
 from tiny_stacks import LABELS, config
 
-from polydistill.methods.bistil.method import BistilConfig, bistil
-from polydistill.methods.finetune import METHOD as FINETUNE
-from polydistill.methods.prokd.method import ProkdConfig, prokd
-from polydistill.methods.sparse_train import METHOD as SPARSE
+from polydistill.methods.bistil.method import bistil
+from polydistill.methods.prokd.method import prokd
 from polydistill.methods.stack.method import stack
 from polydistill.progress import SILENT, Progress
-from polydistill.runs.result import Result
-from polydistill.runs.runner import run
 
 NAMES = {"PER": ["Ana", "Ion", "Maria"], "LOC": ["Cluj", "Paris", "Nairobi"], "ORG": ["Acme", "Dacia", "Safaricom"]}
 PLAIN = ["sees", "the", "red", "house", "in", "and", "with", "a", "letter"]
@@ -63,12 +60,7 @@ def tune(root: Path, output: Path, progress: Progress = SILENT, **options: Any) 
         "data_dir": root,
         "model": str(root / "base"),
     }
-    return finetune({"output": output, **values, **options}, progress)
-
-
-def finetune(options: dict[str, Any], progress: Progress = SILENT) -> Result:
-    """`finetune` with options by their flat names."""
-    return run(FINETUNE, FINETUNE.options.of(**options), progress)
+    return finetune(finetune_config(output=output, **{**values, **options}), progress)
 
 
 def bilingual(root: Path, output: Path, progress: Progress = SILENT, **options: Any) -> Any:
@@ -90,7 +82,7 @@ def bilingual(root: Path, output: Path, progress: Progress = SILENT, **options: 
         "test_split": ("en=none", "sw=none"),
         "model": str(root / "base"),
     }
-    return bistil(BistilConfig("en", "sw", output=output, **{**values, **options}), progress)
+    return bistil(bistil_config(output=output, **{**values, **options}), progress)
 
 
 def unlabelled(root: Path, output: Path, progress: Progress = SILENT, **options: Any) -> Any:
@@ -105,7 +97,7 @@ def unlabelled(root: Path, output: Path, progress: Progress = SILENT, **options:
         "test_split": ("en=none", "sw=none"),
         "model": str(root / "base"),
     }
-    return prokd(ProkdConfig("en", "sw", output=output, **{**values, **options}), progress)
+    return prokd(prokd_config(output=output, **{**values, **options}), progress)
 
 
 def language(root: Path, output: Path, progress: Progress = SILENT, **options: Any) -> Any:
@@ -119,7 +111,7 @@ def language(root: Path, output: Path, progress: Progress = SILENT, **options: A
         "max_length": 16,
         "model": str(root / "base"),
     }
-    return run(SPARSE, SPARSE.options.of(**{"output": output, **values, **options}), progress)
+    return sparse_train(sparse_train_config(output=output, **{**values, **options}), progress)
 
 
 def stacked(root: Path, output: Path, progress: Progress = SILENT, **options: Any) -> Any:

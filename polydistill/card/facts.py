@@ -18,7 +18,7 @@ from polydistill.files.jsonfiles import read_json
 from polydistill.records.record import RunRecord
 from polydistill.runs import registry
 
-BESIDE = "onnx"  # what `publish --onnx` adds to the result of a record: what the export reported
+BESIDE = "onnx"  # what publishing with `onnx` adds to the result of a record: what the export reported
 MOST_STEPS = 50
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _DATASET = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?::[\w.,-]+(?:@\S+)?|@[0-9a-f]{40})(?:#\S+)?(?: \S+)?")

@@ -15,7 +15,7 @@ MOST_VALUES = 20  # of one option; the record has them all
 # What a run is not made of: how it went on, and what it may replace.
 _NOT_SHOWN = {"output", "overwrite", "resume", "dry_run"}
 # Options that are on unless they are switched off.
-_SWITCHED_OFF = {"verify": "--no-verify", "rectify": "--no-rectify", "squared_temperature": "--plain-temperature"}
+_SWITCHED_OFF = {"verify": "no-verify", "rectify": "no-rectify", "squared_temperature": "plain-temperature"}
 _ARGUMENTS = {
     "bistil": ("source", "target"),
     "prokd": ("source", "target"),
@@ -47,7 +47,7 @@ def _option(name: str, value: Any, outputs: Mapping[str, str]) -> Iterator[str]:
     flag = f"--{printable(name, 60).replace('_', '-')}"
     if isinstance(value, bool):
         off = _SWITCHED_OFF.get(name)
-        yield from [flag] if value and not off else [off] if off and not value else []
+        yield from [flag] if value and not off else [f"--{off}"] if off and not value else []
         return
     for text in _values(value, outputs):
         yield from (flag, text)

@@ -279,7 +279,7 @@ def _verified(step: Step) -> str:
     check = mapping(step.result.get("verification"))
     lines, same = number(check.get("sentences")), number(check.get("identical"))
     if lines is None or same is None:
-        return "- not verified (`--no-verify`)"
+        return "- not verified against the original"
     new_text = mapping(check.get("new_text"))
     text = "other text" if check.get("held_out") else "the text" if new_text else "words that were counted"
     said = f"- verified on {lines:,.0f} lines of {text}: {same:,.0f} tokenize identically"
@@ -442,7 +442,7 @@ def costs(facts: Facts) -> list[str]:
 
 
 def _beside(row: Mapping[str, Any]) -> str:
-    """What a row of `evaluate --latency` was measured beside, and on what."""
+    """What the times of a row were measured on, and beside which model."""
     on = [plain(row.get("task") or "", 40), plain(row.get("language") or "", 20)]
     counted = ((key, number(row.get(f"{key}s"))) for key in ("input", "thread"))
     on += [f"{n:.0f} {key}{'' if n == 1 else 's'}" for key, n in counted if n is not None]

@@ -58,7 +58,7 @@ def command(
     counts = count(
         model, languages=lang, corpus=corpus, limit=limit, seed=seed, include_path=include_path, progress=console
     )
-    save_counts(counts, output, overwrite=overwrite, option="-o")
+    save_counts(counts, output, overwrite=overwrite, option="output")
     facts = {
         code: {
             "tokens": int(next(iter(found.spaces.values())).sum()),

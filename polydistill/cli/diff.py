@@ -8,7 +8,7 @@ import click
 
 from polydistill.cli.options import SectionedCommand, SectionedOption, common_options
 from polydistill.cli.output import Console
-from polydistill.methods.inspection import DiffReport, diff
+from polydistill.reports.inspection import DiffReport, diff
 from polydistill.runs.tables import columns
 
 EPILOG = """\b

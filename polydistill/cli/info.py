@@ -9,7 +9,7 @@ import click
 from polydistill.card import human_bytes
 from polydistill.cli.options import SectionedCommand, SectionedOption, common_options
 from polydistill.cli.output import Console
-from polydistill.methods.inspection import InfoReport, info
+from polydistill.reports.inspection import InfoReport, info
 from polydistill.runs.tables import columns
 
 EPILOG = """\b

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from polydistill.errors import UsageError
+from polydistill.cli.messages import with_flags
+from polydistill.errors import PolydistillError, UsageError
 from polydistill.files.outputs import keep
 from polydistill.options.settings import Options, Setting, declared, value_type
 
@@ -43,7 +44,15 @@ class LanguageType(click.ParamType):
 
 
 class SectionedCommand(click.Command):
-    """A command whose options are listed under the headings of their fields."""
+    """A command that lists its options under the headings of their fields, and names settings by its flags."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs it; a mistake is told with the flags of this command."""
+        try:
+            return super().invoke(ctx)
+        except PolydistillError as error:
+            error.message, error.hint = with_flags(error.message, ctx), with_flags(error.hint, ctx)
+            raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes one section a heading, in the order in which headings first appear."""
@@ -51,7 +60,8 @@ class SectionedCommand(click.Command):
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
             if record is not None:
-                sections.setdefault(getattr(param, "section", "General"), []).append(record)
+                flags, text = record
+                sections.setdefault(getattr(param, "section", "General"), []).append((flags, with_flags(text, ctx)))
         for heading, records in sections.items():
             with formatter.section(heading):
                 formatter.write_dl(records)

@@ -10,6 +10,7 @@ from typing import Any
 import click
 import orjson
 
+from polydistill.cli.messages import with_flags
 from polydistill.processes import is_main
 from polydistill.progress import Progress
 
@@ -29,15 +30,16 @@ class Console(Progress):
         self.as_json = as_json
         self.quiet = quiet or not is_main()
         self.verbose = verbose
+        self._context = click.get_current_context(silent=True)  # progress is also reported from other threads
 
     def note(self, text: str) -> None:
         """A line on stderr."""
         if not self.quiet:
-            click.echo(text, err=True)
+            click.echo(with_flags(text, self._context), err=True)
 
     def warn(self, text: str) -> None:
         """A line on stderr, also with -q."""
-        click.echo(f"Warning: {text}", err=True)
+        click.echo(f"Warning: {with_flags(text, self._context)}", err=True)
 
     @contextmanager
     def bar(self, what: str, total: int | None, unit: str) -> Iterator[Callable[[int], object]]:

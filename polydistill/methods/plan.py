@@ -59,7 +59,7 @@ class PlanConfig(Options):
         DEFAULT_MODEL, "The multilingual teacher: folder, org/name or org/name@revision.", "Model", metavar="M"
     )
     layers: int | None = setting(None, "Layers of the student. [default: half of the teacher's]", "Model", metavar="N")
-    reduction: int | None = setting(None, "Layer reduction factor, in place of --layers.", "Model", metavar="R")
+    reduction: int | None = setting(None, "Layer reduction factor, in place of `layers`.", "Model", metavar="R")
     init: str = setting(
         ALTERNATE,
         "Which of the teacher's layers it begins with: alternate, bottom, top, or a list such as 1,5,9.",
@@ -68,7 +68,7 @@ class PlanConfig(Options):
     )
     vocab_size: int | None = setting(
         None,
-        "Keep exactly this many tokens. [default: those with a share of at least --min-share]",
+        "Keep exactly this many tokens. [default: those with a share of at least `min_share`]",
         "Model",
         metavar="N",
         least=1,
@@ -84,7 +84,7 @@ class PlanConfig(Options):
     allow_unknown: bool = setting(False, "Go on with a language that the tokenizer cannot write well.", "Model")
     text: tuple[str, ...] = setting(
         (),
-        "Text of a language, LANG=PATH: as --corpus of `trim`. [default: the language's corpus on the Hub, else "
+        "Text of a language, LANG=PATH, as for `polydistill trim`. [default: the language's corpus on the Hub, else "
         "its word list]",
         "Data",
         metavar="LANG=PATH",
@@ -100,18 +100,13 @@ class PlanConfig(Options):
     train_split: tuple[str, ...] = setting(
         (), "Split to train on. Repeat to join several. [default: train]", "Data", metavar="NAME"
     )
-    measure: bool = setting(
-        True,
-        "Measure speed on this machine; without it only sizes are given.",
-        "Speed",
-        flags=("--measure/--no-measure",),
-    )
+    measure: bool = setting(True, "Measure speed on this machine; without it only sizes are given.", "Speed")
     include_path: tuple[Path, ...] = include_setting("Model")
 
 
 @dataclass(frozen=True)
 class PlanResult(Outcome):
-    """What is to be expected; `to_json` is the object of `--json`.
+    """What is to be expected; `to_json` is what the command prints as JSON.
 
     Attributes:
         model: The teacher.
@@ -202,7 +197,7 @@ def plan(config: PlanConfig, progress: Progress = SILENT) -> PlanResult:
     source = Source.open(resolve(ModelRef.parse(config.model), progress=progress.note), config.include_path)
     check_masked(source, "A student of `polydistill bistil`")
     layers = chosen_layers(layer_count(source), layers=config.layers, reduction=config.reduction, init=config.init)
-    counts = count(source.vocabulary, languages, config.text, limit=config.limit, progress=progress, option="--text")
+    counts = count(source.vocabulary, languages, config.text, limit=config.limit, progress=progress, option="text")
     check_writable(source, counts, languages, allow_unknown=config.allow_unknown)
     (trimmed,) = plan_together([source], counts, Wishes(languages, rule))
     notes: list[str] = []

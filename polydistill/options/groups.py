@@ -18,7 +18,6 @@ class Place(Options):
         "Folder to write. [default: polydistill-out/ and a name made of model, languages and task]",
         "Output",
         metavar="DIR",
-        flags=("-o", "--output"),
         reads=False,
         decides=False,
     )

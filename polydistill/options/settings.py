@@ -43,7 +43,12 @@ class Setting:
     @property
     def flags(self) -> tuple[str, ...]:
         """Its names on the command line; of a switch that is on, `--on/--off`."""
-        return tuple(self.field.metadata.get("flags", ())) or ("--" + self.name.replace("_", "-"),)
+        if declared := tuple(self.field.metadata.get("flags", ())):
+            return declared
+        flag = self.name.replace("_", "-")
+        if self.default is True:
+            return (f"--{flag}/--no-{flag}",)
+        return ("-o", f"--{flag}") if flag == "output" else (f"--{flag}",)
 
     @property
     def flag(self) -> str:
@@ -159,7 +164,7 @@ class Options:
             if value is None and one.default is None:
                 continue
             if choices and value not in choices:
-                raise UsageError(f"{one.flag} {value} is unknown.", f"Choose {', '.join(choices)}.")
+                raise UsageError(f"`{one.name}={value}` is unknown.", f"Choose {', '.join(choices)}.")
             if bounds and not bounds.holds(value):
                 raise _refused(one, str(bounds), value)
             if (problem := _no_number(value, value_type(one.hint)[0], bounds)) is not None:
@@ -172,7 +177,7 @@ class Options:
             why_not: Name of an option -> the reason.
         """
         known, values = declared(type(self)), self.values()
-        given = {name: known[name].flag for name in known if name in why_not and values[name] != known[name].default}
+        given = {name: f"`{name}`" for name in known if name in why_not and values[name] != known[name].default}
         found = []
         for why in dict.fromkeys(why_not.values()):
             names = [given[name] for name, reason in why_not.items() if reason == why and name in given]
@@ -242,7 +247,7 @@ class Range:
 
 
 def _refused(of: Setting, said: str, value: object) -> UsageError:
-    return UsageError(f"{of.flag} must be {said}, not {_digits(value)}.", "Leave it out for the default.")
+    return UsageError(f"`{of.name}` must be {said}, not {_digits(value)}.", "Leave it out for the default.")
 
 
 def _no_number(value: object, kind: Any, bounds: Range | None) -> str | None:
@@ -281,7 +286,7 @@ def setting(
         help: One or two sentences.
         section: The heading under which `--help` lists it.
         metavar: What stands for the value in `--help`.
-        flags: The option's names, where `--field-name` is not right.
+        flags: The option's names, where those made from the field's name are not right.
         choices: What it can be, where not every text will do.
         reads: Whether it names a file or folder that the command reads; by default, whether `metavar` is in `PLACES`.
         decides: Whether what comes out depends on it, so that a run that goes on has to have the same.
@@ -312,7 +317,7 @@ def dev_data_setting(section: str) -> Any:
 def output_setting(default: str, section: str) -> Any:
     """The folder to write; `default` says which it is otherwise."""
     said = f"Folder to write. [default: {default}]"
-    return setting(None, said, section, metavar="DIR", flags=("-o", "--output"), reads=False, decides=False)
+    return setting(None, said, section, metavar="DIR", reads=False, decides=False)
 
 
 def seed_setting(what: str, section: str) -> Any:

@@ -13,7 +13,7 @@ import orjson
 from polydistill.errors import PolydistillError
 from polydistill.records.record import RunRecord, Score
 
-_WAY_OUT = "Give a file that `polydistill evaluate -o FILE` wrote, or a model folder with scores."
+_WAY_OUT = "Give a file that `polydistill evaluate output=FILE` wrote, or a model folder with scores."
 _FIELDS = frozenset(f.name for f in fields(Score))
 _NAMES = ("model", "task", "language", "split", "metric")
 _TEXTS = ("normalisation", "question_language", "data_hash", "weights_hash", "task_version", "predictions")
@@ -102,10 +102,10 @@ def read_run(path: Path) -> Run:
     """Reads a run.
 
     Raises:
-        PolydistillError: It does not exist, is no run, or has no scores.
+        PolydistillError: It does not exist, is not a run, or has no scores.
     """
     if not path.exists():
-        raise PolydistillError(f"There is no run {path}.", _WAY_OUT)
+        raise PolydistillError(f"There is not a run {path}.", _WAY_OUT)
     return _read_folder(path) if path.is_dir() else _read_file(path)
 
 
@@ -113,16 +113,16 @@ def _read_file(path: Path) -> Run:
     try:
         data = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError as error:
-        raise PolydistillError(f"{path} is no run: it is not JSON.", _WAY_OUT) from error
+        raise PolydistillError(f"{path} is not a run: it is not JSON.", _WAY_OUT) from error
     if not isinstance(data, dict) or data.get("command") != "evaluate" or not isinstance(data.get("scores"), list):
-        raise PolydistillError(f"{path} is no run: `polydistill evaluate` did not write it.", _WAY_OUT)
+        raise PolydistillError(f"{path} is not a run: `polydistill evaluate` did not write it.", _WAY_OUT)
     if not data["scores"]:
         raise PolydistillError(f"{path} has no scores.", "Run `polydistill evaluate` again.")
     try:
         scores = tuple(_score(entry, number) for number, entry in enumerate(data["scores"], 1))
         facts = {facts.name: facts for facts in map(_facts, data.get("models") or ())}
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise PolydistillError(f"{path} is no run: {_why(error)}.", "Run `polydistill evaluate` again.") from error
+        raise PolydistillError(f"{path} is not a run: {_why(error)}.", "Run `polydistill evaluate` again.") from error
     of_scores = {s.model: ModelFacts(s.model, s.weights_hash) for s in scores}
     return Run(path, tuple(facts.get(name, found) for name, found in of_scores.items()), scores)
 
@@ -185,7 +185,7 @@ def plain(text: Any) -> str:
 
 def lines(lineage: Iterable[Any]) -> tuple[str, ...]:
     """One line for each run of a lineage, whether it is given as text or as a record."""
-    from polydistill.methods.inspection import lineage_line
+    from polydistill.card.lineage import lineage_line
 
     return tuple(plain(step if isinstance(step, str) else lineage_line(step)) for step in lineage)
 
@@ -193,10 +193,10 @@ def lines(lineage: Iterable[Any]) -> tuple[str, ...]:
 def _read_folder(folder: Path) -> Run:
     record = RunRecord.load(folder)
     if record is None:
-        raise PolydistillError(f"{folder} is no run: it has no polydistill.json.", _WAY_OUT)
+        raise PolydistillError(f"{folder} is not a run: it has no polydistill.json.", _WAY_OUT)
     if not record.scores:
         raise PolydistillError(
-            f"{folder} has no scores.", f"Measure it first: polydistill evaluate --model {folder} --task ... --lang ..."
+            f"{folder} has no scores.", f"Measure it first: `polydistill evaluate model={folder} task=... lang=...`."
         )
     if record.command == "export":
         return _read_export(folder, record)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,12 @@ from polydistill.files.durable import InUse, followed, locked, make_folders, syn
 from polydistill.files.outputs import in_use
 from polydistill.processes import is_main, wait
 from polydistill.progress import Progress
+from polydistill.training.deciding import ANEW
 
 NAME = "stage.json"
 LOCK = "lock"
 SETTINGS = "config.json"  # what has to be the same for a run to go on
-SIGNALS = "signals.json"  # whether a teacher's signals are on disk, see `decided`
 FORMAT = 2  # of the folder; 1 had no number
-ANEW = "Begin anew with --overwrite instead of --resume."
 
 
 @contextmanager
@@ -30,7 +29,7 @@ def work_folder(
 ) -> Iterator[Path]:
     """The folder of an output's checkpoints and stages, `.NAME.training` beside it.
 
-    It goes when the block ends well, and stays for `--resume` otherwise. With both `resume` and `overwrite`, what is
+    It goes when the block ends well, and stays for `resume` otherwise. With both `resume` and `overwrite`, what is
     replaced is the output alone: training goes on.
 
     Raises:
@@ -88,11 +87,12 @@ def _begun(
 ) -> Iterator[None]:
     wait()  # for the lock
     settings = work / SETTINGS
-    written = orjson.dumps(config, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
+    written = orjson.dumps({**config, "format": FORMAT}, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
     if unfinished(work) and (resume or not overwrite):
         if not resume:
             raise PolydistillError(
-                f"An unfinished training of {output} is there.", "Go on with --resume, or begin anew with --overwrite."
+                f"An unfinished training of {output} is there.",
+                "Continue it with `resume`, or start again with `overwrite`.",
             )
         if not _is_json(settings):
             raise PolydistillError(f"The unfinished training of {output} is damaged: {settings} cannot be read.", ANEW)
@@ -102,7 +102,7 @@ def _begun(
             )
         if settings.read_bytes() != written:
             raise PolydistillError(
-                f"The unfinished training of {output} had other options or data.",
+                f"The unfinished training of {output} had other options or data{_differing(settings, written)}.",
                 f"Give the options that stand in {settings}, or: {ANEW}",
             )
     elif is_main():
@@ -114,7 +114,7 @@ def _begun(
         yield
     except BaseException:
         if unfinished(work):
-            progress.warn(f"What was done stays in {work}: the same command with --resume goes on from there.")
+            progress.warn(f"What was done stays in {work}: the same command with `resume` continues from there.")
         raise
     wait()
     if is_main():
@@ -125,6 +125,13 @@ def _begun(
 def _format_of(settings: Path) -> Any:
     found = orjson.loads(settings.read_bytes())
     return found.get("format") if isinstance(found, dict) else None
+
+
+def _differing(settings: Path, written: bytes) -> str:
+    """Which options were others, in brackets; nothing where it was something else."""
+    before, now = (orjson.loads(part).get("options", {}) for part in (settings.read_bytes(), written))
+    names = [f"`{name}`" for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    return f" ({', '.join(names)})" if names else ""
 
 
 def _is_json(path: Path) -> bool:
@@ -138,25 +145,3 @@ def _is_json(path: Path) -> bool:
 def unfinished(work: Path) -> bool:
     """Whether a folder holds a stage or a checkpoint."""
     return any(work.glob(f"*/{NAME}")) or any(work.glob("**/checkpoint-*/trainer_state.json"))
-
-
-def decided(note: Path, decide: Callable[[], bool]) -> bool:
-    """What is decided once in a run and noted in its folder, so that the run goes on with it.
-
-    Args:
-        note: The file.
-        decide: Called once, by the main process.
-
-    Raises:
-        PolydistillError: The file is damaged.
-    """
-    if is_main() and not note.is_file():
-        write_file(note, orjson.dumps(decide()))
-    wait()
-    try:
-        found = orjson.loads(note.read_bytes())
-    except ValueError:
-        found = None
-    if not isinstance(found, bool):
-        raise PolydistillError(f"{note} is damaged.", ANEW)
-    return found

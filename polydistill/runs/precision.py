@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polydistill.runs.folder import decided
+from polydistill.training.deciding import decided
 
 if TYPE_CHECKING:
     from polydistill.runs.stages import Work

@@ -112,8 +112,8 @@ def method(name: str) -> Method[Any]:
 
 @cache
 def _installed() -> dict[str, Entry]:
-    """Methods of installed packages: their entry points are `NAME = module`, the module's docstring is the summary."""
-    found = {}
-    for point in entry_points(group=GROUP):
-        found[point.name] = Entry(point.module, f"From {point.dist.name}." if point.dist else "")
-    return found
+    """Methods of installed packages: their entry points are `NAME = module`; a package's summary is the method's."""
+    return {
+        point.name: Entry(point.module, (point.dist.metadata["Summary"] if point.dist else None) or "")
+        for point in entry_points(group=GROUP)
+    }

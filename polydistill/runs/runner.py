@@ -16,7 +16,7 @@ from polydistill.options.groups import Placed
 from polydistill.processes import is_main, several
 from polydistill.progress import SILENT, Progress
 from polydistill.records.record import RunRecord, other_model, parent_of, peak_memory_bytes, source_facts, versions
-from polydistill.runs.folder import FORMAT, work_folder
+from polydistill.runs.folder import work_folder
 from polydistill.runs.method import Method
 from polydistill.runs.plan import Plan, Scored
 from polydistill.runs.result import Result
@@ -60,7 +60,6 @@ def run(method: Method[Chosen], options: Chosen, progress: Progress = SILENT) ->
 def identity(method: Method[Chosen], options: Chosen, plan: Plan) -> dict[str, Any]:
     """What has to be the same for a run to go on: its options, the values that follow from them, models and data."""
     return {
-        "format": FORMAT,
         "method": method.name,
         "options": options.deciding(),
         "settings": plan.settings,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from polydistill.methods.evaluate import EvaluateConfig, evaluate
+from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
 from polydistill.progress import Progress
 from polydistill.records.record import Score
 from polydistill.runs.plan import Scored

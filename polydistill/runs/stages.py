@@ -71,7 +71,7 @@ class Work:
         return self.done[name].folder
 
     def note(self, name: str) -> Path:
-        """File of something that is decided once in the run, for `folder.decided`."""
+        """File of something that is decided once in the run, for `training.deciding.decided`."""
         return self.checkpoints.with_name(name)
 
 

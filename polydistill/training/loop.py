@@ -16,12 +16,11 @@ import torch
 import transformers
 from torch.utils.data import BatchSampler, Sampler
 
-from polydistill.evaluation.tagging import NOT_TRAINED
 from polydistill.files.durable import make_folders, sync
 from polydistill.models.loading import quiet_transformers
 from polydistill.processes import is_main, told_by_main
 from polydistill.progress import Progress
-from polydistill.training.batching import Feature, padded
+from polydistill.training.batching import NOT_TRAINED, Feature, padded
 from polydistill.training.resuming import has_ended, keep_only, needed_of, newest_checkpoint, writing
 from polydistill.training.trainer import Clock, DevTrainer, Reporter, StepLoss, Terms
 

@@ -21,10 +21,10 @@ from polydistill.distill.objectives.build import Options, build
 from polydistill.distill.signals import LOGITS, Signal
 from polydistill.distill.tuning import TaskInputs, TeacherFolder, task_job
 from polydistill.errors import PolydistillError
+from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
 from polydistill.evaluation.heads import AUTO_CLASSES, TaskModel, new_head, open_model
 from polydistill.evaluation.reuse import output_layer, rows_by_name
 from polydistill.labelled.sources import load_split
-from polydistill.methods.evaluate import EvaluateConfig, evaluate
 from polydistill.progress import SILENT
 from polydistill.training.loop import collator
 

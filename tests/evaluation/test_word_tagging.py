@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+from configs import bistil_config, finetune, finetune_config
 from snippets import run_snippet
-from trainings import finetune
 
 from polydistill import catalog
 from polydistill.cli import main
 from polydistill.errors import PolydistillError
 from polydistill.evaluation import word_tagging
+from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
 from polydistill.evaluation.heads import TaskModel, new_head
 from polydistill.labelled.checks import Builder
 from polydistill.labelled.examples import TaggedExample
 from polydistill.labelled.rows import Row
 from polydistill.labelled.sources import load_split
-from polydistill.methods.bistil.method import BistilConfig, bistil
-from polydistill.methods.evaluate import EvaluateConfig, evaluate
+from polydistill.methods.bistil.method import bistil
 from polydistill.methods.export.options import ExportOptions
 from polydistill.methods.export.plan import prepare
 from polydistill.methods.export.scores import FileScoring
@@ -61,18 +61,18 @@ def tuned(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tuned")
     base = tiny.model_folder("bert", "base", folder / "base", tokenizer="xlm-roberta", config={"num_hidden_layers": 2})
     result = finetune(
-        {
-            "model": str(base),
-            "task": "pos",
-            "languages": ("en",),
-            "data_dir": data,
-            "output": folder / "pos",
-            "epochs": 5,
-            "lr": 5e-3,
-            "batch_size": 6,
-            "max_length": 32,
-            "patience": 0,
-        }
+        finetune_config(
+            model=str(base),
+            task="pos",
+            languages=("en",),
+            data_dir=data,
+            output=folder / "pos",
+            epochs=5,
+            lr=5e-3,
+            batch_size=6,
+            max_length=32,
+            patience=0,
+        )
     )
     assert result.selection["metric"] == "accuracy" and result.selection["value"] > 0.95
     return folder / "pos"
@@ -181,9 +181,7 @@ def test_phase_2_distils_a_tagger_of_words(tuned: Path, data: Path, tmp_path: Pa
         "length": 16,
     }
     result = bistil(
-        BistilConfig(
-            "en",
-            "sw",
+        bistil_config(
             model=str(tuned),
             teacher=(str(tuned),),
             task="pos",

@@ -331,16 +331,16 @@ def test_a_file_appears_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(PolydistillError, match=r"the disk is full.*--html"):
-        write_beside(file, b"3", option="--html")
+    with pytest.raises(PolydistillError, match=r"the disk is full.*`html`"):
+        write_beside(file, b"3", option="html")
     monkeypatch.undo()
     assert file.read_bytes() == b"2" and names(file.parent) == ["run.json"]
 
 
 def test_a_file_that_exists_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("mine")
-    with pytest.raises(PolydistillError, match=r"exists already.*--html"):
-        check_file(tmp_path / "run.json", overwrite=False, option="--html")
+    with pytest.raises(PolydistillError, match=r"already exists.*`html`"):
+        check_file(tmp_path / "run.json", overwrite=False, option="html")
     with pytest.raises(PolydistillError, match="is a folder"):
         check_file(tmp_path, overwrite=True)
     check_file(tmp_path / "run.json", overwrite=True)

@@ -24,6 +24,7 @@ from safetensors.numpy import load_file, save_file
 
 from polydistill.card import is_unedited
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
 from polydistill.evaluation.heads import new_head
 from polydistill.hub import publication
 from polydistill.hub.leaks import _PIECE as PIECE
@@ -32,7 +33,6 @@ from polydistill.hub.opening import check_opens
 from polydistill.hub.publication import gather
 from polydistill.hub.publish import PublishConfig, publish
 from polydistill.hub.session import Session
-from polydistill.methods.evaluate import EvaluateConfig, evaluate
 from polydistill.records.record import RunRecord
 
 TOKEN = "hf_" + "x9Yz" * 9
@@ -163,7 +163,7 @@ def test_published_downloaded_and_scored_the_same(
     code = f"""
 import json, pathlib, transformers
 from polydistill.hub.session import Session
-from polydistill.methods.evaluate import EvaluateConfig, evaluate
+from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
 model = transformers.AutoModelForSequenceClassification.from_pretrained({NAME!r})
 tokenizer = transformers.AutoTokenizer.from_pretrained({NAME!r})
 config = EvaluateConfig(model=({NAME!r},), task="nli", lang=("en", "sw"), data_dir=pathlib.Path({str(made)!r}))
@@ -391,7 +391,7 @@ def test_large_files_that_arrived_are_not_sent_again(folder: Path, hub: HubStub)
 
 
 def hub_digest(path: Path) -> str:
-    from polydistill.models.checkpoint import file_sha256
+    from polydistill.files.hashing import file_sha256
 
     return file_sha256(path)
 
@@ -920,7 +920,7 @@ def test_a_licence_is_asked_for_and_never_guessed(folder: Path) -> None:
     without_licence(folder)
     with pytest.raises(PolydistillError, match="No licence is known") as caught:
         gathered(folder)
-    assert "--license" in caught.value.hint
+    assert "`license=ID`" in caught.value.hint
     assert "license: cc-by-nc-4.0" in gathered(folder, license="cc-by-nc-4.0").card
     assert "license: other\nlicense_name: my-own" in gathered(folder, license="my-own").card
     for bad in ("", "a: b", "x\ny", "[mit]"):

@@ -715,4 +715,4 @@ def test_without_the_hub_the_cache_serves_and_else_it_is_told(hub: HubStub, tmp_
     assert {name: again[name] for name in first} == first
     assert f"the cache does not have the data set org/nli at {'0' * 40}" in again["older"]["error"]
     assert "out of reach (ConnectError), and the cache" in again["other"]["error"]
-    assert "--data-dir" in again["other"]["hint"]
+    assert "`data_dir`" in again["other"]["hint"]

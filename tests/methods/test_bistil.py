@@ -7,24 +7,23 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tiny
+from configs import bistil_config, finetune, finetune_config
 from kills import Killed, Listener, loss_curves
 from safetensors.numpy import load_file
-from trainings import finetune
 
 import polydistill
 from polydistill.cli import main
 from polydistill.distill.loss import DistilLoss
 from polydistill.distill.matched import same_vocabulary
 from polydistill.errors import PolydistillError
+from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
 from polydistill.methods.bistil.method import BistilConfig, BistilResult, bistil
-from polydistill.methods.evaluate import EvaluateConfig, evaluate
 from polydistill.sparse.files import Difference
 from polydistill.training.trainer import DevTrainer
 
@@ -102,7 +101,7 @@ def config(base: Path, data: Path, output: Path, **options: Any) -> BistilConfig
         "length": 16,
         "precision": "float32",
     }
-    return BistilConfig("en", "sw", model=str(base), output=output, **{**values, **options})
+    return bistil_config(model=str(base), output=output, **{**values, **options})
 
 
 def ner(base: Path, data: Path, output: Path, **options: Any) -> BistilConfig:
@@ -153,15 +152,15 @@ def test_masked_tokens_in_phase_1_leave_a_plain_encoder(base: Path, data: Path, 
         if not n.startswith("pooler.")
     }
     teacher = finetune(
-        {
-            "model": str(tmp_path / "out/stages/vocabulary/teacher"),
-            "task": "ner",
-            "languages": ("en",),
-            "data_dir": data,
-            "output": tmp_path / "teacher",
-            "epochs": 1,
-            "max_length": 32,
-        }
+        finetune_config(
+            model=str(tmp_path / "out/stages/vocabulary/teacher"),
+            task="ner",
+            languages=("en",),
+            data_dir=data,
+            output=tmp_path / "teacher",
+            epochs=1,
+            max_length=32,
+        )
     ).output
     tuned = bistil(ner(tmp_path / "out", data, tmp_path / "ner", teacher=(str(teacher),), task_epochs=1))
     parameters = result.parameters["student"]
@@ -253,15 +252,15 @@ def test_two_commands_make_what_one_does(base: Path, data: Path, tmp_path: Path)
     base = shutil.copytree(base, tmp_path / "sentences")  # a folder of sentence-transformers, whose parts are copied
     module = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}
     (base / "modules.json").write_text(json.dumps([module]))
-    tuning = {
-        "model": str(base),
-        "task": "nli",
-        "languages": ("en",),
-        "data_dir": data,
-        "output": tmp_path / "teacher",
-        "epochs": 1,
-        "max_length": 32,
-    }
+    tuning = finetune_config(
+        model=str(base),
+        task="nli",
+        languages=("en",),
+        data_dir=data,
+        output=tmp_path / "teacher",
+        epochs=1,
+        max_length=32,
+    )
     options = {"task": "nli", "teacher": (str(finetune(tuning).output),), "test_split": ("sw=none",)}
     one = bistil(ner(base, data, tmp_path / "one", **options))
     student = bistil(config(base, data, tmp_path / "student")).output
@@ -275,18 +274,18 @@ def test_two_commands_make_what_one_does(base: Path, data: Path, tmp_path: Path)
 
 
 def test_phase_1_can_learn_from_the_tasks_teacher(base: Path, data: Path, tmp_path: Path) -> None:
-    tuning = {
-        "model": str(base),
-        "task": "ner",
-        "languages": ("en",),
-        "data_dir": data,
-        "epochs": 20,
-        "lr": 5e-3,
-        "batch_size": 8,
-        "patience": 0,
-        "output": tmp_path / "teacher",
-        "max_length": 32,
-    }
+    tuning = finetune_config(
+        model=str(base),
+        task="ner",
+        languages=("en",),
+        data_dir=data,
+        epochs=20,
+        lr=5e-3,
+        batch_size=8,
+        patience=0,
+        output=tmp_path / "teacher",
+        max_length=32,
+    )
     teacher = finetune(tuning).output
     first = {}
     for name, model in (("base", base), ("tuned", teacher)):
@@ -301,16 +300,16 @@ def test_teachers_with_the_whole_vocabulary_and_with_another_one(base: Path, dat
     other = tiny.model_folder("bert", "base", tmp_path / "other", tokenizer="bert", config={"num_hidden_layers": 2})
     tuned = []
     for model in (base, other):
-        tuning = {
-            "model": str(model),
-            "task": "ner",
-            "languages": ("en",),
-            "data_dir": data,
-            "epochs": 2,
-            "lr": 5e-3,
-            "output": tmp_path / f"tuned-{len(tuned)}",
-            "max_length": 32,
-        }
+        tuning = finetune_config(
+            model=str(model),
+            task="ner",
+            languages=("en",),
+            data_dir=data,
+            epochs=2,
+            lr=5e-3,
+            output=tmp_path / f"tuned-{len(tuned)}",
+            max_length=32,
+        )
         tuned.append(str(finetune(tuning).output))
     first = bistil(ner(base, data, tmp_path / "one", teacher=(tuned[0],)))
     assert "teacher" not in [stage["name"] for stage in first.stages]
@@ -411,10 +410,8 @@ def test_vectors_of_sentences(base: Path, data: Path, tmp_path: Path) -> None:
     ],
 )
 def test_bad_input(options: dict[str, Any], sentence: str, base: Path, data: Path, tmp_path: Path) -> None:
-    given = config(base, data, tmp_path / "out", data_dir=data, **{k: v for k, v in options.items() if k != "target"})
-    given = replace(given, target=options.get("target", "sw"))
     with pytest.raises(PolydistillError, match=sentence):
-        bistil(given)
+        bistil(config(base, data, tmp_path / "out", data_dir=data, **options))
     assert not (tmp_path / "out").exists()
 
 
@@ -423,13 +420,13 @@ def test_a_text_too_short_for_a_block(base: Path, data: Path, tmp_path: Path) ->
     short = tuple(f"{code}={tmp_path / code}.txt" for code in ("en", "sw"))
     for code in ("en", "sw"):
         (tmp_path / f"{code}.txt").write_text("\n".join(tiny.sentences(code, count=2)))
-    given = config(base, data, tmp_path / "out", text=short, length=64)
+    given = {"text": short, "length": 64}
     with pytest.raises(PolydistillError, match="too few for one block"):
-        bistil(given)
+        bistil(config(base, data, tmp_path / "out", **given))
     for code in ("en", "sw"):
         (tmp_path / f"{code}.txt").write_text("\n".join(tiny.sentences(code, count=90)))
     with pytest.raises(PolydistillError, match="other options or data"):
-        bistil(replace(given, resume=True))
+        bistil(config(base, data, tmp_path / "out", resume=True, **given))
 
 
 def test_the_terms_of_every_step_are_kept(whole: tuple[Path, BistilResult, int]) -> None:
@@ -498,15 +495,15 @@ def test_a_teacher_without_a_head_is_refused_before_anything_is_trained(base: Pa
         "bert", "base", tmp_path / "deep", tokenizer="xlm-roberta", config={"num_hidden_layers": 6}
     )
     teacher = finetune(
-        {
-            "model": str(deeper),
-            "task": "ner",
-            "languages": ("en",),
-            "data_dir": data,
-            "epochs": 1,
-            "output": tmp_path / "t",
-            "max_length": 32,
-        }
+        finetune_config(
+            model=str(deeper),
+            task="ner",
+            languages=("en",),
+            data_dir=data,
+            epochs=1,
+            output=tmp_path / "t",
+            max_length=32,
+        )
     ).output
     with pytest.raises(PolydistillError, match="has 6 layers, and the model that the student was made of has 4"):
         bistil(ner(base, data, tmp_path / "out", teacher=(str(teacher),)))
@@ -567,15 +564,15 @@ def test_the_same_model_from_the_command_line(
 def test_two_processes_have_the_losses_of_one(base: Path, data: Path, tmp_path: Path) -> None:
     """In both phases, and in an epoch whose last batch is not full."""
     teacher = finetune(
-        {
-            "model": str(base),
-            "task": "ner",
-            "languages": ("en",),
-            "data_dir": data,
-            "epochs": 1,
-            "output": tmp_path / "t",
-            "max_length": 32,
-        }
+        finetune_config(
+            model=str(base),
+            task="ner",
+            languages=("en",),
+            data_dir=data,
+            epochs=1,
+            output=tmp_path / "t",
+            max_length=32,
+        )
     ).output
     task = [
         "--task",
@@ -635,14 +632,9 @@ def test_random_layers_keep_the_embeddings(base: Path, data: Path, tmp_path: Pat
 
 
 def test_a_teacher_with_other_labels_is_refused(base: Path, data: Path, tmp_path: Path) -> None:
-    tuning = {
-        "model": str(base),
-        "task": "ner",
-        "languages": ("en",),
-        "data_dir": data,
-        "epochs": 1,
-        "output": tmp_path / "t",
-    }
+    tuning = finetune_config(
+        model=str(base), task="ner", languages=("en",), data_dir=data, epochs=1, output=tmp_path / "t"
+    )
     finetune(tuning)
     own = json.loads((tmp_path / "t/config.json").read_text())
     for before, after, said in (("PER", "ANIMAL", "ANIMAL"), ("B-PER", "B-MISC", "tags in IOB1: whether its I-PER")):

@@ -11,17 +11,17 @@ from typing import Any
 import click
 import pytest
 import tiny
+from configs import bistil_config, finetune, finetune_config
 from hub_stub import HubStub
 from hub_stub import run as run_at
 from snippets import run_snippet
-from trainings import finetune
 
 import polydistill
 from polydistill.cli import cli, main
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation import turns
-from polydistill.methods.bistil.method import BistilConfig, bistil
-from polydistill.methods.evaluate import EvaluateConfig, evaluate
+from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
+from polydistill.methods.bistil.method import bistil
 
 WORDS = {"happy": "bread milk", "sad": "letter answer", "so, so": "house bird"}
 NAMES = {"PER": "Ana Ion", "LOC": "Cluj Paris"}
@@ -60,7 +60,7 @@ class Made:
     def tune(self, task: str, data: Path, **options: Any) -> Any:
         values: dict[str, Any] = {"epochs": 1, "lr": 5e-3, "batch_size": 9, "checks": 1, **options}
         values["output"] = values.get("output", self.root / task)
-        return finetune(dict(model=str(self.base), task=task, data=data, languages=("en",), **values))
+        return finetune(finetune_config(model=str(self.base), task=task, data=data, languages=("en",), **values))
 
     def evaluate(self, name: str, task: str, data: Path, **options: Any) -> Any:
         values: dict[str, Any] = {"lang": ("en",), **options}
@@ -135,9 +135,7 @@ def test_scores_are_by_name_and_what_is_not_shared_is_said(made: Made, capsys: p
 
 def test_a_student_its_export_and_its_card(made: Made) -> None:
     result = bistil(
-        BistilConfig(
-            "en",
-            "sw",
+        bistil_config(
             model=str(made.base),
             task="classification",
             data=made.csv,
@@ -165,9 +163,7 @@ def test_a_student_its_export_and_its_card(made: Made) -> None:
 
 def test_a_tagger_of_ones_own_types_has_a_student_too(made: Made) -> None:
     result = bistil(
-        BistilConfig(
-            "en",
-            "sw",
+        bistil_config(
             model=str(made.base),
             task="ner",
             data=made.conll,
@@ -206,7 +202,7 @@ def test_the_snippet_of_a_card_reads_one_text(made: Made) -> None:
 def test_wrong_command_lines(made: Made, tmp_path: Path, options: dict[str, Any], said: str) -> None:
     values: dict[str, Any] = {"model": str(made.base), "task": "classification", "lang": ("en",), "data": made.csv}
     with pytest.raises(UsageError, match=said):
-        finetune(dict(output=tmp_path / "out", **{**values, **options}))
+        finetune(finetune_config(output=tmp_path / "out", **{**values, **options}))
     assert not list(tmp_path.iterdir())
 
 

@@ -20,9 +20,9 @@ from snippets import run_snippet
 import polydistill
 from polydistill.cli import main
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
 from polydistill.evaluation.heads import new_head
 from polydistill.exporting import graph, networks
-from polydistill.methods.evaluate import EvaluateConfig, evaluate
 from polydistill.methods.export import plan as export_plan
 from polydistill.methods.export import stages as module
 from polydistill.records.record import RunRecord
@@ -351,7 +351,7 @@ def test_a_changed_weight_is_noticed(made: Made, quick: Path) -> None:
 def test_an_output_that_exists_is_left_as_it_is(made: Made, quick: Path) -> None:
     (quick / "out").mkdir()
     (quick / "out" / "mine.txt").write_text("mine")
-    refused(quick / "out", "exists already", model=made.model)
+    refused(quick / "out", "already exists", model=made.model)
     assert [p.name for p in quick.rglob("*")] == ["out", "mine.txt"]
     (quick / "out" / "polydistill.json").write_text("{}")
     polydistill.export(made.model, output=quick / "out", overwrite=True)
@@ -376,13 +376,13 @@ def test_a_full_disk(where: str, made: Made, quick: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
-        ({"languages": ["sw"]}, UsageError, "`languages` belongs to scores"),
-        ({"max_length": 64}, UsageError, "`max_length` belongs to scores"),
-        ({"data_dir": "data"}, UsageError, "`data_dir` belongs to scores"),
-        ({"seed": -1}, UsageError, "--seed"),
+        ({"languages": ["sw"]}, UsageError, "`languages` is for scores"),
+        ({"max_length": 64}, UsageError, "`max_length` is for scores"),
+        ({"data_dir": "data"}, UsageError, "`data_dir` is for scores"),
+        ({"seed": -1}, UsageError, "`seed`"),
         ({"task": "ner"}, UsageError, "No language"),
         ({"task": "nre", "languages": ["sw"]}, UsageError, "Unknown task 'nre'"),
-        ({"task": "ner", "languages": ["sw"], "limit": 0}, UsageError, "--limit must be at least 1"),
+        ({"task": "ner", "languages": ["sw"], "limit": 0}, UsageError, "`limit` must be at least 1"),
         ({"task": "nli", "languages": ["sw"]}, PolydistillError, "no head for nli: it is a model for token-class"),
         ({"text": "nowhere.txt"}, PolydistillError, "nowhere.txt does not exist"),
         ({"text": "empty.txt"}, PolydistillError, "holds no text"),

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 import polydistill
 from polydistill.cli import main
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.methods.evaluate import EvaluateConfig, evaluate
+from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
 from polydistill.methods.finetune import METHOD
 from polydistill.methods.finetune.options import FinetuneOptions
 from polydistill.progress import SILENT, Progress
@@ -120,9 +120,9 @@ def test_a_run_that_was_killed_goes_on_with_the_same_losses(base: Path, data: Pa
     progress = Listener(3)
     with pytest.raises(Killed):
         finetune(stopped, progress)
-    assert "--resume" in progress.said and not (tmp_path / "stopped").exists()
+    assert "`resume`" in progress.said and not (tmp_path / "stopped").exists()
     assert newest_checkpoint(tmp_path / ".stopped.training/.tuned.training")
-    with pytest.raises(PolydistillError, match=r"unfinished training.*--resume"):
+    with pytest.raises(PolydistillError, match=r"unfinished training.*`resume`"):
         finetune(stopped)
     with pytest.raises(PolydistillError, match="other options or data"):
         finetune(config(base, data, tmp_path / "stopped", resume=True, lr=1e-3))
@@ -224,7 +224,7 @@ def test_the_lowest_layers_stay(base: Path, data: Path, tmp_path: Path) -> None:
     assert "embeddings.word_embeddings.weight" in same
     assert {name for name in before if name.startswith("encoder.layer.0.")} <= same
     assert not any(name.startswith("encoder.layer.1.") and name.endswith("weight") for name in same)
-    with pytest.raises(UsageError, match=r"--freeze-layers 9 is too many.*The model has 2 layers"):
+    with pytest.raises(UsageError, match=r"`freeze_layers=9` is too many.*The model has 2 layers"):
         finetune(config(base, data, tmp_path / "more", freeze_layers=9))
     assert not list(tmp_path.glob("*more*"))
 
@@ -289,14 +289,14 @@ def test_labels_that_the_task_does_not_know_are_refused_before_the_model_is_load
     ],
 )
 def test_numbers_that_make_no_sense(option: dict[str, Any], base: Path, data: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"--{next(iter(option)).replace('_', '-')} must be "):
+    with pytest.raises(UsageError, match=f"`{next(iter(option))}` must be "):
         finetune(config(base, data, tmp_path / "out", **option))
 
 
 def test_an_output_that_exists_is_left_alone(base: Path, data: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("x")
-    with pytest.raises(PolydistillError, match="exists already"):
+    with pytest.raises(PolydistillError, match="already exists"):
         finetune(config(base, data, tmp_path / "out"))
     assert (tmp_path / "out" / "mine").read_text() == "x"
 

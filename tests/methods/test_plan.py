@@ -259,11 +259,11 @@ def test_what_cannot_be_is_refused(home: Path, tmp_path: Path) -> None:
         plan(config(home, reduction=3))
     with pytest.raises(UsageError, match="have no labels to distil"):
         plan(config(home, task="bitext"))
-    with pytest.raises(UsageError, match="--vocab-size 3 is too small"):
+    with pytest.raises(UsageError, match="A `vocab_size` of 3 is too small"):
         plan(config(home, vocab_size=3))
-    with pytest.raises(UsageError, match="--limit must be at least 1"):
+    with pytest.raises(UsageError, match="`limit` must be at least 1"):
         plan(config(home, limit=0))
-    with pytest.raises(UsageError, match="--min-share must be above 0 and at most 1, not 0"):
+    with pytest.raises(UsageError, match="`min_share` must be above 0 and at most 1, not 0"):
         plan(config(home, min_share=0.0))
     (tmp_path / "zh.txt").write_text("𖫐𖫑𖫒 𖫓𖫔𖫕 𖫖𖫗𖫘\n" * 20, encoding="utf-8")
     texts = {"text": (f"en={tmp_path / 'zh.txt'}", f"sw={home / 'sw.txt'}")}

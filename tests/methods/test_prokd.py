@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+from configs import finetune, finetune_config, prokd_config
 from kills import Killed, Listener, loss_curves
 from safetensors.numpy import load_file, save_file
-from trainings import finetune
 
 import polydistill
 from polydistill.catalog import language
@@ -73,17 +73,17 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tuned(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A teacher that knows the names."""
-    config = {
-        "model": str(base),
-        "task": "ner",
-        "languages": ("en",),
-        "data_dir": data,
-        "epochs": 12,
-        "lr": 5e-3,
-        "batch_size": 8,
-        "max_length": 32,
-        "output": tmp_path_factory.mktemp("tuned") / "tuned",
-    }
+    config = finetune_config(
+        model=str(base),
+        task="ner",
+        languages=("en",),
+        data_dir=data,
+        epochs=12,
+        lr=5e-3,
+        batch_size=8,
+        max_length=32,
+        output=tmp_path_factory.mktemp("tuned") / "tuned",
+    )
     return finetune(config).output
 
 
@@ -118,7 +118,7 @@ def config(data: Path, output: Path, **options: Any) -> ProkdConfig:
         "lr": 1e-3,
         "epochs": 1,
     }
-    return ProkdConfig("en", "sw", **{**values, **options})
+    return prokd_config(**{**values, **options})
 
 
 def weights(folder: Path) -> dict[str, bytes]:
@@ -382,16 +382,16 @@ def test_a_smaller_student_with_a_cut_vocabulary(base: Path, data: Path, tmp_pat
         output=tmp_path / "small",
     ).output
     teacher = finetune(
-        {
-            "model": str(base),
-            "task": "ner",
-            "languages": ("en",),
-            "data_dir": data,
-            "epochs": 1,
-            "lr": 5e-3,
-            "output": tmp_path / "teacher",
-            "max_length": 32,
-        }
+        finetune_config(
+            model=str(base),
+            task="ner",
+            languages=("en",),
+            data_dir=data,
+            epochs=1,
+            lr=5e-3,
+            output=tmp_path / "teacher",
+            max_length=32,
+        )
     ).output
     result = prokd(config(data, tmp_path / "out", teacher=(str(teacher),), model=str(small)))
     assert [stage["name"] for stage in result.stages] == ["vocabulary", "prototypes", "student"]
@@ -528,8 +528,8 @@ def test_empty_text_and_text_without_spaces_are_refused(base: Path, data: Path, 
     with pytest.raises(PolydistillError, match=r"empty\.txt holds no text"):
         prokd(config(data, tmp_path / "out", model=str(base), text=(str(tmp_path / "empty.txt"),)))
     (tmp_path / "th.txt").write_text("สวัสดี\n")
-    thai = ProkdConfig(
-        "en", "th", model=str(base), data_dir=data, text=(str(tmp_path / "th.txt"),), test_split=("th=none",)
+    thai = prokd_config(
+        target="th", model=str(base), data_dir=data, text=(str(tmp_path / "th.txt"),), test_split=("th=none",)
     )
     with pytest.raises(PolydistillError, match=r"Thai is written without spaces.*--data-dir"):
         prokd(thai)
@@ -564,15 +564,15 @@ def test_what_is_no_teacher_is_refused(base: Path, tuned: Path, data: Path, tmp_
         prokd(config(data, tmp_path / "out", teacher=(str(tuned),), model=str(base), method="transfer"))
     lower = tiny.model_folder("bert", "base", tmp_path / "l", tokenizer="xlm-roberta", config={"num_hidden_layers": 1})
     other = finetune(
-        {
-            "model": str(lower),
-            "task": "ner",
-            "languages": ("en",),
-            "data_dir": data,
-            "epochs": 1,
-            "max_length": 32,
-            "output": tmp_path / "other",
-        }
+        finetune_config(
+            model=str(lower),
+            task="ner",
+            languages=("en",),
+            data_dir=data,
+            epochs=1,
+            max_length=32,
+            output=tmp_path / "other",
+        )
     ).output
     with pytest.raises(PolydistillError, match="not built alike"):
         prokd(config(data, tmp_path / "out", teacher=(str(tuned), str(other)), sources=("es",)))
@@ -581,16 +581,16 @@ def test_what_is_no_teacher_is_refused(base: Path, tuned: Path, data: Path, tmp_
 
 def test_what_has_read_labels_of_the_target_is_refused(base: Path, data: Path, tmp_path: Path) -> None:
     both = finetune(
-        {
-            "model": str(base),
-            "task": "ner",
-            "languages": ("en", "sw"),
-            "data_dir": data,
-            "epochs": 1,
-            "limit": 8,
-            "max_length": 32,
-            "output": tmp_path / "both",
-        }
+        finetune_config(
+            model=str(base),
+            task="ner",
+            languages=("en", "sw"),
+            data_dir=data,
+            epochs=1,
+            limit=8,
+            max_length=32,
+            output=tmp_path / "both",
+        )
     ).output
     for given in ({"teacher": (str(both),)}, {"model": str(both), "teacher_epochs": 1}):
         with pytest.raises(PolydistillError, match="labels of Swahili, which is to have none"):
@@ -635,11 +635,11 @@ def test_words_without_spaces_come_from_the_data(tuned: Path, data: Path, tmp_pa
     root = shutil.copytree(data, tmp_path / "data")
     write_conll(root / "ner/zh/train.conll", ([("安娜", "B-PER"), ("看", "O"), ("房子", "O")] for _ in range(4)))
     options = {**short(tuned), "test_split": ("en=none", "zh=none"), "epochs": 1, "data_dir": root, "length": 32}
-    result = prokd(ProkdConfig("en", "zh", output=tmp_path / "out", **options))
+    result = prokd(prokd_config(target="zh", output=tmp_path / "out", **options))
     assert result.sentences["zh"] == 4
     (root / "ner/zh/train.conll").write_text("\n\n")
     with pytest.raises(PolydistillError, match="no sentence"):
-        prokd(ProkdConfig("en", "zh", output=tmp_path / "more", **options))
+        prokd(prokd_config(target="zh", output=tmp_path / "more", **options))
 
 
 def test_options_that_change_nothing_are_said(tuned: Path, data: Path, tmp_path: Path) -> None:

@@ -512,7 +512,7 @@ def test_a_wrong_base_is_refused(made: _Made, tmp_path: Path) -> None:
     save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(PolydistillError, match="made on other weights") as refused:
         apply(str(other), [made.a], tmp_path / "out")
-    assert "--force" in refused.value.hint and not (tmp_path / "out").exists()
+    assert "`force`" in refused.value.hint and not (tmp_path / "out").exists()
     apply(str(other), [made.a], tmp_path / "out", force=True)
     assert not _same(_weights(tmp_path / "out"), _weights(other))
     remove(str(tmp_path / "out"), None, tmp_path / "back")
@@ -533,7 +533,7 @@ def test_a_wrong_base_is_refused(made: _Made, tmp_path: Path) -> None:
 def test_removing_without_what_was_overwritten(made: _Made, tmp_path: Path) -> None:
     apply(str(made.model), [made.a], tmp_path / "on")
     (tmp_path / "on" / UNDO_NAME).unlink()
-    with pytest.raises(PolydistillError, match=r"has no difference.undo.safetensors.*--approximate"):
+    with pytest.raises(PolydistillError, match=r"has no difference.undo.safetensors.*`approximate`"):
         remove(str(tmp_path / "on"), None, tmp_path / "off")
     assert not (tmp_path / "off").exists()
     result = remove(str(tmp_path / "on"), None, tmp_path / "off", approximate=True)

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import tiny
+from configs import bistil_config
 from safetensors.numpy import load_file
 
 from polydistill.cli import main
 from polydistill.errors import PolydistillError
-from polydistill.methods.bistil.method import BistilConfig, bistil
+from polydistill.methods.bistil.method import bistil
 from polydistill.methods.sparse import remove
 from polydistill.methods.sparse_train import METHOD
 from polydistill.methods.sparse_train.options import SparseTrainOptions
@@ -130,7 +131,7 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(
     listener = _Listener(int(share * (1000 - counted.left)))
     with pytest.raises(_Stopped):
         sparse_train(config(base, text, tmp_path / "out"), listener)
-    assert "--resume" in listener.warnings[-1] and not (tmp_path / "out").exists()
+    assert "`resume`" in listener.warnings[-1] and not (tmp_path / "out").exists()
     with pytest.raises(PolydistillError, match="other options or data"):
         sparse_train(config(base, text, tmp_path / "out", resume=True, density=0.1))
     resumed = sparse_train(config(base, text, tmp_path / "out", resume=True))
@@ -159,9 +160,7 @@ def load_file_bits(path: Path) -> dict[str, bytes]:
 def test_bistil_takes_it_for_its_teacher(
     made: tuple[Path, Any, _Listener], base: Path, text: Path, tmp_path: Path
 ) -> None:
-    options = BistilConfig(
-        "en",
-        "sw",
+    options = bistil_config(
         model=str(base),
         text=tuple(f"{code}={text}/{code}.txt" for code in ("en", "sw")),
         layers=1,
@@ -195,11 +194,11 @@ def test_bistil_takes_it_for_its_teacher(
         ({"language": ""}, "No language"),
         ({"language": "xx"}, "xx"),
         ({"text": ("missing.txt",)}, "missing.txt"),
-        ({"density": 0.0}, "--density must be above 0"),
+        ({"density": 0.0}, "`density` must be above 0"),
         ({"density": 1.0}, "cannot be chosen"),
         ({"density": 1e-9}, "makes no sense"),
         ({"steps": 5, "epochs": 1.0}, "both say how long"),
-        ({"steps": 0}, "--steps must be at least 1"),
+        ({"steps": 0}, "`steps` must be at least 1"),
         ({"batch_size": 3, "accumulate": 2}, "equal parts"),
         ({"max_length": 5000}, "tokens at most"),
     ],
@@ -219,7 +218,7 @@ def test_text_that_is_none_or_too_short_is_refused(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(PolydistillError, match=r"There is no (running )?text") as refused:
         sparse_train(config(base, text, tmp_path / "out", text=(), language="en"))
-    assert "--text en=PATH" in refused.value.hint
+    assert "`text=en=PATH`" in refused.value.hint
 
 
 def test_the_same_from_the_command_line(

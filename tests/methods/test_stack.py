@@ -7,7 +7,6 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -537,8 +536,8 @@ def test_lora_options_are_the_teachers_where_the_stack_has_its_own(
     assert {tensor.shape[0] for name, tensor in teacher.items() if "lora_A" in name} == {4}
     assert result.settings["lora"]["r"] == 16 and result.settings["teacher_lora"]["r"] == 4
     listener = Listener()
-    again = config(models, tmp_path / "t", stack=str(first), task="nli", data_dir=data, lora_r=4)
-    stack(replace(again, teacher=str(result.output / "stages/teacher")), listener)
+    given = {"stack": str(first), "teacher": str(result.output / "stages/teacher")}
+    stack(config(models, tmp_path / "t", task="nli", data_dir=data, lora_r=4, **given), listener)
     assert "--lora-r changes nothing" in listener.said
 
 

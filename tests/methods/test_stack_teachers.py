@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from configs import stack_config
 from kills import Listener
 from safetensors.torch import load_file
 from tiny_stacks import config, weights
@@ -24,7 +25,7 @@ import polydistill
 from polydistill.distill import stacking
 from polydistill.distill.stacking import input_means, text_features, unexplained_variance, vectors
 from polydistill.evaluation import classification
-from polydistill.methods.stack.method import StackConfig, stack
+from polydistill.methods.stack.method import stack
 from polydistill.methods.stack.plan import _preset
 from polydistill.progress import SILENT
 from polydistill.stacks import folder as stacks_folder
@@ -134,7 +135,7 @@ def test_the_fit_reads_as_much_text_as_asked_for(models: Two, text: Path, tmp_pa
     ],
 )
 def test_the_rate_of_stage_1_rises_slowly_in_a_short_run_too(preset: str, steps: int | None, rising: int) -> None:
-    chosen = _preset(StackConfig("encoder", "llm", preset=preset, steps=steps))
+    chosen = _preset(stack_config(encoder="encoder", llm="llm", preset=preset, steps=steps))
     assert round(chosen.warmup * chosen.steps, 6) == rising
 
 

@@ -202,7 +202,7 @@ def test_a_model_that_computes_no_numbers_is_not_verified(value: float, cut: Cut
         PolydistillError, match=r"original computes NaN or infinite values \(last_hidden_state\)"
     ) as stop:
         cut(folder, tmp_path / "new", verify=True)
-    assert "--no-verify" in stop.value.hint and not (tmp_path / "new").exists()
+    assert "`verify=False`" in stop.value.hint and not (tmp_path / "new").exists()
     assert cut(folder, tmp_path / "new").result.verification is None
 
 
@@ -213,7 +213,7 @@ def test_a_row_that_is_no_number_is_noticed_without_its_token(value: float, cut:
     with_weight(folder, "embeddings.word_embeddings.weight", mask, value)
     with pytest.raises(PolydistillError, match=r"word_embeddings\.weight hold NaN or infinite values") as stop:
         cut(folder, tmp_path / "new", verify=True)
-    assert "--no-verify" in stop.value.hint
+    assert "`verify=False`" in stop.value.hint
 
 
 def test_weights_that_the_class_does_not_load_are_numbers_too(cut: Cut, tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ def test_a_code_that_the_model_starts_with_cannot_go(cut: Cut, tmp_path: Path) -
     folder = translator("mbart", tmp_path / "old")
     with pytest.raises(PolydistillError, match="forced_bos_token_id") as caught:
         cut(folder, tmp_path / "new", lang=("en",), drop_added=("lang:*",))
-    assert "--drop-added" in caught.value.hint
+    assert "`drop_added`" in caught.value.hint
     assert not (tmp_path / "new").exists()
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from polydistill.errors import UsageError
+from polydistill.evaluation.evaluate import EvaluateConfig
 from polydistill.methods.bistil.method import BistilConfig
 from polydistill.methods.embed import EmbedConfig
-from polydistill.methods.evaluate import EvaluateConfig
 from polydistill.methods.export.options import ExportOptions
 from polydistill.methods.finetune.options import FinetuneOptions
 from polydistill.methods.plan import PlanConfig
@@ -76,12 +76,12 @@ def test_a_range_holds_its_numbers(bounds: dict[str, float], inside: Any, outsid
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"share": 0.0}, "--share must be above 0 and at most 1, not 0."),
-        ({"share": math.nan}, "--share must be above 0 and at most 1, not nan."),
-        ({"n": 2000}, "--how-many must be at least 1 and at most 1,999, not 2,000."),
-        ({"share": 1.0000001}, "--share must be above 0 and at most 1, not 1.0000001."),
-        ({"n": None}, "--how-many must be at least 1 and at most 1,999, not None."),
-        ({"kind": "c"}, "--kind c is unknown. Choose a, b."),
+        ({"share": 0.0}, "`share` must be above 0 and at most 1, not 0."),
+        ({"share": math.nan}, "`share` must be above 0 and at most 1, not nan."),
+        ({"n": 2000}, "`n` must be at least 1 and at most 1,999, not 2,000."),
+        ({"share": 1.0000001}, "`share` must be above 0 and at most 1, not 1.0000001."),
+        ({"n": None}, "`n` must be at least 1 and at most 1,999, not None."),
+        ({"kind": "c"}, "`kind=c` is unknown. Choose a, b."),
     ],
 )
 def test_what_is_refused_is_named_with_what_would_do(values: dict[str, Any], said: str) -> None:
@@ -128,7 +128,7 @@ def test_no_number_that_makes_no_sense_passes_the_check(config: Options, said: s
             continue
         with pytest.raises(UsageError) as refused:
             changed(config, name, value).check()
-        option = f"--{name.replace('_', '-')}"
+        option = f"`{name}`"
         assert refused.value.message.startswith(f"{option} must be ") and len(str(refused.value)) < 200
 
 
@@ -194,7 +194,7 @@ def test_names_that_do_not_exist_or_are_missing(arguments: tuple[str, ...], opti
 
 
 def test_a_group_is_checked_and_what_is_idle_in_it_is_named() -> None:
-    with pytest.raises(UsageError, match="task-lr must be above 0"):
+    with pytest.raises(UsageError, match="`task_lr` must be above 0"):
         Grouped.of("m", task_lr=0.0).check()
     said = Grouped.of("m", task_lr=1.0, lr=1.0).in_vain({"task_lr": "there is no task", "task_steps": "no task"})
-    assert said == ["--task-lr changes nothing: there is no task."]
+    assert said == ["`task_lr` changes nothing: there is no task."]

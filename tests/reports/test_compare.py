@@ -296,8 +296,8 @@ def test_what_evaluate_writes(cache: Path, tmp_path: Path, compared: Callable[..
     """From models and data to differences: the run's file and the models' folders say the same."""
     import tiny
 
+    from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
     from polydistill.evaluation.heads import new_head
-    from polydistill.methods.evaluate import EvaluateConfig, evaluate
 
     labels = ("entailment", "neutral", "contradiction")
     for code in ("en", "sw"):

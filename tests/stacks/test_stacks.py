@@ -17,9 +17,10 @@ from transformers import AutoModelForSeq2SeqLM
 
 import polydistill
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.models.folder import is_stack
 from polydistill.models.loading import load_tokenizer
 from polydistill.models.refs import ModelRef, resolve
-from polydistill.stacks.description import Description, Parent, is_stack, sizes
+from polydistill.stacks.description import Description, Parent, sizes
 from polydistill.stacks.folder import LoadedStack, build, load_stack, save_stack
 from polydistill.stacks.parts import add_lora, input_width, open_encoder, open_llm, states_width, without_embeddings
 from polydistill.stacks.reading import Reader, find_code
@@ -415,7 +416,7 @@ def test_parents_that_are_gone_or_have_changed(model: Callable[..., Path], tmp_p
     assert np.array_equal(load_stack(tmp_path / "s", encoder=model("bert")).encode(TEXTS), stack.encode(TEXTS))
     with pytest.raises(PolydistillError, match=r"stands on the encoder .* not found") as gone:
         load_stack(tmp_path / "s")
-    assert "--whole" in (gone.value.hint or "")
+    assert "`whole`" in (gone.value.hint or "")
 
 
 def test_a_projection_that_does_not_fit(model: Callable[..., Path], tmp_path: Path) -> None:

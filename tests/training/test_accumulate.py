@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from trainings import finetune
+from configs import finetune, finetune_config
 
 from polydistill.distill.loss import DistilLoss
 from polydistill.distill.objectives.base import Weighted
@@ -169,23 +169,23 @@ def test_finetune_in_parts_learns_the_same(folder: Path, tmp_path: Path, monkeyp
         (tmp_path / f"ner/en/{split}.conll").write_text("\n".join(2 * sentences))
     results = [
         finetune(
-            {
-                "model": str(folder),
-                "task": "ner",
-                "languages": ("en",),
-                "data_dir": tmp_path,
-                "epochs": 1,
-                "lr": 1e-3,
-                "batch_size": 4,
-                "max_length": 32,
-                "checks": 1,
-                "accumulate": parts,
-                "output": tmp_path / f"out{parts}",
-            }
+            finetune_config(
+                model=str(folder),
+                task="ner",
+                languages=("en",),
+                data_dir=tmp_path,
+                epochs=1,
+                lr=1e-3,
+                batch_size=4,
+                max_length=32,
+                checks=1,
+                accumulate=parts,
+                output=tmp_path / f"out{parts}",
+            )
         )
         for parts in (1, 2)
     ]
-    whole, split_up = (result.curves["loss"] for result in results)
+    whole, split_up = (result.facts["curves"]["loss"] for result in results)
     assert [step for step, _ in whole] == [1, 2] and results[1].settings["accumulate"] == 2
     assert [loss for _, loss in split_up] == pytest.approx([loss for _, loss in whole], rel=1e-3)
 

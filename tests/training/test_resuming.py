@@ -292,5 +292,5 @@ def test_a_decision_that_is_damaged_is_not_guessed(asked: Callable[..., Any], tm
     asked()
     for content in (b"", b"tru", b"1", b"null"):
         (tmp_path / "signals.json").write_bytes(content)
-        with pytest.raises(PolydistillError, match=r"signals.json is damaged.*--overwrite"):
+        with pytest.raises(PolydistillError, match=r"signals.json is damaged.*`overwrite`"):
             asked()

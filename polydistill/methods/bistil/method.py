@@ -15,11 +15,11 @@ from typing import Any
 
 from polydistill.card import write_card
 from polydistill.distill.listing import SCALES
+from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
 from polydistill.files.outputs import check_output, new_folder
 from polydistill.methods.bistil import stages as made_of
 from polydistill.methods.bistil.plan import SELECT, Prepared, idle_options, own_teacher, prepare
 from polydistill.methods.bistil.presets import PRESETS
-from polydistill.methods.evaluate import EvaluateConfig, evaluate
 from polydistill.models.checkpoint import copy_file
 from polydistill.models.refs import DEFAULT_MODEL, ModelRef, resolve
 from polydistill.models.source import Source

@@ -20,6 +20,7 @@ from polydistill.files.inside import inside
 from polydistill.methods.bistil.data import Labelled, labelled_data, per_language
 from polydistill.methods.bistil.presets import PRESETS, General, Preset, Tuning
 from polydistill.models.checkpoint import Checkpoint
+from polydistill.models.folder import is_stack
 from polydistill.models.refs import ModelRef, resolve
 from polydistill.models.source import Source
 from polydistill.options.settings import MOST
@@ -27,7 +28,6 @@ from polydistill.processes import several
 from polydistill.progress import Progress
 from polydistill.records.record import NAME as RECORD
 from polydistill.records.record import RunRecord
-from polydistill.stacks.description import is_stack
 from polydistill.texts.sources import TextSource, assign_corpora, text_sources
 from polydistill.training.batching import check_parts
 from polydistill.trimming.plan import TrimPlan
@@ -476,8 +476,8 @@ def _texts(
     vectors = tuning is not None and wanted is not None and wanted.kind == RETRIEVAL
     if given and general is None and not vectors:
         return {}
-    assigned = assign_corpora(languages, config.text, "--text")
-    texts = {lang.code: text_sources(lang, assigned[lang.code], option="--text") for lang in languages}
+    assigned = assign_corpora(languages, config.text, "text")
+    texts = {lang.code: text_sources(lang, assigned[lang.code], option="text") for lang in languages}
     for lang in languages:
         if any(text.kind == "wordlist" for text in texts[lang.code]):
             raise PolydistillError(

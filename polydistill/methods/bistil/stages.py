@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 from polydistill.catalog import languages as every_language
 from polydistill.distill.matched import check_writable, trim_together
 from polydistill.distill.student import RANDOM, randomise_layers, reduce_layers
+from polydistill.files.hashing import file_sha256
 from polydistill.methods.bistil.plan import Prepared
 from polydistill.methods.bistil.presets import Tuning
 from polydistill.methods.finetune.plan import DEFAULTS
 from polydistill.methods.sparse import Given
 from polydistill.methods.sparse import apply as apply_differences
-from polydistill.models.checkpoint import file_sha256
 from polydistill.models.refs import ModelRef, model_folder, resolve
 from polydistill.models.source import Source
 from polydistill.progress import Progress
-from polydistill.runs.folder import SIGNALS, decided
 from polydistill.runs.made import Made, cut_models, save_network
 from polydistill.sparse import files as sparse_files
 from polydistill.sparse.weights import keep_beside
 from polydistill.texts.sources import read_texts
+from polydistill.training.deciding import SIGNALS, decided
 from polydistill.trimming.counting import count
 from polydistill.trimming.plan import Wishes
 from polydistill.vocab.keep import KeepRule
@@ -72,7 +72,7 @@ def vocabulary(config: BistilConfig, todo: Prepared, progress: Progress, checkpo
     def write(out: Path) -> dict[str, Any]:
         source = todo.source
         counts = count(
-            source.vocabulary, todo.languages, config.text, seed=config.seed, progress=progress, option="--text"
+            source.vocabulary, todo.languages, config.text, seed=config.seed, progress=progress, option="text"
         )
         check_writable(source, counts, todo.languages, allow_unknown=config.allow_unknown)
         alike = {f"tuned-{i}": teacher.source for i, teacher in enumerate(todo.teachers) if not teacher.aligned}

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from polydistill.card.facts import Facts
 from polydistill.catalog import Language, language
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.evaluation.evaluate import EvaluateConfig, check_options, read_cells, settings_of, with_labels_of
 from polydistill.evaluation.subjects import Subject
+from polydistill.files.hashing import file_sha256
 from polydistill.files.outputs import check_output
-from polydistill.methods.evaluate import EvaluateConfig, check_options, read_cells, settings_of, with_labels_of
 from polydistill.methods.export.options import ExportOptions
 from polydistill.methods.export.scores import FileScoring
 from polydistill.methods.export.stages import Job, ScoredTask, written
-from polydistill.models.checkpoint import file_sha256
 from polydistill.models.copying import CONFIG
 from polydistill.models.refs import ModelRef, resolve
 from polydistill.models.source import Source
@@ -42,7 +42,7 @@ def prepare(options: ExportOptions, progress: Progress) -> Plan:
     """
     if given := [name for name in OF_SCORES if not options.task and getattr(options, name)]:
         raise UsageError(
-            f"`{given[0]}` belongs to scores, and no task was given.", f"Name a `task`, or leave `{given[0]}` out."
+            f"`{given[0]}` is for scores, but no task was given.", f"Add `task`, or leave `{given[0]}` out."
         )
     check_packages()
     name = f"{Path(options.model.partition('@')[0]).name}-onnx"

@@ -12,8 +12,8 @@ from polydistill.evaluation.heads import TaskModel
 from polydistill.evaluation.scoring import loyalty, score
 from polydistill.evaluation.subjects import Subject
 from polydistill.evaluation.summaries import loyalty_rows
+from polydistill.files.hashing import file_sha256
 from polydistill.methods.export.stages import Job
-from polydistill.models.checkpoint import file_sha256
 from polydistill.progress import Progress
 from polydistill.runs.plan import Scored
 from polydistill.runs.stages import Done

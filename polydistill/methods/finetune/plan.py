@@ -12,11 +12,12 @@ from polydistill.catalog import Language, Task, resolve_languages, task
 from polydistill.catalog.task import CLASSIFICATION, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
 from polydistill.errors import UsageError
 from polydistill.evaluation.kinds import trainable_kind_of
+from polydistill.files.hashing import file_sha256
 from polydistill.files.outputs import check_output
 from polydistill.labelled.custom import Wanted, check_request, training_data
 from polydistill.methods.finetune.options import FinetuneOptions
 from polydistill.methods.finetune.stages import Tuning, tuned
-from polydistill.models.checkpoint import Checkpoint, file_sha256
+from polydistill.models.checkpoint import Checkpoint
 from polydistill.models.folder import model_folder
 from polydistill.models.refs import ModelRef, resolve
 from polydistill.progress import Progress

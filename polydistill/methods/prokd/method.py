@@ -18,8 +18,8 @@ import orjson
 
 from polydistill.card import write_card
 from polydistill.errors import UsageError
+from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
 from polydistill.files.outputs import check_output, new_folder
-from polydistill.methods.evaluate import EvaluateConfig, evaluate
 from polydistill.methods.prokd.plan import METHODS, PRESETS, PROKD, TRANSFER, by_preset, idle_options, prepare
 from polydistill.methods.prokd.stages import PICTURE, Run, identity, settings
 from polydistill.models.copying import copy_model

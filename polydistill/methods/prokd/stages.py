@@ -13,8 +13,8 @@ from polydistill.models.checkpoint import Checkpoint
 from polydistill.models.refs import ModelRef, resolve
 from polydistill.models.source import Source
 from polydistill.progress import Progress
-from polydistill.runs.folder import SIGNALS
 from polydistill.runs.made import Made, cut_models, save_network
+from polydistill.training.deciding import SIGNALS
 
 if TYPE_CHECKING:
     from polydistill.distill.unlabelled import Aligning, Observed, Prototyped, Prototypes, SelfTraining

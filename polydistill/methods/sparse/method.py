@@ -11,9 +11,10 @@ from typing import Any
 
 from polydistill.card import write_card
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.files.hashing import file_sha256
 from polydistill.files.inside import inside
 from polydistill.files.outputs import check_file, check_output, check_outside, new_folder
-from polydistill.models.checkpoint import copy_file, file_sha256
+from polydistill.models.checkpoint import copy_file
 from polydistill.models.copying import CONFIG, copy_rest
 from polydistill.models.folder import MODULES, model_folder
 from polydistill.models.refs import ModelRef, resolve
@@ -28,7 +29,7 @@ from polydistill.sparse.weights import Weights, recompose, rewrite, subtract
 
 @dataclass(frozen=True)
 class SparseResult:
-    """What was done to a model; `to_json` is the object of `--json`.
+    """What was done to a model; `to_json` is what the command prints as JSON.
 
     Args:
         command: `sparse apply` or `sparse remove`.
@@ -271,14 +272,14 @@ def _carried(weights: Weights, folder: Path) -> list[Given]:
 def _cannot_restore(folder: Path, weights: Weights, given: Given | None) -> PolydistillError:
     if weights.undo is not None and given is not None:
         return PolydistillError(
-            f"{given.path} is none of the differences that {folder} carries.",
-            "Leave its name out to go back to the base, or subtract it all the same with --approximate.",
+            f"{given.path} is not one of the differences that {folder} carries.",
+            "Leave its name out to go back to the base, or subtract it anyway with `approximate`.",
         )
     missing = not (folder / sparse_files.UNDO_NAME).is_file()
     why = f"has no {sparse_files.UNDO_NAME}" if missing else "was changed after the difference was applied"
     return PolydistillError(
         f"{folder} {why}, so what stood there before cannot be restored bit for bit.",
-        "Take the base model itself, or subtract the difference, up to rounding, with --approximate.",
+        "Take the base model itself, or subtract the difference, up to rounding, with `approximate`.",
     )
 
 

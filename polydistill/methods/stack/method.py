@@ -15,8 +15,8 @@ from typing import Any
 
 from polydistill.card import write_card
 from polydistill.errors import UsageError
+from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
 from polydistill.files.outputs import check_output, new_folder
-from polydistill.methods.evaluate import EvaluateConfig, evaluate
 from polydistill.methods.stack.plan import LEAST_SQUARES, LINEAR, PRESETS, RANDOM, idle_options, prepare
 from polydistill.methods.stack.stages import Run, identity, peak_gpu_bytes, settings
 from polydistill.models.checkpoint import Checkpoint, copy_file

@@ -15,11 +15,11 @@ from polydistill.errors import PolydistillError, UsageError
 from polydistill.labelled.custom import settled
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.sources import load_split
-from polydistill.models.folder import model_folder, model_type
+from polydistill.models.folder import is_stack, model_folder, model_type
 from polydistill.models.refs import ModelRef, ResolvedModel, resolve
 from polydistill.progress import Progress
 from polydistill.records.record import text_hash
-from polydistill.stacks.description import Description, Parent, check_parent, is_stack
+from polydistill.stacks.description import Description, Parent, check_parent
 from polydistill.stacks.reading import Reader, find_code
 from polydistill.texts.sources import TextSource, read_texts, text_sources
 
@@ -165,7 +165,7 @@ def prepare(config: StackConfig, progress: Progress) -> Prepared:
     for lang in (english, *tests) if codes else ():
         find_code(codes, lang, config.include_path)
     needs_text = 1 in stages or (config.init == LEAST_SQUARES and begin is None and config.baseline != LINEAR)
-    texts = tuple(text_sources(english, config.text, option="--text")) if needs_text else ()
+    texts = tuple(text_sources(english, config.text, option="text")) if needs_text else ()
     if any(text.kind == "wordlist" for text in texts):
         raise UsageError("There is no English text to learn from.", "Give some: --text english.txt")
     return Prepared(

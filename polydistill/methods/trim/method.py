@@ -60,7 +60,7 @@ class TrimConfig(Options):
     )
     limit: int | None = setting(None, "Read at most this many lines of each text.", "Text", metavar="N", least=1)
     weight: tuple[str, ...] = setting(
-        (), "How much a language counts with --vocab-size, e.g. ro=2.", "Text", metavar="LANG=X"
+        (), "How much a language counts with `vocab_size`, e.g. ro=2.", "Text", metavar="LANG=X"
     )
     word_list: bool = setting(
         False, "Rank tokens by the language's wordfreq list too: keeps more of new text when the text is small.", "Text"
@@ -98,7 +98,7 @@ class TrimConfig(Options):
     verify_text: str | None = setting(
         None, "Text to verify on. [default: lines of the corpus that were not counted]", "Verification", metavar="PATH"
     )
-    verify: bool = setting(True, "Compare with the original model.", "Verification", flags=("--verify/--no-verify",))
+    verify: bool = setting(True, "Compare with the original model.", "Verification")
     dry_run: bool = setting(False, "Print sizes and write nothing.", "Output")
     output: Path | None = output_setting("polydistill-out/<model>-<langs>", "Output")
     overwrite: bool = setting(False, "Replace the output folder if it exists.", "Output")
@@ -115,7 +115,7 @@ class TrimConfig(Options):
 
 @dataclass(frozen=True)
 class TrimResult(Outcome):
-    """What a trim did; `to_json` is the object of `--json`."""
+    """What a trim did; `to_json` is what the command prints as JSON."""
 
     model: str
     output: Path | None
@@ -191,7 +191,7 @@ def _check_place(config: TrimConfig, output: Path, model: Path) -> None:
     """
     saved = config.save_counts
     if saved is not None and output.resolve() in (saved.resolve(), *saved.resolve().parents):
-        raise UsageError(f"--save-counts {saved} lies in the output folder.", "Save it beside that folder.")
+        raise UsageError(f"`save_counts={saved}` lies in the output folder.", "Save it beside that folder.")
     if not config.dry_run:
         check_outside(output, model, "the model that is trimmed")
 
@@ -229,12 +229,12 @@ def parse_weights(weights: Sequence[str], languages: Sequence[Language], include
             value = -1.0
         if not 0 < value <= MOST:
             raise UsageError(
-                f"--weight {text!r} is not LANG=NUMBER with a number above 0 and at most {MOST:,}.",
-                "Write --weight ro=2.",
+                f"`weight={text!r}` is not LANG=NUMBER with a number above 0 and at most {MOST:,}.",
+                "Write `weight=ro=2`.",
             )
         code = language(name, include).code
         if code not in {lang.code for lang in languages}:
-            raise UsageError(f"--weight {text!r} is for a language that is not kept.", f"Add --lang {code}.")
+            raise UsageError(f"`weight={text!r}` is for a language that is not kept.", f"Add `lang={code}`.")
         found[code] = value
     return found
 
@@ -249,7 +249,7 @@ def _wishes(config: TrimConfig, languages: tuple[Language, ...]) -> Wishes:
             lines = config.keep_file.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(
-                f"--keep-file {config.keep_file} cannot be read.", "Give a UTF-8 file with one token a line."
+                f"`keep_file={config.keep_file}` cannot be read.", "Give a UTF-8 file with one token a line."
             ) from error
         tokens = (*tokens, *(line for line in lines if line.strip()))
     return Wishes(
@@ -266,24 +266,24 @@ def _wishes(config: TrimConfig, languages: tuple[Language, ...]) -> Wishes:
 def _check_save_counts(path: Path, config: TrimConfig) -> None:
     if config.dry_run:
         raise UsageError(
-            "--save-counts and --dry-run exclude each other: a dry run writes nothing.",
-            "Count with `polydistill count`, then use --counts.",
+            "`save_counts` and `dry_run` exclude each other: a dry run writes nothing.",
+            "Count with `polydistill count`, then use `counts`.",
         )
     own = replace(config, include_path=user_files(config.include_path))
-    check_file(path, overwrite=config.overwrite, option="--save-counts", reads=own.reads())
+    check_file(path, overwrite=config.overwrite, option="save_counts", reads=own.reads())
 
 
 def _counts(config: TrimConfig, source: Source, languages: Sequence[Language], progress: Progress) -> TokenCounts:
     if config.counts:
         if config.corpus:
-            raise UsageError("--counts and --corpus exclude each other.", "Count the corpus into a shard of its own.")
+            raise UsageError("`counts` and `corpus` exclude each other.", "Count the corpus into a shard of its own.")
         counts = load_counts(config.counts, source.vocabulary, languages)
     else:
         counts = count(
             source.vocabulary, languages, config.corpus, limit=config.limit, seed=config.seed, progress=progress
         )
     if config.save_counts is not None:
-        save_counts(counts, config.save_counts, overwrite=config.overwrite, option="--save-counts")
+        save_counts(counts, config.save_counts, overwrite=config.overwrite, option="save_counts")
     return counts
 
 

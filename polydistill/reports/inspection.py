@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from polydistill.card.text import at, printable, texts
-from polydistill.catalog import language
+from polydistill.card.lineage import lineage_line
 from polydistill.models.refs import ModelRef, resolve
 from polydistill.models.source import Source
 from polydistill.progress import SILENT, Progress
 from polydistill.records.record import RunRecord
-from polydistill.texts.sources import parse_corpus, read_texts
+from polydistill.texts.sources import first_lines
 from polydistill.trimming import surgery
 from polydistill.vocab import Vocabulary
 from polydistill.vocab.counts import at_once, fertility
 
-LINES = 20_000
 EXAMPLES = 10
 
 
@@ -35,7 +33,7 @@ class InfoReport:
         parameters: Stored values.
         embedding_share: Share of them in tensors with a vocabulary axis.
         bytes: Bytes of weights, those of modules too, and of the tokenizer.
-        added_tokens: The tokens that --drop-added can name.
+        added_tokens: The tokens that `drop_added` of a trim can name.
         lineage: One line for each run that made the model, newest first.
         texts: For each text its words, tokens, fertility, unknown rate and share of the vocabulary in use.
     """
@@ -63,7 +61,7 @@ def info(
 
     Args:
         model: Folder, `org/name` or `org/name@revision`.
-        texts: Text files (or anything that --corpus takes) to measure the tokenizer on.
+        texts: Text files (or anything else that `polydistill trim` takes) to measure the tokenizer on.
         include: Folders with the user's own architectures.
         progress: Where to report.
 
@@ -88,22 +86,10 @@ def info(
     )
 
 
-def lineage_line(record: Mapping[str, Any]) -> str:
-    """One run of a lineage, such as `trim (ro) of org/name@commit`."""
-    languages = ", ".join(texts(at(record, "result", "languages")))
-    command, source = printable(at(record, "command")), printable(at(record, "source", "source"))
-    return f"{command}{f' ({languages})' if languages else ''} of {source}"
-
-
-def read_lines(text: str) -> list[str]:
-    """The first 20,000 lines of a text."""
-    return list(read_texts(parse_corpus(language("en"), text), limit=LINES))
-
-
 def _measure(vocabulary: Vocabulary, text: str, tokens: int) -> dict[str, float]:
     space = vocabulary.spaces[0]
     unknown = frozenset(space.ids[t] for t in vocabulary.unknown() if t in space.ids)
-    measured = fertility(space.encoders[0], read_lines(text), unknown)
+    measured = fertility(space.encoders[0], first_lines(text), unknown)
     return {
         "words": measured.words,
         "tokens": measured.tokens,
@@ -146,12 +132,12 @@ def diff(
     Args:
         model: The original.
         trimmed: The trimmed model.
-        texts: Text files (or anything that --corpus takes).
+        texts: Text files (or anything else that `polydistill trim` takes).
         include: Folders with the user's own architectures.
         progress: Where to report.
     """
     old, new = (_vocabulary(name, include, progress) for name in (model, trimmed))
-    lines = [line for text in texts for line in read_lines(text)]
+    lines = [line for text in texts for line in first_lines(text)]
     before, after = (_tokens(v, lines) for v in (old, new))
     kept = new.spaces[0].ids
     lost = Counter(token for row in before for token in row if token not in kept)

@@ -16,7 +16,7 @@ import polydistill
 from polydistill.cli import diff as diff_command
 from polydistill.cli import info as info_command
 from polydistill.errors import PolydistillError
-from polydistill.methods.inspection import diff, info
+from polydistill.reports.inspection import diff, info
 
 
 class Folders(NamedTuple):

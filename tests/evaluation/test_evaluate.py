@@ -20,11 +20,11 @@ from polydistill.cli import main
 from polydistill.cli.evaluate import table
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation import cache, classification, retrieval, turns
+from polydistill.evaluation.evaluate import EvaluateConfig, Evaluation, averages, evaluate, settings_of
 from polydistill.evaluation.heads import new_head
 from polydistill.evaluation.scoring import Cell, loyalty
 from polydistill.evaluation.subjects import Settings
 from polydistill.labelled.examples import LabelledSplit, PairExample, QuestionExample, TaggedExample, units_of
-from polydistill.methods.evaluate import EvaluateConfig, Evaluation, averages, evaluate, settings_of
 from polydistill.metrics.paired import FEW
 from polydistill.records.record import RunRecord, Score
 
@@ -435,12 +435,12 @@ def test_memory_is_that_of_a_process_of_its_own(made: Path) -> None:
         ({"task": ""}, "No task"),
         ({"task": "xnly"}, "Did you mean xnli"),
         ({"lang": ()}, "No language"),
-        ({"batch_size": 0}, "--batch-size must be at least 1"),
-        ({"limit": 0}, "--limit must be at least 1"),
-        ({"max_length": 4}, "--max-length must be at least 16"),
-        ({"seed": -1}, "--seed"),
-        ({"g_xlt": True}, "--g-xlt"),
-        ({"data": Path("x.jsonl")}, "--data is a file of one language"),
+        ({"batch_size": 0}, "`batch_size` must be at least 1"),
+        ({"limit": 0}, "`limit` must be at least 1"),
+        ({"max_length": 4}, "`max_length` must be at least 16"),
+        ({"seed": -1}, "`seed`"),
+        ({"g_xlt": True}, "`g_xlt`"),
+        ({"data": Path("x.jsonl")}, "`data` is a file of one language"),
         ({"task": "belebele", "lang": ("en",)}, "belebele"),
     ],
 )

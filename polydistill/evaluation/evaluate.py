@@ -57,10 +57,7 @@ class EvaluateConfig(Options):
         least=1,
     )
     g_xlt: bool = setting(
-        False,
-        "Ask each language's questions about every language's paragraphs (questions and answers).",
-        "Data",
-        flags=("--g-xlt",),
+        False, "Ask each language's questions about every language's paragraphs (questions and answers).", "Data"
     )
     batch_size: int = setting(
         32, "Inputs at once; the scores do not depend on it.", "Speed", metavar="N", least=1, most=MOST_BATCH
@@ -75,10 +72,7 @@ class EvaluateConfig(Options):
     )
     bf16: bool = setting(False, "Multiply in bfloat16. Faster on some machines, slower on others.", "Speed")
     latency: bool = setting(
-        False,
-        "Measure time and memory as well, in fresh processes in which the models take turns.",
-        "Speed",
-        flags=("--latency",),
+        False, "Measure time and memory as well, in fresh processes in which the models take turns.", "Speed"
     )
     prompt: str | None = setting(
         None,
@@ -89,11 +83,7 @@ class EvaluateConfig(Options):
     seed: int = seed_setting("Of the bootstrap intervals.", "Output")
     fresh: bool = setting(False, "Predict again what was predicted before.", "Output")
     output: Path | None = setting(
-        None,
-        "Write the scores to this file too, for `polydistill compare`.",
-        "Output",
-        metavar="RUN.json",
-        flags=("-o", "--output"),
+        None, "Write the scores to this file too, for `polydistill compare`.", "Output", metavar="RUN.json"
     )
     overwrite: bool = setting(False, "Replace that file if it exists.", "Output")
     include_path: tuple[Path, ...] = include_setting("Model")
@@ -101,7 +91,7 @@ class EvaluateConfig(Options):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of one or more models; `to_json` is the object of `--json` and the content of a run's file."""
+    """Scores of one or more models; `to_json` is what the command prints as JSON and what a run's file holds."""
 
     scores: tuple[Score, ...]
     averages: tuple[dict[str, Any], ...]
@@ -195,17 +185,17 @@ def check_options(config: EvaluateConfig) -> Task:
         UsageError: One is missing or makes no sense, or there is no predict loop for the task.
     """
     if not config.model:
-        raise UsageError("No model was given.", "Add --model, for instance --model polydistill-out/my-model.")
+        raise UsageError("No model was given.", "Add one, for instance `model=polydistill-out/my-model`.")
     if not config.task:
-        raise UsageError("No task was given.", "Add --task, for instance --task ner.")
+        raise UsageError("No task was given.", "Add one, for instance `task=ner`.")
     config.check()
     wanted = with_own_labels(task(config.task, config.include_path), config.data)
     kind_of(wanted)
     if config.data is not None and len(config.lang) > 1:
-        raise UsageError("--data is a file of one language.", "Give one --lang, or lay the files out for --data-dir.")
+        raise UsageError("`data` is a file of one language.", "Give one `lang`, or lay the files out for `data_dir`.")
     if config.g_xlt and (wanted.kind != SPAN_EXTRACTION or len(config.lang) < 2):
         raise UsageError(
-            "--g-xlt needs a task of questions and at least two languages.", "Add --lang, or leave it out."
+            "`g_xlt` needs a task of questions and at least two languages.", "Add a `lang`, or leave `g_xlt` out."
         )
     _check_output(config, [*config.model, config.teacher, config.data, *user_files(config.include_path)])
     return wanted
