@@ -750,7 +750,7 @@ def test_the_commands_print_one_object_and_leave_record_and_card(
     record = json.loads((tmp_path / "on" / "polydistill.json").read_text())
     assert record["command"] == "sparse apply" and record["result"] == on and record["parent"] is None
     card = (tmp_path / "on" / "README.md").read_text()
-    assert "ner in en" in card and f"{on['entries']:,} of the" in card
+    assert "ner in en" in card and f"{on['entries']:,} of its" in card
     off = result("remove", tmp_path / "on", "-o", tmp_path / "off")
     assert off["exact"] and off["applied"] == [] and off["base"] == on["base"]
     record = json.loads((tmp_path / "off" / "polydistill.json").read_text())
