@@ -31,8 +31,9 @@ def _title(step: Step) -> str:
 
 
 def _introduction(step: Step) -> str:
-    layers = joined([plain(layer, 8) for layer in items(step.result.get("layers"))])
-    began = f"initialised with the vocabulary of both languages and the teacher's layers {layers} (counted from 0)"
+    kept = [plain(layer, 8) for layer in items(step.result.get("layers"))]
+    layers = f"layer{'' if len(kept) == 1 else 's'} {joined(kept)} (counted from 0)"
+    began = f"initialised with the vocabulary of both languages and the teacher's {layers}"
     if step.task and not any(stage.get("name") == "general" for stage in objects(step.result.get("stages"))):
         return (
             f"{code(step.came_from)} distilled for {step.task} in {joined(step.languages)} by {BY}, from a tuned "
