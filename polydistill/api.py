@@ -13,14 +13,8 @@ from polydistill.evaluation.evaluate import EvaluateConfig, Evaluation
 from polydistill.evaluation.evaluate import evaluate as _evaluate
 from polydistill.hub.publish import PublishConfig, Published
 from polydistill.hub.publish import publish as _publish
-from polydistill.methods.bistil.method import BistilConfig, BistilResult
-from polydistill.methods.bistil.method import bistil as _bistil
 from polydistill.methods.embed import EmbedConfig
 from polydistill.methods.embed import embed as _embed
-from polydistill.methods.prokd.method import ProkdConfig, ProkdResult
-from polydistill.methods.prokd.method import prokd as _prokd
-from polydistill.methods.stack.method import StackConfig, StackResult
-from polydistill.methods.stack.method import stack as _stack
 from polydistill.methods.trim.method import TrimResult, trim_objects
 from polydistill.methods.trim.method import trim as _trim
 from polydistill.methods.trim.options import TrimConfig
@@ -40,7 +34,6 @@ if TYPE_CHECKING:
     from polydistill.stacks.folder import LoadedStack
 
 __all__ = [
-    "bistil",
     "compare",
     "count",
     "diff",
@@ -49,9 +42,7 @@ __all__ = [
     "info",
     "load_stack",
     "model_card",
-    "prokd",
     "publish",
-    "stack",
     "trim",
     "trim_objects",
 ]
@@ -75,68 +66,6 @@ def trim(
         PolydistillError: The message says what is wrong and the way out; nothing was written.
     """
     return _trim(TrimConfig(model=str(model), lang=tuple(languages), **_fields(TrimConfig, options)), progress)
-
-
-def bistil(
-    source: str, target: str, *, model: str | Path = DEFAULT_MODEL, progress: Progress = SILENT, **options: Any
-) -> BistilResult:
-    """Makes a small bilingual model out of a multilingual one.
-
-    Args:
-        source: Code or name of the language that has labels.
-        target: Code or name of the other one.
-        model: A folder, `org/name` or `org/name@revision`.
-        progress: Where to report; silent by default.
-        **options: Other fields of `polydistill.methods.bistil.method.BistilConfig`, e.g. `text`, `task`, `preset`.
-
-    Returns:
-        Stages with their losses, sizes and scores; `result.output` is the new folder.
-
-    Raises:
-        PolydistillError: The message says what is wrong and the way out.
-    """
-    given = _fields(BistilConfig, options)
-    return _bistil(BistilConfig(source, target, model=str(model), **given), progress)
-
-
-def prokd(
-    source: str, target: str, *, model: str | Path | None = None, progress: Progress = SILENT, **options: Any
-) -> ProkdResult:
-    """Makes a tagger for a language without labels (reconstruction of ProKD).
-
-    Args:
-        source: Code or name of the language that has labels.
-        target: Code or name of the one that has none.
-        model: A folder, `org/name` or `org/name@revision`; multilingual-e5-small if nothing is given.
-        progress: Where to report; silent by default.
-        **options: Other fields of `polydistill.methods.prokd.method.ProkdConfig`, e.g. `teacher`, `method`, `preset`.
-
-    Returns:
-        Stages with their losses, what became of pseudo-labels, and scores; `result.output` is the new folder.
-
-    Raises:
-        PolydistillError: The message says what is wrong and the way out.
-    """
-    given = _fields(ProkdConfig, options)
-    return _prokd(ProkdConfig(source, target, model=None if model is None else str(model), **given), progress)
-
-
-def stack(encoder: str | Path, llm: str | Path, *, progress: Progress = SILENT, **options: Any) -> StackResult:
-    """Puts a multilingual encoder in front of an English LLM (MT-LLM).
-
-    Args:
-        encoder: What reads: a folder, `org/name` or `org/name@revision`.
-        llm: What it is stacked on.
-        progress: Where to report; silent by default.
-        **options: Other fields of `polydistill.methods.stack.method.StackConfig`, e.g. `text`, `task`, `preset`.
-
-    Returns:
-        Stages with their losses, unexplained variance and scores; `result.output` is the new folder.
-
-    Raises:
-        PolydistillError: The message says what is wrong and the way out.
-    """
-    return _stack(StackConfig(str(encoder), str(llm), **_fields(StackConfig, options)), progress)
 
 
 def load_stack(folder: str | Path, *, encoder: str | Path | None = None, llm: str | Path | None = None) -> LoadedStack:

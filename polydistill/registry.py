@@ -46,11 +46,7 @@ _KNOWN = {
 }
 
 # Not on the common runner yet: module and name of their options.
-_PENDING = {
-    "bistil": ("polydistill.methods.bistil.method", "BistilConfig"),
-    "prokd": ("polydistill.methods.prokd.method", "ProkdConfig"),
-    "stack": ("polydistill.methods.stack.method", "StackConfig"),
-}
+_PENDING = {"prokd": ("polydistill.methods.prokd.method", "ProkdConfig")}
 
 
 def register(name: str, module: str, summary: str) -> None:

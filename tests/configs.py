@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from polydistill.methods.bistil.method import BistilConfig
+from polydistill.methods.bistil import METHOD as BISTIL
+from polydistill.methods.bistil.options import BistilOptions
 from polydistill.methods.finetune import METHOD as FINETUNE
 from polydistill.methods.finetune.options import FinetuneOptions
 from polydistill.methods.prokd.method import ProkdConfig
 from polydistill.methods.sparse_train import METHOD as SPARSE_TRAIN
 from polydistill.methods.sparse_train.options import SparseTrainOptions
-from polydistill.methods.stack.method import StackConfig
+from polydistill.methods.stack import METHOD as STACK
+from polydistill.methods.stack.options import StackOptions
 from polydistill.progress import SILENT, Progress
 from polydistill.runs.result import Result
 from polydistill.runs.runner import run
 
 
-def bistil_config(**options: Any) -> BistilConfig:
-    return BistilConfig(**{"source": "en", "target": "sw", **options})
+def bistil_config(**options: Any) -> BistilOptions:
+    return BistilOptions.of(**{"source": "en", "target": "sw", **options})
+
+
+def bistil(options: BistilOptions, progress: Progress = SILENT) -> Result:
+    return run(BISTIL, options, progress)
 
 
 def finetune_config(**options: Any) -> FinetuneOptions:
@@ -40,5 +46,9 @@ def sparse_train(options: SparseTrainOptions, progress: Progress = SILENT) -> Re
     return run(SPARSE_TRAIN, options, progress)
 
 
-def stack_config(**options: Any) -> StackConfig:
-    return StackConfig(**options)
+def stack_config(**options: Any) -> StackOptions:
+    return StackOptions.of(**options)
+
+
+def stack(options: StackOptions, progress: Progress = SILENT) -> Result:
+    return run(STACK, options, progress)

@@ -20,7 +20,7 @@ import polydistill
 from polydistill.catalog import Arch, Table
 from polydistill.cli import cli, main
 from polydistill.evaluation.heads import new_head
-from polydistill.methods.bistil.method import BistilConfig
+from polydistill.methods.bistil.options import BistilOptions
 from polydistill.methods.bistil.plan import prepare
 from polydistill.progress import SILENT
 
@@ -128,7 +128,7 @@ def test_every_snippet_runs(block: Block, there: Path, monkeypatch: pytest.Monke
     import onnxruntime
     from transformers import AutoModel
 
-    def planned(config: BistilConfig, progress: Any = SILENT) -> Any:
+    def planned(config: BistilOptions, progress: Any = SILENT) -> Any:
         return prepare(config, progress)
 
     monkeypatch.setattr("polydistill.api._bistil", planned)

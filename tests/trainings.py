@@ -7,13 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import tiny
-from configs import bistil_config, finetune, finetune_config, prokd_config, sparse_train, sparse_train_config
+from configs import (
+    bistil,
+    bistil_config,
+    finetune,
+    finetune_config,
+    prokd_config,
+    sparse_train,
+    sparse_train_config,
+    stack,
+)
 from safetensors.numpy import load_file
 from tiny_stacks import LABELS, config
 
-from polydistill.methods.bistil.method import bistil
 from polydistill.methods.prokd.method import prokd
-from polydistill.methods.stack.method import stack
 from polydistill.progress import SILENT, Progress
 
 NAMES = {"PER": ["Ana", "Ion", "Maria"], "LOC": ["Cluj", "Paris", "Nairobi"], "ORG": ["Acme", "Dacia", "Safaricom"]}
@@ -71,7 +78,7 @@ def bilingual(root: Path, output: Path, progress: Progress = SILENT, **options: 
         "preset": "smoke",
         "steps": 4,
         "batch_size": 4,
-        "length": 16,
+        "max_length": 16,
         "precision": "float32",
         "task": "ner",
         "data_dir": root,

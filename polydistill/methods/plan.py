@@ -312,8 +312,8 @@ def _phase(
     eager = needs_attention(objectives.needs.student | objectives.needs.teacher)
     folders = ("teacher" if kind else "shallow", who)
     teacher, student = (random_network(case.folder / name, kind, case.labels, eager=eager) for name in folders)
-    positions = getattr(student.config.get_text_config(), "max_position_embeddings", 0) or phase.length + 2
-    length = min(phase.length, max(8, positions - 2))  # RoBERTa counts from 2
+    positions = getattr(student.config.get_text_config(), "max_position_embeddings", 0) or phase.max_length + 2
+    length = min(phase.max_length, max(8, positions - 2))  # RoBERTa counts from 2
     rates = tokens_per_second(teacher, student, objectives, case.source.arch, phase.batch_size, length, kind=kind)
     faster = max(rates, key=rates.__getitem__)
     seconds = None if tokens is None else tokens / rates[faster]
@@ -339,7 +339,7 @@ def _text_tokens(case: _Case, preset: Preset, phase: Tuning) -> float:
     for found in case.counts.languages.values():
         lines = sum(text.lines for text in found.texts)
         mean = float(found.spaces[case.source.vocabulary.spaces[0].name].sum()) / max(1, lines) + 2
-        total += min(lines, preset.examples or lines) * min(mean, phase.length)
+        total += min(lines, preset.examples or lines) * min(mean, phase.max_length)
     return total
 
 
@@ -348,7 +348,7 @@ def _labelled_tokens(config: PlanConfig, case: _Case, preset: Preset, phase: Tun
     assert case.task is not None
     splits = _training(config, case.task, case.languages[0], preset.examples)
     examples = [example for split in splits for example in split.examples]
-    features = _features(case, examples[:SAMPLE], phase.length)
+    features = _features(case, examples[:SAMPLE], phase.max_length)
     return sum(len(f["input_ids"]) for f in features) / min(len(examples), SAMPLE) * len(examples)
 
 

@@ -75,12 +75,9 @@ class Labelled(Options):
 
 
 @dataclass(frozen=True)
-class Computing(Options):
+class Precise(Options):
     """How a training computes, and what is random in it."""
 
-    accumulate: int = setting(
-        1, "Split each step's batch into this many parts: less memory.", "Training", metavar="N", least=1
-    )
     precision: str = setting(
         "float32",
         "Precision of matrix products: float32, bfloat16, or auto for the faster one, measured in a few steps.",
@@ -89,3 +86,12 @@ class Computing(Options):
         choices=("auto", "float32", "bfloat16"),
     )
     seed: int = seed_setting("Seed for data order, masking, dropout and a new head.", "Training")
+
+
+@dataclass(frozen=True)
+class Computing(Precise):
+    """How a training computes, what is random in it, and whether its batches are split."""
+
+    accumulate: int = setting(
+        1, "Split each step's batch into this many parts: less memory.", "Training", metavar="N", least=1
+    )

@@ -11,7 +11,7 @@ import pytest
 import tiny
 import torch
 import transformers
-from configs import bistil_config, sparse_train, sparse_train_config
+from configs import bistil, bistil_config, sparse_train, sparse_train_config
 from safetensors.torch import load_file
 
 from polydistill.catalog import arch
@@ -24,7 +24,6 @@ from polydistill.distill.student import (
     student_names,
 )
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.methods.bistil.method import bistil
 from polydistill.methods.plan import PlanConfig, plan
 from polydistill.models.checkpoint import Checkpoint
 from polydistill.models.refs import ModelRef, resolve

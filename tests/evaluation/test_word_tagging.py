@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from configs import bistil_config, finetune, finetune_config
+from configs import bistil, bistil_config, finetune, finetune_config
 from snippets import run_snippet
 
 from polydistill import catalog
@@ -23,7 +23,6 @@ from polydistill.labelled.checks import Builder
 from polydistill.labelled.examples import TaggedExample
 from polydistill.labelled.rows import Row
 from polydistill.labelled.sources import load_split
-from polydistill.methods.bistil.method import bistil
 from polydistill.methods.export.options import ExportOptions
 from polydistill.methods.export.plan import prepare
 from polydistill.methods.export.scores import FileScoring

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from configs import bistil_config, finetune, finetune_config
+from configs import bistil, bistil_config, finetune, finetune_config
 from kills import Killed, Listener, loss_curves
 from safetensors.numpy import load_file
 
@@ -23,7 +23,8 @@ from polydistill.distill.loss import DistilLoss
 from polydistill.distill.matched import same_vocabulary
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
-from polydistill.methods.bistil.method import BistilConfig, BistilResult, bistil
+from polydistill.methods.bistil.options import BistilOptions
+from polydistill.runs.result import Result
 from polydistill.sparse.files import Difference
 from polydistill.training.trainer import DevTrainer
 
@@ -92,19 +93,19 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path / "cache"))
 
 
-def config(base: Path, data: Path, output: Path, **options: Any) -> BistilConfig:
+def config(base: Path, data: Path, output: Path, **options: Any) -> BistilOptions:
     values: dict[str, Any] = {
         "text": tuple(f"{code}={data}/text/{code}.txt" for code in ("en", "sw")),
         "preset": "smoke",
         "steps": 8,
         "batch_size": 4,
-        "length": 16,
+        "max_length": 16,
         "precision": "float32",
     }
     return bistil_config(model=str(base), output=output, **{**values, **options})
 
 
-def ner(base: Path, data: Path, output: Path, **options: Any) -> BistilConfig:
+def ner(base: Path, data: Path, output: Path, **options: Any) -> BistilOptions:
     values = {
         "task": "ner",
         "data_dir": data,
@@ -186,7 +187,7 @@ def test_phase_2_keeps_exactly_k_entries(base: Path, data: Path, tmp_path: Path)
 
 
 @pytest.fixture(scope="module")
-def whole(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, BistilResult, int]:
+def whole(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result, int]:
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POLYDISTILL_CACHE", str(folder / "cache"))
@@ -197,13 +198,13 @@ def whole(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> t
 
 @pytest.mark.parametrize("share", [0.15, 0.7, 0.95])
 def test_a_run_that_was_killed_ends_with_the_same_weights(
-    share: float, whole: tuple[Path, BistilResult, int], base: Path, data: Path, tmp_path: Path
+    share: float, whole: tuple[Path, Result, int], base: Path, data: Path, tmp_path: Path
 ) -> None:
     folder, unbroken, checks = whole
     progress = Listener(int(share * checks))
     with pytest.raises(Killed):
         bistil(ner(base, data, tmp_path / "out"), progress)
-    assert "--resume" in progress.said and not (tmp_path / "out").exists()
+    assert "`resume`" in progress.said and not (tmp_path / "out").exists()
     with pytest.raises(PolydistillError, match="other options or data"):
         bistil(ner(base, data, tmp_path / "out", resume=True, density=0.2))
     resumed = bistil(ner(base, data, tmp_path / "out", resume=True))
@@ -218,9 +219,11 @@ def test_a_student_of_phase_1_goes_on_with_a_task(base: Path, data: Path, tmp_pa
     first = bistil(ner(base, data, tmp_path / "student", phase="1"))
     assert first.task is None and first.scores == ()
     made = bistil(ner(tmp_path / "student", data, tmp_path / "made", phase="2", teacher_epochs=1, dev_limit=5))
-    assert [stage["name"] for stage in made.stages] == ["teacher", "full", "sparse"] and made.layers == first.layers
+    assert [stage["name"] for stage in made.stages] == ["teacher", "full", "sparse"] and made.facts[
+        "layers"
+    ] == first.facts["layers"]
     assert (made.settings["phase_2"]["teacher_epochs"], made.settings["dev_examples"]) == (1, 5)
-    teacher = made.output / "stages/teacher/tuned-0"
+    teacher = made.output / "stages/teacher"
     result = bistil(ner(tmp_path / "student", data, tmp_path / "out", teacher=(str(teacher),)))
     assert [stage["name"] for stage in result.stages] == ["full", "sparse"]
     assert result.parameters["teacher"] > 2 * result.parameters["student"]
@@ -270,7 +273,10 @@ def test_two_commands_make_what_one_does(base: Path, data: Path, tmp_path: Path)
     assert same_vocabulary(tmp_path / "two/stages/vocabulary/tuned-0", tmp_path / "two")
     a, b = (load_file(result.output / "model.safetensors") for result in (one, two))
     assert a.keys() == b.keys() and all((a[name] == b[name]).all() for name in a)
-    assert (one.vocabulary["after"], one.scores[0]["value"]) == (two.vocabulary["after"], two.scores[0]["value"])
+    assert (one.facts["vocabulary"]["after"], one.scores[0]["value"]) == (
+        two.facts["vocabulary"]["after"],
+        two.scores[0]["value"],
+    )
 
 
 def test_phase_1_can_learn_from_the_tasks_teacher(base: Path, data: Path, tmp_path: Path) -> None:
@@ -337,7 +343,7 @@ def test_the_checkpoint_is_the_best_by_what_was_asked(
     options: dict[str, Any], metric: str, base: Path, data: Path, tmp_path: Path
 ) -> None:
     result = bistil(ner(base, data, tmp_path / "out", test_split=("sw=none", "en=none"), task_lr=1e-3, **options))
-    chosen, teacher = result.selection, tmp_path / "out/stages/teacher/tuned-0"
+    chosen, teacher = result.selection, tmp_path / "out/stages/teacher"
     assert chosen is not None and chosen["metric"] == metric
     assert chosen["value"] == max(value for _, value in result.stages[-1]["facts"]["dev"])
     found = evaluate(
@@ -391,22 +397,22 @@ def test_vectors_of_sentences(base: Path, data: Path, tmp_path: Path) -> None:
     ("options", "sentence"),
     [
         ({"target": "eng"}, "same language"),
-        ({"reduction": 3}, "--reduction 3 does not divide"),
-        ({"layers": 9}, "--layers 9 is impossible"),
-        ({"preset": "huge"}, "--preset .* is unknown"),
+        ({"reduction": 3}, "`reduction=3` does not divide"),
+        ({"layers": 9}, "`layers=9` is impossible"),
+        ({"preset": "huge"}, "`preset=.*` is unknown"),
         ({"phase": "2"}, "needs a task"),
-        ({"phase": "3"}, "--phase 3 is unknown"),
-        ({"min_share": 0.0}, "--min-share must be above 0 and at most 1, not 0"),
+        ({"phase": "3"}, "`phase=3` is unknown"),
+        ({"min_share": 0.0}, "`min_share` must be above 0 and at most 1, not 0"),
         ({"objective": ("hiden=1",)}, "Unknown objective"),
-        ({"density": 0.0, "task": "ner"}, "--density must be above 0 and at most 1, not 0"),
-        ({"length": 73}, "takes 72 tokens at most"),
+        ({"density": 0.0, "task": "ner"}, "`density` must be above 0 and at most 1, not 0"),
+        ({"max_length": 73}, "takes 72 tokens at most"),
         ({"task": "bitext"}, "no labels to distil"),
         ({"batch_size": 3, "accumulate": 2}, "equal parts"),
         ({"test_split": ("test",), "task": "ner"}, "names no language"),
-        ({"select": "dev", "task": "ner"}, "--select dev is unknown"),
-        ({"select": "score"}, "--select is about the dev data"),
-        ({"select": "score", "task": "ner", "phase": "1"}, "--select is about the dev data"),
-        ({"select": "score", "task": "embedding"}, "--select is about the dev data"),
+        ({"select": "dev", "task": "ner"}, "`select=dev` is unknown"),
+        ({"select": "score"}, "`select` is about the dev data"),
+        ({"select": "score", "task": "ner", "phase": "1"}, "`select` is about the dev data"),
+        ({"select": "score", "task": "embedding"}, "`select` is about the dev data"),
     ],
 )
 def test_bad_input(options: dict[str, Any], sentence: str, base: Path, data: Path, tmp_path: Path) -> None:
@@ -420,7 +426,7 @@ def test_a_text_too_short_for_a_block(base: Path, data: Path, tmp_path: Path) ->
     short = tuple(f"{code}={tmp_path / code}.txt" for code in ("en", "sw"))
     for code in ("en", "sw"):
         (tmp_path / f"{code}.txt").write_text("\n".join(tiny.sentences(code, count=2)))
-    given = {"text": short, "length": 64}
+    given = {"text": short, "max_length": 64}
     with pytest.raises(PolydistillError, match="too few for one block"):
         bistil(config(base, data, tmp_path / "out", **given))
     for code in ("en", "sw"):
@@ -429,7 +435,7 @@ def test_a_text_too_short_for_a_block(base: Path, data: Path, tmp_path: Path) ->
         bistil(config(base, data, tmp_path / "out", resume=True, **given))
 
 
-def test_the_terms_of_every_step_are_kept(whole: tuple[Path, BistilResult, int]) -> None:
+def test_the_terms_of_every_step_are_kept(whole: tuple[Path, Result, int]) -> None:
     folder, result, _ = whole
     for stage in result.stages:
         file = folder / "stages" / stage["name"] / "losses.jsonl"
@@ -443,8 +449,8 @@ def test_the_terms_of_every_step_are_kept(whole: tuple[Path, BistilResult, int])
 def test_options_that_change_nothing_are_said(base: Path, data: Path, tmp_path: Path) -> None:
     listener = Listener(1000)
     student = bistil(config(base, data, tmp_path / "student", density=0.2, objective=("2:logits=1",)), listener).output
-    assert "--density changes nothing: there is no phase 2" in listener.said
-    assert "--objective 2:... changes nothing" in listener.said and "--steps" not in listener.said
+    assert "`density` changes nothing: there is no phase 2" in listener.said
+    assert "`objective=2:...` changes nothing" in listener.said and "`steps`" not in listener.said
     listener = Listener(1000)
     teacher = str(student / "stages/vocabulary/teacher")
     options = {
@@ -459,10 +465,10 @@ def test_options_that_change_nothing_are_said(base: Path, data: Path, tmp_path: 
         "test_split": ("en=none",),
     }
     bistil(config(student, data, tmp_path / "out", data_dir=data, **options), listener)
-    assert "--init changes nothing: the model is a student already" in listener.said
-    assert "--steps and --batch-size and --length change nothing: there is no phase 1" in listener.said
-    assert "--temperature changes nothing: logits are not an objective" in listener.said
-    assert "--dev-split changes nothing: vectors of sentences" in listener.said and "--text" not in listener.said
+    assert "`init` changes nothing: the model is a student already" in listener.said
+    assert "`steps` and `batch_size` and `max_length` change nothing: there is no phase 1" in listener.said
+    assert "`temperature` changes nothing: logits are not an objective" in listener.said
+    assert "`dev_split` changes nothing: vectors of sentences" in listener.said and "`text`" not in listener.said
 
 
 def test_a_loss_that_is_no_number_is_named(base: Path, data: Path, tmp_path: Path) -> None:
@@ -519,7 +525,7 @@ def test_time_is_shared_out(base: Path, data: Path, tmp_path: Path) -> None:
         text=text,
         preset="smoke",
         steps=5000,
-        length=16,
+        max_length=16,
         max_minutes=0.05,
         output=tmp_path / "out",
     )
@@ -541,7 +547,7 @@ def command(base: Path, data: Path, output: Path) -> list[str]:
         "8",
         "--batch-size",
         "4",
-        "--length",
+        "--max-length",
         "16",
         "--precision",
         "float32",
@@ -657,7 +663,7 @@ def test_a_disk_that_fills_at_a_checkpoint(
             raise OSError(errno.ENOSPC, "No space left on device")
         save(self, output_dir, _internal_call)
 
-    with monkeypatch.context() as patch, pytest.raises(PolydistillError, match=r"is full.*Make room"):
+    with monkeypatch.context() as patch, pytest.raises(PolydistillError, match=r"is full.*Free some space"):
         patch.setattr(DevTrainer, "save_model", fails_later)
         bistil(config(base, data, tmp_path / "out"))
     whole = bistil(config(base, data, tmp_path / "whole"))

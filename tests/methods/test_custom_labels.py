@@ -11,7 +11,7 @@ from typing import Any
 import click
 import pytest
 import tiny
-from configs import bistil_config, finetune, finetune_config
+from configs import bistil, bistil_config, finetune, finetune_config
 from hub_stub import HubStub
 from hub_stub import run as run_at
 from snippets import run_snippet
@@ -21,7 +21,6 @@ from polydistill.cli import cli, main
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation import turns
 from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
-from polydistill.methods.bistil.method import bistil
 
 WORDS = {"happy": "bread milk", "sad": "letter answer", "so, so": "house bird"}
 NAMES = {"PER": "Ana Ion", "LOC": "Cluj Paris"}
@@ -146,7 +145,7 @@ def test_a_student_its_export_and_its_card(made: Made) -> None:
             preset="smoke",
             steps=2,
             batch_size=2,
-            length=16,
+            max_length=16,
             precision="float32",
         )
     )
@@ -174,7 +173,7 @@ def test_a_tagger_of_ones_own_types_has_a_student_too(made: Made) -> None:
             preset="smoke",
             steps=2,
             batch_size=2,
-            length=16,
+            max_length=16,
             precision="float32",
             task_sparse_epochs=0,
         )

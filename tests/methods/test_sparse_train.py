@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 import tiny
-from configs import bistil_config
+from configs import bistil, bistil_config
 from safetensors.numpy import load_file
 
 from polydistill.cli import main
 from polydistill.errors import PolydistillError
-from polydistill.methods.bistil.method import bistil
 from polydistill.methods.sparse.method import remove
 from polydistill.methods.sparse_train import METHOD
 from polydistill.methods.sparse_train.options import SparseTrainOptions
@@ -167,7 +166,7 @@ def test_bistil_takes_it_for_its_teacher(
         preset="smoke",
         steps=4,
         batch_size=4,
-        length=16,
+        max_length=16,
         precision="float32",
         language_sft=(f"sw={made[0]}",),
         output=tmp_path / "out",

@@ -11,19 +11,19 @@ import pytest
 
 from polydistill.errors import UsageError
 from polydistill.evaluation.evaluate import EvaluateConfig
-from polydistill.methods.bistil.method import BistilConfig
+from polydistill.methods.bistil.options import BistilOptions
 from polydistill.methods.embed import EmbedConfig
 from polydistill.methods.export.options import ExportOptions
 from polydistill.methods.finetune.options import FinetuneOptions
 from polydistill.methods.plan import PlanConfig
 from polydistill.methods.prokd.method import ProkdConfig
 from polydistill.methods.sparse_train.options import SparseTrainOptions
-from polydistill.methods.stack.method import StackConfig
+from polydistill.methods.stack.options import StackOptions
 from polydistill.methods.trim.options import TrimConfig
 from polydistill.options.settings import Options, Range, declared, group, setting, value_type
 
 CONFIGS: list[Options] = [
-    BistilConfig("en", "sw"),
+    BistilOptions("en", "sw"),
     EmbedConfig("m"),
     EvaluateConfig(),
     ExportOptions("m"),
@@ -31,23 +31,23 @@ CONFIGS: list[Options] = [
     PlanConfig("en", "sw"),
     ProkdConfig("en", "sw"),
     SparseTrainOptions(),
-    StackConfig("m", "n"),
+    StackOptions("m", "n"),
     TrimConfig(),
 ]
 # Looked at where they are used, as what they may be depends on the model or on other options.
 ELSEWHERE: dict[type[Options], set[str]] = {
     TrimConfig: {"coverage", "vocab_size", "min_count", "min_share"},
-    BistilConfig: {"layers", "reduction"},
+    BistilOptions: {"layers", "reduction"},
     PlanConfig: {"layers", "reduction"},
 }
 CHOSEN: dict[type[Options], set[str]] = {
     TrimConfig: {"dtype"},
     EmbedConfig: {"long"},
-    BistilConfig: {"select", "preset", "phase", "scale", "logit_form", "precision"},
+    BistilOptions: {"select", "preset", "phase", "scale", "logit_form", "precision"},
     ProkdConfig: {"method", "classes", "tokens", "loss", "pseudo_labels", "distance", "features", "weigh", "preset"},
     FinetuneOptions: {"precision"},
     SparseTrainOptions: {"precision"},
-    StackConfig: {"stage", "init", "pooling", "baseline", "preset", "frozen"},
+    StackOptions: {"phase", "precision", "init", "pooling", "baseline", "preset", "frozen"},
 }
 
 
