@@ -15,8 +15,9 @@ from polydistill.hub.publish import PublishConfig, Published
 from polydistill.hub.publish import publish as _publish
 from polydistill.methods.embed import EmbedConfig
 from polydistill.methods.embed import embed as _embed
-from polydistill.methods.trim import TrimConfig, TrimResult, trim_objects
-from polydistill.methods.trim import trim as _trim
+from polydistill.methods.trim.method import TrimResult, trim_objects
+from polydistill.methods.trim.method import trim as _trim
+from polydistill.methods.trim.options import TrimConfig
 from polydistill.models.refs import DEFAULT_MODEL
 from polydistill.options.settings import value_type
 from polydistill.progress import SILENT, Progress
@@ -56,7 +57,7 @@ def trim(
         model: A folder, `org/name` or `org/name@revision`.
         languages: Codes or names of the languages that stay.
         progress: Where to report; silent by default.
-        **options: Other fields of `polydistill.methods.trim.TrimConfig`, e.g. `corpus`, `vocab_size`, `output`.
+        **options: Other fields of `polydistill.methods.trim.options.TrimConfig`, e.g. `corpus`, `vocab_size`, `output`.
 
     Returns:
         The result; `result.output` is the new folder.

@@ -13,8 +13,7 @@ import pytest
 import yaml
 from snippets import blocks
 
-from polydistill import catalog
-from polydistill.runs import registry
+from polydistill import catalog, registry
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEC = importlib.util.spec_from_file_location("make_docs", ROOT / "scripts/make_docs.py")

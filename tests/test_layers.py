@@ -35,7 +35,7 @@ fetching
 catalog
 files
 options
-processes progress redaction interrupts
+registry processes progress redaction interrupts
 errors
 arch
 """

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from polydistill.card.facts import Facts, Step
+from polydistill.card.step import Step
 
 BY = "[polydistill](https://pypi.org/project/polydistill/)"
 
 
-def _nothing(step: Step) -> Sequence[str]:
+def _nothing(step: Step) -> Sequence[Any]:
     return ()
 
 
@@ -24,10 +25,15 @@ class Told:
         tag: What the Hub's filter calls it.
         citations: BibTeX of the papers that the step goes back to.
         limitations: What a reader has to know, a sentence or paragraph each.
-        cuts: Whether the model knows its languages alone, since its vocabulary was cut.
+        method: Paragraphs on how it was done, where there is more to say than the stages do.
+        kept: Lines on what was kept of the model's vocabulary, as it was measured.
+        sizes: Files that it wrote in other formats: name, bytes of the weights before, bytes of the file.
+        cuts: Whether the model knows the step's languages alone, since its vocabulary was cut.
         labels_of: Codes of the languages whose labels were read.
         library: The library that loads the model, where it is neither transformers nor sentence-transformers.
-        use: Facts, name of the model -> Python that loads and uses it, where the model's class does not say it.
+        use: `card.facts.Facts`, name of the model -> Python that loads and uses it, where its class does not say it.
+        files: Whether it wrote several files, each a whole model with scores of its own, in place of a checkpoint.
+        reference: What tables call the model that the scores are compared with.
     """
 
     title: Callable[[Step], str]
@@ -35,7 +41,12 @@ class Told:
     tag: str
     citations: Callable[[Step], Sequence[str]] = _nothing
     limitations: Callable[[Step], Sequence[str]] = _nothing
+    method: Callable[[Step], Sequence[str]] = _nothing
+    kept: Callable[[Step], Sequence[str]] = _nothing
+    sizes: Callable[[Step], Sequence[tuple[str, float, float]]] = _nothing
     cuts: bool = False
     labels_of: Callable[[Step], Sequence[str]] = _nothing
     library: str | None = None
-    use: Callable[[Facts, str], str] | None = None
+    use: Callable[[Any, str], str] | None = None
+    files: bool = False
+    reference: str = "teacher"

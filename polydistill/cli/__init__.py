@@ -10,10 +10,9 @@ from typing import NoReturn
 
 import click
 
-from polydistill import interrupts
+from polydistill import interrupts, registry
 from polydistill.errors import MORE_MEMORY, PolydistillError, UsageError, is_out_of_memory, is_panic
 from polydistill.models.loading import quiet_bitsandbytes
-from polydistill.runs import registry
 
 # In the order in which one uses them; None for a method, which has its summary in its registry.
 _LISTED: dict[str, str | None] = {

@@ -11,7 +11,7 @@ from polydistill.catalog import user_files
 from polydistill.cli.options import SectionedCommand, SectionedOption, common_options, config_options
 from polydistill.cli.output import Console
 from polydistill.files.outputs import check_file
-from polydistill.methods.trim import TrimConfig
+from polydistill.methods.trim.options import TrimConfig
 from polydistill.runs.tables import columns
 from polydistill.trimming.counting import save_counts
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
+from polydistill import registry
 from polydistill.card import human_bytes
 from polydistill.cli.methods import command_of
-from polydistill.cli.options import Function, SectionedCommand, SectionedOption, common_options
+from polydistill.cli.options import Function, SectionedCommand, SectionedOption, common_options, config_options
 from polydistill.cli.output import Console
-from polydistill.methods.sparse import SparseResult, apply, combine, info, remove
-from polydistill.runs import registry
+from polydistill.methods.sparse.method import SparseResult, apply, combine, info, remove
+from polydistill.methods.sparse.options import ApplyOptions, RemoveOptions
 from polydistill.runs.tables import columns
 
 EPILOG = """\b
@@ -69,13 +70,7 @@ def _output(metavar: str) -> Callable[[Function], Function]:
 @command.command("apply", short_help="Add differences to a model.", cls=SectionedCommand)
 @click.argument("model")
 @click.argument("differences", nargs=-1, required=True, metavar="DIFFERENCE...", type=click.Path(path_type=Path))
-@click.option(
-    "--force",
-    is_flag=True,
-    cls=SectionedOption,
-    section="Model",
-    help="Also to other weights than those that it was made on; shapes must agree.",
-)
+@config_options(ApplyOptions, only=("force",))
 @_output("DIR")
 @common_options
 def _apply(
@@ -101,13 +96,7 @@ def _apply(
 @command.command("remove", short_help="Take differences off a model.", cls=SectionedCommand)
 @click.argument("model")
 @click.argument("difference", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--approximate",
-    is_flag=True,
-    cls=SectionedOption,
-    section="Model",
-    help="Subtract it where what it overwrote was not kept: right up to rounding.",
-)
+@config_options(RemoveOptions, only=("approximate",))
 @_output("DIR")
 @common_options
 def _remove(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from polydistill import registry
 from polydistill.card import card, is_unedited, licence_of
 from polydistill.card.facts import BESIDE
 from polydistill.errors import PolydistillError, UsageError
@@ -167,7 +168,8 @@ def _own_files(folder: Path, replaced: Collection[str]) -> tuple[list[str], dict
     """
     found, left_out = _files(folder)
     record = RunRecord.load(folder)
-    if record is not None and record.command == "export":
+    told = registry.told(record.command) if record is not None else None
+    if record is not None and told is not None and told.files:
         weights = check_exported(folder, record, found)
     else:
         weights = check_complete(folder, found)

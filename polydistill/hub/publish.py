@@ -149,7 +149,7 @@ def _exported(config: PublishConfig, place: Path, progress: Progress) -> Result:
     Raises:
         PolydistillError: The model cannot be exported.
     """
-    from polydistill.runs import registry
+    from polydistill import registry
     from polydistill.runs.runner import run
 
     export = registry.method("export")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self, Union, get_args, get_origin, get_type_hints
@@ -124,7 +124,7 @@ class Options:
             if place.name in given:
                 raise UsageError(f"`{place.name}` is given twice.", "Give it once.")
             given[place.name] = value
-        missing = [one.name for one in places if one.is_argument and one.name not in given]
+        missing = [one.name for one in places if one.is_argument and one.default is MISSING and one.name not in given]
         if missing:
             raise UsageError(f"`{missing[0]}` is missing.", "Give it.")
         for name in given:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from polydistill import registry
 from polydistill.options.settings import by_place, declared
 from polydistill.progress import SILENT, Progress
-from polydistill.runs import registry
 from polydistill.runs.method import Method, python_name
 from polydistill.runs.result import Result
 from polydistill.runs.runner import run

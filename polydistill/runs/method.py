@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from polydistill.options.groups import Placed
 from polydistill.options.settings import Options
@@ -22,6 +23,20 @@ Chosen = TypeVar("Chosen", bound=Placed)
 def python_name(command: str) -> str:
     """What a command is called in Python: `sparse train` is `sparse_train`."""
     return command.replace(" ", "_").replace("-", "_")
+
+
+def later(module: str, name: str) -> Callable[..., Any]:
+    """A function of a module that is imported when it is first called, so that `--help` and cards do without it.
+
+    Args:
+        module: The module.
+        name: The function's name there.
+    """
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        return getattr(import_module(module), name)(*arguments, **named)
+
+    return call
 
 
 @dataclass(frozen=True)

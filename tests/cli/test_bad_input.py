@@ -597,7 +597,7 @@ STAGES = {
     "other files": "polydistill.models.copying.copy_file",
     "tokenizer": "polydistill.trimming.plan.write_vocabulary",
     "record": "polydistill.records.record.RunRecord.save",
-    "card": "polydistill.methods.trim.write_card",
+    "card": "polydistill.methods.trim.method.write_card",
     "rename": "polydistill.files.outputs._put_in_place",
 }
 ERRORS: dict[str, tuple[Callable[[], BaseException], int, str]] = {

@@ -23,7 +23,8 @@ from polydistill.evaluation.kinds import trainable_kind_of
 from polydistill.labelled.sources import load_split
 from polydistill.methods.bistil.presets import PRESETS
 from polydistill.methods.plan import PlanConfig, PlanResult, plan
-from polydistill.methods.trim import TrimConfig, trim
+from polydistill.methods.trim.method import trim
+from polydistill.methods.trim.options import TrimConfig
 from polydistill.models.checkpoint import Checkpoint
 from polydistill.models.loading import load_tokenizer
 from polydistill.models.refs import ModelRef, resolve

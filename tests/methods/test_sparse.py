@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from polydistill.cli import main
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.methods.sparse import apply, combine, info, remove
+from polydistill.methods.sparse.method import apply, combine, info, remove
 from polydistill.models.checkpoint import Checkpoint
 from polydistill.sparse import training as sparse
 from polydistill.sparse.files import NAME, TASK, UNDO_NAME, Difference, base_hash, content_hash
@@ -700,7 +700,8 @@ def test_a_broken_difference_is_refused(
 
 
 def test_trimming_leaves_differences_behind(made: _Made, tmp_path: Path) -> None:
-    from polydistill.methods.trim import TrimConfig, trim
+    from polydistill.methods.trim.method import trim
+    from polydistill.methods.trim.options import TrimConfig
 
     apply(str(made.model), [made.a], tmp_path / "on")
     (tmp_path / "ro.txt").write_text("\n".join(tiny.sentences("ro")))
@@ -749,7 +750,7 @@ def test_the_commands_print_one_object_and_leave_record_and_card(
     record = json.loads((tmp_path / "on" / "polydistill.json").read_text())
     assert record["command"] == "sparse apply" and record["result"] == on and record["parent"] is None
     card = (tmp_path / "on" / "README.md").read_text()
-    assert "ner in en" in card and f"{on['entries']:,} of the" in card
+    assert "ner in en" in card and f"{on['entries']:,} of its" in card
     off = result("remove", tmp_path / "on", "-o", tmp_path / "off")
     assert off["exact"] and off["applied"] == [] and off["base"] == on["base"]
     record = json.loads((tmp_path / "off" / "polydistill.json").read_text())

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 from polydistill.cli import main
 from polydistill.errors import PolydistillError
-from polydistill.methods.sparse import remove
+from polydistill.methods.sparse.method import remove
 from polydistill.methods.sparse_train import METHOD
 from polydistill.methods.sparse_train.options import SparseTrainOptions
 from polydistill.progress import SILENT, Progress

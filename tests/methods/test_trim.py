@@ -61,7 +61,8 @@ def same_generation(old_folder: Path, new: Trimmed, texts: list[str], head: str,
 
 def test_the_mark_at_the_start_of_a_keep_file_is_no_token(tmp_path: Path) -> None:
     from polydistill.catalog import language
-    from polydistill.methods.trim import TrimConfig, _wishes
+    from polydistill.methods.trim.method import _wishes
+    from polydistill.methods.trim.options import TrimConfig
 
     (tmp_path / "keep.txt").write_bytes(b"\xef\xbb\xbfbine\r\nrau\r\n")
     config = TrimConfig(model="m", lang=("ro",), keep_file=tmp_path / "keep.txt")
@@ -827,7 +828,7 @@ def test_a_failure_half_way_leaves_no_folder(
 ) -> None:
     import errno
 
-    from polydistill.methods import trim as module
+    from polydistill.methods.trim import method as module
     from polydistill.models import checkpoint
     from polydistill.trimming import surgery
 

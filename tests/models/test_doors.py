@@ -20,8 +20,8 @@ import tiny
 import polydistill
 from polydistill.cli import commands, main
 from polydistill.errors import PolydistillError
-from polydistill.methods import sparse
 from polydistill.methods.bistil import plan as bistil_plan
+from polydistill.methods.sparse import method as sparse
 from polydistill.models.folder import card_licence
 from polydistill.models.refs import ModelRef, resolve
 from polydistill.models.source import Source

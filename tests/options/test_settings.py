@@ -19,7 +19,7 @@ from polydistill.methods.plan import PlanConfig
 from polydistill.methods.prokd.options import ProkdOptions
 from polydistill.methods.sparse_train.options import SparseTrainOptions
 from polydistill.methods.stack.options import StackOptions
-from polydistill.methods.trim import TrimConfig
+from polydistill.methods.trim.options import TrimConfig
 from polydistill.options.settings import Options, Range, declared, group, setting, value_type
 
 CONFIGS: list[Options] = [

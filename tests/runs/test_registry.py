@@ -13,9 +13,10 @@ import pytest
 import tiny
 
 import polydistill
+from polydistill import registry
 from polydistill.cli import commands, main
 from polydistill.errors import UsageError
-from polydistill.runs import functions, registry
+from polydistill.runs import functions
 
 PAGE = Path(__file__).parents[2] / "docs/add-your-own.md"
 

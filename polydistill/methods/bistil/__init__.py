@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from polydistill.methods.bistil.card import TOLD
 from polydistill.methods.bistil.options import BistilOptions
-from polydistill.methods.bistil.plan import prepare
-from polydistill.runs.method import Method
+from polydistill.runs.method import Method, later
 
 METHOD = Method(
     name="bistil",
@@ -19,7 +18,7 @@ METHOD = Method(
 The vocabulary is cut to both languages, and the student gets some of the layers. In phase 1 it learns from the whole
 model on text of both languages (BiStil). With --task, phase 2 teaches it the task on labelled data of the SOURCE
 language alone, with sparse fine-tuning, and it is scored in both. A run that was stopped goes on with --resume.""",
-    prepare=prepare,
+    prepare=later("polydistill.methods.bistil.plan", "prepare"),
     examples=(
         "polydistill bistil en sw --text en=en.txt --text sw=sw.txt",
         "polydistill bistil en sw --task ner --data-dir DATA --text en=en.txt --text sw=sw.txt --preset smoke",

@@ -11,7 +11,7 @@ from typing import Any
 from polydistill.files.hashing import file_sha256
 from polydistill.methods.bistil.job import Job
 from polydistill.methods.bistil.stages import base_of
-from polydistill.methods.sparse import Given
+from polydistill.methods.sparse.method import Given
 from polydistill.models.refs import ModelRef, resolve
 from polydistill.models.source import Source
 from polydistill.records.record import RunRecord

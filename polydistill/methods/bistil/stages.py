@@ -18,7 +18,7 @@ from polydistill.methods.finetune.options import Frozen
 from polydistill.methods.finetune.plan import DEFAULTS
 from polydistill.methods.finetune.stages import Tuning as TeacherTuning
 from polydistill.methods.finetune.stages import tuned
-from polydistill.methods.sparse import apply as apply_differences
+from polydistill.methods.sparse.method import apply as apply_differences
 from polydistill.models.folder import model_folder
 from polydistill.models.refs import ModelRef, resolve
 from polydistill.models.source import Source

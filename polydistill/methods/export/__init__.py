@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from polydistill.methods.export.card import TOLD
 from polydistill.methods.export.options import ExportOptions
-from polydistill.methods.export.plan import prepare
-from polydistill.methods.export.table import table
-from polydistill.runs.method import Method
+from polydistill.runs.method import Method, later
 
 METHOD = Method(
     name="export",
@@ -15,8 +13,8 @@ METHOD = Method(
     about="""\
 ONNX files run without torch: in a browser, on a phone, in onnxruntime. The file must give torch's outputs, or nothing
 is written. Sizes, times and, with --task, scores of torch and of the files are measured side by side.""",
-    prepare=prepare,
-    table=table,
+    prepare=later("polydistill.methods.export.plan", "prepare"),
+    table=later("polydistill.methods.export.table", "table"),
     examples=(
         "polydistill export polydistill-out/multilingual-e5-small-ro --int8",
         "polydistill export STUDENT --int8 --task ner --lang sw --data-dir DATA -o student-onnx",

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from polydistill.methods.finetune.card import TOLD
 from polydistill.methods.finetune.options import FinetuneOptions
-from polydistill.methods.finetune.plan import prepare
-from polydistill.methods.finetune.table import table
-from polydistill.runs.method import Method
+from polydistill.runs.method import Method, later
 
 METHOD = Method(
     name="finetune",
@@ -16,8 +14,8 @@ METHOD = Method(
 The checkpoint with the best dev score is kept. A head that the model already has is reused: its labels are matched with
 the task's by name, and those that are new or dropped are listed. After Ctrl-C or a kill the same command with --resume
 goes on, with the same losses.""",
-    prepare=prepare,
-    table=table,
+    prepare=later("polydistill.methods.finetune.plan", "prepare"),
+    table=later("polydistill.methods.finetune.table", "table"),
     examples=(
         "polydistill finetune --task ner --lang en --data-dir DATA --train-split train_wikineural",
         "polydistill finetune --model polydistill-out/multilingual-e5-small-en-sw --task nli --lang en --lr 1e-4",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from polydistill.card.facts import Step
+from polydistill.card.step import Step
 from polydistill.card.text import at, code, joined, number
 from polydistill.card.told import BY, Told
 
@@ -20,8 +20,7 @@ def _introduction(step: Step) -> str:
 
 
 def _limitations(step: Step) -> list[str]:
-    names = joined(step.languages)
-    return [f"It was trained and chosen on {names} alone; no other language was looked at while it was made."]
+    return [f"Only data in {joined(step.languages)} were used to train it and to choose the checkpoint."]
 
 
 TOLD = Told(

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from polydistill.methods.prokd.card import TOLD
 from polydistill.methods.prokd.options import ProkdOptions
-from polydistill.methods.prokd.plan import prepare
-from polydistill.methods.prokd.table import table
-from polydistill.runs.method import Method
+from polydistill.runs.method import Method, later
 
 METHOD = Method(
     name="prokd",
@@ -22,8 +20,8 @@ A teacher is tuned on labels of the SOURCE language while the classes' prototype
 student then learns from it on sentences of the TARGET language, whose tags are never read: the teacher's probabilities,
 and its labels after prototypes have rectified them. This is a reconstruction of ProKD: the paper's code is not public,
 and every choice that the paper leaves open is an option. A run that was stopped goes on with --resume.""",
-    prepare=prepare,
-    table=table,
+    prepare=later("polydistill.methods.prokd.plan", "prepare"),
+    table=later("polydistill.methods.prokd.table", "table"),
     examples=(
         "polydistill prokd en sw --data-dir DATA",
         "polydistill prokd en sw --teacher my-ner-teacher --data-dir DATA --method tsl",

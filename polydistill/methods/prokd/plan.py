@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from polydistill.card.facts import Facts
 from polydistill.catalog import Language, Task, language, task
 from polydistill.catalog.task import TAGGING
 from polydistill.distill.matched import plan_like, same_vocabulary
@@ -193,14 +194,11 @@ def _check_unlabelled(source: Source, target: Language) -> None:
         PolydistillError: It is such a one.
     """
     record = RunRecord.load(source.folder)
-    for step in record.lineage() if record else ():
-        result = step.get("result") or {}
-        read = result.get("sources" if step.get("command") == "prokd" else "languages") or ()
-        if step.get("command") in ("finetune", "prokd") and target.code in read:
-            raise PolydistillError(
-                f"{source.resolved.ref} was tuned on labels of {target.name}, which is to have none here.",
-                "Give one that knows labels of the sources alone; `polydistill finetune` learns from the target's.",
-            )
+    if record and target.code in Facts.of(record, None).label_languages:
+        raise PolydistillError(
+            f"{source.resolved.ref} was tuned on labels of {target.name}, which is to have none here.",
+            "Give one that knows labels of the sources alone; `polydistill finetune` learns from the target's.",
+        )
 
 
 def _check_teacher(options: ProkdOptions, wanted: Task, teacher: Source, first: Source) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from polydistill.methods.sparse_train.card import TOLD
 from polydistill.methods.sparse_train.options import SparseTrainOptions
-from polydistill.methods.sparse_train.plan import prepare
-from polydistill.methods.sparse_train.table import table
-from polydistill.runs.method import Method
+from polydistill.runs.method import Method, later
 
 METHOD = Method(
     name="sparse train",
@@ -16,8 +14,8 @@ METHOD = Method(
 It learns masked tokens so that only a share of its weights differs (LT-SFT): first everything is trained; then, from
 the beginning again, the weights that moved furthest. The result also goes into `polydistill bistil --language-sft
 LANG=DIR`. A run that was stopped goes on with --resume.""",
-    prepare=prepare,
-    table=table,
+    prepare=later("polydistill.methods.sparse_train.plan", "prepare"),
+    table=later("polydistill.methods.sparse_train.table", "table"),
     examples=("polydistill sparse train --lang sw --text sw.txt -o sw-sft",),
     exclusive=(("steps", "epochs"),),
 )

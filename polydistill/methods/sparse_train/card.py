@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from polydistill.card.facts import Step
-from polydistill.card.told import Told
-
-
-def _title(step: Step) -> str:
-    return f"{step.base} with sparse differences"
+from polydistill.card.step import Step
+from polydistill.card.text import code, joined
+from polydistill.card.told import BY, Told
+from polydistill.methods.sparse.card import TAG, carried, citations, title
 
 
 def _introduction(step: Step) -> str:
-    return step.base
+    return (
+        f"{code(step.came_from)} tuned to {joined(step.languages)} with masked tokens by {BY}, by LT-SFT (Ansell et "
+        "al. 2022, arXiv 2110.07560): first all weights were trained, then, from the beginning again, those that had "
+        f"moved furthest.\n\n{carried(step)}"
+    )
 
 
-TOLD = Told(title=_title, introduction=_introduction, tag="sparse-fine-tuning")
+TOLD = Told(title=title, introduction=_introduction, tag=TAG, citations=citations)

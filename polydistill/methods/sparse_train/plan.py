@@ -13,7 +13,7 @@ from polydistill.catalog import Language, language
 from polydistill.distill.student import check_masked
 from polydistill.errors import UsageError
 from polydistill.files.outputs import check_output
-from polydistill.methods.sparse import open_source
+from polydistill.methods.sparse.method import open_source
 from polydistill.methods.sparse_train import stages
 from polydistill.methods.sparse_train.options import SparseTrainOptions
 from polydistill.methods.sparse_train.stages import Training

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polydistill.methods.sparse import Given, compose, copy_but_weights
+from polydistill.methods.sparse.method import Given, compose, copy_but_weights
 from polydistill.models.source import Source
 from polydistill.options.groups import Computing
 from polydistill.runs.made import Made

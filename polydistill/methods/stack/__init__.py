@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from polydistill.methods.stack.card import TOLD
 from polydistill.methods.stack.options import StackOptions
-from polydistill.methods.stack.plan import prepare
-from polydistill.methods.stack.table import table
-from polydistill.runs.method import Method
+from polydistill.runs.method import Method, later
 
 METHOD = Method(
     name="stack",
@@ -22,8 +20,8 @@ The text goes through the frozen ENCODER, one linear layer, and the LLM, which r
 updates of its weights (MT-LLM). Phase 1 needs plain English text: the stack's vectors become those that the LLM has of
 the same text. Phase 2 does so with an LLM that has learnt a task from English labels. A run that was stopped goes on
 with --resume.""",
-    prepare=prepare,
-    table=table,
+    prepare=later("polydistill.methods.stack.plan", "prepare"),
+    table=later("polydistill.methods.stack.table", "table"),
     examples=(
         "polydistill stack intfloat/multilingual-e5-small sentence-transformers/all-MiniLM-L6-v2 --text en.txt",
         "polydistill stack ENCODER LLM --text en.txt --task nli --data-dir DATA --lang en --lang sw",

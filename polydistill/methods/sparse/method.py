@@ -14,12 +14,13 @@ from polydistill.errors import PolydistillError, UsageError
 from polydistill.files.hashing import file_sha256
 from polydistill.files.inside import inside
 from polydistill.files.outputs import check_file, check_output, check_outside, new_folder
+from polydistill.methods.sparse.options import ApplyOptions, RemoveOptions
 from polydistill.models.checkpoint import copy_file
 from polydistill.models.copying import CONFIG, copy_rest
 from polydistill.models.folder import MODULES, model_folder
 from polydistill.models.refs import ModelRef, resolve
 from polydistill.models.source import Source
-from polydistill.options.settings import plain
+from polydistill.options.settings import Options, plain
 from polydistill.progress import SILENT, Progress
 from polydistill.records.record import RunRecord, parent_of, source_facts
 from polydistill.sparse import files as sparse_files
@@ -114,11 +115,11 @@ def apply(
         twice.add(part.sha256)
     if not force:
         weights.check_base([g.difference for g in given])
-    config = {"differences": [str(p) for p in differences], "force": force}
+    options = ApplyOptions(model, tuple(differences), force)
     with _new_model(source, output, overwrite, progress) as (folder, target):
         result = compose(source, weights, [*carried, *given], target, progress)
         result = replace(result, command="sparse apply", output=output, seconds=_since(started))
-        _document(source, config, result, folder)
+        _document(source, options, result, folder)
     return result
 
 
@@ -153,7 +154,7 @@ def remove(
     exact = bool(listed) and (given is None or given.sha256 in {part.sha256 for part in listed})
     if not exact and not approximate:
         raise _cannot_restore(source.model, weights, given)
-    config = {"difference": None if difference is None else str(difference), "approximate": approximate}
+    options = RemoveOptions(model, difference, approximate)
     with _new_model(source, output, overwrite, progress) as (folder, target):
         if exact:
             # Back to the base nothing but the overwritten entries is needed.
@@ -167,7 +168,7 @@ def remove(
             now = {n: sparse_files.BaseTensor(t.shape, hashes[n]) for n, t in weights.tensors.items()}
             result = replace(_result(source, weights, (), {}), exact=False, base=sparse_files.base_hash(now))
         result = replace(result, command="sparse remove", output=output, seconds=_since(started))
-        _document(source, config, result, folder)
+        _document(source, options, result, folder)
     return result
 
 
@@ -353,11 +354,11 @@ def _result(
     )
 
 
-def _document(source: Source, config: Mapping[str, Any], result: SparseResult, folder: Path) -> None:
+def _document(source: Source, options: Options, result: SparseResult, folder: Path) -> None:
     """The record and the card."""
     record = RunRecord(
         command=result.command,
-        config={"model": source.resolved.ref.name, **config},
+        config={**options.deciding(), "model": source.resolved.ref.name},
         source=source_facts(source.resolved, source.checkpoint),
         texts=[],
         result=result.to_json(),

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from polydistill.errors import UsageError
 
 if TYPE_CHECKING:
+    from polydistill.card.told import Told
+    from polydistill.options.settings import Options
     from polydistill.runs.method import Maker, Method
 
 GROUP = "polydistill.methods"  # of entry points: a package that names its methods there needs no `register`
@@ -67,8 +69,29 @@ def entries() -> dict[str, Entry]:
 
 def find(name: str) -> Maker[Any] | None:
     """A method or another maker of models by its command's name; None if there is none."""
-    entry = entries().get(name)
-    return None if entry is None else getattr(import_module(entry.module), entry.attribute)
+    entry = _KNOWN.get(name) or _installed().get(name)
+    if entry is None:
+        return None
+    found: Maker[Any] = getattr(import_module(entry.module), entry.attribute)
+    return found
+
+
+def told(name: str) -> Told | None:
+    """How cards speak of what a command has made; None if there is no such command, or its package does not load."""
+    try:
+        found = find(name)
+    except ImportError:
+        return None
+    return None if found is None else found.told
+
+
+def options(name: str) -> type[Options] | None:
+    """The class of a command's options; None if there is no such command, or its package does not load."""
+    try:
+        found = find(name)
+    except ImportError:
+        return None
+    return None if found is None else found.options
 
 
 def method(name: str) -> Method[Any]:
@@ -77,12 +100,10 @@ def method(name: str) -> Method[Any]:
     Raises:
         UsageError: There is none of that name.
     """
-    from polydistill.runs.method import Method
-
     found = find(name)
-    if not isinstance(found, Method):
+    if found is None or not hasattr(found, "prepare"):
         raise UsageError(f"There is no method {name}.", f"There are: {', '.join(entries())}.")
-    return found
+    return cast("Method[Any]", found)
 
 
 @cache
