@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from polydistill.cli.messages import with_flags
 from polydistill.cli.options import SectionedCommand, build_config, common_options, config_file_option, config_options
 from polydistill.cli.output import Console
 from polydistill.options.settings import declared
@@ -36,11 +37,9 @@ def command_of(method: Method[Any], summary: str) -> click.Command:
     for one in reversed(declared(method.options).values()):
         if one.is_argument:
             function = click.argument(one.name)(function)
-    lines = "".join(f"  {line}\n" for line in method.examples)
-    return click.command(
-        method.name.rpartition(" ")[2],
-        cls=SectionedCommand,
-        help=f"{summary}\n\n{method.about}",
-        short_help=summary,
-        epilog=f"\b\nExamples:\n{lines}" if lines else None,
-    )(function)
+    made = click.command(method.name.rpartition(" ")[2], cls=SectionedCommand, short_help=summary)(function)
+    here = click.Context(made)
+    made.help = f"{summary}\n\n{with_flags(method.about, here)}"
+    lines = [with_flags(f"`{line}`", here).strip("`") for line in method.examples]
+    made.epilog = "\b\nExamples:\n" + "".join(f"  {line}\n" for line in lines) if lines else None
+    return made

@@ -12,6 +12,7 @@ from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 
 from polydistill.errors import UsageError
 
+FLAGS = {"languages": "lang", "language": "lang"}  # names whose flags are other words
 MOST_SEED = 2**32 - 1  # what NumPy's generators take
 # Metavars of what a command reads.
 PLACES = ("M", "PATH", "FILE", "DIR", "PATH_OR_HUB_ID", "LANG=PATH", "LANG=DIR", "LANG=FILE")
@@ -45,7 +46,7 @@ class Setting:
         """Its names on the command line; of a switch that is on, `--on/--off`."""
         if declared := tuple(self.field.metadata.get("flags", ())):
             return declared
-        flag = self.name.replace("_", "-")
+        flag = FLAGS.get(self.name, self.name.replace("_", "-"))
         if self.default is True:
             return (f"--{flag}/--no-{flag}",)
         return ("-o", f"--{flag}") if flag == "output" else (f"--{flag}",)

@@ -26,7 +26,7 @@ def python_name(command: str) -> str:
 
 
 def later(module: str, name: str) -> Callable[..., Any]:
-    """A function of a module that is imported when it is first called, so that `--help` and cards do without it.
+    """A function of a module that is imported when it is first called, so that help and cards do without it.
 
     Args:
         module: The module.
@@ -59,10 +59,10 @@ class Method(Maker[Chosen]):
     """A method: the runner runs its plan, and its command and its function follow from it.
 
     Attributes:
-        about: What it does, in a paragraph or two: the text of its `--help` and of its function.
+        about: What it does, in a paragraph or two, for its help and its docstring; settings stand in backticks.
         prepare: Checks everything that a run needs, and says what it will do. It trains nothing.
         table: The readable form of its result; without it, sizes, stages and scores.
-        examples: Command lines, shown in its `--help`.
+        examples: Command lines with their settings as Python has them: `polydistill trim languages=ro`.
         exclusive: Groups of options that exclude each other: one on the command line wins over a file's.
         shared: Whether several processes can share a run, as `torchrun` starts them.
     """

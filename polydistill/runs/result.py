@@ -11,7 +11,7 @@ from polydistill.options.settings import plain
 
 @dataclass(frozen=True)
 class Result:
-    """What a run has done; `to_json` is the object of `--json`.
+    """What a run has done; `to_json` is what the command line prints as JSON.
 
     Attributes:
         command: The method's name.

@@ -137,8 +137,7 @@ def train(
     collate: Callable[[list[Feature]], dict[str, Any]] | None = None,
     optimizer: torch.optim.Optimizer | None = None,
 ) -> Curves:
-    """Trains a network in place, and leaves it as it was at its best dev score, or where the schedule says at its last
-    one that is hardly worse.
+    """Trains a network in place, and leaves it as it was at its best dev score; see `Schedule.tolerance`.
 
     Args:
         network: The model; parameters that need no gradient stay.
@@ -156,10 +155,7 @@ def train(
     Raises:
         PolydistillError: A loss is no number, or a checkpoint cannot be written.
     """
-    if batches is None:
-        part = schedule.batch_size // schedule.accumulate
-        order = LengthGrouped([len(f["input_ids"]) for f in features], schedule.batch_size, schedule.seed)
-        batches = BatchSampler(order, part, drop_last=False)
+    batches = _of_like_length(features, schedule) if batches is None else batches
     terms = Terms(step_loss)
     callbacks = _callbacks(schedule, terms, progress)
     with quiet_transformers(), writing(work):
@@ -180,14 +176,19 @@ def train(
         )
         if checkpoint:
             terms.restore(checkpoint)
-        trainer.remove_callback(transformers.PrinterCallback)
-        trainer.remove_callback(transformers.ProgressCallback)
+        for unwanted in (transformers.PrinterCallback, transformers.ProgressCallback):
+            trainer.remove_callback(unwanted)
         if checkpoint and has_ended(checkpoint):
             trainer.take_up_end(checkpoint)
         else:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.load_best()
     return _curves(trainer.state, terms)
+
+
+def _of_like_length(features: Any, schedule: Schedule) -> BatchSampler:
+    order = LengthGrouped([len(f["input_ids"]) for f in features], schedule.batch_size, schedule.seed)
+    return BatchSampler(order, schedule.batch_size // schedule.accumulate, drop_last=False)
 
 
 def _begun(work: Path, progress: Progress) -> Path | None:

@@ -19,7 +19,7 @@ class Student(Options):
     """How the student is made of the teacher."""
 
     layers: int | None = setting(None, "Layers of the student. [default: half of the teacher's]", "Model", metavar="N")
-    reduction: int | None = setting(None, "Layer reduction factor, in place of --layers.", "Model", metavar="R")
+    reduction: int | None = setting(None, "Layer reduction factor, in place of `layers`.", "Model", metavar="R")
     init: str = setting(
         "alternate",
         "Which of the teacher's layers it begins with: alternate, bottom, top, a list such as 1,5,9; or "
@@ -29,7 +29,7 @@ class Student(Options):
     )
     vocab_size: int | None = setting(
         None,
-        "Keep exactly this many tokens. [default: those with a share of at least --min-share]",
+        "Keep exactly this many tokens. [default: those with a share of at least `min_share`]",
         "Model",
         metavar="N",
         least=1,
@@ -42,9 +42,7 @@ class Student(Options):
         above=0,
         most=1,
     )
-    allow_unknown: bool = setting(
-        False, "Go on with a language that the tokenizer cannot write well.", "Model", flags=("--allow-unknown",)
-    )
+    allow_unknown: bool = setting(False, "Go on with a language that the tokenizer cannot write well.", "Model")
     language_sft: tuple[str, ...] = setting(
         (),
         "Sparse language fine-tuning that the teacher carries in phase 1, and no teacher in phase 2, LANG=FOLDER.",
@@ -58,12 +56,7 @@ class Measuring(Options):
     """How objectives are measured."""
 
     temperature: float = setting(2.0, "T of the logits.", "Training", metavar="T", least=1e-6)
-    squared_temperature: bool = setting(
-        True,
-        "Whether the term of the logits is multiplied with T^2.",
-        "Training",
-        flags=("--squared-temperature/--plain-temperature",),
-    )
+    squared_temperature: bool = setting(True, "Whether the term of the logits is multiplied with T^2.", "Training")
     logit_form: str = setting(
         "cross-entropy",
         "cross-entropy or kl: the same gradients, another value.",
@@ -139,7 +132,7 @@ class Data(Labelled):
     )
     dev_limit: int | None = setting(
         None,
-        "Choose the checkpoint by at most this many dev examples. [default: --limit, else by the preset]",
+        "Choose the checkpoint by at most this many dev examples. [default: `limit`, else by the preset]",
         "Data",
         metavar="N",
         least=1,
@@ -189,7 +182,7 @@ class BistilOptions(Placed):
     include_path: tuple[Path, ...] = include_setting("Model")
     text: tuple[str, ...] = setting(
         (),
-        "Text of a language, LANG=PATH: as --corpus of `trim`. [default: the language's corpus on the Hub]",
+        "Text of a language, LANG=PATH: as `corpus` of `trim`. [default: the language's corpus on the Hub]",
         "Data",
         metavar="LANG=PATH",
     )

@@ -12,13 +12,13 @@ METHOD = Method(
     told=TOLD,
     about="""\
 ONNX files run without torch: in a browser, on a phone, in onnxruntime. The file must give torch's outputs, or nothing
-is written. Sizes, times and, with --task, scores of torch and of the files are measured side by side.""",
+is written. Sizes, times and, with `task`, scores of torch and of the files are measured side by side.""",
     prepare=later("polydistill.methods.export.plan", "prepare"),
     table=later("polydistill.methods.export.table", "table"),
     examples=(
-        "polydistill export polydistill-out/multilingual-e5-small-ro --int8",
-        "polydistill export STUDENT --int8 --task ner --lang sw --data-dir DATA -o student-onnx",
-        "polydistill export STUDENT --text sw.txt --json",
+        "polydistill export polydistill-out/multilingual-e5-small-ro int8=True",
+        "polydistill export STUDENT int8=True task=ner languages=sw data_dir=DATA output=student-onnx",
+        "polydistill export STUDENT text=sw.txt",
     ),
     exclusive=(("data", "data_dir"),),
 )

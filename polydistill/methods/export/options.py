@@ -24,7 +24,7 @@ class ExportOptions(Placed):
     )
     task: str = setting("", "Score torch and the files on a task.", "Scores", metavar="TASK")
     languages: tuple[str, ...] = setting(
-        (), "Language of the task's data. Repeat for several.", "Scores", metavar="LANG", flags=("--lang",)
+        (), "Language of the task's data. Repeat for several.", "Scores", metavar="LANG"
     )
     split: str = setting("test", "Which part of the data.", "Scores", metavar="NAME")
     data_dir: Path | None = data_dir_setting("Scores")

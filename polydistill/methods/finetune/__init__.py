@@ -12,13 +12,13 @@ METHOD = Method(
     told=TOLD,
     about="""\
 The checkpoint with the best dev score is kept. A head that the model already has is reused: its labels are matched with
-the task's by name, and those that are new or dropped are listed. After Ctrl-C or a kill the same command with --resume
+the task's by name, and those that are new or dropped are listed. After Ctrl-C or a kill the same command with `resume`
 goes on, with the same losses.""",
     prepare=later("polydistill.methods.finetune.plan", "prepare"),
     table=later("polydistill.methods.finetune.table", "table"),
     examples=(
-        "polydistill finetune --task ner --lang en --data-dir DATA --train-split train_wikineural",
-        "polydistill finetune --model polydistill-out/multilingual-e5-small-en-sw --task nli --lang en --lr 1e-4",
-        "polydistill finetune --task qa --lang en --freeze-embeddings --resume",
+        "polydistill finetune task=ner languages=en data_dir=DATA train_split=train_wikineural",
+        "polydistill finetune model=polydistill-out/multilingual-e5-small-en-sw task=nli languages=en lr=1e-4",
+        "polydistill finetune task=qa languages=en freeze_embeddings=True resume=True",
     ),
 )

@@ -35,7 +35,7 @@ class FinetuneOptions(Placed):
     include_path: tuple[Path, ...] = include_setting("Model")
     task: str = setting("", "What to tune for; `polydistill ls tasks` lists the tasks.", "Data", metavar="TASK")
     languages: tuple[str, ...] = setting(
-        (), "Language of the training and dev data. Repeat for several.", "Data", metavar="LANG", flags=("--lang",)
+        (), "Language of the training and dev data. Repeat for several.", "Data", metavar="LANG"
     )
     labelled: Labelled = group(Labelled)
     epochs: float | None = setting(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polydistill.catalog import Task, arch
 from polydistill.catalog.task import SPAN_EXTRACTION
@@ -18,6 +18,10 @@ from polydistill.options.groups import Computing
 from polydistill.runs.made import Made, chosen_facts
 from polydistill.runs.precision import multiplies_in_bfloat16
 from polydistill.runs.stages import Work
+
+if TYPE_CHECKING:
+    from polydistill.evaluation.heads import TaskModel
+    from polydistill.training.loop import Curves, Schedule
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ def tuned(job: Tuning, work: Work) -> Made:
     from polydistill.evaluation.kinds import dev_score, training_inputs
     from polydistill.evaluation.reuse import tell
     from polydistill.models.loading import quiet_transformers
-    from polydistill.training.loop import Schedule, train
+    from polydistill.training.loop import train
 
     folder, task = model_folder(job.folder), job.task
     refuse_stack(folder)
@@ -86,19 +90,7 @@ def tuned(job: Tuning, work: Work) -> Made:
     tell(work.progress, head)
     freeze(model.network, architecture, embeddings=job.frozen.freeze_embeddings, layers=job.frozen.freeze_layers)
     inputs = [training_inputs(task, model, split, work.progress) for split in job.training]
-    schedule = Schedule(
-        epochs=job.epochs,
-        lr=job.lr,
-        batch_size=job.batch_size,
-        warmup=job.warmup,
-        weight_decay=job.weight_decay,
-        checks=job.checks,
-        patience=job.patience,
-        seed=job.computing.seed,
-        bf16=multiplies_in_bfloat16(job.computing.precision, folder, work),
-        accumulate=job.computing.accumulate,
-        minutes=work.minutes,
-    )
+    schedule = _schedule(job, folder, work)
     curves = train(
         model.network,
         model.tokenizer,
@@ -115,21 +107,45 @@ def tuned(job: Tuning, work: Work) -> Made:
             model.network.save_pretrained(out)
         for note in copy_beside(job.folder, Checkpoint.open(folder), out):
             work.progress.note(note)
-        read = (*(split for _, split in inputs), *job.dev)
         return {
             **chosen_facts(curves),
             "bf16": schedule.bf16,
-            "head": head.to_json(),
-            "curves": {"loss": curves.loss, "dev": curves.dev},
-            "parameters": _parameters(model.network),
-            "texts": [split.facts() for split in read],
-            "examples": {
-                "train": sum(len(split.examples) for _, split in inputs),
-                "dev": sum(len(split.examples) for split in job.dev),
-            },
+            **_facts(job, model, [split for _, split in inputs], curves),
         }
 
     return Made(write, curves.steps, curves.terms)
+
+
+def _schedule(job: Tuning, folder: Path, work: Work) -> Schedule:
+    from polydistill.training.loop import Schedule
+
+    return Schedule(
+        epochs=job.epochs,
+        lr=job.lr,
+        batch_size=job.batch_size,
+        warmup=job.warmup,
+        weight_decay=job.weight_decay,
+        checks=job.checks,
+        patience=job.patience,
+        seed=job.computing.seed,
+        bf16=multiplies_in_bfloat16(job.computing.precision, folder, work),
+        accumulate=job.computing.accumulate,
+        minutes=work.minutes,
+    )
+
+
+def _facts(job: Tuning, model: TaskModel, training: Sequence[LabelledSplit], curves: Curves) -> dict[str, Any]:
+    """What a training says of its head, losses, sizes and data; `training` is what was trained on."""
+    return {
+        "head": model.reused.to_json() if model.reused else None,
+        "curves": {"loss": curves.loss, "dev": curves.dev},
+        "parameters": _parameters(model.network),
+        "texts": [split.facts() for split in (*training, *job.dev)],
+        "examples": {
+            "train": sum(len(split.examples) for split in training),
+            "dev": sum(len(split.examples) for split in job.dev),
+        },
+    }
 
 
 def _parameters(network: Any) -> dict[str, int]:

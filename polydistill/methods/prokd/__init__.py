@@ -19,13 +19,13 @@ METHOD = Method(
 A teacher is tuned on labels of the SOURCE language while the classes' prototypes in both languages are aligned. A
 student then learns from it on sentences of the TARGET language, whose tags are never read: the teacher's probabilities,
 and its labels after prototypes have rectified them. This is a reconstruction of ProKD: the paper's code is not public,
-and every choice that the paper leaves open is an option. A run that was stopped goes on with --resume.""",
+and every choice that the paper leaves open is an option. A run that was stopped goes on with `resume`.""",
     prepare=later("polydistill.methods.prokd.plan", "prepare"),
     table=later("polydistill.methods.prokd.table", "table"),
     examples=(
-        "polydistill prokd en sw --data-dir DATA",
-        "polydistill prokd en sw --teacher my-ner-teacher --data-dir DATA --method tsl",
-        "polydistill prokd en sw --sources es --weigh similarity --data-dir DATA --preset smoke",
-        "polydistill prokd en sw --teacher my-ner-teacher --model my-bistil-student --data-dir DATA --text sw.txt",
+        "polydistill prokd en sw data_dir=DATA",
+        "polydistill prokd en sw teacher=my-ner-teacher data_dir=DATA method=tsl",
+        "polydistill prokd en sw sources=es weigh=similarity data_dir=DATA preset=smoke",
+        "polydistill prokd en sw teacher=my-ner-teacher model=my-bistil-student data_dir=DATA text=sw.txt",
     ),
 )

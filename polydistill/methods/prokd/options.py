@@ -114,7 +114,7 @@ class Teaching(Options):
         metavar="FORM",
         choices=("soft", "hard"),
     )
-    rectify: bool = setting(True, "Whether prototypes rectify them.", "Method", flags=("--rectify/--no-rectify",))
+    rectify: bool = setting(True, "Whether prototypes rectify them.", "Method")
     rectify_temperature: float = setting(1.0, "Temperature of the rectification.", "Method", metavar="T", least=1e-6)
     distance: str = setting(
         "unit",
@@ -199,7 +199,7 @@ class ProkdOptions(Placed):
     )
     teacher: tuple[str, ...] = setting(
         (),
-        "Model tuned on a source's labels; once for each source. It stays as it is unless --teacher-epochs is "
+        "Model tuned on a source's labels; once for each source. It stays as it is unless `teacher_epochs` is "
         "given. [default: made here]",
         "Model",
         metavar="DIR",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,11 @@ from polydistill.runs.stages import Stage, Work, in_order
 from polydistill.training.deciding import SIGNALS
 
 if TYPE_CHECKING:
+    from polydistill.distill.signals import Signal
+    from polydistill.distill.teachers import Teacher
     from polydistill.distill.unlabelled import Observed, Prototypes
     from polydistill.evaluation.heads import TaskModel
+    from polydistill.training.batching import Feature
 
 SHOWN = 40  # tokens of a class and language in the picture
 
@@ -163,13 +166,12 @@ def prototypes(job: Job, work: Work) -> Made:
 def student(job: Job, work: Work) -> Made:
     """The student, on the target's sentences alone."""
     from polydistill.distill.freezing import freeze
-    from polydistill.distill.tuning import kept_on_disk
-    from polydistill.distill.unlabelled import student_objectives, target_features, teachers_as_one, tune_student
+    from polydistill.distill.unlabelled import student_objectives, target_features, tune_student
 
     here, teachers, found = Tagging(job, work), teachers_of(job, work), work.done["prototypes"]
     begins = job.model.folder if job.model and job.teachers else teachers[0]
     weights = found.facts["weights"]
-    models, model = [here.reader(folder) for folder in teachers], here.tagger(begins)
+    model = here.tagger(begins)
     source = here.open(begins)
     features = target_features(model, here.text, False)
     schedule = here.schedule(job.preset.epochs, False)
@@ -184,26 +186,7 @@ def student(job: Job, work: Work) -> Made:
         layer=here.feature_layer(source),
         steps=round(steps),
     )
-    teacher = teachers_as_one(
-        models, weights, objectives.needs.teacher, model.labels, job.begins.arch, bf16=schedule.bf16
-    )
-    hashes = [Checkpoint.open(folder).weights_hash for folder in teachers]
-    facts = {
-        "teachers": hashes,
-        "weights": list(weights),
-        "data": here.text.sha256,
-        "bf16": schedule.bf16,
-        "labels": [found.labels for found in (model, *models)],
-    }
-    teacher = kept_on_disk(
-        teacher,
-        facts,
-        features,
-        model.tokenizer,
-        max_bytes=int(job.options.cache_gb * 1e9),
-        note=work.note(SIGNALS),
-        progress=work.progress,
-    )
+    teacher = _read(here, teachers, weights, model, features, objectives.needs.teacher, schedule.bf16)
     freeze(model.network, source.arch, **here.frozen)
     curves = tune_student(
         model,
@@ -222,6 +205,40 @@ def student(job: Job, work: Work) -> Made:
         return {**chosen_facts(curves), "head": head_facts(model)}
 
     return Made(write, curves.steps, curves.terms)
+
+
+def _read(
+    here: Tagging,
+    teachers: Sequence[Path],
+    weights: Sequence[float],
+    model: TaskModel,
+    features: Sequence[Feature],
+    needs: frozenset[Signal],
+    bf16: bool,
+) -> Teacher:
+    """The teachers as one, with what they say of the target's sentences on disk."""
+    from polydistill.distill.tuning import kept_on_disk
+    from polydistill.distill.unlabelled import teachers_as_one
+
+    models = [here.reader(folder) for folder in teachers]
+    teacher = teachers_as_one(models, weights, needs, model.labels, here.job.begins.arch, bf16=bf16)
+    hashes = [Checkpoint.open(folder).weights_hash for folder in teachers]
+    facts = {
+        "teachers": hashes,
+        "weights": list(weights),
+        "data": here.text.sha256,
+        "bf16": bf16,
+        "labels": [found.labels for found in (model, *models)],
+    }
+    return kept_on_disk(
+        teacher,
+        facts,
+        features,
+        model.tokenizer,
+        max_bytes=int(here.job.options.cache_gb * 1e9),
+        note=here.work.note(SIGNALS),
+        progress=here.work.progress,
+    )
 
 
 def head_facts(model: TaskModel) -> dict[str, Any] | None:

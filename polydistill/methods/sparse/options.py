@@ -12,9 +12,7 @@ from polydistill.options.settings import Options, group, setting
 class Written(Options):
     """Where the changed model goes."""
 
-    output: Path | None = setting(
-        None, "Folder to write.", "Output", metavar="DIR", flags=("-o", "--output"), reads=False, decides=False
-    )
+    output: Path | None = setting(None, "Folder to write.", "Output", metavar="DIR", reads=False, decides=False)
     overwrite: bool = setting(False, "Replace the folder if it exists.", "Output", decides=False)
 
 

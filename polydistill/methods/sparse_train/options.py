@@ -19,10 +19,10 @@ class SparseTrainOptions(Placed):
         0.043, "Share of the model's parameters that gets entries.", "Model", metavar="SHARE", above=0, most=1
     )
     include_path: tuple[Path, ...] = include_setting("Model")
-    language: str = setting("", "The language.", "Data", metavar="LANG", flags=("--lang",))
+    language: str = setting("", "The language.", "Data", metavar="LANG")
     text: tuple[str, ...] = setting(
         (),
-        "Text of it, as --corpus of `trim`. Repeat for several. [default: the language's corpus on the Hub]",
+        "Text of it, as `corpus` of `trim`. Repeat for several. [default: the language's corpus on the Hub]",
         "Data",
         metavar="PATH",
         reads=True,
@@ -33,7 +33,7 @@ class SparseTrainOptions(Placed):
     )
     epochs: float | None = setting(
         None,
-        "Passes over the text in each stage, in place of --steps.",
+        "Passes over the text in each stage, in place of `steps`.",
         "Training",
         metavar="N",
         above=0,

@@ -19,14 +19,13 @@ METHOD = Method(
 The text goes through the frozen ENCODER, one linear layer, and the LLM, which reads it in both directions with low-rank
 updates of its weights (MT-LLM). Phase 1 needs plain English text: the stack's vectors become those that the LLM has of
 the same text. Phase 2 does so with an LLM that has learnt a task from English labels. A run that was stopped goes on
-with --resume.""",
+with `resume`.""",
     prepare=later("polydistill.methods.stack.plan", "prepare"),
     table=later("polydistill.methods.stack.table", "table"),
     examples=(
-        "polydistill stack intfloat/multilingual-e5-small sentence-transformers/all-MiniLM-L6-v2 --text en.txt",
-        "polydistill stack ENCODER LLM --text en.txt --task nli --data-dir DATA --lang en --lang sw",
-        "polydistill stack facebook/nllb-200-distilled-600M Qwen/Qwen3-0.6B --preset paper --precision bfloat16 "
-        "--frozen bfloat16",
-        "polydistill stack ENCODER LLM --text en.txt --baseline linear",
+        "polydistill stack intfloat/multilingual-e5-small sentence-transformers/all-MiniLM-L6-v2 text=en.txt",
+        "polydistill stack ENCODER LLM text=en.txt task=nli data_dir=DATA languages=en languages=sw",
+        "polydistill stack ENCODER LLM text=en.txt preset=paper precision=bfloat16 frozen=bfloat16",
+        "polydistill stack ENCODER LLM text=en.txt baseline=linear",
     ),
 )

@@ -31,12 +31,7 @@ class TaskData(Options):
     dev_split: str = setting("dev", "English split that chooses checkpoints.", "Data", metavar="NAME")
     test_split: str = setting("test", "Split to score.", "Data", metavar="NAME", decides=False)
     languages: tuple[str, ...] = setting(
-        (),
-        "Language to score in. Repeat for several. [default: en]",
-        "Data",
-        metavar="LANG",
-        flags=("--lang",),
-        decides=False,
+        (), "Language to score in. Repeat for several. [default: en]", "Data", metavar="LANG", decides=False
     )
     limit: int | None = setting(
         None,
@@ -88,7 +83,7 @@ class StackOptions(Placed):
     llm: str
     phase: str = setting(
         "all",
-        "1 (plain text), 2 (a task) or all; without --task the first alone.",
+        "1 (plain text), 2 (a task) or all; without `task` the first alone.",
         "Method",
         metavar="WHICH",
         choices=("1", "2", "all"),
