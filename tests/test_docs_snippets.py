@@ -20,9 +20,8 @@ import polydistill
 from polydistill.catalog import Arch, Table
 from polydistill.cli import cli, main
 from polydistill.evaluation.heads import new_head
-from polydistill.methods.bistil.options import BistilOptions
-from polydistill.methods.bistil.plan import prepare
 from polydistill.progress import SILENT
+from polydistill.runs.runner import run
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -128,10 +127,10 @@ def test_every_snippet_runs(block: Block, there: Path, monkeypatch: pytest.Monke
     import onnxruntime
     from transformers import AutoModel
 
-    def planned(config: BistilOptions, progress: Any = SILENT) -> Any:
-        return prepare(config, progress)
+    def planned(method: Any, options: Any, progress: Any = SILENT) -> Any:
+        return method.prepare(options, progress) if method.name == "bistil" else run(method, options, progress)
 
-    monkeypatch.setattr("polydistill.api._bistil", planned)
+    monkeypatch.setattr("polydistill.runs.functions.run", planned)
     graph = session_of(there / "ner-student-onnx", ("input_ids", "attention_mask", "token_type_ids"))
     monkeypatch.setattr(onnxruntime, "InferenceSession", graph)
     base = there / "intfloat/multilingual-e5-small"
