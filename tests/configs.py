@@ -8,7 +8,8 @@ from polydistill.methods.bistil import METHOD as BISTIL
 from polydistill.methods.bistil.options import BistilOptions
 from polydistill.methods.finetune import METHOD as FINETUNE
 from polydistill.methods.finetune.options import FinetuneOptions
-from polydistill.methods.prokd.method import ProkdConfig
+from polydistill.methods.prokd import METHOD as PROKD
+from polydistill.methods.prokd.options import ProkdOptions
 from polydistill.methods.sparse_train import METHOD as SPARSE_TRAIN
 from polydistill.methods.sparse_train.options import SparseTrainOptions
 from polydistill.methods.stack import METHOD as STACK
@@ -34,8 +35,12 @@ def finetune(options: FinetuneOptions, progress: Progress = SILENT) -> Result:
     return run(FINETUNE, options, progress)
 
 
-def prokd_config(**options: Any) -> ProkdConfig:
-    return ProkdConfig(**{"source": "en", "target": "sw", **options})
+def prokd_config(**options: Any) -> ProkdOptions:
+    return ProkdOptions.of(**{"source": "en", "target": "sw", **options})
+
+
+def prokd(options: ProkdOptions, progress: Progress = SILENT) -> Result:
+    return run(PROKD, options, progress)
 
 
 def sparse_train_config(**options: Any) -> SparseTrainOptions:

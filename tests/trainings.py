@@ -12,6 +12,7 @@ from configs import (
     bistil_config,
     finetune,
     finetune_config,
+    prokd,
     prokd_config,
     sparse_train,
     sparse_train_config,
@@ -20,7 +21,6 @@ from configs import (
 from safetensors.numpy import load_file
 from tiny_stacks import LABELS, config
 
-from polydistill.methods.prokd.method import prokd
 from polydistill.progress import SILENT, Progress
 
 NAMES = {"PER": ["Ana", "Ion", "Maria"], "LOC": ["Cluj", "Paris", "Nairobi"], "ORG": ["Acme", "Dacia", "Safaricom"]}
@@ -96,7 +96,7 @@ def unlabelled(root: Path, output: Path, progress: Progress = SILENT, **options:
     """`prokd` with its teacher."""
     values: dict[str, Any] = {
         "data_dir": root,
-        "length": 32,
+        "max_length": 32,
         "batch_size": 8,
         "teacher_epochs": 1,
         "epochs": 2,

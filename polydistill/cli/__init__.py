@@ -34,7 +34,7 @@ _LISTED: dict[str, str | None] = {
     "diff": "What a trimmed model does differently on text.",
     "ls": "List languages, tasks, architectures or objectives.",
 }
-OWN = {"trim", "prokd"}  # makers whose command is a file here
+OWN = {"trim"}  # makers whose command is a file here
 EPILOG = """\b
 Examples:
   polydistill trim --lang ro

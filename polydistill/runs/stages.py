@@ -6,8 +6,9 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -22,6 +23,7 @@ from polydistill.runs.made import Made
 from polydistill.training.resuming import LOSSES, writing
 
 ABOUT = (NAME, LOSSES, SEAL)  # of a stage, and no part of its model
+Job = TypeVar("Job")
 ENDS = 20  # steps at either end of a stage whose losses are averaged for the report
 
 
@@ -92,6 +94,19 @@ class Stage:
     needs: tuple[str, ...] = ()
     share: float = 0.0
     keep: bool = True
+
+
+def in_order(job: Job, made: Sequence[tuple[str, Callable[[Job, Work], Made], float]]) -> tuple[Stage, ...]:
+    """Stages one after the other, each of which may read the results of all before it.
+
+    Args:
+        job: What every stage is given beside its `Work`.
+        made: Name, what does the work, and share of the minutes of each.
+    """
+    names = tuple(name for name, _, _ in made)
+    return tuple(
+        Stage(name, partial(make, job), needs=names[:i], share=share) for i, (name, make, share) in enumerate(made)
+    )
 
 
 @dataclass

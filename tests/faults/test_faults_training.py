@@ -25,7 +25,7 @@ COMMANDS = {
     "bistil": "bistil en sw --model {0}/base --text en={0}/en.txt --text sw={0}/sw.txt --preset smoke --steps 4 "
     "--batch-size 4 --max-length 16 --precision float32 --task ner --data-dir {0} --task-batch-size 8 --task-epochs 2 "
     "--task-sparse-epochs 2 --density 0.1 --test-split en=none --test-split sw=none",
-    "prokd": "prokd en sw --model {0}/base --data-dir {0} --length 32 --batch-size 8 --teacher-epochs 1 --epochs 2 "
+    "prokd": "prokd en sw --model {0}/base --data-dir {0} --max-length 32 --batch-size 8 --teacher-epochs 1 --epochs 2 "
     "--test-split en=none --test-split sw=none",
     "sparse train": "sparse train --model {0}/base --lang sw --text {0}/sw.txt --density 0.05 --steps 6 "
     "--batch-size 4 --max-length 16",

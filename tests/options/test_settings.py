@@ -16,7 +16,7 @@ from polydistill.methods.embed import EmbedConfig
 from polydistill.methods.export.options import ExportOptions
 from polydistill.methods.finetune.options import FinetuneOptions
 from polydistill.methods.plan import PlanConfig
-from polydistill.methods.prokd.method import ProkdConfig
+from polydistill.methods.prokd.options import ProkdOptions
 from polydistill.methods.sparse_train.options import SparseTrainOptions
 from polydistill.methods.stack.options import StackOptions
 from polydistill.methods.trim.options import TrimConfig
@@ -29,7 +29,7 @@ CONFIGS: list[Options] = [
     ExportOptions("m"),
     FinetuneOptions(),
     PlanConfig("en", "sw"),
-    ProkdConfig("en", "sw"),
+    ProkdOptions("en", "sw"),
     SparseTrainOptions(),
     StackOptions("m", "n"),
     TrimConfig(),
@@ -44,7 +44,18 @@ CHOSEN: dict[type[Options], set[str]] = {
     TrimConfig: {"dtype"},
     EmbedConfig: {"long"},
     BistilOptions: {"select", "preset", "phase", "scale", "logit_form", "precision"},
-    ProkdConfig: {"method", "classes", "tokens", "loss", "pseudo_labels", "distance", "features", "weigh", "preset"},
+    ProkdOptions: {
+        "precision",
+        "method",
+        "classes",
+        "tokens",
+        "loss",
+        "pseudo_labels",
+        "distance",
+        "features",
+        "weigh",
+        "preset",
+    },
     FinetuneOptions: {"precision"},
     SparseTrainOptions: {"precision"},
     StackOptions: {"phase", "precision", "init", "pooling", "baseline", "preset", "frozen"},

@@ -6,7 +6,6 @@ import itertools
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ from polydistill.models.refs import ModelRef, resolve
 from polydistill.models.source import Source
 from polydistill.runs.made import Made, chosen_facts, cut_models, save_network
 from polydistill.runs.precision import multiplies_in_bfloat16
-from polydistill.runs.stages import Stage, Work
+from polydistill.runs.stages import Stage, Work, in_order
 from polydistill.sparse import files as sparse_files
 from polydistill.sparse.weights import keep_beside
 from polydistill.texts.sources import read_texts
@@ -66,11 +65,7 @@ def stages_of(job: Job) -> tuple[Stage, ...]:
         made.append(("full", full, epochs))
     if job.is_sparse:
         made.append(("sparse", sparse, sparse_epochs))
-    names = [name for name, _, _ in made]
-    return tuple(
-        Stage(name, partial(make, job), needs=tuple(names[:i]), share=share)
-        for i, (name, make, share) in enumerate(made)
-    )
+    return in_order(job, made)
 
 
 # --- where things lie

@@ -175,15 +175,15 @@ def _given(
             what = (
                 "an LLM alone that was tuned here" if option == "teacher" else "a stack with references to both models"
             )
-            raise UsageError(f"--{option} {name} is not {what}.", "Give a folder below stages/ of an earlier run.")
+            raise UsageError(f"`{option}={name}` is not {what}.", "Give a folder below stages/ of an earlier run.")
         for role, model in (("encoder", encoder), ("llm", llm)):
             if role in roles:
                 kind = "LLM" if role == "llm" else role
-                other = f"the {kind} that --{option} {name} was made with"
+                other = f"the {kind} that `{option}={name}` was made with"
                 check_parent(model.folder, description.parts[role], f"The {kind} {model.ref}", other)
         if description.pooling != options.pooling:
             raise UsageError(
-                f"--{option} {name} was made with `pooling={description.pooling}`.", "Say so too, or make another."
+                f"`{option}={name}` was made with `pooling={description.pooling}`.", "Say so too, or make another."
             )
         if option == "teacher":
             _check_taught(name, description, wanted)

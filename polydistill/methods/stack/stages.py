@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from polydistill.methods.stack.material import Material
 from polydistill.methods.stack.networks import Networks, Unexplained
 from polydistill.methods.stack.presets import LEAST_SQUARES, LINEAR
 from polydistill.runs.made import Made
-from polydistill.runs.stages import Stage, Work
+from polydistill.runs.stages import Stage, Work, in_order
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,11 +39,7 @@ def stages_of(material: Material) -> tuple[Stage, ...]:
         if job.teacher is None:
             made.append(("teacher", teacher, 1))
         made.append(("task", linear_task if is_linear else task_distilled, 1))
-    names = [name for name, _, _ in made]
-    return tuple(
-        Stage(name, partial(make, material), needs=tuple(names[:i]), share=share)
-        for i, (name, make, share) in enumerate(made)
-    )
+    return in_order(material, made)
 
 
 def begin_of(material: Material, work: Work) -> Path:
