@@ -70,27 +70,26 @@ def entries() -> dict[str, Entry]:
 def find(name: str) -> Maker[Any] | None:
     """A method or another maker of models by its command's name; None if there is none."""
     entry = _KNOWN.get(name) or _installed().get(name)
-    if entry is None:
+    return None if entry is None else getattr(import_module(entry.module), entry.attribute)
+
+
+def _known(name: str) -> Maker[Any] | None:
+    """As `find` for a command that a record names: None also where its package does not load."""
+    try:
+        return find(name)
+    except ImportError:
         return None
-    found: Maker[Any] = getattr(import_module(entry.module), entry.attribute)
-    return found
 
 
 def told(name: str) -> Told | None:
-    """How cards speak of what a command has made; None if there is no such command, or its package does not load."""
-    try:
-        found = find(name)
-    except ImportError:
-        return None
+    """How cards speak of what a command has made; None if it is not known here."""
+    found = _known(name)
     return None if found is None else found.told
 
 
 def options(name: str) -> type[Options] | None:
-    """The class of a command's options; None if there is no such command, or its package does not load."""
-    try:
-        found = find(name)
-    except ImportError:
-        return None
+    """The class of a command's options; None if it is not known here."""
+    found = _known(name)
     return None if found is None else found.options
 
 

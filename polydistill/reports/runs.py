@@ -107,7 +107,7 @@ def read_run(path: Path) -> Run:
         PolydistillError: It does not exist, is not a run, or has no scores.
     """
     if not path.exists():
-        raise PolydistillError(f"There is not a run {path}.", _WAY_OUT)
+        raise PolydistillError(f"There is no run {path}.", _WAY_OUT)
     return _read_folder(path) if path.is_dir() else _read_file(path)
 
 

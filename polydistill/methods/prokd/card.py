@@ -71,7 +71,7 @@ def _limitations(step: Step) -> list[str]:
 
 def _method(step: Step) -> list[str]:
     """Settings, since the method has open choices, and what became of the pseudo-labels."""
-    settings = mapping(step.result.get("settings"))
+    settings = {name: v for name, v in mapping(step.result.get("settings")).items() if v is not None}
     if not settings:
         return []
     said = ["\n".join(f"- {first(name, 60)}: {plain(value)}" for name, value in settings.items())]

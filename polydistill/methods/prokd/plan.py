@@ -194,7 +194,7 @@ def _check_unlabelled(source: Source, target: Language) -> None:
         PolydistillError: It is such a one.
     """
     record = RunRecord.load(source.folder)
-    if record and target.code in Facts.of(record, None).label_languages:
+    if record is not None and target.code in Facts.of(record, None).label_languages:
         raise PolydistillError(
             f"{source.resolved.ref} was tuned on labels of {target.name}, which is to have none here.",
             "Give one that knows labels of the sources alone; `polydistill finetune` learns from the target's.",
