@@ -365,7 +365,7 @@ def _wordlist_source(language: Language, reason: str, option: str) -> TextSource
         )
     note = (
         f"{missing}. The word list of wordfreq stands in for it: expect 97 to 99 % of the tokens of running text to be "
-        f"kept; text given with {option} keeps more."
+        f"kept; text given with `{option}` keeps more."
     )
     return TextSource(language.code, "wordlist", f"wordfreq:{language.wordfreq}", note=note)
 

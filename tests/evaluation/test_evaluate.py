@@ -458,7 +458,7 @@ def test_the_command_writes_one_object_and_a_file(made: Path, here: Path, capsys
     with pytest.raises(SystemExit) as stop:
         main(args)
     said = capsys.readouterr()
-    assert stop.value.code == 1 and "exists already" in said.err and "Traceback" not in said.err
+    assert stop.value.code == 1 and "already exists" in said.err and "Traceback" not in said.err
     main([*args, "--overwrite"])
     assert "accuracy" in capsys.readouterr().out
 
