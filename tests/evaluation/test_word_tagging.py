@@ -174,10 +174,10 @@ def test_phase_2_distils_a_tagger_of_words(tuned: Path, data: Path, tmp_path: Pa
         "task_sparse_epochs": 1,
         "task_batch_size": 6,
         "task_lr": 5e-3,
-        "task_length": 32,
+        "task_max_length": 32,
         "steps": 2,
         "batch_size": 4,
-        "length": 16,
+        "max_length": 16,
     }
     result = bistil(
         bistil_config(

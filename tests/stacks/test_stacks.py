@@ -244,9 +244,9 @@ def test_languages_are_those_of_the_tokenizer(model: Callable[..., Path]) -> Non
     assert "ron_Latn" in (wrong.value.hint or "")
     # One of the codes that are wrong in the released configuration: as a name it is Swahili's.
     assert find_code(codes, "swa_Latn") == "swh_Latn"
-    with pytest.raises(UsageError, match="has to be told the language"):
+    with pytest.raises(UsageError, match="needs to know the language"):
         find_code(codes, None)
-    with pytest.raises(UsageError, match="has to be told the language"):
+    with pytest.raises(UsageError, match="needs to know the language"):
         Reader.open(model("nllb"), None)(["x"])
     plain = Reader.open(model("xlm-roberta"), None)
     assert plain.codes == () and plain.read_language("sw") is None
@@ -256,9 +256,9 @@ def test_the_language_decides_the_vectors(model: Callable[..., Path]) -> None:
     stack = a_stack(model("nllb"), model("bert"))
     one, other = stack.reader.codes[:2]
     assert not np.allclose(stack.encode(TEXTS, language=one), stack.encode(TEXTS, language=other), atol=1e-4)
-    with pytest.raises(UsageError, match="has to be told"):
+    with pytest.raises(UsageError, match="needs to know the language"):
         a_stack(model("nllb"), model("bert")).encode(TEXTS)
-    with pytest.raises(UsageError, match="has to be told"):  # whatever was read last
+    with pytest.raises(UsageError, match="needs to know the language"):  # whatever was read last
         stack.as_sentence_transformer().encode(TEXTS)
 
 

@@ -112,7 +112,7 @@ def test_an_unknown_reason_is_a_mistake_of_the_program() -> None:
 def test_rules_that_make_no_sense_are_refused(wrong: dict) -> None:
     with pytest.raises(UsageError) as caught:
         KeepRule(**wrong)
-    assert "--" in str(caught.value)
+    assert "`" in str(caught.value)
     assert caught.value.exit_code == 2
 
 
