@@ -277,7 +277,7 @@ def test_what_guesses_no_masked_tokens_is_taught_by_none(
         ),
     )
     for run in runs:
-        with pytest.raises(PolydistillError, match=r"masked tokens, and .* models do not guess any") as refused:
+        with pytest.raises(PolydistillError, match=r"masked tokens, and .* models do not predict any") as refused:
             run()
         assert "polydistill trim" in str(refused.value.hint) and not (tmp_path / "out").exists()
 

@@ -86,7 +86,7 @@ def test_the_labels_are_those_of_the_training_data(made: Made) -> None:
     assert labels_of(made.root / "classification") == ["happy", "sad", "so, so"]
     assert labels_of(made.root / "ner") == ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
     for result, kind in ((made.classes, "classification"), (made.names, "tagging")):
-        assert result.examples == {"train": 36, "dev": 4} and result.selection["split"] == "held-out"
+        assert result.facts["examples"] == {"train": 36, "dev": 4} and result.selection["split"] == "held-out"
         assert result.settings["labelled"]["kind"] == kind and not result.settings["labelled"]["pairs"]
     record = json.loads((made.root / "classification" / "polydistill.json").read_text())
     assert [(text["split"], text["examples"]) for text in record["texts"]] == [("train", 36), ("held-out", 4)]
@@ -157,7 +157,7 @@ def test_a_student_its_export_and_its_card(made: Made) -> None:
     exported = polydistill.export(
         made.root / "student", output=made.root / "onnx", task="classification", languages=["en"], data=made.csv
     )
-    assert {score["n"] for score in exported.scores} == {40} and exported.agreement["onnx"]["share"] == 1
+    assert {score["n"] for score in exported.scores} == {40} and exported.facts["agreement"]["onnx"]["share"] == 1
 
 
 def test_a_tagger_of_ones_own_types_has_a_student_too(made: Made) -> None:
@@ -192,14 +192,14 @@ def test_the_snippet_of_a_card_reads_one_text(made: Made) -> None:
     ("options", "said"),
     [
         ({"dev_split": "more"}, "the data given is a file"),
-        ({"lang": ("en", "sw")}, "is of one language"),
+        ({"languages": ("en", "sw")}, "is of one language"),
         ({"data": None, "dev_data": Path("x.csv")}, "training data was not"),
         ({"data": Path("none.csv")}, "There is no file none.csv"),
-        ({"data": None}, "is read from files alone"),
+        ({"data": None}, "can only be read from files"),
     ],
 )
 def test_wrong_command_lines(made: Made, tmp_path: Path, options: dict[str, Any], said: str) -> None:
-    values: dict[str, Any] = {"model": str(made.base), "task": "classification", "lang": ("en",), "data": made.csv}
+    values: dict[str, Any] = {"model": str(made.base), "task": "classification", "languages": ("en",), "data": made.csv}
     with pytest.raises(UsageError, match=said):
         finetune(finetune_config(output=tmp_path / "out", **{**values, **options}))
     assert not list(tmp_path.iterdir())

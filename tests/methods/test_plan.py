@@ -160,7 +160,7 @@ def test_times_follow_from_rates_presets_and_data(home: Path, tmp_path: Path, me
     assert list(result.presets) == ["smoke", "small", "paper"] and not result.notes
     for name, found in result.presets.items():
         preset, phase = PRESETS[name], PRESETS[name].tuning["tagging"]
-        assert found["general"]["tokens"] == preset.general.steps * preset.general.batch_size * preset.general.length
+        assert found["general"]["tokens"] == preset.general.steps * preset.general.batch_size * preset.general.max_length
         assert found["tuning"]["tokens"] == (phase.epochs + phase.sparse_epochs) * tokens
         assert found["teacher"]["tokens"] == phase.teacher_epochs * tokens
         parts = [found[key] for key in ("general", "teacher", "tuning")]
@@ -172,7 +172,7 @@ def test_times_follow_from_rates_presets_and_data(home: Path, tmp_path: Path, me
     assert [call["layers"] for call in measured.calls] == [(4, 2), (4, 2), (4, 4)] * 3
     assert all(call["rows"] == {result.vocabulary["student"]} for call in measured.calls)
     small = PRESETS["small"]
-    assert measured.calls[3]["shape"] == (small.general.batch_size, small.general.length)
+    assert measured.calls[3]["shape"] == (small.general.batch_size, small.general.max_length)
     assert measured.calls[6]["shape"] == (PRESETS["paper"].general.batch_size, 138)  # as many positions as there are
     assert [call["eager"] for call in measured.calls] == [False] * 6 + [True, True, False]  # the paper's attention term
 

@@ -103,7 +103,7 @@ def test_stage_2_learns_a_task_and_is_scored_like_any_model(second: Any, data: P
     assert again.models[0]["parameters"]["rest"] == second.parameters["student"]
     record = json.loads((second.output / "polydistill.json").read_text())
     assert record["parent"]["command"] == "stack" and {s["language"] for s in record["scores"]} == {"en", "sw"}
-    assert second.selection["split"] == "dev" and second.separator == "native"
+    assert second.selection["split"] == "dev" and second.facts["separator"] == "native"
     head = load_file(second.output / "model.safetensors")["head.weight"]
     assert np.array_equal(head, load_file(second.output / "stages/teacher/model.safetensors")["head.weight"])
 
@@ -119,7 +119,7 @@ def test_the_labels_that_a_card_asks_for_are_those_that_are_scored(first: Path, 
     found = [p["label"] for p in classification.predict(model, examples, batch_size=2)]
     assert stack.classify(pairs) == found and stack.classify([]) == [] and len(set(found)) > 1
     assert run_snippet(second.output).strip()[2:-2] in LABELS
-    with pytest.raises(UsageError, match="no labels"):
+    with pytest.raises(UsageError, match="gives vectors, not labels"):
         polydistill.load_stack(first).classify(pairs)
 
 

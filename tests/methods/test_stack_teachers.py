@@ -187,7 +187,7 @@ def test_one_llm_is_in_memory_and_all_of_a_stack_on_one_device(
 
 
 def test_what_stage_2_leaves_unexplained_is_measured_on_dev_examples(models: Two, second: Any, data: Path) -> None:
-    left = second.unexplained_variance
+    left = second.facts["unexplained_variance"]
     assert left["last"] < left["first"]
     loaded = polydistill.load_stack(second.output)
     teacher = polydistill.load_stack(second.output / "stages/teacher")
@@ -240,7 +240,7 @@ def test_idle_options_of_a_linear_map_on_a_task(models: Two, second: Any, data: 
 
 def test_vectors_are_a_text_each(first: Path) -> None:
     loaded = polydistill.load_stack(first)
-    for texts, long, said in (("The red house.", "window", "Put it into a list"), (["x"], "no", "window, refuse")):
+    for texts, long, said in (("The red house.", "window", "Put it in a list"), (["x"], "no", "window, refuse")):
         with pytest.raises(polydistill.PolydistillError) as wrong:
             loaded.encode(texts, long=long)
         assert said in (wrong.value.hint or "")

@@ -62,7 +62,7 @@ def flip(file: Path, place: int = -3) -> None:
 
 
 def same(a: Any, b: Any) -> bool:
-    return bool((a.curves, a.steps, a.selection) == (b.curves, b.steps, b.selection)) and (
+    return bool((a.facts["curves"], a.steps, a.selection) == (b.facts["curves"], b.steps, b.selection)) and (
         weights(a.output) == weights(b.output)
     )
 
@@ -106,8 +106,8 @@ def stopped(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, 
     place = tmp_path_factory.mktemp("stopped")
     whole = tune(root, place / "whole", **LATE)
     with pytest.raises(Killed):
-        tune(root, place / "cut", Listener(len(whole.curves["dev"]) - 1), **LATE)
-    return whole, place / ".cut.training"
+        tune(root, place / "cut", Listener(len(whole.facts["curves"]["dev"]) - 1), **LATE)
+    return whole, place / ".cut.training/.tuned.training"
 
 
 def _no_best(work: Path) -> None:
@@ -153,8 +153,8 @@ def test_a_checkpoint_that_is_damaged_is_left_out(
     damage: Callable[[Path], None], root: Path, stopped: tuple[Any, Path], tmp_path: Path
 ) -> None:
     whole, work = stopped
-    shutil.copytree(work, tmp_path / ".cut.training")
-    damage(tmp_path / ".cut.training")
+    shutil.copytree(work, tmp_path / ".cut.training/.tuned.training")
+    damage(tmp_path / ".cut.training/.tuned.training")
     listener = Listener()
     assert same(tune(root, tmp_path / "cut", listener, resume=True, **LATE), whole)
     assert "whole, so that it is left out" in listener.said
