@@ -72,7 +72,9 @@ def test_cards_say_with_which_command_it_was_made(say: Say) -> None:
     made = {name: shlex.split(say("card", RECORDS / name).split("```sh\n")[1].split("\n```")[0]) for name in NAMES}
     assert " ".join(made["ner"]).startswith("polydistill finetune --model base --freeze-layers 0 --task ner --lang en")
     assert "--bf16" not in made["ner"] and made["ner"][-2:] == ["-o", "ner"]
-    assert made["bistil"][:4] == ["polydistill", "bistil", "en", "sw"] and "--no-squared-temperature" not in made["bistil"]
+    assert (
+        made["bistil"][:4] == ["polydistill", "bistil", "en", "sw"] and "--no-squared-temperature" not in made["bistil"]
+    )
     assert made["bistil"][made["bistil"].index("--length") + 1] == "16"
     assert made["stack"][:4] == ["polydistill", "stack", "encoder", "llm"]
     assert made["stack"][made["stack"].index("--task-batch") + 1] == "8"

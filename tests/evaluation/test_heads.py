@@ -235,7 +235,10 @@ def test_a_run_goes_on_with_the_head_that_it_began_with(root: Path, tmp_path: Pa
         trainings.tune(root, tmp_path / "cut", model=str(model), resume=True)
     (model / "config.json").write_text(about)
     resumed = trainings.tune(root, tmp_path / "cut", model=str(model), resume=True)
-    assert trainings.weights(resumed.output) == trainings.weights(whole.output) and resumed.facts["head"] == whole.facts["head"]
+    assert (
+        trainings.weights(resumed.output) == trainings.weights(whole.output)
+        and resumed.facts["head"] == whole.facts["head"]
+    )
 
 
 def test_a_teachers_signals_on_disk_are_those_of_its_labels(root: Path, tmp_path: Path) -> None:

@@ -160,7 +160,9 @@ def test_times_follow_from_rates_presets_and_data(home: Path, tmp_path: Path, me
     assert list(result.presets) == ["smoke", "small", "paper"] and not result.notes
     for name, found in result.presets.items():
         preset, phase = PRESETS[name], PRESETS[name].tuning["tagging"]
-        assert found["general"]["tokens"] == preset.general.steps * preset.general.batch_size * preset.general.max_length
+        assert (
+            found["general"]["tokens"] == preset.general.steps * preset.general.batch_size * preset.general.max_length
+        )
         assert found["tuning"]["tokens"] == (phase.epochs + phase.sparse_epochs) * tokens
         assert found["teacher"]["tokens"] == phase.teacher_epochs * tokens
         parts = [found[key] for key in ("general", "teacher", "tuning")]

@@ -62,9 +62,9 @@ def flip(file: Path, place: int = -3) -> None:
 
 
 def same(a: Any, b: Any) -> bool:
-    return bool((a.facts["curves"], a.steps, a.selection) == (b.facts["curves"], b.steps, b.selection)) and (
-        weights(a.output) == weights(b.output)
-    )
+    return bool(
+        (a.facts["curves"], a.facts["steps"], a.selection) == (b.facts["curves"], b.facts["steps"], b.selection)
+    ) and (weights(a.output) == weights(b.output))
 
 
 def test_a_training_with_a_loss_of_its_own_is_killed_after_its_last_step(
@@ -107,7 +107,7 @@ def stopped(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, 
     whole = tune(root, place / "whole", **LATE)
     with pytest.raises(Killed):
         tune(root, place / "cut", Listener(len(whole.facts["curves"]["dev"]) - 1), **LATE)
-    return whole, place / ".cut.training/.tuned.training"
+    return whole, place / ".cut.training"
 
 
 def _no_best(work: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_checkpoint_that_is_damaged_is_left_out(
     damage: Callable[[Path], None], root: Path, stopped: tuple[Any, Path], tmp_path: Path
 ) -> None:
     whole, work = stopped
-    shutil.copytree(work, tmp_path / ".cut.training/.tuned.training")
+    shutil.copytree(work, tmp_path / ".cut.training")
     damage(tmp_path / ".cut.training/.tuned.training")
     listener = Listener()
     assert same(tune(root, tmp_path / "cut", listener, resume=True, **LATE), whole)
