@@ -42,7 +42,7 @@ STACK = (
     "{m}/llm",
     "--preset",
     "smoke",
-    "--stage",
+    "--phase",
     "1",
     *TEXT,
     "--steps",
