@@ -178,12 +178,17 @@ def train(
             terms.restore(checkpoint)
         for unwanted in (transformers.PrinterCallback, transformers.ProgressCallback):
             trainer.remove_callback(unwanted)
-        if checkpoint and has_ended(checkpoint):
-            trainer.take_up_end(checkpoint)
-        else:
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        trainer.load_best()
+        _run(trainer, checkpoint)
     return _curves(trainer.state, terms)
+
+
+def _run(trainer: DevTrainer, checkpoint: Path | None) -> None:
+    """Trains from the beginning or from a checkpoint, and takes up the best weights."""
+    if checkpoint and has_ended(checkpoint):
+        trainer.take_up_end(checkpoint)
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.load_best()
 
 
 def _of_like_length(features: Any, schedule: Schedule) -> BatchSampler:

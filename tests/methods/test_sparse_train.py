@@ -118,7 +118,7 @@ def test_record_and_card(made: tuple[Path, Any, _Listener]) -> None:
     assert record["command"] == "sparse train" and record["result"]["stages"][1]["steps"] == 60
     assert record["texts"][0]["language"] == "sw" and record["texts"][0]["lines"] > 100
     card = (folder / "README.md").read_text()
-    assert "2110.07560" in card and f"{result.facts['entries']:,} of the" in card and "| sparse | 60 |" in card
+    assert "2110.07560" in card and f"{result.facts['entries']:,} of" in card and "| sparse | 60 |" in card
     assert not list(folder.parent.glob(".out*"))
 
 

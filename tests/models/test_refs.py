@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -426,11 +425,9 @@ def test_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_network_errors_are_known() -> None:
-    start = time.monotonic()
     assert is_network_error(ConnectionRefusedError())
     assert is_network_error(TimeoutError())
     wrapped = RuntimeError("x")
     wrapped.__cause__ = socket.gaierror()
     assert is_network_error(wrapped)
     assert not is_network_error(ValueError("x"))
-    assert time.monotonic() - start < 1

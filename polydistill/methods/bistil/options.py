@@ -22,8 +22,8 @@ class Student(Options):
     reduction: int | None = setting(None, "Layer reduction factor, in place of `layers`.", "Model", metavar="R")
     init: str = setting(
         "alternate",
-        "Which of the teacher's layers it begins with: alternate, bottom, top, a list such as 1,5,9; or "
-        "random, for layers that know nothing.",
+        "Layers of the teacher that the student starts from: alternate, bottom, top, or a list such as 1,5,9; "
+        "random starts from random weights.",
         "Model",
         metavar="HOW",
     )
@@ -42,10 +42,10 @@ class Student(Options):
         above=0,
         most=1,
     )
-    allow_unknown: bool = setting(False, "Go on with a language that the tokenizer cannot write well.", "Model")
+    allow_unknown: bool = setting(False, "Accept a language that the tokenizer cannot write well.", "Model")
     language_sft: tuple[str, ...] = setting(
         (),
-        "Sparse language fine-tuning that the teacher carries in phase 1, and no teacher in phase 2, LANG=FOLDER.",
+        "Sparse language fine-tuning for the teacher of phase 1, LANG=FOLDER; not used in phase 2.",
         "Model",
         metavar="LANG=DIR",
     )
@@ -55,19 +55,21 @@ class Student(Options):
 class Measuring(Options):
     """How objectives are measured."""
 
-    temperature: float = setting(2.0, "T of the logits.", "Training", metavar="T", least=1e-6)
-    squared_temperature: bool = setting(True, "Whether the term of the logits is multiplied with T^2.", "Training")
+    temperature: float = setting(2.0, "Softmax temperature of the logits.", "Training", metavar="T", least=1e-6)
+    squared_temperature: bool = setting(True, "Multiply the loss of the logits by the squared temperature.", "Training")
     logit_form: str = setting(
         "cross-entropy",
-        "cross-entropy or kl: the same gradients, another value.",
+        "Form of the loss of the logits: cross-entropy or kl; the gradients are the same.",
         "Training",
         metavar="FORM",
         choices=("cross-entropy", "kl"),
     )
-    relation_heads: int | None = setting(None, "Heads of `relations`.", "Training", metavar="N", least=1)
+    relation_heads: int | None = setting(
+        None, "Number of heads that the objective `relations` splits vectors into.", "Training", metavar="N", least=1
+    )
     relation_layers: str | None = setting(
         None,
-        "Student's and teacher's layer of `relations`, counted from 0. [default: the last ones]",
+        "Layer of the student and of the teacher for `relations`, counted from 0. [default: the last ones]",
         "Training",
         metavar="S,T",
     )
@@ -92,10 +94,12 @@ class Phase1(Options):
 class Phase2(Options):
     """Phase 2, on labelled data."""
 
-    epochs: float | None = setting(None, "Epochs in which everything is trained.", "Training", metavar="N", above=0)
+    epochs: float | None = setting(
+        None, "Epochs of phase 2 that train all parameters.", "Training", metavar="N", above=0
+    )
     sparse_epochs: float | None = setting(
         None,
-        "Epochs in which the chosen entries are trained; 0 leaves this stage out.",
+        "Epochs of phase 2 that train only the chosen entries; 0 skips this stage.",
         "Training",
         metavar="N",
         least=0,
@@ -106,7 +110,12 @@ class Phase2(Options):
     max_length: int | None = setting(None, "Most tokens of an input of phase 2.", "Training", metavar="N", least=16)
     lr: float | None = setting(None, "Highest learning rate of phase 2.", "Training", metavar="X", above=0)
     warmup: float | None = setting(
-        None, "Share of each stage's steps in which it rises.", "Training", metavar="SHARE", least=0, most=1
+        None,
+        "Share of each stage's steps in which the learning rate rises.",
+        "Training",
+        metavar="SHARE",
+        least=0,
+        most=1,
     )
 
 
@@ -115,9 +124,9 @@ class MadeTeacher(Options):
     """The task's teacher, where it is made here."""
 
     epochs: float | None = setting(
-        None, "Epochs of the task's teacher, where it is made here.", "Training", metavar="N", above=0
+        None, "Epochs of the task's teacher, if it is made here.", "Training", metavar="N", above=0
     )
-    lr: float | None = setting(None, "Its highest learning rate.", "Training", metavar="X", above=0)
+    lr: float | None = setting(None, "Highest learning rate of the task's teacher.", "Training", metavar="X", above=0)
 
 
 @dataclass(frozen=True)
@@ -125,14 +134,18 @@ class Data(Labelled):
     """The labelled data of phase 2, and what is scored."""
 
     data: Path | None = setting(
-        None, "Your own file in SOURCE to train on; its labels are the model's.", "Data", metavar="FILE", decides=False
+        None,
+        "Your own file in SOURCE to train on; its labels become the model's.",
+        "Data",
+        metavar="FILE",
+        decides=False,
     )
     limit: int | None = setting(
         None, "Use at most this many labelled examples, or lines of a text for vectors.", "Data", metavar="N", least=1
     )
     dev_limit: int | None = setting(
         None,
-        "Choose the checkpoint by at most this many dev examples. [default: `limit`, else by the preset]",
+        "Choose the checkpoint by at most this many dev examples. [default: `limit`, or the preset's]",
         "Data",
         metavar="N",
         least=1,
@@ -158,7 +171,7 @@ class AutoComputing(Computing):
 
     precision: str = setting(
         "auto",
-        "float32, bfloat16, or auto: what is faster here, measured in a few steps.",
+        "Precision of matrix products: float32, bfloat16, or auto for the faster one, measured in a few steps.",
         "Training",
         metavar="TYPE",
         choices=("auto", "float32", "bfloat16"),
@@ -173,8 +186,8 @@ class BistilOptions(Placed):
     target: str
     model: str = setting(
         DEFAULT_MODEL,
-        "The multilingual teacher: folder, org/name or org/name@revision; or a student that phase 1 has "
-        "made, to go on with phase 2.",
+        "The multilingual teacher: folder, org/name or org/name@revision; or a student "
+        "from phase 1, to continue with phase 2.",
         "Model",
         metavar="M",
     )
@@ -203,23 +216,23 @@ class BistilOptions(Placed):
     labelled: Data = group(Data)
     preset: str = setting(
         "small",
-        "smoke (minutes), small (one to two hours) or paper: the defaults of all that follows.",
+        "Defaults of all options that follow: smoke (minutes), small (one to two hours) or paper.",
         "Training",
         metavar="NAME",
         choices=tuple(PRESETS),
     )
-    phase: str = setting("all", "1, 2 or all.", "Training", metavar="WHICH", choices=("1", "2", "all"))
+    phase: str = setting("all", "Phases to run: 1, 2 or all.", "Training", metavar="WHICH", choices=("1", "2", "all"))
     objective: tuple[str, ...] = setting(
         (),
         "Weight of an objective, NAME=WEIGHT, or PHASE:NAME=WEIGHT for one phase; `ls objectives` lists "
-        "them. What is given replaces the preset's.",
+        "them. They replace the preset's.",
         "Training",
         metavar="NAME=W",
     )
     scale: str | None = setting(
         None,
-        "What makes terms compare: none, first (each divided by its first value) or teacher (each layer's error "
-        "divided by the teacher's mean square).",
+        "How terms of the loss are scaled: none, first (each divided by its first value) or teacher (each layer's "
+        "error divided by the teacher's mean square).",
         "Training",
         metavar="HOW",
         choices=SCALES,
@@ -238,8 +251,8 @@ class BistilOptions(Placed):
     )
     cache_gb: float = setting(
         4.0,
-        "Keep the teacher's signals of labelled data on disk if they take at most this much; those that no run "
-        "has used for a day make room. 0 keeps none.",
+        "Keep the teacher's signals of labelled data on disk if they take at most this much; signals "
+        "unused for a day make room. 0 keeps none.",
         "Training",
         metavar="GB",
         least=0,

@@ -69,21 +69,25 @@ class Prototypes(Options):
     """What prototypes are made of."""
 
     momentum: float = setting(
-        0.9, "Of the moving averages that prototypes are.", "Method", metavar="M", least=0, most=0.9999999
+        0.9, "Momentum of the moving averages that make the prototypes.", "Method", metavar="M", least=0, most=0.9999999
     )
     classes: str = setting(
         "type",
-        "A prototype for each entity type, or for each BIO tag.",
+        "One prototype for each entity type, or for each BIO tag.",
         "Method",
         metavar="KIND",
         choices=("type", "tag"),
     )
     layer: int | None = setting(
-        None, "Whose hidden states are features, counted from 1. [default: the last]", "Method", metavar="N", least=1
+        None,
+        "Layer whose hidden states are the features, counted from 1. [default: the last]",
+        "Method",
+        metavar="N",
+        least=1,
     )
     tokens: str = setting(
         "first",
-        "Tokens of a word that make the teacher's prototypes: first or all.",
+        "Tokens of a word that count for the teacher's prototypes: first or all.",
         "Method",
         metavar="WHICH",
         choices=("first", "all"),
@@ -95,13 +99,19 @@ class Teaching(Options):
     """What the student learns of the teacher."""
 
     loss: str = setting(
-        "mse", "Of the student: mse of probabilities (TSL), or kl.", "Method", metavar="LOSS", choices=("mse", "kl")
+        "mse",
+        "Loss of the student: mse of probabilities (TSL), or kl.",
+        "Method",
+        metavar="LOSS",
+        choices=("mse", "kl"),
     )
-    temperature: float = setting(1.0, "Temperature of that loss.", "Method", metavar="T", least=1e-6)
-    self_weight: float = setting(1.0, "Weight of the pseudo-labels beside it.", "Method", metavar="X", least=0)
+    temperature: float = setting(1.0, "Temperature of the student's loss.", "Method", metavar="T", least=1e-6)
+    self_weight: float = setting(
+        1.0, "Weight of the pseudo-labels beside the student's loss.", "Method", metavar="X", least=0
+    )
     self_ramp: float = setting(
         0.5,
-        "Share of the student's steps in which that weight grows from 0.",
+        "Share of the student's steps in which the weight of pseudo-labels grows from 0.",
         "Method",
         metavar="SHARE",
         least=0,
@@ -109,12 +119,12 @@ class Teaching(Options):
     )
     pseudo_labels: str = setting(
         "soft",
-        "soft (rectified probabilities) or hard (the likeliest tag of them).",
+        "Form of pseudo-labels: soft (rectified probabilities) or hard (their likeliest tag).",
         "Method",
         metavar="FORM",
         choices=("soft", "hard"),
     )
-    rectify: bool = setting(True, "Whether prototypes rectify them.", "Method")
+    rectify: bool = setting(True, "Rectify pseudo-labels by prototypes.", "Method")
     rectify_temperature: float = setting(1.0, "Temperature of the rectification.", "Method", metavar="T", least=1e-6)
     distance: str = setting(
         "unit",
@@ -204,7 +214,9 @@ class ProkdOptions(Placed):
         "Model",
         metavar="DIR",
     )
-    freeze_embeddings: bool = setting(False, "Do not train word embeddings: faster, in far less memory.", "Model")
+    freeze_embeddings: bool = setting(
+        False, "Do not train the word embeddings: faster, and takes far less memory.", "Model"
+    )
     freeze_layers: int | None = setting(
         None,
         f"Do not train the lowest N layers, nor word embeddings. {by_preset('freeze_layers')}",
@@ -229,7 +241,7 @@ class ProkdOptions(Placed):
     teaching: Teaching = group(Teaching)
     preset: str = setting(
         "small",
-        "smoke (a first try), small (for a CPU) or paper (as TSL): the defaults of what follows.",
+        "Defaults of the options that follow: smoke (a first try), small (for a CPU) or paper (as TSL).",
         "Training",
         metavar="NAME",
         choices=tuple(PRESETS),
@@ -238,7 +250,7 @@ class ProkdOptions(Placed):
     training: StudentTraining = group(StudentTraining)
     cache_gb: float = setting(
         4.0,
-        "Keep what the teacher says of the target's sentences on disk if it takes at most this much.",
+        "Keep the teacher's outputs for the target's sentences on disk if they take at most this much.",
         "Training",
         metavar="GB",
         least=0,

@@ -16,8 +16,12 @@ class Lora(Options):
     """Low-rank updates of the LLM."""
 
     r: int = setting(16, "Rank of the LLM's low-rank updates.", "Method", metavar="N", least=1, most=4096)
-    alpha: int = setting(32, "They count alpha / r times.", "Method", metavar="N", least=1)
-    dropout: float = setting(0.05, "Dropout before them.", "Method", metavar="SHARE", least=0, most=0.99)
+    alpha: int = setting(
+        32, "Scale of the low-rank updates: they are multiplied by alpha / r.", "Method", metavar="N", least=1
+    )
+    dropout: float = setting(
+        0.05, "Dropout before the low-rank updates.", "Method", metavar="SHARE", least=0, most=0.99
+    )
 
 
 @dataclass(frozen=True)
@@ -59,18 +63,23 @@ class Phase1(Options):
 class MadeTeacher(Options):
     """The LLM that learns the task."""
 
-    epochs: float | None = setting(None, "Passes in which the LLM learns the task.", "Training", metavar="N", above=0)
-    lr: float | None = setting(None, "Its highest learning rate.", "Training", metavar="X", above=0)
+    epochs: float | None = setting(None, "Epochs in which the LLM learns the task.", "Training", metavar="N", above=0)
+    lr: float | None = setting(None, "Highest learning rate of the LLM on the task.", "Training", metavar="X", above=0)
 
 
 @dataclass(frozen=True)
 class Phase2(Options):
     """Phase 2, on the task."""
 
-    epochs: float | None = setting(None, "Passes of phase 2.", "Training", metavar="N", above=0)
-    lr: float | None = setting(None, "Its highest learning rate.", "Training", metavar="X", above=0)
+    epochs: float | None = setting(None, "Epochs of phase 2.", "Training", metavar="N", above=0)
+    lr: float | None = setting(None, "Highest learning rate of phase 2.", "Training", metavar="X", above=0)
     batch_size: int | None = setting(
-        None, "Examples a step of both.", "Training", metavar="N", least=1, most=MOST_BATCH
+        None,
+        "Examples a step of phase 2 and of the LLM's training on the task.",
+        "Training",
+        metavar="N",
+        least=1,
+        most=MOST_BATCH,
     )
     max_length: int | None = setting(None, "Most tokens of a pair of texts.", "Training", metavar="N", least=16)
 
@@ -83,15 +92,15 @@ class StackOptions(Placed):
     llm: str
     phase: str = setting(
         "all",
-        "1 (plain text), 2 (a task) or all; without `task` the first alone.",
+        "Phases to run: 1 (plain text), 2 (a task) or all; without `task`, phase 1 alone.",
         "Method",
         metavar="WHICH",
         choices=("1", "2", "all"),
     )
     init: str = setting(
         LEAST_SQUARES,
-        "What the projection begins as: least-squares, from the encoder's mean states to the LLM's mean "
-        "input embeddings, or random.",
+        "How the projection starts: least-squares, from the encoder's mean states to the LLM's mean input "
+        "embeddings, or random.",
         "Method",
         metavar="HOW",
         choices=(LEAST_SQUARES, RANDOM),
@@ -108,7 +117,7 @@ class StackOptions(Placed):
         choices=(LINEAR,),
     )
     stack: str | None = setting(
-        None, "Go on from this stack of phase 1, with the same two models.", "Method", metavar="DIR"
+        None, "Continue from this stack of phase 1, with the same two models.", "Method", metavar="DIR"
     )
     text: tuple[str, ...] = setting(
         (),
@@ -128,7 +137,7 @@ class StackOptions(Placed):
     labelled: TaskData = group(TaskData)
     preset: str = setting(
         "small",
-        "smoke (a first try), small (for a CPU) or paper: the defaults of what follows.",
+        "Defaults of the options that follow: smoke (a first try), small (for a CPU) or paper.",
         "Training",
         metavar="NAME",
         choices=tuple(PRESETS),
