@@ -24,7 +24,10 @@ from polydistill.distill.matched import same_vocabulary
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
 from polydistill.methods.bistil.options import BistilOptions
+from polydistill.methods.bistil.plan import prepare
+from polydistill.progress import SILENT
 from polydistill.runs.result import Result
+from polydistill.runs.stages import Stage
 from polydistill.sparse.files import Difference
 from polydistill.training.trainer import DevTrainer
 
@@ -669,3 +672,45 @@ def test_a_disk_that_fills_at_a_checkpoint(
     whole = bistil(config(base, data, tmp_path / "whole"))
     resumed = bistil(config(base, data, tmp_path / "out", resume=True))
     assert resumed.stages[1]["loss"] == whole.stages[1]["loss"]
+
+
+def minutes_of(stages: tuple[Stage, ...]) -> dict[str, float]:
+    """Stage -> its part of the minutes that are left when it begins."""
+    shares = [stage.share for stage in stages]
+    return {
+        stage.name: stage.share / sum(shares[i:])
+        for i, stage in enumerate(stages)
+        if stage.share  # the others have as long as they take
+    }
+
+
+def test_the_plan_says_which_stages_there_are_and_how_long_each_may_take(
+    base: Path, data: Path, tmp_path: Path
+) -> None:
+    """Phase 1 has half of the minutes, a teacher a third of the rest, and the epochs of phase 2 share what is left."""
+    epochs = {"task_epochs": 1, "task_sparse_epochs": 3}
+    plan = prepare(ner(base, data, tmp_path / "out", **epochs), SILENT)
+    assert [stage.name for stage in plan.stages] == ["vocabulary", "general", "teacher", "full", "sparse"]
+    assert minutes_of(plan.stages) == pytest.approx({"general": 1 / 2, "teacher": 1 / 3, "full": 1 / 4, "sparse": 1})
+    assert plan.task == "ner" and plan.languages == ("en", "sw") and plan.output == tmp_path / "out"
+    assert plan.settings["phase_1"]["max_length"] == 16 and plan.settings["phase_2"]["epochs"] == 1
+    assert not (tmp_path / "out").exists()
+    alone = prepare(config(base, data, tmp_path / "out"), SILENT)
+    assert minutes_of(alone.stages) == {"general": 1} and alone.task is None and alone.scoring is None
+    whole = prepare(ner(base, data, tmp_path / "out", phase="2", task_sparse_epochs=0), SILENT)
+    assert minutes_of(whole.stages) == pytest.approx({"teacher": 1 / 3, "full": 1})
+
+
+def test_the_plan_names_options_that_change_nothing(base: Path, data: Path, tmp_path: Path) -> None:
+    plan = prepare(config(base, data, tmp_path / "out", objective=("2:logits=1",)), SILENT)
+    assert {"task_lr", "density", "temperature", "relation_heads", "data_dir"} <= plan.idle.keys()
+    assert not {"steps", "lr", "max_length", "vocab_size"} & plan.idle.keys()
+    assert plan.warnings == ("`objective=2:...` changes nothing: there is no phase 2 here.",)
+
+
+def test_what_comes_out_does_not_depend_on_where_data_lie_nor_on_the_cache(tmp_path: Path) -> None:
+    """A run goes on with a file that was moved, another cache or more minutes; the data's content is compared."""
+    moved = dict.fromkeys(("data", "dev_data", "data_dir", "output"), tmp_path)
+    passing = bistil_config(**moved, cache_gb=0, max_minutes=5, resume=True, overwrite=True)
+    assert passing.deciding() == bistil_config().deciding()
+    assert bistil_config(density=0.2).deciding() != bistil_config().deciding()

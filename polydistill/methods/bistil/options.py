@@ -134,7 +134,11 @@ class Data(Labelled):
     """The labelled data of phase 2, and what is scored."""
 
     data: Path | None = setting(
-        None, "Your own file in SOURCE to train on; its labels become the model's.", "Data", metavar="FILE"
+        None,
+        "Your own file in SOURCE to train on; its labels become the model's.",
+        "Data",
+        metavar="FILE",
+        decides=False,
     )
     limit: int | None = setting(
         None, "Use at most this many labelled examples, or lines of a text for vectors.", "Data", metavar="N", least=1
@@ -252,6 +256,7 @@ class BistilOptions(Placed):
         "Training",
         metavar="GB",
         least=0,
+        decides=False,
     )
     computing: AutoComputing = group(AutoComputing)
     place: TimedPlace = group(TimedPlace)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from polydistill.catalog import Language, Task, language, task
 from polydistill.catalog.task import CLASSIFICATION, RETRIEVAL, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
@@ -34,9 +34,6 @@ from polydistill.records.record import RunRecord
 from polydistill.runs.plan import OUTPUTS, Origin, Plan
 from polydistill.texts.sources import TextSource, assign_corpora, text_sources
 from polydistill.training.batching import check_parts
-
-if TYPE_CHECKING:
-    pass
 
 WITH_HEAD = (CLASSIFICATION, TAGGING, WORD_TAGGING, SPAN_EXTRACTION)
 EMBEDDING, BITEXT = "embedding", "bitext"
