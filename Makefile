@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := $(VENV)/lowest
+DOCS := $(VENV)/docs
 # Where pip also looks; uv does not read its settings.
 WHEELS = $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
 # Loads, trims, tunes, scores, exports and prints: what meets most of the libraries in a minute.
@@ -10,7 +11,7 @@ LOWEST_TESTS := tests/test_lowest.py tests/test_docs_snippets.py tests/card/test
 # Its score hangs on the tokens that a SentencePiece of that version learns; that tuning works is tried by its brothers.
 LOWEST_NOT := tests/methods/test_finetune.py::test_it_learns_and_the_folder_can_be_evaluated[qa]
 
-.PHONY: demo test test-lowest test-faults test-slow lint types benchmark clean
+.PHONY: demo test test-lowest test-faults test-slow lint types docs benchmark clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +27,12 @@ $(LOWEST)/.installed: pyproject.toml constraints.txt scripts/lowest.py
 	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST) $(addprefix --find-links ,$(WHEELS)) \
 	  -r $(LOWEST)/requirements.txt 'hypothesis>=6.100' 'pytest>=8' 'pytest-xdist>=3.6' 'seqeval>=1.2.2'
 	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST) --no-deps -e .
+	touch $@
+
+$(DOCS)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(DOCS)/bin/python -m pip install --quiet --quiet -c constraints.txt --group docs
 	touch $@
 
 demo: $(VENV)/.installed  ## trim multilingual-e5-small to Romanian and print what was gained and lost
@@ -50,5 +57,8 @@ lint: $(VENV)/.installed
 types: $(VENV)/.installed
 	$(BIN)/mypy
 
+docs: $(DOCS)/.installed  ## the site in site/, without network; a broken link or a page left out is an error
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build site *.egg-info

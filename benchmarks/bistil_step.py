@@ -113,7 +113,7 @@ def yardsticks(student: Path, folder: Path, sources: Sequence[str]) -> dict[str,
 
     record = json.loads((folder / "polydistill.json").read_text(encoding="utf-8"))
     phase = record["result"]["settings"]["phase_1"]
-    run = Run(folder, sources, phase["length"], phase["steps"] * phase["batch_size"] * phase["length"])
+    run = Run(folder, sources, phase["max_length"], phase["steps"] * phase["batch_size"] * phase["max_length"])
     held = MaskedBlocks(run.text().held_out, load_tokenizer(run.student))
     network = load_encoder(student, eager=True).eval()
     sums: dict[str, float] = {}
@@ -257,13 +257,13 @@ def speed(
     from polydistill.methods.bistil.stages import CHECKS
 
     phase = PRESETS[preset].general
-    run = Run(folder, sources, phase.length, phase.tokens)
+    run = Run(folder, sources, phase.max_length, phase.tokens)
     text = run.text()
     checks = 3
     steps = max(steps, 4 * checks) // checks * checks
     batches = batches_of_run(run, text, phase, steps)
     rows, stalls = [], []
-    tokens = phase.batch_size * phase.length
+    tokens = phase.batch_size * phase.max_length
     for name, bf16 in (("float32", False), ("bfloat16", True)):
         found = measure.alternate(
             {
@@ -307,7 +307,7 @@ def speed(
         "at most 5",
     ]
     words = (
-        f"Phase 1 at `{preset}`: {phase.batch_size} blocks of {phase.length} tokens a step, hidden states. Both "
+        f"Phase 1 at `{preset}`: {phase.batch_size} blocks of {phase.max_length} tokens a step, hidden states. Both "
         f"loops in one process, turn about, {rounds} rounds of {steps} steps on the same batches; a step is the median "
         "of its round, the ratio the median over rounds of tokens per second against the bare loop of the same round. "
         "The bare loop has its batches ready and does teacher forward, student forward, a plain mean squared error of "
@@ -363,7 +363,7 @@ def _phase_2(folder: Path, data: Path, checkpoint: float) -> list[list[str]]:
         wanted.kind,
         wanted.labels,
         not_scored=wanted.not_scored,
-        max_length=result["settings"]["phase_2"]["length"],
+        max_length=result["settings"]["phase_2"]["max_length"],
     )
     validation = measure.median(measure.timed(lambda: dev_score(wanted, model, [dev])) for _ in range(3))
     rows = []

@@ -81,7 +81,8 @@ def journey(args: argparse.Namespace) -> tuple[list[tuple[str, Path, float]], di
             *data,
             *SPLITS,
             "--freeze-embeddings",
-            "--bf16",
+            "--precision",
+            "bfloat16",
             *FINETUNE[args.preset],
         ],
         "bistil": [
@@ -111,12 +112,13 @@ def journey(args: argparse.Namespace) -> tuple[list[tuple[str, Path, float]], di
             "--preset",
             args.preset,
             "--freeze-embeddings",
-            "--bf16",
+            "--precision",
+            "bfloat16",
             *data,
             *SPLITS,
             *tests,
         ],
-        "export": ["export", str(place["prokd"]), "--onnx", "--int8", "--task", "ner", "--lang", TARGET, *data],
+        "export": ["export", str(place["prokd"]), "--int8", "--task", "ner", "--lang", TARGET, *data],
     }
     lines = {name: [*command, "-o", str(place[name])] for name, command in commands.items()}
     lines = {"phase 1 of bistil": phase_1_command(args, STUDENTS[STUDENT]), **lines}

@@ -39,7 +39,7 @@ DATA_OPTIONS = (
     "--test-split",
     "en=test_wikineural",
 )
-TRAINING = ("--freeze-embeddings", "--bf16", "--teacher-lr", "5e-5")
+TRAINING = ("--freeze-embeddings", "--precision", "bfloat16", "--teacher-lr", "5e-5")
 FROZEN = ("--freeze-layers", "3")  # as in the teacher that all begin with; not in a student of 6 layers
 TEACHER_EPOCHS = "0.5"
 ABLATED = "sw-0"

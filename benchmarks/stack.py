@@ -48,7 +48,9 @@ def text(args: argparse.Namespace) -> list[str]:
 
 def stacked(args: argparse.Namespace, name: str, *options: str, llm: str = LLM) -> tuple[Path, dict[str, Any]]:
     preset = () if "--preset" in options else ("--preset", args.preset)
-    return made(args, ["stack", ENCODER, llm, *preset, "--bf16", *options, "-o", str(args.models / name)])
+    return made(
+        args, ["stack", ENCODER, llm, *preset, "--precision", "bfloat16", *options, "-o", str(args.models / name)]
+    )
 
 
 def stage_1(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
@@ -184,7 +186,7 @@ def task_data(args: argparse.Namespace, *languages: str) -> list[str]:
 def linear_on_task(args: argparse.Namespace) -> tuple[Path, Path]:
     """(the linear map with the head, the LLM tuned on the task, which is everyone's teacher)."""
     data = task_data(args, *LANGUAGES)
-    folder, _ = stacked(args, "stack-nli-linear", "--baseline", "linear", "--stage", "2", *data)
+    folder, _ = stacked(args, "stack-nli-linear", "--baseline", "linear", "--phase", "2", *data)
     return folder, folder / "stages/teacher"
 
 
@@ -329,7 +331,7 @@ def size(args: argparse.Namespace) -> str:
     half, again = ("--frozen", "bfloat16"), ("--checkpointing",)
     ways_ = {"float32": (), "bfloat16": half, "float32, checkpointing": again, "bfloat16, checkpointing": half + again}
     memory = []
-    short = ("--preset", "smoke", "--steps", "30", "--length", "128")
+    short = ("--preset", "smoke", "--steps", "30", "--max-length", "128")
     for name, options in ways_.items():
         place = f"stack-memory-{name.replace(', ', '-')}"
         _, record = stacked(args, place, *text(args), *short, *options, llm=GEMMA)

@@ -23,9 +23,12 @@ WIKINEURAL, WIKIANN = ["--train-split", "train_wikineural"], ["--train-split", "
 NER = ["--dev-split", "dev_wikineural", "--lr", "2e-4"]
 # Teacher -> its task and settings; the one after `qa` is an alternative, compared on English dev data.
 TEACHERS: dict[str, tuple[str, list[str]]] = {
-    "ner": ("ner", [*WIKINEURAL, *NER, "--epochs", "4", "--freeze-layers", "3", "--bf16"]),
-    "nli": ("nli", ["--epochs", "2", "--batch-size", "16", "--lr", "5e-5", "--warmup", "0.1", "--bf16"]),
-    "qa": ("qa", ["--epochs", "1", "--lr", "1e-4", "--warmup", "0.1", "--bf16"]),
+    "ner": ("ner", [*WIKINEURAL, *NER, "--epochs", "4", "--freeze-layers", "3", "--precision", "bfloat16"]),
+    "nli": (
+        "nli",
+        ["--epochs", "2", "--batch-size", "16", "--lr", "5e-5", "--warmup", "0.1", "--precision", "bfloat16"],
+    ),
+    "qa": ("qa", ["--epochs", "1", "--lr", "1e-4", "--warmup", "0.1", "--precision", "bfloat16"]),
     "ner-wikiann": ("ner", [*WIKIANN, *NER, "--epochs", "1"]),
 }
 # Split -> languages.
@@ -82,7 +85,7 @@ def trained_table(records: dict[str, dict[str, Any]]) -> str:
                 settings["batch_size"],
                 f"{settings['lr']:g}",
                 settings["max_length"],
-                "bfloat16" if settings["bf16"] else "float32",
+                settings["precision"],
                 f"{result['steps']:,}",
                 f"{100 * chosen['value']:.1f} ({chosen['metric']}, {chosen['split']}, step {chosen['step']:,})",
                 f"{result['seconds']:,.0f}",

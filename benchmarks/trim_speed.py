@@ -192,7 +192,8 @@ def cutting(args: argparse.Namespace) -> None:
     """Time and memory of cutting with counts given, beside their limits."""
     import orjson
 
-    from polydistill.methods.trim import TrimConfig, trim
+    from polydistill.methods.trim.method import trim
+    from polydistill.methods.trim.options import TrimConfig
     from polydistill.models.checkpoint import Checkpoint
 
     rows = []

@@ -3,77 +3,40 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from importlib.util import find_spec
+from typing import Any
 
-if TYPE_CHECKING:
-    from polydistill.api import (
-        bistil,
-        compare,
-        count,
-        diff,
-        embed,
-        evaluate,
-        export,
-        finetune,
-        info,
-        load_stack,
-        model_card,
-        prokd,
-        publish,
-        stack,
-        trim,
-        trim_objects,
-    )
-    from polydistill.errors import PolydistillError, UsageError
-
-# Loaded when first asked for: `import polydistill` costs nothing.
-_API = (
-    "bistil",
-    "compare",
-    "count",
-    "diff",
-    "embed",
-    "evaluate",
-    "export",
-    "finetune",
-    "info",
-    "load_stack",
-    "model_card",
-    "prokd",
-    "publish",
-    "stack",
-    "trim",
-    "trim_objects",
-)
-_HOME = {"PolydistillError": "errors", "UsageError": "errors", **dict.fromkeys(_API, "api")}
-__all__ = [
-    "PolydistillError",
-    "UsageError",
-    "bistil",
-    "compare",
-    "count",
-    "diff",
-    "embed",
-    "evaluate",
-    "export",
-    "finetune",
-    "info",
-    "load_stack",
-    "model_card",
-    "prokd",
-    "publish",
-    "stack",
-    "trim",
-    "trim_objects",
-]
+# Loaded when first asked for: `import polydistill` costs nothing. Methods have functions made from their options.
+_HOME = {
+    "PolydistillError": "errors",
+    "UsageError": "errors",
+    "compare": "api",
+    "count": "api",
+    "diff": "api",
+    "embed": "api",
+    "evaluate": "api",
+    "info": "api",
+    "load_stack": "api",
+    "model_card": "api",
+    "publish": "api",
+    "trim": "api",
+    "trim_objects": "api",
+}
+_METHODS = ("bistil", "export", "finetune", "prokd", "sparse_train", "stack")
+__all__ = sorted([*_HOME, *_METHODS])
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return import_module("importlib.metadata").version("polydistill")
-    if name not in _HOME:
+    if name in _HOME:
+        return getattr(import_module(f"polydistill.{_HOME[name]}"), name)
+    if name.startswith("_") or find_spec(f"polydistill.{name}"):  # a module, which is imported next
         raise AttributeError(f"module 'polydistill' has no attribute {name!r}")
-    return getattr(import_module(f"polydistill.{_HOME[name]}"), name)
+    function = import_module("polydistill.runs.functions").named(name)
+    if function is None:
+        raise AttributeError(f"module 'polydistill' has no attribute {name!r}")
+    return function
 
 
 def __dir__() -> list[str]:

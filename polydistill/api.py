@@ -9,32 +9,22 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from polydistill.card import folder_card
 from polydistill.catalog import resolve_languages
 from polydistill.errors import UsageError
+from polydistill.evaluation.evaluate import EvaluateConfig, Evaluation
+from polydistill.evaluation.evaluate import evaluate as _evaluate
 from polydistill.hub.publish import PublishConfig, Published
 from polydistill.hub.publish import publish as _publish
-from polydistill.methods.bistil.method import BistilConfig, BistilResult
-from polydistill.methods.bistil.method import bistil as _bistil
 from polydistill.methods.embed import EmbedConfig
 from polydistill.methods.embed import embed as _embed
-from polydistill.methods.evaluate import EvaluateConfig, Evaluation
-from polydistill.methods.evaluate import evaluate as _evaluate
-from polydistill.methods.export.method import ExportResult
-from polydistill.methods.export.method import export as _export
-from polydistill.methods.export.plan import ExportConfig
-from polydistill.methods.finetune.method import FinetuneConfig, FinetuneResult
-from polydistill.methods.finetune.method import finetune as _finetune
-from polydistill.methods.inspection import DiffReport, InfoReport
-from polydistill.methods.inspection import diff as _diff
-from polydistill.methods.inspection import info as _info
-from polydistill.methods.prokd.method import ProkdConfig, ProkdResult
-from polydistill.methods.prokd.method import prokd as _prokd
-from polydistill.methods.stack.method import StackConfig, StackResult
-from polydistill.methods.stack.method import stack as _stack
-from polydistill.methods.trim import TrimConfig, TrimResult, trim_objects
-from polydistill.methods.trim import trim as _trim
+from polydistill.methods.trim.method import TrimResult, trim_objects
+from polydistill.methods.trim.method import trim as _trim
+from polydistill.methods.trim.options import TrimConfig
 from polydistill.models.refs import DEFAULT_MODEL
 from polydistill.options.settings import value_type
 from polydistill.progress import SILENT, Progress
 from polydistill.reports.compare import compare as _compare
+from polydistill.reports.inspection import DiffReport, InfoReport
+from polydistill.reports.inspection import diff as _diff
+from polydistill.reports.inspection import info as _info
 from polydistill.reports.rows import Comparison
 from polydistill.vocab.counts import TokenCounts
 
@@ -44,20 +34,15 @@ if TYPE_CHECKING:
     from polydistill.stacks.folder import LoadedStack
 
 __all__ = [
-    "bistil",
     "compare",
     "count",
     "diff",
     "embed",
     "evaluate",
-    "export",
-    "finetune",
     "info",
     "load_stack",
     "model_card",
-    "prokd",
     "publish",
-    "stack",
     "trim",
     "trim_objects",
 ]
@@ -72,7 +57,7 @@ def trim(
         model: A folder, `org/name` or `org/name@revision`.
         languages: Codes or names of the languages that stay.
         progress: Where to report; silent by default.
-        **options: Other fields of `polydistill.methods.trim.TrimConfig`, e.g. `corpus`, `vocab_size`, `output`.
+        **options: Other fields of `polydistill.methods.trim.options.TrimConfig`, e.g. `corpus`, `vocab_size`, `output`.
 
     Returns:
         The result; `result.output` is the new folder.
@@ -81,90 +66,6 @@ def trim(
         PolydistillError: The message says what is wrong and the way out; nothing was written.
     """
     return _trim(TrimConfig(model=str(model), lang=tuple(languages), **_fields(TrimConfig, options)), progress)
-
-
-def finetune(
-    model: str = DEFAULT_MODEL, *, task: str, languages: Sequence[str], progress: Progress = SILENT, **options: Any
-) -> FinetuneResult:
-    """Tunes a model for a task and keeps the checkpoint with the best dev score.
-
-    Args:
-        model: A folder, `org/name` or `org/name@revision`.
-        task: Name of the task.
-        languages: Codes or names of the languages to train on and to choose by.
-        progress: Where to report; silent by default.
-        **options: Other fields of `polydistill.methods.finetune.method.FinetuneConfig`, e.g. `data_dir`, `epochs`.
-
-    Returns:
-        The result; `result.output` is the new folder.
-
-    Raises:
-        PolydistillError: The message says what is wrong and the way out; nothing was written.
-    """
-    given = _fields(FinetuneConfig, options)
-    return _finetune(FinetuneConfig(model=str(model), task=task, lang=tuple(languages), **given), progress)
-
-
-def bistil(
-    source: str, target: str, *, model: str | Path = DEFAULT_MODEL, progress: Progress = SILENT, **options: Any
-) -> BistilResult:
-    """Makes a small bilingual model out of a multilingual one.
-
-    Args:
-        source: Code or name of the language that has labels.
-        target: Code or name of the other one.
-        model: A folder, `org/name` or `org/name@revision`.
-        progress: Where to report; silent by default.
-        **options: Other fields of `polydistill.methods.bistil.method.BistilConfig`, e.g. `text`, `task`, `preset`.
-
-    Returns:
-        Stages with their losses, sizes and scores; `result.output` is the new folder.
-
-    Raises:
-        PolydistillError: The message says what is wrong and the way out.
-    """
-    given = _fields(BistilConfig, options)
-    return _bistil(BistilConfig(source, target, model=str(model), **given), progress)
-
-
-def prokd(
-    source: str, target: str, *, model: str | Path | None = None, progress: Progress = SILENT, **options: Any
-) -> ProkdResult:
-    """Makes a tagger for a language without labels (reconstruction of ProKD).
-
-    Args:
-        source: Code or name of the language that has labels.
-        target: Code or name of the one that has none.
-        model: A folder, `org/name` or `org/name@revision`; multilingual-e5-small if nothing is given.
-        progress: Where to report; silent by default.
-        **options: Other fields of `polydistill.methods.prokd.method.ProkdConfig`, e.g. `teacher`, `method`, `preset`.
-
-    Returns:
-        Stages with their losses, what became of pseudo-labels, and scores; `result.output` is the new folder.
-
-    Raises:
-        PolydistillError: The message says what is wrong and the way out.
-    """
-    given = _fields(ProkdConfig, options)
-    return _prokd(ProkdConfig(source, target, model=None if model is None else str(model), **given), progress)
-
-
-def stack(encoder: str | Path, llm: str | Path, *, progress: Progress = SILENT, **options: Any) -> StackResult:
-    """Puts a multilingual encoder in front of an English LLM (MT-LLM).
-
-    Args:
-        encoder: What reads: a folder, `org/name` or `org/name@revision`.
-        llm: What it is stacked on.
-        progress: Where to report; silent by default.
-        **options: Other fields of `polydistill.methods.stack.method.StackConfig`, e.g. `text`, `task`, `preset`.
-
-    Returns:
-        Stages with their losses, unexplained variance and scores; `result.output` is the new folder.
-
-    Raises:
-        PolydistillError: The message says what is wrong and the way out.
-    """
-    return _stack(StackConfig(str(encoder), str(llm), **_fields(StackConfig, options)), progress)
 
 
 def load_stack(folder: str | Path, *, encoder: str | Path | None = None, llm: str | Path | None = None) -> LoadedStack:
@@ -196,7 +97,7 @@ def embed(model: str | Path, texts: Sequence[str], *, progress: Progress = SILEN
         PolydistillError: The message says what is wrong and the way out.
     """
     if isinstance(texts, str):
-        raise UsageError("A single text was given in place of several.", "Put it into a list.")
+        raise UsageError("One text was given, not a list of texts.", "Put it in a list.")
     return _embed(EmbedConfig(str(model), **_fields(EmbedConfig, options)), texts, progress)
 
 
@@ -217,7 +118,7 @@ def evaluate(
         languages: Codes or names.
         teacher: A model that the others descend from: scored too, and their loyalty to it is measured.
         progress: Where to report; silent by default.
-        **options: Other fields of `polydistill.methods.evaluate.EvaluateConfig`, e.g. `data_dir`, `split`, `latency`.
+        **options: Other fields of `polydistill.evaluation.evaluate.EvaluateConfig`, e.g. `data_dir`, `split`.
 
     Returns:
         The scores, from 0 to 1, with 95% intervals.
@@ -234,28 +135,6 @@ def evaluate(
         **given,
     )
     return _evaluate(config, progress)
-
-
-def export(
-    model: str | Path, *, onnx: bool = True, languages: Sequence[str] = (), progress: Progress = SILENT, **options: Any
-) -> ExportResult:
-    """Writes a model as ONNX files beside its tokenizer, checked against torch.
-
-    Args:
-        model: A folder, `org/name` or `org/name@revision`.
-        onnx: Write ONNX, the one format there is.
-        languages: Codes or names, for scores on a `task`.
-        progress: Where to report; silent by default.
-        **options: Other fields of `polydistill.methods.export.plan.ExportConfig`, e.g. `int8`, `output`, `task`.
-
-    Returns:
-        Sizes, differences from torch, times and scores; `result.output` is the new folder.
-
-    Raises:
-        PolydistillError: The message says what is wrong and the way out; nothing was written.
-    """
-    given = _fields(ExportConfig, options)
-    return _export(ExportConfig(model=str(model), onnx=onnx, lang=tuple(languages), **given), progress)
 
 
 def compare(runs: Sequence[str | Path], *, progress: Progress = SILENT) -> Comparison:
@@ -327,7 +206,7 @@ def count(
     Args:
         model: The model whose tokenizer counts.
         languages: Codes or names.
-        corpus: As `--corpus`.
+        corpus: Text, as `polydistill trim` takes it.
         limit: Read at most this many lines of each text.
         seed: Of the lines held out.
         include_path: Folders with the user's own languages.
@@ -345,10 +224,10 @@ def count(
 
 
 def info(model: str, texts: Sequence[str] = (), *, include_path: Sequence[Path] = ()) -> InfoReport:
-    """Sizes, share of embeddings and lineage of a model; see `polydistill.methods.inspection.info`."""
+    """Sizes, share of embeddings and lineage of a model; see `polydistill.reports.inspection.info`."""
     return _info(str(model), texts, tuple(include_path))
 
 
 def diff(model: str, trimmed: str, texts: Sequence[str], *, include_path: Sequence[Path] = ()) -> DiffReport:
-    """What a trimmed model does differently on text; see `polydistill.methods.inspection.diff`."""
+    """What a trimmed model does differently on text; see `polydistill.reports.inspection.diff`."""
     return _diff(str(model), str(trimmed), texts, tuple(include_path))

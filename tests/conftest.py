@@ -55,7 +55,7 @@ def cut(corpus: Path) -> Cut:
     """Trims a folder to the tokens that the text has twice; options are those of `TrimConfig`."""
     import transformers
 
-    from polydistill.methods import trim as module
+    from polydistill.methods.trim import method as module
 
     transformers.logging.disable_progress_bar()
 
@@ -82,6 +82,6 @@ def no_collection() -> Iterator[None]:
 @pytest.fixture
 def quick_verification(monkeypatch: pytest.MonkeyPatch) -> None:
     """Verification without all languages' letters, which take most of its time with tiny models."""
-    from polydistill.methods import trim
+    from polydistill.methods.trim import method as trim
 
     monkeypatch.setattr(trim, "unwritten", lambda *_: {})

@@ -229,7 +229,7 @@ COMMANDS: dict[str, str] = {
     "stack, encoder": "stack EVIL GOOD --text TEXT -o out",
     "stack, LLM": "stack GOOD EVIL --text TEXT -o out",
     "embed": "embed EVIL",
-    "export": "export EVIL --onnx -o out",
+    "export": "export EVIL -o out",
     "sparse train": "sparse train --model EVIL --lang en --text TEXT -o out",
     "sparse apply": "sparse apply EVIL DIFFERENCE -o out",
     "sparse remove": "sparse remove EVIL -o out",

@@ -20,9 +20,8 @@ import polydistill
 from polydistill.catalog import Arch, Table
 from polydistill.cli import cli, main
 from polydistill.evaluation.heads import new_head
-from polydistill.methods.bistil.method import BistilConfig
-from polydistill.methods.bistil.plan import prepare
 from polydistill.progress import SILENT
+from polydistill.runs.runner import run
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -114,11 +113,12 @@ def tagger(folder: Path) -> None:
 
 @pytest.fixture
 def there(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with nothing to be had from the network."""
-    monkeypatch.chdir(home)
+    """The working folder, a copy of its own for each snippet, with nothing to be had from the network."""
+    there = shutil.copytree(home, tmp_path / "home")
+    monkeypatch.chdir(there)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path / "cache"))
-    return home
+    return there
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=lambda b: f"{b.page}:{b.line}")
@@ -127,10 +127,10 @@ def test_every_snippet_runs(block: Block, there: Path, monkeypatch: pytest.Monke
     import onnxruntime
     from transformers import AutoModel
 
-    def planned(config: BistilConfig, progress: Any = SILENT) -> Any:
-        return prepare(config, progress)
+    def planned(method: Any, options: Any, progress: Any = SILENT) -> Any:
+        return method.prepare(options, progress) if method.name == "bistil" else run(method, options, progress)
 
-    monkeypatch.setattr("polydistill.api._bistil", planned)
+    monkeypatch.setattr("polydistill.runs.functions.run", planned)
     graph = session_of(there / "ner-student-onnx", ("input_ids", "attention_mask", "token_type_ids"))
     monkeypatch.setattr(onnxruntime, "InferenceSession", graph)
     base = there / "intfloat/multilingual-e5-small"

@@ -120,7 +120,7 @@ for name in [name for name in sys.modules if name.split(".")[0] in ("json", "orj
     del sys.modules[name]
 class Finder:
     def find_spec(self, name, *more):
-        if name == "json.scanner": send()
+        if name == "orjson.orjson": send()
 sys.meta_path.insert(0, Finder())
 def body():
     import click

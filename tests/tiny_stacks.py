@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import tiny
-from configs import stack_config
+from configs import stack, stack_config
 from safetensors.numpy import load_file
 
-from polydistill.methods.stack.method import StackConfig, stack
+from polydistill.methods.stack.options import StackOptions
 
 LABELS = ("entailment", "neutral", "contradiction")
 PAIRS = {"en": ("the red house", "a letter"), "sw": ("nyumba nyekundu", "barua")}
@@ -50,19 +50,19 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return (tiny.model_folder("xlm-roberta", "base", root / "encoder"), tiny.model_folder("bert", "base", root / "llm"))
 
 
-def config(models: tuple[Path, Path], output: Path, **options: Any) -> StackConfig:
+def config(models: tuple[Path, Path], output: Path, **options: Any) -> StackOptions:
     values = {
         "encoder": str(models[0]),
         "llm": str(models[1]),
         "preset": "smoke",
         "steps": 8,
         "batch_size": 8,
-        "length": 32,
+        "max_length": 32,
         "lr": 2e-3,
-        "task_length": 48,
+        "task_max_length": 48,
         "teacher_epochs": 1,
         "task_epochs": 1,
-        "task_batch": 8,
+        "task_batch_size": 8,
         "output": output,
     }
     return stack_config(**{**values, **options})
@@ -90,7 +90,7 @@ def second(models: tuple[Path, Path], first: Path, data: Path, tmp_path_factory:
                 stack=str(first),
                 task="nli",
                 data_dir=data,
-                lang=("en", "sw"),
+                languages=("en", "sw"),
                 teacher_epochs=15,
                 teacher_lr=1e-2,
                 task_epochs=25,

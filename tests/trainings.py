@@ -7,15 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import tiny
-from configs import bistil_config, finetune_config, prokd_config, sparse_train_config
+from configs import (
+    bistil,
+    bistil_config,
+    finetune,
+    finetune_config,
+    prokd,
+    prokd_config,
+    sparse_train,
+    sparse_train_config,
+    stack,
+)
 from safetensors.numpy import load_file
 from tiny_stacks import LABELS, config
 
-from polydistill.methods.bistil.method import bistil
-from polydistill.methods.finetune.method import finetune
-from polydistill.methods.prokd.method import prokd
-from polydistill.methods.sparse_train.method import sparse_train
-from polydistill.methods.stack.method import stack
 from polydistill.progress import SILENT, Progress
 
 NAMES = {"PER": ["Ana", "Ion", "Maria"], "LOC": ["Cluj", "Paris", "Nairobi"], "ORG": ["Acme", "Dacia", "Safaricom"]}
@@ -53,7 +58,7 @@ def tune(root: Path, output: Path, progress: Progress = SILENT, **options: Any) 
     """`finetune` of 12 steps with 4 checks."""
     values: dict[str, Any] = {
         "task": "ner",
-        "lang": ("en",),
+        "languages": ("en",),
         "epochs": 2,
         "lr": 5e-3,
         "batch_size": 4,
@@ -73,7 +78,7 @@ def bilingual(root: Path, output: Path, progress: Progress = SILENT, **options: 
         "preset": "smoke",
         "steps": 4,
         "batch_size": 4,
-        "length": 16,
+        "max_length": 16,
         "precision": "float32",
         "task": "ner",
         "data_dir": root,
@@ -91,7 +96,7 @@ def unlabelled(root: Path, output: Path, progress: Progress = SILENT, **options:
     """`prokd` with its teacher."""
     values: dict[str, Any] = {
         "data_dir": root,
-        "length": 32,
+        "max_length": 32,
         "batch_size": 8,
         "teacher_epochs": 1,
         "epochs": 2,
@@ -105,12 +110,12 @@ def unlabelled(root: Path, output: Path, progress: Progress = SILENT, **options:
 def language(root: Path, output: Path, progress: Progress = SILENT, **options: Any) -> Any:
     """`sparse train`."""
     values: dict[str, Any] = {
-        "lang": "sw",
+        "language": "sw",
         "text": (f"{root}/sw.txt",),
         "density": 0.05,
         "steps": 6,
         "batch_size": 4,
-        "length": 16,
+        "max_length": 16,
         "model": str(root / "base"),
     }
     return sparse_train(sparse_train_config(output=output, **{**values, **options}), progress)

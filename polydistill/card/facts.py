@@ -6,21 +6,20 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from polydistill.card.text import at, mapping, objects, plain, printable, shared, texts
+from polydistill import registry
+from polydistill.card.step import MOST_ITEMS, Step
+from polydistill.card.text import at, code, joined, mapping, number, objects, plain, texts
+from polydistill.card.told import BY, Told
 from polydistill.errors import PolydistillError
 from polydistill.files.inside import leads_out
 from polydistill.files.jsonfiles import read_json
 from polydistill.records.record import RunRecord
 
-BESIDE = "onnx"  # what `publish --onnx` adds to the result of a record: what the export reported
+BESIDE = "onnx"  # what publishing with `onnx` adds to the result of a record: what the export reported
 MOST_STEPS = 50
-MOST_ITEMS = 200  # of a list or an object of a record
-CUTTING = ("trim", "bistil", "prokd")  # what they leave knows their languages alone
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _DATASET = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?::[\w.,-]+(?:@\S+)?|@[0-9a-f]{40})(?:#\S+)?(?: \S+)?")
 _HEADS = {
@@ -33,7 +32,6 @@ _HEADS = {
     "ForConditionalGeneration": "text2text-generation",
     "MTModel": "text2text-generation",
 }
-_LIBRARIES = {"export": "transformers.js", "stack": "polydistill"}
 _KINDS = {
     "tagging": "token-classification",
     "word-tagging": "token-classification",
@@ -42,80 +40,6 @@ _KINDS = {
     "retrieval": "sentence-similarity",
     "similarity": "sentence-similarity",
 }
-
-
-class Step:
-    """One run of a lineage; every attribute has its type, whatever the record says.
-
-    Attributes:
-        command: Such as `trim`.
-        config: The configuration.
-        source: The model it began with.
-        result: What the command reported.
-        texts: The data.
-        versions: Package -> version.
-        scores: Scores of what it made, with fractions from 0 to 1.
-        costs: Its time and memory as ratios to other models'.
-        others: Further models that took part: `role`, `source` and `record`.
-    """
-
-    def __init__(self, raw: Mapping[str, Any]) -> None:
-        self.command = plain(raw.get("command"), 40)
-        self.config = _some(mapping(raw.get("config")))
-        self.source = mapping(raw.get("source"))
-        self.result = mapping(raw.get("result"))
-        self.texts = objects(raw.get("texts"))[:MOST_ITEMS]
-        self.versions = _some(mapping(raw.get("versions")))
-        self.scores = objects(raw.get("scores"))[:MOST_ITEMS]
-        self.costs = objects(raw.get("costs"))[:MOST_ITEMS]
-        self.others = objects(raw.get("others"))[:MOST_ITEMS]
-
-    @property
-    def languages(self) -> list[str]:
-        """The codes of its languages."""
-        return texts(self.result.get("languages"))
-
-    @property
-    def came_from(self) -> str:
-        """What the source is called: `org/name@commit`, `package==version (...)`, or a folder's name."""
-        return plain(shared(str(self.source.get("source") or self.source.get("name") or "an unnamed model")))
-
-    @property
-    def base(self) -> str:
-        """The source's short name."""
-        return plain(Path(shared(str(self.source.get("name") or "model"))).name) or "model"
-
-    @property
-    def hub_name(self) -> str | None:
-        """The source's name on the Hub, if it has one; a package's is the name of the model that it carries."""
-        from polydistill.models.offline import MODELS
-
-        name, source = str(self.source.get("name")), self.source.get("source")
-        if carried := next((model.name for model in MODELS.values() if source == model.source == name), None):
-            return carried
-        return name if _HUB_NAME.fullmatch(name) and ".." not in name else None
-
-    @property
-    def package(self) -> str | None:
-        """`package==version (...)` if the weights came from one."""
-        return self.came_from if re.match(r"[\w.-]+==\S+", self.came_from) else None
-
-    @property
-    def llm(self) -> str | None:
-        """The name on the Hub of the LLM that a stack stands on, if it has one."""
-        from polydistill.models.offline import MODELS
-
-        source = str(self.result.get("llm") or "")
-        if carried := next((model.name for model in MODELS.values() if model.source == source), None):
-            return carried
-        name, _, commit = source.partition("@")
-        return name if re.fullmatch(r"[0-9a-f]{40}", commit) and _HUB_NAME.fullmatch(name) else None
-
-    @property
-    def output(self) -> str | None:
-        """The folder that it wrote."""
-        written = self.config.get("output") or self.result.get("output")
-        return printable(shared(written)) if isinstance(written, str) else None
 
 
 @dataclass(frozen=True)
@@ -201,9 +125,15 @@ class Facts:
     def languages(self) -> list[str]:
         """Codes: those that the model was made for, else those that it was tuned on; a score is no claim."""
         for step in self.lineage:
-            if step.command in CUTTING and step.languages:
+            if told_of(step).cuts and step.languages:
                 return _codes(step.languages)
         return _codes([code for step in self.lineage for code in step.languages])
+
+    @cached_property
+    def label_languages(self) -> list[str]:
+        """Codes of the languages whose labels were read by any step that made it or one of its teachers."""
+        steps = [*self.lineage, *(step for other in self.others for step in other.lineage)]
+        return _codes([code for step in steps for code in told_of(step).labels_of(step)])
 
     @cached_property
     def task(self) -> str | None:
@@ -244,8 +174,8 @@ class Facts:
     @property
     def library(self) -> str:
         """The library that loads it."""
-        if self.newest.command in _LIBRARIES:
-            return _LIBRARIES[self.newest.command]
+        if library := told_of(self.newest).library:
+            return library
         vectors = self.head in ("sentence-similarity", "feature-extraction")
         return "sentence-transformers" if self.embeds_sentences and vectors else "transformers"
 
@@ -272,9 +202,17 @@ class Facts:
         return list(dict.fromkeys(name for step in steps for text in step.texts if (name := dataset(text))))
 
 
-def _some(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The first entries of an object."""
-    return dict(islice(value.items(), MOST_ITEMS))
+def told_of(step: Step) -> Told:
+    """How the cards of a step's command speak of it."""
+    return registry.told(step.command) or Told(
+        title=lambda step: f"{step.base} after {step.command or 'an unknown step'}",
+        introduction=_made_somehow,
+        tag="-".join(step.command.lower().split()),
+    )
+
+
+def _made_somehow(step: Step) -> str:
+    return f"Made from {code(step.came_from)} with the command {code(f'polydistill {step.command}')} of {BY}."
 
 
 def _lineage(raw: Any) -> tuple[Step, ...]:
@@ -291,6 +229,17 @@ def _licence(steps: Sequence[Step]) -> str | None:
     stated = (step.source.get("licence") for step in steps)
     named = (plain(name, 60).strip() for name in stated if isinstance(name, str))
     return next((name for name in named if name and name.lower() != "unknown"), None)
+
+
+def exported(result: Any) -> str:
+    """What an export reported: its files, and how far they are from torch."""
+    files = joined([code(at(part, "path")) for part in objects(at(result, "files"))])
+    said = f"{files or 'no file'}, with its tokenizer."
+    largest, rounded, inputs = (number(at(result, "difference", key)) for key in ("onnx", "int8", "inputs"))
+    if largest is not None and inputs is not None:
+        eight = "" if rounded is None else f", those of the 8-bit file by at most {rounded:.2g}"
+        said += f" On {inputs:,.0f} inputs, outputs differ from torch's by at most {largest:.2g}{eight}."
+    return said
 
 
 def dataset(text: Mapping[str, Any]) -> str | None:

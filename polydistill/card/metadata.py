@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from polydistill.card.facts import BESIDE, Facts
+from polydistill.card.facts import BESIDE, Facts, told_of
 from polydistill.card.quality import eval_results
 
 # https://huggingface.co/docs/hub/repositories-licenses: what `license` can be; any other licence is `other` and a name.
@@ -18,14 +18,6 @@ fair-noncommercial-research-license gemma gfdl gpl gpl-2.0 gpl-3.0 h-research in
 lgpl-3.0 lgpl-lr llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1
 openmdw-1.0 openrail openrail++ osl-3.0 pddl postgresql unlicense wtfpl zlib
 """
-_TAGS = {
-    "trim": "vocabulary-trimming",
-    "finetune": "fine-tuned",
-    "bistil": "bilingual-distillation",
-    "prokd": "zero-resource-tagging",
-    "export": "onnx",
-    "stack": "model-stacking",
-}
 # What the Hub can list a model under; a model that translates or completes has no one name there.
 _PIPELINES = (
     "token-classification",
@@ -74,7 +66,5 @@ def _without_script(code: str) -> str:
 def tags(facts: Facts) -> list[str]:
     """`polydistill` and what was done, newest first."""
     done = ["onnx"] if facts.newest.result.get(BESIDE) else []
-    for step in facts.lineage:
-        name = "sparse-fine-tuning" if step.command.startswith("sparse ") else _TAGS.get(step.command, step.command)
-        done.append("-".join(name.lower().split()))
+    done += [told_of(step).tag for step in facts.lineage]
     return list(dict.fromkeys(["polydistill", *filter(None, done)]))

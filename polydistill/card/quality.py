@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from polydistill.card.facts import Facts, task_head
+from polydistill.card.facts import Facts, task_head, told_of
 from polydistill.card.text import at, bounds, code, joined, number, objects, plain, shared, table, texts
 
 METRICS = {
@@ -25,7 +25,7 @@ def sections(facts: Facts) -> list[str]:
     """The section on quality; it says so where nothing was measured."""
     parts = ["## Quality"]
     own = [score for score in facts.newest.scores if number(score.get("value")) is not None]
-    parts += [_table(facts, own)] if own else ["No score of this model stands in its record."]
+    parts += [_table(facts, own)] if own else ["The record of this model has no scores."]
     parts += filter(None, (_chosen(facts), _loyalty(facts)))
     return parts
 
@@ -40,22 +40,22 @@ def _table(facts: Facts, own: list[Row]) -> str:
     shown = [name for name, known in columns.items() if any(_identity(row) in known for row in own)]
     rows = []
     for row in own:
-        compared = [_value(columns[name].get(_identity(row))) for name in shown]
-        rows.append([_language(row), code(row.get("split")), metric_name(row), *compared, _value(row), _count(row)])
-    header = ["language", "split", "metric", *shown, "this model" if shown else "score", "n"]
+        beside = [_value(columns[name].get(_identity(row))) for name in shown]
+        rows.append([_language(row), code(row.get("split")), metric_name(row), *beside, _value(row), _count(row)])
+    told = told_of(facts.newest)
+    compared = [told.reference if name == "teacher" else name for name in shown]
+    header = ["language", "split", "metric", *compared, "this model" if shown else "score", "n"]
     numbers = range(3, len(header))
-    several = facts.newest.command == "export"
-    if several:
+    if told.files:
         header[2:2] = ["file"]
         rows = [[*row[:2], code(_file(score)), *row[2:]] for row, score in zip(rows, own, strict=True)]
-        header = ["torch" if name == "teacher" else name for name in header]
         numbers = range(4, len(header))
     names = sorted({plain(shared(str(teachers[i].get("model")))) for i in map(_identity, own) if i in teachers})
     explained = "Scores are times 100, with 95 % bootstrap intervals over the items."
-    if "teacher" in shown and not several:
+    if "teacher" in shown and not told.files:
         explained += f" The teacher is {joined([code(Path(name).name) for name in names])}."
     if "before" in shown:
-        explained += " *before* is the model that this one was made from, scored on the same data."
+        explained += " *before* is the model it was made from, scored on the same data."
     return f"{table(header, rows, right=numbers)}\n\n{explained}"
 
 
@@ -110,14 +110,14 @@ def _chosen(facts: Facts) -> str | None:
         where = f"{code(at(chosen, 'split'))} of {joined(texts(at(chosen, 'languages')))}"
         metric = METRICS.get(str(at(chosen, "metric")), plain(at(chosen, "metric"), 60).replace("_", " "))
         return (
-            f"The checkpoint was chosen on {where} (dev {metric} {100 * value:.2f}); that dev score chose it, so it is "
-            "a little too good. No other language's labelled data were looked at to choose."
+            f"The checkpoint was chosen on {where} ({metric} {100 * value:.2f}, slightly optimistic since it is the "
+            "score that chose the checkpoint). No labelled data of another language were used to choose it."
         )
     return None
 
 
 def _loyalty(facts: Facts) -> str | None:
-    """How often the student says what its teacher says."""
+    """How closely the student follows its teacher."""
     rows = [
         row
         for row in objects(at(facts.newest.result, "loyalty", "scores"))
@@ -127,7 +127,7 @@ def _loyalty(facts: Facts) -> str | None:
         return None
     cells = [[_language(row), plain(row.get("metric"), 60).replace("_", " "), _value(row), _count(row)] for row in rows]
     shown = table(["language", "loyalty to the teacher", "value", "n"], cells, right=(2, 3))
-    return f"How far it says what its teacher says, when it was made:\n\n{shown}"
+    return f"How closely it follows its teacher, measured when it was made:\n\n{shown}"
 
 
 def eval_results(facts: Facts) -> list[Any]:
@@ -142,7 +142,7 @@ def eval_results(facts: Facts) -> list[Any]:
         task, language, asked = (plain(row.get(key) or "", 60) for key in ("task", "language", "question_language"))
         interval, split = bounds(row.get("interval")), plain(row.get("split"), 60)
         name = f"{metric_name(row)}, {_language(row)}, {split}"
-        if facts.newest.command == "export":
+        if told_of(facts.newest).files:
             name += f", {plain(_file(row), 60)}"
         if interval:
             name += f", 95% interval {100 * interval[0]:.2f} to {100 * interval[1]:.2f}"

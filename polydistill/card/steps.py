@@ -3,65 +3,43 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from polydistill.card.facts import Facts, Step, dataset, known_task
-from polydistill.card.text import code, first, human_bytes, items, number, plain, printable, shared
+from polydistill import registry
+from polydistill.card.facts import Facts, dataset, known_task
+from polydistill.card.step import Step
+from polydistill.card.text import code, first, human_bytes, number, plain, printable, shared
+from polydistill.options import commandline
 
 WIDTH = 100
 MOST_VALUES = 20  # of one option; the record has them all
-# What a run is not made of: how it went on, and what it may replace.
-_NOT_SHOWN = {"output", "overwrite", "resume", "dry_run"}
-# Options that are on unless they are switched off.
-_SWITCHED_OFF = {"verify": "--no-verify", "rectify": "--no-rectify", "squared_temperature": "--plain-temperature"}
-_ARGUMENTS = {
-    "bistil": ("source", "target"),
-    "prokd": ("source", "target"),
-    "stack": ("encoder", "llm"),
-    "export": ("model",),
-    "sparse apply": ("model", "differences"),
-    "sparse remove": ("model", "difference"),
-}
 
 
 def command_line(step: Step, outputs: Mapping[str, str] | None = None) -> list[str]:
-    """A command and its arguments: every value of its configuration that is not empty, also those that are defaults.
+    """A step's command and its arguments, without the folders of the machine on which it ran.
 
     Args:
         step: The run.
         outputs: Name of a folder -> what an earlier step called it, so that steps fit each other.
     """
-    words, arguments = ["polydistill", *step.command.split()], _ARGUMENTS.get(step.command, ())
-    for name in arguments:
-        words += _values(step.config.get(name), outputs or {})
-    for name, value in step.config.items():
-        if name in arguments or name in _NOT_SHOWN or not isinstance(name, str):
-            continue
-        words += _option(name, value, outputs or {})
-    return [*words, *(["-o", step.output] if step.output else [])]
+    return commandline.command_line(
+        step.command,
+        step.config,
+        registry.options(step.command),
+        output=step.output,
+        words=lambda value: _words(value, outputs or {}),
+    )
 
 
-def _option(name: str, value: Any, outputs: Mapping[str, str]) -> Iterator[str]:
-    flag = f"--{printable(name, 60).replace('_', '-')}"
-    if isinstance(value, bool):
-        off = _SWITCHED_OFF.get(name)
-        yield from [flag] if value and not off else [off] if off and not value else []
-        return
-    for text in _values(value, outputs):
-        yield from (flag, text)
-
-
-def _values(value: Any, outputs: Mapping[str, str]) -> list[str]:
+def _words(value: Any, outputs: Mapping[str, str]) -> list[str]:
     """A value as words of a command line, at most so many."""
-    given = items(value) if isinstance(value, (list, tuple)) else [value]
-    known = [v for v in given if isinstance(v, (str, int, float)) and v != ""]
-    words = []
-    for v in known[:MOST_VALUES]:
-        cleaned = printable(shared(v) if isinstance(v, str) else v)
-        words.append(outputs.get(cleaned, cleaned) if cleaned != v else cleaned)
-    return words + ["…"] * (len(known) > MOST_VALUES)
+    given, shown = commandline.words(shared(value)), []
+    for word, before in zip(given[:MOST_VALUES], commandline.words(value), strict=False):
+        cleaned = printable(word)
+        shown.append(outputs.get(cleaned, cleaned) if cleaned != before else cleaned)
+    return shown + ["…"] * (len(given) > MOST_VALUES)
 
 
 def shell(words: list[str]) -> str:
@@ -127,7 +105,7 @@ def _data(step: Step) -> str:
     if not lines:
         return ""
     task = known_task(plain(step.result.get("task")) if step.result.get("task") else None)
-    licence = "Licences of the data are not in the record."
+    licence = "The record does not state the licences of the data."
     if task and task.licence and any(map(_from_hub, step.texts)):
         licence = f"Licence of the labelled data: {plain(task.licence)}."
     return "\n".join(["Data:", "", *lines, "", licence])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Sequence
 
-from polydistill.card.facts import Facts, tags_words
-from polydistill.card.text import at, objects, printable, texts
+from polydistill.card.facts import Facts, tags_words, told_of
 
 WINDOW, OVERLAP, LONGEST_ANSWER = 384, 128, 30  # tokens, as `evaluate` reads a paragraph
 
@@ -39,16 +39,6 @@ from transformers import AutoModel, AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained({model})
 model = AutoModel.from_pretrained({model})
 print(tokenizer.tokenize({text}), model.num_parameters())"""
-_STACK = """\
-from pathlib import Path
-
-import polydistill
-from huggingface_hub import snapshot_download
-
-name = {model}
-folder = name if Path(name).is_dir() else snapshot_download(name)
-stack = polydistill.load_stack(folder)
-print(stack.{asked})"""
 # A network itself, for what no pipeline reads as `evaluate` does: it is loaded, then run, then its outputs are read.
 _TORCH = """\
 import numpy
@@ -78,7 +68,7 @@ outputs = session.run(None, {name: inputs[name].astype("int64") for name in name
 """
 # A pipeline takes a token that is a space alone for a word, and its "simple" shows tokens that were never trained.
 _TAGS = """\
-words = {words}  # punctuation apart, as in the data that it learnt from
+words = {words}  # punctuation apart, as in its training data
 {glued}inputs = tokenizer(words, is_split_into_words=True, truncation=True, return_tensors="{tensors}")
 {run}places = inputs.word_ids()
 for i, word in enumerate(words):
@@ -138,14 +128,10 @@ def snippet(facts: Facts, repository: str) -> str:
         facts: Of the model.
         repository: Its name on the Hub, or its folder.
     """
-    first, second = _texts(facts)
-    values = {"model": repository, "head": facts.head, "text": first, "other": second, "question": second}
-    printed = {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
+    printed = _printed(facts, repository)
     pair = f'{{"text": {printed["text"]}, "text_pair": {printed["other"]}}}'
-    if facts.newest.command == "export":
-        return _network(facts, printed, onnx=True)
-    if facts.newest.command == "stack":
-        return _STACK.format(**printed, asked=_asked(facts, printed))
+    if use := told_of(facts.newest).use:
+        return use(facts, repository)
     if facts.library == "sentence-transformers":
         return _SENTENCES.format(**printed)
     if facts.head in _TEMPLATES:
@@ -157,31 +143,33 @@ def snippet(facts: Facts, repository: str) -> str:
         return _PIPELINE.format(**asked, more=", truncation=True")
     two_parts = any("T5" in name or "MT" in name for name in facts.classes)
     if facts.head in _HEADS or (facts.head == "feature-extraction" and not two_parts):
-        return _network(facts, printed, onnx=False)
+        return network(facts, repository)
     return _BARE.format(**printed)
 
 
-def _asked(facts: Facts, printed: dict[str, str]) -> str:
-    """What is asked of a stack."""
-    code = facts.newest.result.get("language_code")
-    more = f", language={json.dumps(printable(code))}" if code else ""
-    if facts.newest.result.get("task"):
-        asked = f"({printed['text']}, {printed['other']})" if facts.pairs else printed["text"]
-        return f"classify([{asked}]{more})"
-    return f"encode([{printed['text']}]{more}).shape"
+def _printed(facts: Facts, repository: str) -> dict[str, str]:
+    """What stands in the snippets, as Python writes it."""
+    first, second = example_texts(facts)
+    values = {"model": repository, "head": facts.head, "text": first, "other": second, "question": second}
+    return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
 
 
-def _network(facts: Facts, printed: dict[str, str], *, onnx: bool) -> str:
-    """The network itself, in torch or in onnxruntime."""
-    files = [at(part, "path") for part in objects(facts.newest.result.get("files"))]
-    file = printable(next((name for name in files if isinstance(name, str)), "onnx/model.onnx"))
+def network(facts: Facts, repository: str, *, file: str | None = None, behind: Sequence[str] = ()) -> str:
+    """Python that runs the network itself, and reads its outputs as `evaluate` does.
+
+    Args:
+        facts: Of the model.
+        repository: Its name on the Hub, or its folder.
+        file: An ONNX file there, to run in onnxruntime; None for torch.
+        behind: What stands behind the file's graph, such as `Pooling (mean)`.
+    """
+    printed, onnx = _printed(facts, repository), file is not None
     auto, template = _HEADS.get(str(facts.head), ("AutoModel", _VECTORS))
-    behind = texts(facts.newest.result.get("pooling")) if onnx else []
     pooled = _POOLED.get(behind[0]) if behind else ".mean(0)"
-    if template is _VECTORS and (pooled is None or behind[1:] not in ([], ["Normalize"])):
+    if template is _VECTORS and (pooled is None or list(behind[1:]) not in ([], ["Normalize"])):
         template = _STATES  # something stands behind the states that is not in the file
     classes = tags_words(facts.task)  # a class of every word, such as its part of speech
-    spaced = _texts(facts)[0].replace(".", " .") if classes else _NAMES
+    spaced = example_texts(facts)[0].replace(".", " .") if classes else _NAMES
     words = f"{json.dumps(spaced, ensure_ascii=False)}.split()"
     if template is _TAGS and not classes:
         template += _JOINED
@@ -214,7 +202,7 @@ def _needed(loaded: str, body: str) -> str:
     return loaded
 
 
-def _texts(facts: Facts) -> tuple[str, str]:
+def example_texts(facts: Facts) -> tuple[str, str]:
     """Two short texts: English if the model may know it, else what its language and another one call themselves."""
     if not facts.languages or "en" in facts.languages:
         return "Nairobi is the capital of Kenya.", "Which city is the capital of Kenya?"

@@ -1,7 +1,7 @@
 """What polydistill knows about languages, tasks and model architectures: one TOML file each.
 
 The files that ship lie in `polydistill.languages`, `polydistill.tasks` and `polydistill.arch`. A user's own
-come from folders given with `--include-path`, which hold sub-folders of the same names or plain `*.toml`
+come from the folders in `include_path`, which hold sub-folders of the same names or plain `*.toml`
 files; they add to what ships and override it. Files are read when first asked for, those that ship only once.
 """
 
@@ -424,7 +424,7 @@ def resolve_languages(codes: Sequence[str], include: Sequence[Path]) -> tuple[La
         UsageError: None is given, or one is unknown.
     """
     if not codes:
-        raise UsageError("No language was given.", "Add --lang, for instance --lang ro.")
+        raise UsageError("No language was given.", "Add one, for instance `lang=ro`.")
     return tuple({(found := language(code, include)).code: found for code in codes}.values())
 
 
@@ -469,7 +469,7 @@ def arch(model_type: str, include: Sequence[str | Path] = ()) -> Arch:
         return known[model_type]
     raise PolydistillError(
         f"The architecture '{model_type}' is unknown.",
-        f"Supported are {', '.join(known)}. One TOML file given with --include-path adds another: {PAGE} shows how.",
+        f"Supported are {', '.join(known)}. To add another, give a TOML file with `include_path`: {PAGE} shows how.",
     )
 
 

@@ -10,29 +10,31 @@ from typing import NoReturn
 
 import click
 
-from polydistill import interrupts
+from polydistill import interrupts, registry
 from polydistill.errors import MORE_MEMORY, PolydistillError, UsageError, is_out_of_memory, is_panic
 from polydistill.models.loading import quiet_bitsandbytes
 
-COMMANDS = {
-    "trim": "Cut a model's vocabulary down to some languages, verified.",
+# In the order in which one uses them; None for a method, which has its summary in its registry.
+_LISTED: dict[str, str | None] = {
+    "trim": None,
     "count": "Count the tokens of text; counts of shards add up.",
     "plan": "Size and training time of a bilingual student, before it is trained.",
-    "finetune": "Tune a model for a task on a source language.",
-    "bistil": "Make a small bilingual model out of a multilingual one.",
-    "prokd": "Make a tagger for a language without a single label.",
-    "stack": "Give an English LLM the languages of a multilingual encoder.",
+    "finetune": None,
+    "bistil": None,
+    "prokd": None,
+    "stack": None,
     "embed": "One vector a line of text, from a stack.",
     "evaluate": "Score models on a task in many languages.",
     "sparse": "Tune a language sparsely; put differences on models, take them off, add them up.",
     "compare": "Models side by side: differences, intervals, plots.",
-    "export": "Write a model as ONNX files, checked against torch, also with 8 bits.",
+    "export": None,
     "card": "The model card of a folder, from its record.",
     "publish": "Put a model on the Hub, with its card.",
     "info": "Sizes, share of embeddings and lineage of a model.",
     "diff": "What a trimmed model does differently on text.",
-    "ls": "List languages, tasks or architectures.",
+    "ls": "List languages, tasks, architectures or objectives.",
 }
+OWN = {"trim"}  # makers whose command is a file here
 EPILOG = """\b
 Examples:
   polydistill trim --lang ro
@@ -42,24 +44,34 @@ Examples:
 DEBUG = "POLYDISTILL_DEBUG"
 
 
+def commands() -> dict[str, str]:
+    """Name -> summary of every command, those of other packages' methods last."""
+    methods = {name: entry.summary for name, entry in registry.entries().items() if " " not in name}
+    return {**{name: said or methods[name] for name, said in _LISTED.items()}, **methods}
+
+
 class LazyGroup(click.Group):
     """A group that knows its commands' names and imports one only to run it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands in the order in which one uses them."""
-        return list(COMMANDS)
+        return list(commands())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Imports a command."""
-        if cmd_name not in COMMANDS:
+        """Imports a command, or makes that of a method."""
+        if cmd_name not in commands():
             return None
         with interrupts.held():  # not all modules in C take an exception while they load: orjson crashes
+            if _LISTED.get(cmd_name) is None and cmd_name not in OWN:
+                from polydistill.cli.methods import command_of
+
+                return command_of(registry.method(cmd_name), commands()[cmd_name])
             return import_module(f"polydistill.cli.{cmd_name}").command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Lists the commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl(list(commands().items()))
 
 
 def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from polydistill.cli.messages import with_flags
 from polydistill.cli.options import SectionedCommand, SectionedOption, common_options
-from polydistill.cli.output import Console, columns
+from polydistill.cli.output import Console
 from polydistill.errors import UsageError
 from polydistill.reports.rows import Comparison
+from polydistill.runs.tables import columns
 
 EPILOG = """\b
 Examples:
@@ -78,4 +80,4 @@ def table(comparison: Comparison) -> str:
     for heading, rows in tables(comparison):
         lines = columns(rows, right=[i for i, name in enumerate(rows[0]) if name in RIGHT])
         parts.append(f"{heading}\n{lines}" if heading else lines)
-    return "\n\n".join([*parts, "\n".join([explanation(comparison), *comparison.notes])])
+    return "\n\n".join([*parts, "\n".join([explanation(comparison), *map(with_flags, comparison.notes)])])

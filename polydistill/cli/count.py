@@ -9,9 +9,10 @@ import click
 from polydistill.card import human_bytes
 from polydistill.catalog import user_files
 from polydistill.cli.options import SectionedCommand, SectionedOption, common_options, config_options
-from polydistill.cli.output import Console, columns
+from polydistill.cli.output import Console
 from polydistill.files.outputs import check_file
-from polydistill.methods.trim import TrimConfig
+from polydistill.methods.trim.options import TrimConfig
+from polydistill.runs.tables import columns
 from polydistill.trimming.counting import save_counts
 
 EPILOG = """\b
@@ -57,7 +58,7 @@ def command(
     counts = count(
         model, languages=lang, corpus=corpus, limit=limit, seed=seed, include_path=include_path, progress=console
     )
-    save_counts(counts, output, overwrite=overwrite, option="-o")
+    save_counts(counts, output, overwrite=overwrite, option="output")
     facts = {
         code: {
             "tokens": int(next(iter(found.spaces.values())).sum()),

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from polydistill.cli.options import SectionedCommand, SectionedOption, common_options
-from polydistill.cli.output import Console, columns
-from polydistill.methods.inspection import DiffReport, diff
+from polydistill.cli.output import Console
+from polydistill.reports.inspection import DiffReport, diff
+from polydistill.runs.tables import columns
 
 EPILOG = """\b
 Example:

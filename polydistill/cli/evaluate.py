@@ -7,10 +7,12 @@ from typing import Any
 
 import click
 
+from polydistill.cli.messages import with_flags
 from polydistill.cli.options import SectionedCommand, build_config, common_options, config_file_option, config_options
-from polydistill.cli.output import Console, columns
-from polydistill.methods.evaluate import EvaluateConfig, Evaluation, evaluate
+from polydistill.cli.output import Console
+from polydistill.evaluation.evaluate import EvaluateConfig, Evaluation, evaluate
 from polydistill.records.record import Score
+from polydistill.runs.tables import columns
 
 EPILOG = """\b
 Examples:
@@ -64,7 +66,7 @@ def table(result: Evaluation) -> str:
     ignored = sorted({label for data in result.data for label in data["not_scored"]})
     if ignored:
         parts.append(f"Not scored: {', '.join(ignored)}.")
-    parts += result.notes
+    parts += map(with_flags, result.notes)
     return "\n\n".join(parts)
 
 

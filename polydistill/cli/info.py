@@ -8,8 +8,9 @@ import click
 
 from polydistill.card import human_bytes
 from polydistill.cli.options import SectionedCommand, SectionedOption, common_options
-from polydistill.cli.output import Console, columns
-from polydistill.methods.inspection import InfoReport, info
+from polydistill.cli.output import Console
+from polydistill.reports.inspection import InfoReport, info
+from polydistill.runs.tables import columns
 
 EPILOG = """\b
 Examples:

@@ -9,8 +9,9 @@ import click
 
 from polydistill import catalog
 from polydistill.cli.options import SectionedCommand, SectionedOption, common_options
-from polydistill.cli.output import Console, columns
+from polydistill.cli.output import Console
 from polydistill.distill.listing import LISTED
+from polydistill.runs.tables import columns
 
 EPILOG = """\b
 Examples:

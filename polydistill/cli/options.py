@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
-from polydistill.errors import UsageError
+from polydistill.cli.messages import with_flags
+from polydistill.errors import PolydistillError, UsageError
 from polydistill.files.outputs import keep
-from polydistill.options.settings import value_type
+from polydistill.options.settings import Options, Setting, declared, value_type
 
 KINDS = {
     str: "text in quotes",
@@ -22,7 +22,7 @@ KINDS = {
     float: "a number",
     bool: "true or false",
 }
-Config = TypeVar("Config")
+Config = TypeVar("Config", bound=Options)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -44,7 +44,15 @@ class LanguageType(click.ParamType):
 
 
 class SectionedCommand(click.Command):
-    """A command whose options are listed under the headings of their fields."""
+    """A command that lists its options under the headings of their fields, and names settings by its flags."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs it; a mistake is told with the flags of this command."""
+        try:
+            return super().invoke(ctx)
+        except PolydistillError as error:
+            error.message, error.hint = with_flags(error.message, ctx), with_flags(error.hint, ctx)
+            raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes one section a heading, in the order in which headings first appear."""
@@ -52,7 +60,8 @@ class SectionedCommand(click.Command):
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
             if record is not None:
-                sections.setdefault(getattr(param, "section", "General"), []).append(record)
+                flags, text = record
+                sections.setdefault(getattr(param, "section", "General"), []).append((flags, with_flags(text, ctx)))
         for heading, records in sections.items():
             with formatter.section(heading):
                 formatter.write_dl(records)
@@ -67,33 +76,30 @@ class SectionedOption(click.Option):
 
 
 def config_options(config: type, *, only: tuple[str, ...] = ()) -> Callable[[Function], Function]:
-    """Adds an option for each field of a dataclass whose fields were made by `setting`."""
-    hints = get_type_hints(config)
+    """Adds an option for each one that a class of options declares."""
 
     def decorate(function: Function) -> Function:
-        for field in reversed(dataclasses.fields(config)):
-            if (only and field.name not in only) or "help" not in field.metadata:  # an argument, not an option
+        for one in reversed(declared(config).values()):
+            if (only and one.name not in only) or one.is_argument:
                 continue
-            function = _option(field, hints[field.name])(function)
+            function = _option(one)(function)
         return function
 
     return decorate
 
 
-def _option(field: Any, hint: Any) -> Callable[[Function], Function]:
-    kind, multiple = value_type(hint)
-    meta = field.metadata
-    flags = meta["flags"] or ("--" + field.name.replace("_", "-"),)
-    default = None if multiple else field.default
-    options: dict[str, Any] = {"help": meta["help"], "section": meta["section"], "default": default}
+def _option(one: Setting) -> Callable[[Function], Function]:
+    kind, multiple = value_type(one.hint)
+    default = None if multiple else one.default
+    options: dict[str, Any] = {"help": one.asked("help"), "section": one.asked("section"), "default": default}
     options["cls"] = SectionedOption
     if kind is bool:
-        options.update(is_flag=True, show_default="/" in flags[0])
+        options.update(is_flag=True, show_default="/" in one.flags[0])
     else:
-        is_language = field.name == "lang"
+        is_language = one.asked("metavar") == "LANG"
         options["type"] = LanguageType() if is_language else click.Path(path_type=Path) if kind is Path else kind
-        options.update(multiple=multiple, metavar=meta["metavar"], show_default=field.default not in (None, (), ""))
-    return click.option(*flags, field.name, **options)
+        options.update(multiple=multiple, metavar=one.asked("metavar"), show_default=one.default not in (None, (), ""))
+    return click.option(*one.flags, one.name, **options)
 
 
 def common_options(function: Function) -> Function:
@@ -150,11 +156,7 @@ def build_config(
         given = {name for name in values if (source := ctx.get_parameter_source(name)) and source.name != "DEFAULT"}
         given |= {name for group in exclusive if given & set(group) for name in group}
         merged |= {name: value for name, value in _read_toml(file, config).items() if name not in given}
-    hints = get_type_hints(config)
-    for name, value in merged.items():
-        if get_origin(hints[name]) is tuple:
-            merged[name] = tuple(value or ())
-    return config(**merged)
+    return config.of(**merged)
 
 
 def _read_toml(file: Path, config: type) -> dict[str, Any]:
@@ -164,15 +166,16 @@ def _read_toml(file: Path, config: type) -> dict[str, Any]:
         raise UsageError(f"--config {file} cannot be read ({error.strerror}).", "Check the path.") from error
     except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
         raise UsageError(f"--config {file} is not valid TOML ({error}).", "Mend that line.") from error
-    hints = get_type_hints(config)
+    known = declared(config)
+    by_flag = {one.flag.removeprefix("--"): name for name, one in known.items() if not one.is_argument}
     found: dict[str, Any] = {}
     for key, value in data.items():
-        name = key.replace("-", "_")
-        if name not in hints:
+        name = by_flag.get(key, key.replace("-", "_"))
+        if name not in known:
             raise UsageError(f"--config {file}: {key!r} is no option of this command.", "See --help for the names.")
         if name in found:
             raise UsageError(f"--config {file}: {key!r} is given twice.", "Remove one of the two.")
-        found[name] = _converted(value, hints[name], f"--config {file}: {key}")
+        found[name] = _converted(value, known[name].hint, f"--config {file}: {key}")
     return found
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import click
 import orjson
 
+from polydistill.cli.messages import with_flags
 from polydistill.processes import is_main
 from polydistill.progress import Progress
 
@@ -29,15 +30,16 @@ class Console(Progress):
         self.as_json = as_json
         self.quiet = quiet or not is_main()
         self.verbose = verbose
+        self._context = click.get_current_context(silent=True)  # progress is also reported from other threads
 
     def note(self, text: str) -> None:
         """A line on stderr."""
         if not self.quiet:
-            click.echo(text, err=True)
+            click.echo(with_flags(text, self._context), err=True)
 
     def warn(self, text: str) -> None:
         """A line on stderr, also with -q."""
-        click.echo(f"Warning: {text}", err=True)
+        click.echo(f"Warning: {with_flags(text, self._context)}", err=True)
 
     @contextmanager
     def bar(self, what: str, total: int | None, unit: str) -> Iterator[Callable[[int], object]]:
@@ -61,18 +63,3 @@ class Console(Progress):
             click.echo(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode())
         else:
             click.echo(table())
-
-
-def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
-    """Aligns rows of text in columns.
-
-    Args:
-        rows: Cells; all rows have the same number.
-        right: Columns that are aligned to the right.
-    """
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
-    lines = []
-    for row in rows:
-        cells = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)

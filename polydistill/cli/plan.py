@@ -9,8 +9,9 @@ import click
 
 from polydistill.card import human_bytes
 from polydistill.cli.options import SectionedCommand, build_config, common_options, config_file_option, config_options
-from polydistill.cli.output import Console, columns
+from polydistill.cli.output import Console
 from polydistill.methods.plan import PlanConfig, PlanResult, plan
+from polydistill.runs.tables import columns
 
 EPILOG = """\b
 Examples:

@@ -11,9 +11,10 @@ import click
 from polydistill.card import human_bytes
 from polydistill.card.text import printable
 from polydistill.cli.options import SectionedCommand, SectionedOption, build_config, common_options, config_options
-from polydistill.cli.output import Console, columns
+from polydistill.cli.output import Console
 from polydistill.errors import UsageError
 from polydistill.hub.publish import Plan, PublishConfig, Published, publish
+from polydistill.runs.tables import columns
 
 EPILOG = """\b
 Examples:

@@ -8,19 +8,14 @@ from typing import Any
 
 import click
 
+from polydistill import registry
 from polydistill.card import human_bytes
-from polydistill.cli.options import (
-    Function,
-    SectionedCommand,
-    SectionedOption,
-    build_config,
-    common_options,
-    config_file_option,
-    config_options,
-)
-from polydistill.cli.output import Console, columns
-from polydistill.methods.sparse import SparseResult, apply, combine, info, remove
-from polydistill.methods.sparse_train.method import SparseTrainConfig, SparseTrainResult, sparse_train
+from polydistill.cli.methods import command_of
+from polydistill.cli.options import Function, SectionedCommand, SectionedOption, common_options, config_options
+from polydistill.cli.output import Console
+from polydistill.methods.sparse.method import SparseResult, apply, combine, info, remove
+from polydistill.methods.sparse.options import ApplyOptions, RemoveOptions
+from polydistill.runs.tables import columns
 
 EPILOG = """\b
 Examples:
@@ -40,22 +35,7 @@ def command() -> None:
     """
 
 
-@command.command("train", short_help="Tune a few weights of a model to a language.", cls=SectionedCommand)
-@config_options(SparseTrainConfig)
-@config_file_option
-@common_options
-@click.pass_context
-def _train(
-    ctx: click.Context, config_file: Path | None, as_json: bool, quiet: bool, verbose: bool, **values: Any
-) -> None:
-    """Tune a model to a language with masked tokens, so that only a share of its weights differs (LT-SFT).
-
-    First everything is trained; then, from the beginning again, the weights that moved furthest. Goes on with --resume.
-    What comes out also goes into `polydistill bistil --language-sft LANG=DIR`.
-    """
-    console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    result = sparse_train(build_config(SparseTrainConfig, ctx, values, config_file, (("steps", "epochs"),)), console)
-    console.result(result.to_json(), lambda: _training_table(result))
+command.add_command(command_of(registry.method("sparse train"), registry.entries()["sparse train"].summary))
 
 
 def _output(metavar: str) -> Callable[[Function], Function]:
@@ -90,13 +70,7 @@ def _output(metavar: str) -> Callable[[Function], Function]:
 @command.command("apply", short_help="Add differences to a model.", cls=SectionedCommand)
 @click.argument("model")
 @click.argument("differences", nargs=-1, required=True, metavar="DIFFERENCE...", type=click.Path(path_type=Path))
-@click.option(
-    "--force",
-    is_flag=True,
-    cls=SectionedOption,
-    section="Model",
-    help="Also to other weights than those that it was made on; shapes must agree.",
-)
+@config_options(ApplyOptions, only=("force",))
 @_output("DIR")
 @common_options
 def _apply(
@@ -122,13 +96,7 @@ def _apply(
 @command.command("remove", short_help="Take differences off a model.", cls=SectionedCommand)
 @click.argument("model")
 @click.argument("difference", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--approximate",
-    is_flag=True,
-    cls=SectionedOption,
-    section="Model",
-    help="Subtract it where what it overwrote was not kept: right up to rounding.",
-)
+@config_options(RemoveOptions, only=("approximate",))
 @_output("DIR")
 @common_options
 def _remove(
@@ -176,23 +144,6 @@ def _model_table(result: SparseResult) -> str:
     share = f"{result.entries:,} of {result.parameters:,} ({result.entries / result.parameters:.2%})"
     rows.append(["changed weights", share if result.applied else "none" if result.exact else "none, up to rounding"])
     return f"{columns(rows)}\n\nWritten to {result.output} in {result.seconds:.1f} s."
-
-
-def _training_table(result: SparseTrainResult) -> str:
-    rows = [["stage", "steps", "seconds", "loss at first", "at last", "best on held-out text"]]
-    for stage in result.stages:
-        first, last = (stage["loss"][end]["mlm"] for end in ("first", "last"))
-        rows.append(
-            [
-                stage["name"],
-                f"{stage['steps']:,}",
-                f"{stage['seconds']:.0f}",
-                f"{first:.4g}",
-                f"{last:.4g}",
-                f"{stage['facts']['best']:.4g} after {stage['facts']['best_step']:,}",
-            ]
-        )
-    return f"{columns(rows, right=(1, 2, 3, 4, 5))}\n\n{_model_table(result)}"
 
 
 def _difference_table(facts: Mapping[str, Any]) -> str:

@@ -9,8 +9,10 @@ import click
 
 from polydistill.card import human_bytes
 from polydistill.cli.options import SectionedCommand, build_config, common_options, config_file_option, config_options
-from polydistill.cli.output import Console, columns
-from polydistill.methods.trim import TrimConfig, TrimResult, trim
+from polydistill.cli.output import Console
+from polydistill.methods.trim.method import TrimResult, trim
+from polydistill.methods.trim.options import TrimConfig
+from polydistill.runs.tables import columns
 
 EPILOG = """\b
 Examples:

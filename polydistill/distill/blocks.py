@@ -17,13 +17,13 @@ import torch
 from torch.utils.data import Dataset
 
 from polydistill.errors import PolydistillError
-from polydistill.evaluation.tagging import NOT_TRAINED
+from polydistill.files.hashing import file_sha256
 from polydistill.files.outputs import explain_os_error, write_beside
 from polydistill.files.sealing import checked, with_hash
-from polydistill.models.checkpoint import file_sha256, write_all
+from polydistill.models.checkpoint import write_all
 from polydistill.progress import SILENT, Progress
 from polydistill.texts.sources import TextReader, TextSource
-from polydistill.training.batching import Feature
+from polydistill.training.batching import NOT_TRAINED, Feature
 from polydistill.vocab.counts import Text, at_once
 
 FORMAT = 1  # to be raised whenever the same text gives other blocks
@@ -136,7 +136,7 @@ def pack(
     """
     if any(source.kind == "wordlist" for source in sources):
         raise PolydistillError(
-            f"There is no running text of {language}, only a list of its words.", f"Give some: --text {language}=PATH."
+            f"There is no running text of {language}, only a list of its words.", f"Give some: `text={language}=PATH`."
         )
     if folder is None:
         packer = _Packer(tokenizer, language, length, limit_tokens)

@@ -28,8 +28,8 @@ def freeze(network: Any, arch: Arch, *, embeddings: bool, layers: int) -> None:
         return
     found = layers_of(network, arch)
     if arch.layers and arch.layers.shared:
-        raise UsageError(f"All layers of {arch.name} models are one.", "Leave --freeze-layers out.")
+        raise UsageError(f"The layers of {arch.name} models share one set of weights.", "Leave `freeze_layers` out.")
     if layers > len(found):
-        raise UsageError(f"--freeze-layers {layers} is too many.", f"The model has {len(found)} layers.")
+        raise UsageError(f"`freeze_layers={layers}` is too many.", f"The model has {len(found)} layers.")
     for layer in found[:layers]:
         layer.requires_grad_(False)

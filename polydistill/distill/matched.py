@@ -137,7 +137,7 @@ def check_writable(
         source: The model.
         counts: Of the languages' texts, by its vocabulary.
         languages: The languages.
-        allow_unknown: Whether to go on all the same (`--allow-unknown`).
+        allow_unknown: Whether to continue anyway (`allow_unknown`).
 
     Raises:
         PolydistillError: More than 5% of the tokens of a text are unknown.
@@ -150,5 +150,5 @@ def check_writable(
                 f"The tokenizer of {source.resolved.ref} cannot write {language.name}: {share:.0%} of the tokens of "
                 "its text are unknown.",
                 "Choose a model that was trained on this language's script, check that the text is the right one, or "
-                "go on with --allow-unknown.",
+                "continue with `allow_unknown`.",
             )

@@ -120,7 +120,7 @@ class Observer:
             name = self._arch.name if self._arch else "this"
             raise PolydistillError(
                 f"The architecture file of {name} does not name the module of attention's {signal.kind}.",
-                "Leave out the objectives `relations` and `scores`, or describe it in a TOML file (--include-path).",
+                "Leave out the objectives `relations` and `scores`, or describe it in a TOML file (`include_path`).",
             )
         found: nn.Module = layers_of(self.network, self._arch)[signal.layer].get_submodule(
             getattr(attention, signal.kind)
@@ -152,7 +152,7 @@ def layers_of(network: Any, arch: Arch | None) -> Any:
     if arch is None or arch.layers is None:
         raise PolydistillError(
             f"The architecture file of {arch.name if arch else 'this model'} does not say where the layers are.",
-            "Describe it in a TOML file and pass it with --include-path.",
+            "Describe it in a TOML file and pass it with `include_path`.",
         )
     return network.base_model.get_submodule(arch.layers.path)
 

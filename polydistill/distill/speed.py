@@ -113,6 +113,31 @@ def tokens_per_second(
     return found
 
 
+def training_rates(folder: Path, batch_size: int = 8, length: int = 64) -> dict[str, float]:
+    """The rate of forward and backward passes of a model of random weights, without an optimizer.
+
+    Args:
+        folder: Where the config.json lies that says its sizes.
+        batch_size: Inputs a step.
+        length: Tokens of each.
+
+    Returns:
+        Precision (one of `PRECISIONS`) -> tokens per second.
+    """
+    network = random_network(folder, None, 0)
+    batch = {**_random_batch(network, batch_size, length, None)}
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+
+    def learn() -> None:
+        network(**inputs)[0].float().square().mean().backward()
+
+    found = {}
+    for precision in PRECISIONS:
+        with _multiplying(precision):
+            found[precision] = batch_size * length / _seconds(learn, 0.5)
+    return found
+
+
 def _multiplying(precision: str) -> AbstractContextManager[Any]:
     return torch.autocast(_device(), dtype=torch.bfloat16) if precision == "bfloat16" else nullcontext()
 

@@ -124,7 +124,7 @@ def unexplained_variance(found: np.ndarray, wanted: np.ndarray) -> float:
     if variance <= SAME * (wanted**2).sum():
         raise PolydistillError(
             "The LLM's vectors of all held-out texts are the same, so that nothing can be learnt from them.",
-            "Give texts that differ in their first tokens (--length), in a script that the LLM's tokenizer knows.",
+            "Give texts that differ in their first tokens (`length`), in a script that the LLM's tokenizer knows.",
         )
     return float(((found - wanted) ** 2).sum() / variance)
 

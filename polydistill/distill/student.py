@@ -69,7 +69,7 @@ def chosen_layers(
     if total % count:
         raise UsageError(
             f"{count} layers cannot be taken at even distances out of {total}.",
-            f"Choose {_or(_divisors(total))} layers, or --init bottom, top or a list such as 0,2,4.",
+            f"Choose {_or(_divisors(total))} layers, or `init=bottom`, `init=top` or a list such as `init=0,2,4`.",
         )
     step = total // count
     return tuple(step * (j + 1) - 1 for j in range(count))
@@ -78,27 +78,27 @@ def chosen_layers(
 def _count(total: int, layers: int | None, reduction: int | None, listed: tuple[int, ...] | None) -> int:
     """The number of the student's layers."""
     if layers is not None and not 1 <= layers <= total:
-        raise UsageError(f"--layers {layers} is impossible: the teacher has {total}.", f"Choose 1 to {total}.")
+        raise UsageError(f"`layers={layers}` is impossible: the teacher has {total}.", f"Choose 1 to {total}.")
     if reduction is not None and (reduction < 1 or total % reduction):
         raise UsageError(
-            f"--reduction {reduction} does not divide the teacher's {total} layers.",
-            f"Choose {_or(_divisors(total))}, or say how many layers with --layers and --init bottom or top.",
+            f"`reduction={reduction}` does not divide the teacher's {total} layers.",
+            f"Choose {_or(_divisors(total))}, or set `layers` with `init=bottom` or `init=top`.",
         )
     wanted = {
-        "--layers": layers,
-        "--reduction": None if reduction is None else total // reduction,
-        "--init": None if listed is None else len(listed),
+        "layers": layers,
+        "reduction": None if reduction is None else total // reduction,
+        "init": None if listed is None else len(listed),
     }
-    given = {option: n for option, n in wanted.items() if n is not None}
+    given = {name: n for name, n in wanted.items() if n is not None}
     if len(set(given.values())) > 1:
-        said = ", ".join(f"{option} asks for {n}" for option, n in given.items())
+        said = ", ".join(f"`{name}` asks for {n}" for name, n in given.items())
         raise UsageError(f"The student's layers are given twice: {said}.", "Leave out all but one.")
     if given:
         return next(iter(given.values()))
     if total % DEFAULT_REDUCTION:
         raise UsageError(
-            f"Half of the teacher's {total} layers is no whole number.",
-            f"Say how many with --layers ({_or(_divisors(total))}; any number with --init bottom or top).",
+            f"Half of the teacher's {total} layers is not a whole number.",
+            f"Choose how many with `layers` ({_or(_divisors(total))}; any number with `init=bottom` or `init=top`).",
         )
     return total // DEFAULT_REDUCTION
 
@@ -106,16 +106,18 @@ def _count(total: int, layers: int | None, reduction: int | None, listed: tuple[
 def _listed(total: int, init: str) -> tuple[int, ...]:
     if not re.fullmatch(r"\s*\d{1,9}\s*(,\s*\d{1,9}\s*)*", init):
         raise UsageError(
-            f"--init {init!r} is unknown.", f"Choose {', '.join(INITS)}, or list the teacher's layers, such as 0,2,4."
+            f"`init={init!r}` is unknown.", f"Choose {', '.join(INITS)}, or list the teacher's layers, such as 0,2,4."
         )
     found = tuple(int(part) for part in init.split(","))
     if max(found) >= total:
         raise UsageError(
-            f"--init {init} names layer {max(found)}, but the teacher's layers are 0 to {total - 1}.",
+            f"`init={init}` names layer {max(found)}, but the teacher's layers are 0 to {total - 1}.",
             "Layers are counted from 0.",
         )
     if any(a >= b for a, b in itertools.pairwise(found)):
-        raise UsageError(f"--init {init} does not go upwards.", f"Write {','.join(map(str, sorted(set(found))))}.")
+        raise UsageError(
+            f"`init={init}` is not in ascending order.", f"Write {','.join(map(str, sorted(set(found))))}."
+        )
     return found
 
 
@@ -172,7 +174,7 @@ def check_masked(source: Source, what: str) -> None:
     """
     if "masked" not in source.arch.supports:
         raise PolydistillError(
-            f"{what} learns from masked tokens, and {source.arch.name} models do not guess any.", _ENCODERS
+            f"{what} learns from masked tokens, and {source.arch.name} models do not predict any.", _ENCODERS
         )
 
 
@@ -227,7 +229,7 @@ def student_names(source: Source, layers: Sequence[int]) -> dict[str, str]:
         if lacking := inside[place] - inside[layer]:
             raise PolydistillError(
                 f"Layer {layer} of {source.model} cannot be layer {place}: it has no {min(lacking)}.",
-                "Choose other layers with --init, for instance bottom.",
+                "Choose other layers, for instance `init=bottom`.",
             )
     names = {}
     for name in source.checkpoint.tensors:

@@ -41,9 +41,9 @@ from polydistill.models.loading import load_encoder, load_tokenizer, longest_inp
 from polydistill.processes import is_main, wait
 from polydistill.progress import SILENT, Progress
 from polydistill.records.record import text_hash
-from polydistill.runs.stages import ANEW, decided
 from polydistill.sparse.training import training_only
 from polydistill.training.batching import Feature, by_length
+from polydistill.training.deciding import ANEW, decided
 from polydistill.training.loop import Curves, Schedule, collator, train
 
 FILL_BATCH = 32

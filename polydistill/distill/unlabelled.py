@@ -33,7 +33,7 @@ from polydistill.labelled.examples import LabelledSplit, TaggedExample
 from polydistill.labelled.plain import PlainSentences
 from polydistill.models.folder import is_tagger
 from polydistill.progress import SILENT, Progress
-from polydistill.training.batching import Feature, by_length
+from polydistill.training.batching import NOT_TRAINED, Feature, by_length
 from polydistill.training.loop import Curves, Schedule, collator, train
 
 OUTSIDE = "O"
@@ -146,8 +146,8 @@ def target_features(model: TaskModel, plain: PlainSentences, whole_words: bool, 
     found, unread = [], replace(model, labels=(OUTSIDE,))
     for i, feature in enumerate(tagging.training_features(unread, examples)):
         words = feature["token_words" if whole_words else "word_ids"]
-        tags = [tagging.NOT_TRAINED if word < 0 else NO_TAG for word in words]
-        nothing = [tagging.NOT_TRAINED] * len(tags)  # the O that it was given says nothing
+        tags = [NOT_TRAINED if word < 0 else NO_TAG for word in words]
+        nothing = [NOT_TRAINED] * len(tags)  # the O that it was given says nothing
         found.append(_prepared({**feature, "labels": nothing}, offset + i, plain.language, tags))
     return found
 
@@ -155,7 +155,7 @@ def target_features(model: TaskModel, plain: PlainSentences, whole_words: bool, 
 def _gold(feature: Feature, whole_words: bool) -> list[int]:
     tag_of = {word: tag for word, tag in zip(feature["word_ids"], feature["labels"], strict=True) if word >= 0}
     words = feature["token_words" if whole_words else "word_ids"]
-    return [tag_of.get(word, tagging.NOT_TRAINED) for word in words]
+    return [tag_of.get(word, NOT_TRAINED) for word in words]
 
 
 def _prepared(feature: Feature, number: int, language: str, tags: list[int]) -> Feature:
@@ -258,7 +258,7 @@ def observe(
     with progress.bar("reading", len(features), "input") as done:
         for places in by_length(features, OBSERVED_BATCH):
             batch = collate([features[i] for i in places])
-            found, counted = teacher.signals(batch), batch["feature_tags"] != tagging.NOT_TRAINED
+            found, counted = teacher.signals(batch), batch["feature_tags"] != NOT_TRAINED
             seen = [found[Signal(HIDDEN, layer)], found[Signal(LOGITS)], batch["feature_tags"], batch["word_ids"] >= 0]
             parts.append(tuple(tensor[counted] for tensor in seen))
             done(len(places))

@@ -18,7 +18,8 @@ import orjson
 from polydistill.errors import PolydistillError
 from polydistill.files.outputs import write_beside
 from polydistill.files.sealing import checked, with_hash
-from polydistill.metrics.items import Measured, restore
+from polydistill.metrics.items import Measured
+from polydistill.metrics.stored import restore
 from polydistill.models.offline import cache_root
 from polydistill.records.record import Score
 

@@ -11,7 +11,7 @@ from polydistill.catalog import Task
 from polydistill.evaluation import turns
 from polydistill.progress import SILENT, Progress
 
-WAY_OUT = "Leave out --latency, or free some memory."
+WAY_OUT = "Leave `latency` out, or free some memory."
 
 
 def measure_cost(

@@ -14,9 +14,9 @@ from polydistill.labelled.checks import label_key
 from polydistill.labelled.custom import in_order, label_counts, label_set, listed
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.schemes import known_type, parts
-from polydistill.models.folder import model_folder
+from polydistill.models.folder import is_stack, model_folder
 from polydistill.progress import SILENT, Progress
-from polydistill.stacks.description import Description, is_stack
+from polydistill.stacks.description import Description
 
 
 def agreed(

@@ -13,7 +13,7 @@ from polydistill.errors import PolydistillError
 from polydistill.evaluation.custom_labels import own_output_labels
 from polydistill.evaluation.reuse import NAMELESS, Reused, Stored, names_of, output_layer, reuse_head
 from polydistill.labelled.schemes import IOB2, ModelTags, model_tags, taught_labels
-from polydistill.models.folder import model_folder
+from polydistill.models.folder import is_stack, model_folder
 from polydistill.models.loading import (
     load_config,
     load_sentence_model,
@@ -22,7 +22,6 @@ from polydistill.models.loading import (
     longest_input,
     quiet_transformers,
 )
-from polydistill.stacks.description import is_stack
 
 AUTO_CLASSES = {
     CLASSIFICATION: "AutoModelForSequenceClassification",
@@ -95,7 +94,7 @@ def open_model(
     if stored.lacking:
         raise PolydistillError(
             f"{folder} has no head for {kind} (it lacks {stored.lacking[0]}).",
-            "Tune it first: `polydistill finetune --model ...`.",
+            "Tune it first: `polydistill finetune model=...`.",
         )
     names = names_of(model.config)
     tokenizer = _tokenizer(folder, model.config)
@@ -127,7 +126,7 @@ def _stack_model(
     if kind != CLASSIFICATION or not stack.description.labels:
         raise PolydistillError(
             f"{folder} is a stack without a head for {kind}.",
-            "Stacks give vectors, and classes of texts: `polydistill stack ... --task nli`.",
+            "A stack can be given a head for classes of texts: `polydistill stack ENCODER LLM stack=... task=nli`.",
         )
     read = own_output_labels if own else output_labels
     found = read(stack.description.labels, kind, labels, (), folder)
@@ -211,7 +210,7 @@ def refuse_stack(folder: Path) -> None:
     if is_stack(folder):
         raise PolydistillError(
             f"{folder} is a stack, which cannot be tuned like one model.",
-            "It learns a task by `polydistill stack ENCODER LLM --stack ... --task ...`.",
+            "Teach it a task with `polydistill stack ENCODER LLM stack=... task=...`.",
         )
 
 

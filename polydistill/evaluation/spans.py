@@ -52,7 +52,7 @@ def features(model: TaskModel, examples: Sequence[QuestionExample]) -> list[Feat
         )
     except Exception as error:  # tokenizers raise plain Exceptions
         raise PolydistillError(
-            f"{model.max_length} tokens leave no room for a paragraph beside its question.", "Give more: --max-length."
+            f"{model.max_length} tokens leave no room for a paragraph beside its question.", "Raise `max_length`."
         ) from error
     found: list[Feature] = []
     windows: list[list[list[Offset]]] = [[] for _ in examples]

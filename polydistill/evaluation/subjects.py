@@ -8,22 +8,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from polydistill.card.lineage import lineage_line
 from polydistill.catalog import Task
 from polydistill.catalog.task import TAGGING
 from polydistill.evaluation.custom_labels import output_names
 from polydistill.evaluation.heads import VECTOR_KINDS, TaskModel, open_model, tagger_tags
 from polydistill.evaluation.kinds import kind_of
+from polydistill.files.hashing import file_sha256
 from polydistill.files.inside import files_below
 from polydistill.labelled.schemes import IOB2
-from polydistill.methods.inspection import lineage_line
-from polydistill.models.checkpoint import Checkpoint, file_sha256
+from polydistill.models.checkpoint import Checkpoint
 from polydistill.models.files import pickled
-from polydistill.models.folder import tokenizer_files
+from polydistill.models.folder import is_stack, tokenizer_files
 from polydistill.models.refs import ResolvedModel
 from polydistill.models.source import Source
 from polydistill.records.record import NAME as RECORD
 from polydistill.records.record import RunRecord
-from polydistill.stacks.description import Description, is_stack, sizes
+from polydistill.stacks.description import Description, sizes
 from polydistill.trimming.surgery import embedding_parameters
 
 

@@ -16,11 +16,10 @@ from polydistill.labelled.schemes import IOB2, parts, to_iob2
 from polydistill.metrics.entities import entity_f1
 from polydistill.metrics.items import Measured
 from polydistill.metrics.loyalty import label_loyalty, probability_loyalty
-from polydistill.training.batching import Feature, run
+from polydistill.training.batching import NOT_TRAINED, Feature, run
 
 MAX_LENGTH = 512
 CONTEXT = 0.25  # share of a window that it has in common with the next one
-NOT_TRAINED = -100  # torch's cross entropy leaves such positions out
 
 
 @dataclass(frozen=True)

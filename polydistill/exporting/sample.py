@@ -11,7 +11,7 @@ import numpy as np
 
 from polydistill.catalog import Language
 from polydistill.labelled.examples import LabelledSplit, TaggedExample, TextExample
-from polydistill.methods.inspection import read_lines
+from polydistill.texts.sources import first_lines
 from polydistill.training.batching import MODEL_KEYS, Feature
 
 INPUTS = 64
@@ -61,7 +61,7 @@ def sample_of(
     """At most 64 texts: of the user's files if there are any, else of a task's data, else those of the package.
 
     Args:
-        paths: As `--text` takes them.
+        paths: Files of text, as `polydistill trim` takes them.
         splits: Data of a task.
         languages: What the model is for; those that the package has no sentences in are shown by their letters, and a
             model that is for none in particular is shown all sentences.
@@ -74,7 +74,7 @@ def sample_of(
         texts = [text for split in splits for text in _spread([_text(e, pairs) for e in split.examples])]
         data = [split.facts() for split in splits]
         return Sample(_spread(texts), data)
-    groups = [("und", path, read_lines(path)) for path in paths]
+    groups = [("und", path, first_lines(path)) for path in paths]
     if not groups:
         codes = [language.code for language in languages] or list(SENTENCES)
         groups = [(code, "sentences of polydistill", SENTENCES[code].split("|")) for code in codes if code in SENTENCES]

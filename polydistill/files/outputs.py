@@ -26,7 +26,6 @@ from polydistill.files.durable import (
     write_file,
 )
 from polydistill.interrupts import held, let_in
-from polydistill.records.record import NAME as RECORD
 
 TORCH_WRITES = re.compile(
     r"No space left|PytorchStreamWriter|file write failed|unexpected pos \d|iostream error|basic_filebuf"
@@ -36,6 +35,7 @@ MODEL_FILES = re.compile(
     r"(.*config|modules|special_tokens_map|added_tokens|vocab|tokenizer|.*\.index|polydistill)\.json"
     r"|.*\.(safetensors|model|spm|onnx|jinja|tiktoken)|vocab\.txt|merges\.txt"
 )
+RECORD = "polydistill.json"  # what a folder has that a command wrote
 NEARLY_FULL = 16 << 20  # bytes; torch does not say why it could not write
 _kept: list[Path] = []
 
@@ -100,7 +100,7 @@ def _tidy_up(place: Path, partial: Path) -> None:
     if os.path.lexists(partial):
         raise PolydistillError(
             f"{partial} was left by another run, and cannot be removed.",
-            "Remove it by hand, or choose another place with -o.",
+            "Remove it by hand, or choose another place with `output`.",
         )
     restore(place)
 
@@ -159,7 +159,7 @@ def check_output(path: Path, *, overwrite: bool, reads: Iterable[Path | str | No
     place = followed(path)
     found = next((p for p in (place, *place.parents) if os.path.lexists(p)), place)
     if os.path.lexists(found) and not found.is_dir():
-        raise PolydistillError(f"{found} is a file, not a folder.", "Choose another place with -o.")
+        raise PolydistillError(f"{found} is a file, not a folder.", "Choose another place with `output`.")
     if found != place or not os.path.lexists(place):
         return
     try:
@@ -177,7 +177,7 @@ def _check_replaceable(path: Path, empty: bool, reads: Iterable[Path | str | Non
     Raises:
         UsageError: It is one of these.
     """
-    place, elsewhere = path.resolve(), "Choose another place with -o."
+    place, elsewhere = path.resolve(), "Choose another place with `output`."
     for given, source in _places(reads):
         if place == source or place in source.parents:
             raise UsageError(f"{path} holds {given}, which is read here and would be deleted.", elsewhere)
@@ -185,8 +185,8 @@ def _check_replaceable(path: Path, empty: bool, reads: Iterable[Path | str | Non
         raise UsageError(f"{place} is the folder that you are in, and cannot be replaced.", elsewhere)
     if not empty and not (place / RECORD).is_file():
         raise UsageError(
-            f"{path} was not written by polydistill, so --overwrite does not delete it.",
-            "Choose another place with -o, or delete it yourself.",
+            f"{path} was not written by polydistill, so `overwrite` does not delete it.",
+            "Choose another place with `output`, or delete it yourself.",
         )
 
 
@@ -208,16 +208,16 @@ def check_outside(path: Path, folder: Path, what: str) -> None:
         UsageError: It does.
     """
     if folder.resolve() in path.resolve().parents:
-        raise UsageError(f"{path} lies in the folder of {what}.", "Choose another place with -o.")
+        raise UsageError(f"{path} lies in the folder of {what}.", "Choose another place with `output`.")
 
 
-def check_file(path: Path, *, overwrite: bool, option: str = "-o", reads: Iterable[Path | str | None] = ()) -> None:
+def check_file(path: Path, *, overwrite: bool, option: str = "output", reads: Iterable[Path | str | None] = ()) -> None:
     """Refuses a place for a file that is no place for one, or where a file may not be replaced.
 
     Args:
         path: The file to write.
         overwrite: Whether one that is there may be replaced.
-        option: What names the place on the command line.
+        option: The setting that names the place.
         reads: Files and folders that the run reads; what is no place on this machine is not looked at.
 
     Raises:
@@ -225,12 +225,12 @@ def check_file(path: Path, *, overwrite: bool, option: str = "-o", reads: Iterab
     """
     place = followed(path)
     if place.is_dir():
-        raise PolydistillError(f"{path} is a folder, not a file.", f"Name a file with {option}.")
+        raise PolydistillError(f"{path} is a folder, not a file.", f"Name a file with `{option}`.")
     if not place.exists():
         return
     if not overwrite:
         raise _exists(path, option)
-    elsewhere = f"Choose another place with {option}."
+    elsewhere = f"Choose another place with `{option}`."
     if not place.is_file():
         raise PolydistillError(f"{path} is not a file that can be replaced.", elsewhere)
     for given, source in _places(reads):
@@ -245,14 +245,14 @@ def _is_model(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("config.json", "modules.json", RECORD))
 
 
-def write_beside(path: Path, content: bytes, *, overwrite: bool = True, option: str = "-o") -> None:
+def write_beside(path: Path, content: bytes, *, overwrite: bool = True, option: str = "output") -> None:
     """Writes a file that appears whole or not at all; if `path` is a link, what it points to is written.
 
     Args:
         path: The file.
         content: All of it.
         overwrite: Whether a file that is there may be replaced.
-        option: What names the place on the command line.
+        option: The setting that names the place.
 
     Raises:
         PolydistillError: A file is there that may not be replaced, the disk is full, or the place cannot be written.
@@ -270,13 +270,13 @@ def write_beside(path: Path, content: bytes, *, overwrite: bool = True, option: 
 def in_use(path: Path) -> PolydistillError:
     """What is said where another process is making the same thing."""
     return PolydistillError(
-        f"Another run is making {path} right now.", "Wait for its end, or choose another place with -o."
+        f"Another run is making {path} right now.", "Wait for its end, or choose another place with `output`."
     )
 
 
-def _exists(path: Path, option: str = "-o") -> PolydistillError:
+def _exists(path: Path, option: str = "output") -> PolydistillError:
     return PolydistillError(
-        f"{path} exists already and was left as it is.", f"Choose another place with {option}, or add --overwrite."
+        f"{path} already exists and was left as it is.", f"Choose another place with `{option}`, or add `overwrite`."
     )
 
 
@@ -297,18 +297,18 @@ def _put_in_place(partial: Path, place: Path, *, overwrite: bool) -> None:
             raise
         raise PolydistillError(
             f"{place} has appeared while this ran, and was left as it is.",
-            "Move it away and run the command again, or choose another place with -o.",
+            "Move it away and run the command again, or choose another place with `output`.",
         ) from error
 
 
-def explain_os_error(error: OSError, path: Path, option: str = "-o") -> PolydistillError:
-    """Turns a writing error into a sentence with the way out; `option` is the one that names the place."""
+def explain_os_error(error: OSError, path: Path, option: str = "output") -> PolydistillError:
+    """Turns a writing error into a sentence with the way out; `option` is the setting that names the place."""
     if error.errno is None:  # not from the operating system, so no place is at fault
         raise error
     free = "Free some space or choose" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Choose"
     return PolydistillError(
         f"{path} could not be written: {reason_of(error, path)}. Nothing was left behind.",
-        f"{free} another place with {option}.",
+        f"{free} another place with `{option}`.",
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from polydistill.files.durable import sync_tree
-from polydistill.models.checkpoint import file_sha256
+from polydistill.files.hashing import file_sha256
 
 SEAL = "whole.json"
 HASH = "sha256"

@@ -56,7 +56,7 @@ def send(session: Session, publication: Publication, plan: Plan, there: There, p
         try:
             return session.commit(operations, there.at)
         except KeyboardInterrupt:
-            progress.warn(f"The commit was on its way: whether it arrived shows at {session.address()}.")
+            progress.warn(f"The commit was being sent; see whether it arrived at {session.address()}.")
             raise
         except Exception as error:
             truth = find_out(session, publication, there, patient=still_at_work(error))

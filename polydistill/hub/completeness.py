@@ -11,9 +11,17 @@ from polydistill.files.jsonfiles import read_json
 from polydistill.models.checkpoint import Checkpoint
 from polydistill.models.door import check_folder
 from polydistill.models.files import DIFFERENCES, LINEAR_MAPS, pickled
-from polydistill.models.folder import MODULES, MODULES_WITH_WEIGHTS, WEIGHTS, model_folder, modules_of, tokenizer_files
+from polydistill.models.folder import (
+    MODULES,
+    MODULES_WITH_WEIGHTS,
+    WEIGHTS,
+    is_stack,
+    model_folder,
+    modules_of,
+    tokenizer_files,
+)
 from polydistill.records.record import RunRecord
-from polydistill.stacks.description import Description, is_stack
+from polydistill.stacks.description import Description
 
 
 def check_complete(folder: Path, found: Sequence[str]) -> set[str]:
@@ -70,7 +78,7 @@ def _check_parents(folder: Path) -> list[Path]:
         elif "@" not in part.name or Path(part.name).is_absolute():  # a folder, or weights that came from a package
             raise PolydistillError(
                 f"The stack {folder} stands on {part.source}, which is not on the Hub.",
-                "Make it with `polydistill stack --whole`, which puts both models into the folder.",
+                "Make it with `polydistill stack ENCODER LLM whole=True`, which puts both models into the folder.",
             )
     return weights
 
@@ -89,7 +97,7 @@ def check_exported(folder: Path, record: RunRecord, found: Sequence[str]) -> set
     missing = [name for name in named if name not in found]
     missing += [] if tokenizer_files(inner) else ["a tokenizer"]
     if missing:
-        raise PolydistillError(f"{folder} is incomplete, it lacks {missing[0]}.", "Export the model again.")
+        raise PolydistillError(f"{folder} is incomplete: it lacks {missing[0]}.", "Export the model again.")
     beside = {path.relative_to(folder).as_posix() for path in _weights_beside(folder)}
     return beside | onnx_of({"files": [{"path": name} for name in named]}, found)
 

@@ -17,9 +17,8 @@ from typing import Any
 
 from polydistill.errors import PolydistillError
 from polydistill.files.jsonfiles import read_json
-from polydistill.models.folder import model_folder
+from polydistill.models.folder import is_stack, model_folder
 from polydistill.models.loading import load_sentence_model, quiet_transformers
-from polydistill.stacks.description import is_stack
 
 _AUTO = (
     "AutoModelForTokenClassification",
@@ -57,7 +56,7 @@ def check_opens(folder: Path) -> str:
     if found["problem"]:
         raise PolydistillError(
             f"The folder does not load as a user would load it: {found['problem']}.".replace(str(folder), "it"),
-            "Save the model again, or leave this check out with --no-verify.",
+            "Save the model again, or skip this check with `verify=False`.",
         )
     return str(found["class"])
 

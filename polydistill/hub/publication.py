@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from polydistill import registry
 from polydistill.card import card, is_unedited, licence_of
 from polydistill.card.facts import BESIDE
 from polydistill.errors import PolydistillError, UsageError
@@ -130,9 +131,11 @@ def gather(
         PolydistillError: The folder is incomplete, has no record or no licence, links to the outside, or holds secrets.
     """
     if source not in (None, FROM_RECORD, FROM_FOLDER, FROM_HUB):
-        raise UsageError(f"--card {source} is unknown.", f"Use {FROM_RECORD}, {FROM_FOLDER} or {FROM_HUB}.")
+        raise UsageError(f"`card={source}` is unknown.", f"Use {FROM_RECORD}, {FROM_FOLDER} or {FROM_HUB}.")
     if licence is not None and not _LICENCE.fullmatch(licence):
-        raise UsageError("--license is not an identifier of a licence.", "Such are apache-2.0, mit, cc-by-nc-4.0.")
+        raise UsageError(
+            "`license` is not the identifier of a licence.", "Examples are apache-2.0, mit and cc-by-nc-4.0."
+        )
     if not folder.is_dir():
         raise UsageError(f"There is no folder {folder}.", "Give the folder that a command of polydistill wrote.")
     found, left_out = _own_files(folder, set(beside or ()))
@@ -165,13 +168,14 @@ def _own_files(folder: Path, replaced: Collection[str]) -> tuple[list[str], dict
     """
     found, left_out = _files(folder)
     record = RunRecord.load(folder)
-    if record is not None and record.command == "export":
+    told = registry.told(record.command) if record is not None else None
+    if record is not None and told is not None and told.files:
         weights = check_exported(folder, record, found)
     else:
         weights = check_complete(folder, found)
     if record is None:
         raise PolydistillError(
-            f"{folder} has no {RECORD}, so nothing is known of it that a card could say.",
+            f"{folder} has no {RECORD}, so there is nothing to make a card from.",
             "Publish what a command of polydistill wrote, or upload it with `hf upload`.",
         )
     weights |= onnx_of(record.result.get(BESIDE), found) | set(replaced)
@@ -257,12 +261,12 @@ def _card(
     text = own.read_text(encoding="utf-8", errors="replace") if own.is_file() else ""
     edited = bool(text) and not is_unedited(text)
     if source == FROM_FOLDER and not text:
-        raise PolydistillError(f"{folder} has no {CARD}.", "Leave out --card: then it is made from the record.")
+        raise PolydistillError(f"{folder} has no {CARD}.", "Leave `card` out to have one made from the record.")
     if (edited and source is None) or source == FROM_FOLDER:
         if licence is not None:
             raise UsageError(
-                f"{own} was edited by hand and goes as it is, so --license has no place to go.",
-                f"Write `license: {licence}` into its head, or add --card {FROM_RECORD} for a new one.",
+                f"{own} was edited by hand and is sent as it is, so `license` cannot be added.",
+                f"Write `license: {licence}` into its head, or add `card={FROM_RECORD}` for a new one.",
             )
         if card_licence(folder) is None:
             raise PolydistillError(
@@ -273,7 +277,7 @@ def _card(
     if known is None:
         raise PolydistillError(
             f"No licence is known for {folder}: none of the models that it descends from states one.",
-            "Find out under which licence the original may be passed on, and give it with --license ID.",
+            "Find out under which licence the original may be passed on, and give it: `license=ID`.",
         )
     return card(record, folder, repository=repository, licence=known), False
 
@@ -314,15 +318,12 @@ def _refuse_leaks(item: Item, leaks: Leaks) -> None:
     named = leaks.find(item.path.encode(), homes=False)
     if named not in (None, FOLDERS):
         raise PolydistillError(
-            f"The name of {redacted(item.path)} seems to hold {named}.",
-            "Rename it, and have it revoked if it was real.",
+            f"The name of {redacted(item.path)} seems to hold {named}.", "Rename it, and revoke it if it was real."
         )
     found = leaks.find(item.content, homes=not vocabulary)
     if found == FOLDERS:
         raise PolydistillError(
-            f"{item.path} tells of {FOLDERS}.", "Take them out of it, or take the file out of the folder."
+            f"{item.path} names {FOLDERS}.", "Take them out of it, or take the file out of the folder."
         )
     if found:
-        raise PolydistillError(
-            f"{item.path} seems to hold {found}.", "Take it out, and have it revoked if it was real."
-        )
+        raise PolydistillError(f"{item.path} seems to hold {found}.", "Take it out, and revoke it if it was real.")

@@ -18,12 +18,12 @@ from polydistill.hub.opening import check_opens
 from polydistill.hub.plan import Plan, plan_for
 from polydistill.hub.publication import CARD, FROM_HUB, Publication, gather
 from polydistill.hub.session import Session, There, quietly
-from polydistill.options.settings import setting
+from polydistill.options.settings import Options, setting
 from polydistill.progress import SILENT, Progress
 from polydistill.redaction import own_tokens
 
 if TYPE_CHECKING:
-    from polydistill.methods.export.method import ExportResult
+    from polydistill.runs.result import Result
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*")
 _BRANCH = re.compile(r"(?!refs/)[A-Za-z0-9][\w./-]{0,99}")
@@ -31,7 +31,7 @@ _HEAD_ALONE = re.compile(r"\ufeff?\s*---\s*\n.*?\n---\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class PublishConfig:
+class PublishConfig(Options):
     """What to publish where; each field but the first two is an option of the command line."""
 
     folder: Path
@@ -49,18 +49,18 @@ class PublishConfig:
         metavar="SOURCE",
     )
     onnx: bool = setting(False, "Make ONNX files of the model first and send them too.", "Repository")
-    int8: bool = setting(False, "With --onnx: one with weights of 8 bits as well.", "Repository")
-    verify: bool = setting(
-        True, "Load what would be sent and compute with it first.", "Checks", flags=("--verify/--no-verify",)
-    )
+    int8: bool = setting(False, "With `onnx`: one with weights of 8 bits as well.", "Repository")
+    verify: bool = setting(True, "Load what would be sent and compute with it first.", "Checks")
     dry_run: bool = setting(
-        False, "List files, sizes and the card; send nothing, load nothing (but for --onnx), need no token.", "Checks"
+        False,
+        "List files, sizes and the card; send nothing, load nothing (except with `onnx`), need no token.",
+        "Checks",
     )
 
 
 @dataclass(frozen=True)
 class Published:
-    """What was published, or would be; `to_json` is the object of `--json`.
+    """What was published, or would be; `to_json` is what the command prints as JSON.
 
     Attributes:
         repository: `org/name`.
@@ -118,7 +118,7 @@ def publish(
     _check_names(config)
     token = None if config.dry_run else _token()
     if config.int8 and not config.onnx:
-        raise UsageError("--int8 is for ONNX files.", "Add --onnx.")
+        raise UsageError("`int8` is for ONNX files.", "Add `onnx`.")
     with tempfile.TemporaryDirectory(prefix="polydistill-") as place:
         exported = None
         if config.onnx:
@@ -127,9 +127,11 @@ def publish(
         return _published(config, token, exported, progress, confirm)
 
 
-def _gather(config: PublishConfig, token: str | None, exported: ExportResult | None = None) -> Publication:
+def _gather(config: PublishConfig, token: str | None, exported: Result | None = None) -> Publication:
     """What would be sent, with the ONNX files that were made of it."""
-    made = {str(file["path"]): exported.output / str(file["path"]) for file in exported.files} if exported else {}
+    made = (
+        {str(file["path"]): exported.output / str(file["path"]) for file in exported.facts["files"]} if exported else {}
+    )
     return gather(
         config.folder.expanduser(),
         config.repository,
@@ -141,23 +143,24 @@ def _gather(config: PublishConfig, token: str | None, exported: ExportResult | N
     )
 
 
-def _exported(config: PublishConfig, place: Path, progress: Progress) -> ExportResult:
+def _exported(config: PublishConfig, place: Path, progress: Progress) -> Result:
     """ONNX files of the folder, made now and checked against torch.
 
     Raises:
         PolydistillError: The model cannot be exported.
     """
-    from polydistill.methods.export.method import export
-    from polydistill.methods.export.plan import ExportConfig
+    from polydistill import registry
+    from polydistill.runs.runner import run
 
-    folder = config.folder.expanduser()
-    return export(ExportConfig(str(folder), onnx=True, int8=config.int8, output=place / "onnx"), progress)
+    export = registry.method("export")
+    folder = str(config.folder.expanduser())
+    return run(export, export.options.of(folder, int8=config.int8, output=place / "onnx"), progress)
 
 
 def _published(
     config: PublishConfig,
     token: str | None,
-    exported: ExportResult | None,
+    exported: Result | None,
     progress: Progress,
     confirm: Callable[[Plan], bool],
 ) -> Published:
@@ -178,7 +181,7 @@ def _published(
                 progress.note("Loading what would be sent ...")
                 _verify(publication)
             if not confirm(plan):
-                raise PolydistillError("Nothing was sent.", "Answer y, or add --yes, to publish.")
+                raise PolydistillError("Nothing was sent.", "To publish, answer y or add `yes`.")
             progress.note(f"Sending {len(plan.send)} files, {human_bytes(plan.bytes)}, to {config.repository} ...")
         commit = _sent(session, config, publication, plan, there, progress)
     return replace(
@@ -195,7 +198,7 @@ def _published(
 def _check_private(config: PublishConfig, there: There) -> None:
     if config.private and there.public:
         raise PolydistillError(
-            f"{config.repository} is there already, and public.", "Make it private on its settings page first."
+            f"{config.repository} already exists and is public.", "Make it private on its settings page first."
         )
 
 
@@ -226,18 +229,18 @@ def _check_names(config: PublishConfig) -> None:
         fits = False
     if not fits:
         raise UsageError(
-            "The repository's name cannot be one of the Hub.",
+            "The repository has a name that the Hub does not allow.",
             "Write ORG/NAME, with letters, digits, '-', '_' and '.', at most 96 in all, and neither '--' nor '..'.",
         )
     if not _BRANCH.fullmatch(config.revision) or ".." in config.revision or config.revision.endswith(("/", ".lock")):
-        raise UsageError("--revision is not the name of a branch.", "Use letters, digits, '-', '_' and '.'.")
+        raise UsageError("`revision` is not the name of a branch.", "Use letters, digits, '-', '_' and '.'.")
 
 
 def _token() -> str:
     from huggingface_hub import constants, get_token
 
     if constants.HF_HUB_OFFLINE:
-        raise PolydistillError("HF_HUB_OFFLINE is set, so nothing can be published.", "Unset it, or add --dry-run.")
+        raise PolydistillError("HF_HUB_OFFLINE is set, so nothing can be published.", "Unset it, or add `dry_run`.")
     token = get_token()
     if token is None:
         raise PolydistillError(
@@ -253,8 +256,8 @@ def _notes(publication: Publication, progress: Progress) -> tuple[str, ...]:
             f"Sent without paths of this machine: {', '.join(publication.cleaned)}; the folder stays as it is."
         )
     if publication.edited:
-        said = f"{CARD} is not as `polydistill card` makes it, so it was edited by hand, and goes as it is"
-        notes.append(f"{said}; --card record makes a new one.")
+        said = f"{CARD} is not as `polydistill card` makes it, so it was edited by hand, and is sent as it is"
+        notes.append(f"{said}; `card=record` makes a new one.")
     for note in notes:
         progress.note(note)
     return tuple(notes)
@@ -286,6 +289,6 @@ def _settle_card(
     if not (same or is_unedited(text) or _HEAD_ALONE.fullmatch(text) or not text.strip()):
         raise PolydistillError(
             f"The {CARD} of {config.repository} was not made by polydistill, or was edited since.",
-            "Say which one it shall have: --card record (a new one), --card folder, or --card hub (it stays).",
+            "Choose its card: `card=record` (a new one), `card=folder`, or `card=hub` (it stays).",
         )
     return publication, ()

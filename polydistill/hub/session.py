@@ -76,7 +76,7 @@ class Session:
         # A fine-grained token need not tell its owner's organisations; what it may do is seen when it is done.
         if role != "fineGrained" and owner.lower() not in map(str.lower, known):
             raise PolydistillError(
-                f"The token belongs to {printable(known[0])}, who is no member of {owner}.",
+                f"The token belongs to {printable(known[0])}, who is not a member of {owner}.",
                 f"Publish to {printable(known[0])}/{short}, or log in as somebody who is.",
             )
         return cls(api, repository, branch)

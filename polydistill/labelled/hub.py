@@ -17,7 +17,7 @@ from polydistill.redaction import redacted
 
 _LABELS = ("label", "tags")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_OWN_FILES = "Give the folder of your data with --data-dir, or a file with --data."
+_OWN_FILES = "Give the folder of your data with `data_dir`, or a file with `data`."
 _BATCH = 1000
 
 
@@ -118,7 +118,7 @@ def _rows(task: Task, source: HubSource, language: Language, table: Any, place: 
     if missing:
         raise PolydistillError(
             f"{place} has no column {', '.join(missing)}, only {', '.join(table.column_names)}.",
-            f"Mend the columns in the file of the task {task.name}.",
+            f"Fix the columns in the file of the task {task.name}.",
         )
     names = {name: _names(task, table.features[column]) for name, column in columns.items() if name in _LABELS}
     number = 0

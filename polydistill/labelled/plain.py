@@ -73,7 +73,7 @@ def read_plain(language: Language, paths: Sequence[str], *, limit: int | None = 
 
     Args:
         language: The language.
-        paths: As `--text` takes them.
+        paths: Files of text, as `polydistill trim` takes them.
         limit: Take only so many sentences, the first ones.
 
     Raises:
@@ -82,9 +82,9 @@ def read_plain(language: Language, paths: Sequence[str], *, limit: int | None = 
     if language.scripts[0] in WITHOUT_SPACES:
         raise PolydistillError(
             f"{language.name} is written without spaces, so that its words cannot be told apart in raw text.",
-            "Give --data-dir with a training file that has a word and a tag a line, any tag, and leave --text out.",
+            "Leave `text` out and give a `data_dir` whose training file has a word and a tag (any tag) a line.",
         )
-    sources = text_sources(language, paths, option="--text")
+    sources = text_sources(language, paths, option="text")
     lines = itertools.chain.from_iterable(map(read_texts, sources))
     words = (tuple(words_of(line, language)) for line in lines)
     return _plain(language, words, ", ".join(paths), limit)

@@ -93,7 +93,7 @@ def _check_request(task: Task, data: Path | None, question_language: Language | 
     if question_language is not None and (task.kind != SPAN_EXTRACTION or data is not None):
         raise UsageError(
             "Only questions of a data folder or the Hub can be asked in another language than the context's.",
-            "Leave out --data or the question language.",
+            "Leave out `data` or the question language.",
         )
 
 
@@ -125,13 +125,12 @@ def _find(
         return _Found(_read(path, task), str(path))
     if not task.languages:
         raise UsageError(
-            f"The task {task.name} is read from files alone.",
-            "Give a file of data, or a data folder: --data or --data-dir.",
+            f"The task {task.name} can only be read from files.", "Give a file with `data` or a folder with `data_dir`."
         )
     if language.code not in task.languages:
         raise UsageError(
             f"The task {task.name} has no {language.name} ({language.code}).",
-            f"It has {' '.join(task.languages)}; --data FILE takes a file of your own.",
+            f"It has {' '.join(task.languages)}; `data=FILE` takes a file of your own.",
         )
     source = hub.source_of(task, language, split)
     if data_dir is not None:

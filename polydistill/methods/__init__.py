@@ -1,1 +1,1 @@
-"""One file per method; each reads top to bottom."""
+"""A folder for each method."""

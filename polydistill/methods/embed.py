@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from polydistill.catalog import user_files
 from polydistill.errors import UsageError
 from polydistill.files.outputs import check_file, check_outside
+from polydistill.models.folder import is_stack
 from polydistill.models.refs import ModelRef, resolve
 from polydistill.options.settings import MOST_BATCH, Options, setting
 from polydistill.progress import SILENT, Progress
-from polydistill.stacks.description import LONG, is_stack
+from polydistill.stacks.description import LONG
 from polydistill.texts.lines import LONGEST_TEXT
 
 if TYPE_CHECKING:
@@ -41,11 +42,7 @@ class EmbedConfig(Options):
     batch_size: int = setting(32, "Inputs at once.", "Speed", metavar="N", least=1, most=MOST_BATCH)
     include_path: tuple[Path, ...] = setting((), "Folder with your own languages/ TOML files.", "Text", metavar="DIR")
     output: Path | None = setting(
-        None,
-        "Write the vectors here. [default: standard output]",
-        "Output",
-        metavar="FILE.npy",
-        flags=("-o", "--output"),
+        None, "Write the vectors here. [default: standard output]", "Output", metavar="FILE.npy"
     )
     overwrite: bool = setting(False, "Replace that file if it exists.", "Output")
 

@@ -59,7 +59,7 @@ class PlanConfig(Options):
         DEFAULT_MODEL, "The multilingual teacher: folder, org/name or org/name@revision.", "Model", metavar="M"
     )
     layers: int | None = setting(None, "Layers of the student. [default: half of the teacher's]", "Model", metavar="N")
-    reduction: int | None = setting(None, "Layer reduction factor, in place of --layers.", "Model", metavar="R")
+    reduction: int | None = setting(None, "Layer reduction factor, in place of `layers`.", "Model", metavar="R")
     init: str = setting(
         ALTERNATE,
         "Which of the teacher's layers it begins with: alternate, bottom, top, or a list such as 1,5,9.",
@@ -68,7 +68,7 @@ class PlanConfig(Options):
     )
     vocab_size: int | None = setting(
         None,
-        "Keep exactly this many tokens. [default: those with a share of at least --min-share]",
+        "Keep exactly this many tokens. [default: those with a share of at least `min_share`]",
         "Model",
         metavar="N",
         least=1,
@@ -84,7 +84,7 @@ class PlanConfig(Options):
     allow_unknown: bool = setting(False, "Go on with a language that the tokenizer cannot write well.", "Model")
     text: tuple[str, ...] = setting(
         (),
-        "Text of a language, LANG=PATH: as --corpus of `trim`. [default: the language's corpus on the Hub, else "
+        "Text of a language, LANG=PATH, as for `polydistill trim`. [default: the language's corpus on the Hub, else "
         "its word list]",
         "Data",
         metavar="LANG=PATH",
@@ -100,18 +100,13 @@ class PlanConfig(Options):
     train_split: tuple[str, ...] = setting(
         (), "Split to train on. Repeat to join several. [default: train]", "Data", metavar="NAME"
     )
-    measure: bool = setting(
-        True,
-        "Measure speed on this machine; without it only sizes are given.",
-        "Speed",
-        flags=("--measure/--no-measure",),
-    )
+    measure: bool = setting(True, "Measure speed on this machine; without it only sizes are given.", "Speed")
     include_path: tuple[Path, ...] = include_setting("Model")
 
 
 @dataclass(frozen=True)
 class PlanResult(Outcome):
-    """What is to be expected; `to_json` is the object of `--json`.
+    """What is to be expected; `to_json` is what the command prints as JSON.
 
     Attributes:
         model: The teacher.
@@ -202,7 +197,7 @@ def plan(config: PlanConfig, progress: Progress = SILENT) -> PlanResult:
     source = Source.open(resolve(ModelRef.parse(config.model), progress=progress.note), config.include_path)
     check_masked(source, "A student of `polydistill bistil`")
     layers = chosen_layers(layer_count(source), layers=config.layers, reduction=config.reduction, init=config.init)
-    counts = count(source.vocabulary, languages, config.text, limit=config.limit, progress=progress, option="--text")
+    counts = count(source.vocabulary, languages, config.text, limit=config.limit, progress=progress, option="text")
     check_writable(source, counts, languages, allow_unknown=config.allow_unknown)
     (trimmed,) = plan_together([source], counts, Wishes(languages, rule))
     notes: list[str] = []
@@ -317,8 +312,8 @@ def _phase(
     eager = needs_attention(objectives.needs.student | objectives.needs.teacher)
     folders = ("teacher" if kind else "shallow", who)
     teacher, student = (random_network(case.folder / name, kind, case.labels, eager=eager) for name in folders)
-    positions = getattr(student.config.get_text_config(), "max_position_embeddings", 0) or phase.length + 2
-    length = min(phase.length, max(8, positions - 2))  # RoBERTa counts from 2
+    positions = getattr(student.config.get_text_config(), "max_position_embeddings", 0) or phase.max_length + 2
+    length = min(phase.max_length, max(8, positions - 2))  # RoBERTa counts from 2
     rates = tokens_per_second(teacher, student, objectives, case.source.arch, phase.batch_size, length, kind=kind)
     faster = max(rates, key=rates.__getitem__)
     seconds = None if tokens is None else tokens / rates[faster]
@@ -344,7 +339,7 @@ def _text_tokens(case: _Case, preset: Preset, phase: Tuning) -> float:
     for found in case.counts.languages.values():
         lines = sum(text.lines for text in found.texts)
         mean = float(found.spaces[case.source.vocabulary.spaces[0].name].sum()) / max(1, lines) + 2
-        total += min(lines, preset.examples or lines) * min(mean, phase.length)
+        total += min(lines, preset.examples or lines) * min(mean, phase.max_length)
     return total
 
 
@@ -353,7 +348,7 @@ def _labelled_tokens(config: PlanConfig, case: _Case, preset: Preset, phase: Tun
     assert case.task is not None
     splits = _training(config, case.task, case.languages[0], preset.examples)
     examples = [example for split in splits for example in split.examples]
-    features = _features(case, examples[:SAMPLE], phase.length)
+    features = _features(case, examples[:SAMPLE], phase.max_length)
     return sum(len(f["input_ids"]) for f in features) / min(len(examples), SAMPLE) * len(examples)
 
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.metrics.items import ENTITY_SCHEMES, Measured, check_aligned, f_measure
+from polydistill.metrics.items import Measured, check_aligned, f_measure
+from polydistill.metrics.stored import ENTITY_SCHEMES
 
 Entity = tuple[str, int, int]
 

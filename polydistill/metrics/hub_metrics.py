@@ -18,7 +18,7 @@ from polydistill.errors import UsageError
 from polydistill.metrics.accuracy import accuracy
 from polydistill.metrics.answers import NORMALISATIONS, answer_scores
 from polydistill.metrics.entities import entity_f1
-from polydistill.metrics.items import ENTITY_SCHEMES
+from polydistill.metrics.stored import ENTITY_SCHEMES
 
 
 def _info(description: str, prediction: Any, reference: Any) -> evaluate.MetricInfo:

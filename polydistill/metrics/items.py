@@ -10,15 +10,13 @@ import numpy.typing as npt
 
 from polydistill.errors import PolydistillError
 
-ENTITY_SCHEMES = ("conlleval", "strict-iob2")
-
 
 @dataclass(frozen=True)
 class Measured:
     """A metric on one set of items.
 
     Args:
-        metric: `accuracy`, `f1`, `exact_match`, `accuracy_at_1`, `spearman`, ...: those of `restore`.
+        metric: `accuracy`, `f1`, `exact_match`, `accuracy_at_1`, `spearman`, ...: those of `stored.restore`.
         normalisation: `conlleval`, `strict-iob2`, `squad`, `mlqa` or None.
         items: (n, k) numbers of each item, such as true positives, predicted and gold entities.
         value_of: (..., n, k) items -> (...) scores from 0 to 1; a metric of sums ignores the order of items.
@@ -43,43 +41,6 @@ class Measured:
     def drawn(self) -> int:
         """How many units there are to draw."""
         return len(set(self.units)) if self.units else len(self.items)
-
-
-def restore(metric: str, normalisation: str | None, items: npt.ArrayLike) -> Measured:
-    """A `Measured` again from its names and numbers, as a cache holds them.
-
-    Args:
-        metric: The metric's name.
-        normalisation: The normalisation's name, or None.
-        items: (n, k) numbers of each item.
-
-    Raises:
-        PolydistillError: The metric is unknown, or the items are not a table of numbers that fits it.
-    """
-    from polydistill.metrics.loyalty import correlation_of_sums
-    from polydistill.metrics.similarity import rank_correlation
-
-    columns, value_of = {
-        "accuracy": (2, share),
-        "exact_match": (2, share),
-        "accuracy_at_1": (2, share),
-        "accuracy_at_1_back": (2, share),
-        "f1": (3, f_measure) if normalisation in ENTITY_SCHEMES else (2, share),
-        "spearman": (2, rank_correlation),
-        "label_loyalty": (2, share),
-        "probability_loyalty": (2, share),
-        "regression_loyalty": (6, correlation_of_sums),
-    }.get(metric, (0, share))
-    if not columns:
-        raise PolydistillError(f"The metric '{metric}' is unknown.", "Evaluate again with this version.")
-    damaged = PolydistillError(f"The stored numbers of {metric} are damaged.", "Evaluate again to replace them.")
-    try:
-        rows = np.asarray(items, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise damaged from None
-    if rows.ndim != 2 or rows.shape[1] != columns or not len(rows) or not np.isfinite(rows).all():
-        raise damaged
-    return Measured(metric, normalisation, rows, value_of, sums=metric != "spearman")
 
 
 def share(sums: np.ndarray) -> np.ndarray:

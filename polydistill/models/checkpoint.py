@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from polydistill.errors import PolydistillError
+from polydistill.files.hashing import file_sha256
 from polydistill.files.inside import inside
 from polydistill.files.jsonfiles import Part, parse_json, read_json, short
 
@@ -139,15 +140,6 @@ class Checkpoint:
         if len(hashes) == 1:
             return next(iter(hashes.values()))
         return hashlib.sha256("\n".join(f"{n} {h}" for n, h in sorted(hashes.items())).encode()).hexdigest()
-
-
-def file_sha256(file: Path) -> str:
-    """SHA-256 of a file's bytes, read in large pieces: between two of them a thread may have to wait for its turn."""
-    digest, buffer = hashlib.sha256(), bytearray(CHUNK_BYTES)
-    with file.open("rb", buffering=0) as stream:
-        while n := stream.readinto(buffer):
-            digest.update(memoryview(buffer)[:n])
-    return digest.hexdigest()
 
 
 def _broken(file: Path, why: str) -> PolydistillError:

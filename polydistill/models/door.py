@@ -139,7 +139,7 @@ def _check_shards(folder: Path, index: Path) -> None:
         )
     if missing := [name for name, path in files.items() if not path.is_file()]:
         raise PolydistillError(
-            f"{folder} is incomplete, it lacks {', '.join(missing[:3])}.", "Fetch or copy the model again."
+            f"{folder} is incomplete: it lacks {', '.join(missing[:3])}.", "Fetch or copy the model again."
         )
 
 
@@ -194,7 +194,7 @@ def _check_module(folder: Path, module: Module) -> None:
             "(SentenceTransformer) and write it with save_pretrained(ANOTHER_FOLDER).",
         )
     raise PolydistillError(
-        f"{folder} is incomplete, it lacks {module.place.name}/{WEIGHTS}.", "Fetch or copy the model again."
+        f"{folder} is incomplete: it lacks {module.place.name}/{WEIGHTS}.", "Fetch or copy the model again."
     )
 
 

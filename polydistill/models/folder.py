@@ -26,6 +26,7 @@ TOKENIZER_NAMES = (
 )
 # Those that only other libraries read: Mistral's, Qwen's first, fairseq's.
 OTHER_TOKENIZERS = re.compile(r"tekken\.json|tokenizer\.model\.v\d\w*|.+\.(tiktoken|bpe|codes)")
+STACK = "polydistill-stack"  # model type of a stack of two models
 LONGEST_FRONT = 1 << 20  # characters of a card among which its front matter must be
 
 
@@ -144,3 +145,9 @@ def card_licence(folder: Path) -> str | None:
     if found.get("license") == "other":
         return found.get("license_name", "other")
     return found.get("license")
+
+
+def is_stack(folder: Path) -> bool:
+    """Whether a folder is that of a stack of two models."""
+    path = folder / "config.json"
+    return path.is_file() and read_json(path).get("model_type") == STACK

@@ -1,4 +1,4 @@
-"""Model references: what the user writes after `--model`, and the local folder that it leads to.
+"""Model references: what the user gives as a model, and the local folder that it leads to.
 
 A reference is a folder, `org/name`, or `org/name@revision`. Models of the Hub are looked for on the Hub, then in
 its cache, then among the packages of the extra `offline`. Weights are fetched as safetensors, and as pickles only where

@@ -15,9 +15,8 @@ from polydistill.files.jsonfiles import Part, read_json
 from polydistill.models.checkpoint import Checkpoint
 from polydistill.models.configuration import check_config, check_ids
 from polydistill.models.files import GENERATION, OwnFiles, own_files
-from polydistill.models.folder import model_folder, model_type
+from polydistill.models.folder import is_stack, model_folder, model_type
 from polydistill.models.refs import ResolvedModel
-from polydistill.stacks.description import is_stack
 from polydistill.vocab import Vocabulary, open_vocabulary
 
 CONFIG = "config.json"
@@ -53,7 +52,7 @@ class Source:
         if is_stack(model):
             raise PolydistillError(
                 f"{resolved.ref} is a stack of two models, not one.",
-                "A stack can be evaluated, embed text and teach; what it stands on can be trimmed before it is made.",
+                "To make a stack smaller, trim its two models before you stack them.",
             )
         architecture = arch(name, include)
         if "trim" not in architecture.supports:
@@ -115,7 +114,7 @@ class Source:
                 return tensor.shape[spec.axis]
         raise PolydistillError(
             f"{self.model} has none of the embedding tensors that a {self.arch.name} model has.",
-            "Check model_type in its config.json, or describe the model in a TOML file (--include-path).",
+            "Check model_type in its config.json, or describe the model in a TOML file (`include_path`).",
         )
 
     @property

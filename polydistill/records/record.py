@@ -17,13 +17,14 @@ import orjson
 from polydistill.errors import PolydistillError
 from polydistill.files.durable import write_file
 from polydistill.files.inside import leads_out
+from polydistill.files.outputs import RECORD
 from polydistill.models.files import own_files
 
 if TYPE_CHECKING:
     from polydistill.models.checkpoint import Checkpoint
     from polydistill.models.refs import ResolvedModel
 
-NAME = "polydistill.json"
+NAME = RECORD
 FORMAT = 1
 MOST_DEPTH = 200  # of a record: a run's own is below ten, and each step that it stands on adds one
 PACKAGES = ("polydistill", "numpy", "tokenizers", "sentencepiece", "torch", "transformers", "peft")
@@ -100,7 +101,7 @@ class RunRecord:
         source: The model it began with: name, where it came from, revision, licence, hash of the weights.
         texts: The text used: language, place, lines, bytes, hash.
         versions: Package -> version.
-        result: What the command reports with --json.
+        result: What the command prints as JSON.
         scores: Evaluation results, appended later.
         costs: Time and memory beside another model, appended later.
         parent: The record of the source, where it has one.

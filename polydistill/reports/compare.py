@@ -205,7 +205,7 @@ def _nothing_in_common(scores: Iterable[Score], models: Sequence[str], notes: _N
     if any({models[0]} < names for names in who.values()):
         return PolydistillError(
             "The models were measured on different data: " + " ".join(notes.lines()),
-            "Evaluate them on the same files, split and --limit.",
+            "Evaluate them on the same files and split, with the same `limit`.",
         )
     told = ". ".join(f"{name} has {_places(sections)}" for name, sections in has.items())
     return PolydistillError(

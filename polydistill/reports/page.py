@@ -42,7 +42,7 @@ def check_page(path: Path, *, overwrite: bool, reads: Iterable[Path]) -> None:
     Raises:
         PolydistillError: `path` exists, is a folder, or matplotlib is not installed.
     """
-    check_file(path, overwrite=overwrite, option="--html", reads=reads)
+    check_file(path, overwrite=overwrite, option="html", reads=reads)
     figures.check_library()
 
 
@@ -52,7 +52,7 @@ def write_page(comparison: Comparison, path: Path, *, overwrite: bool) -> None:
     Raises:
         PolydistillError: The file exists, the disk is full, the place cannot be written, or matplotlib is missing.
     """
-    write_beside(path, page(comparison).encode(), overwrite=overwrite, option="--html")
+    write_beside(path, page(comparison).encode(), overwrite=overwrite, option="html")
 
 
 def page(comparison: Comparison) -> str:

@@ -10,10 +10,12 @@ from typing import Any
 
 import orjson
 
+from polydistill import registry
 from polydistill.errors import PolydistillError
 from polydistill.records.record import RunRecord, Score
 
-_WAY_OUT = "Give a file that `polydistill evaluate -o FILE` wrote, or a model folder with scores."
+_SCORED = "evaluate"  # what a file of scores says that made it
+_WAY_OUT = "Give a file that `polydistill evaluate output=FILE` wrote, or a model folder with scores."
 _FIELDS = frozenset(f.name for f in fields(Score))
 _NAMES = ("model", "task", "language", "split", "metric")
 _TEXTS = ("normalisation", "question_language", "data_hash", "weights_hash", "task_version", "predictions")
@@ -38,7 +40,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class Plane:
-    """Tokens and prototypes of two languages in two dimensions, as `prokd` records them.
+    """Tokens and prototypes of two languages in two dimensions, before or after they were aligned.
 
     Args:
         when: `before` or `after` the prototypes were aligned.
@@ -102,7 +104,7 @@ def read_run(path: Path) -> Run:
     """Reads a run.
 
     Raises:
-        PolydistillError: It does not exist, is no run, or has no scores.
+        PolydistillError: It does not exist, is not a run, or has no scores.
     """
     if not path.exists():
         raise PolydistillError(f"There is no run {path}.", _WAY_OUT)
@@ -113,16 +115,16 @@ def _read_file(path: Path) -> Run:
     try:
         data = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError as error:
-        raise PolydistillError(f"{path} is no run: it is not JSON.", _WAY_OUT) from error
-    if not isinstance(data, dict) or data.get("command") != "evaluate" or not isinstance(data.get("scores"), list):
-        raise PolydistillError(f"{path} is no run: `polydistill evaluate` did not write it.", _WAY_OUT)
+        raise PolydistillError(f"{path} is not a run: it is not JSON.", _WAY_OUT) from error
+    if not isinstance(data, dict) or data.get("command") != _SCORED or not isinstance(data.get("scores"), list):
+        raise PolydistillError(f"{path} is not a run: `polydistill evaluate` did not write it.", _WAY_OUT)
     if not data["scores"]:
         raise PolydistillError(f"{path} has no scores.", "Run `polydistill evaluate` again.")
     try:
         scores = tuple(_score(entry, number) for number, entry in enumerate(data["scores"], 1))
         facts = {facts.name: facts for facts in map(_facts, data.get("models") or ())}
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise PolydistillError(f"{path} is no run: {_why(error)}.", "Run `polydistill evaluate` again.") from error
+        raise PolydistillError(f"{path} is not a run: {_why(error)}.", "Run `polydistill evaluate` again.") from error
     of_scores = {s.model: ModelFacts(s.model, s.weights_hash) for s in scores}
     return Run(path, tuple(facts.get(name, found) for name, found in of_scores.items()), scores)
 
@@ -185,7 +187,7 @@ def plain(text: Any) -> str:
 
 def lines(lineage: Iterable[Any]) -> tuple[str, ...]:
     """One line for each run of a lineage, whether it is given as text or as a record."""
-    from polydistill.methods.inspection import lineage_line
+    from polydistill.card.lineage import lineage_line
 
     return tuple(plain(step if isinstance(step, str) else lineage_line(step)) for step in lineage)
 
@@ -193,13 +195,14 @@ def lines(lineage: Iterable[Any]) -> tuple[str, ...]:
 def _read_folder(folder: Path) -> Run:
     record = RunRecord.load(folder)
     if record is None:
-        raise PolydistillError(f"{folder} is no run: it has no polydistill.json.", _WAY_OUT)
+        raise PolydistillError(f"{folder} is not a run: it has no polydistill.json.", _WAY_OUT)
     if not record.scores:
         raise PolydistillError(
-            f"{folder} has no scores.", f"Measure it first: polydistill evaluate --model {folder} --task ... --lang ..."
+            f"{folder} has no scores.", f"Measure it first: `polydistill evaluate model={folder} task=... lang=...`."
         )
-    if record.command == "export":
-        return _read_export(folder, record)
+    told = registry.told(record.command)
+    if told is not None and told.files:
+        return _read_files(folder, record)
     # The folder may have been called something else when its first scores were taken.
     name = plain(record.scores[-1].model or folder.resolve().name)
     embedding, rest, size = _sizes(folder)
@@ -212,13 +215,13 @@ def _read_folder(folder: Path) -> Run:
         bytes=size,
         lineage=lines(record.lineage()),
         languages=tuple(map(plain, record.result.get("languages", ()))),
-        planes=_planes(folder, record.result) if record.command == "prokd" else (),
+        planes=_planes(folder, record),
     )
     return Run(folder, (facts,), tuple(replace(score, model=name) for score in record.scores))
 
 
-def _read_export(folder: Path, record: RunRecord) -> Run:
-    """Several models in one folder: each file that `polydistill export` wrote is one."""
+def _read_files(folder: Path, record: RunRecord) -> Run:
+    """Several models in one folder: each file that the record names is one."""
     hashes = {plain(score.model): score.weights_hash for score in record.scores}
     sizes = {file.get("path"): file.get("bytes") for file in record.result.get("files", ())}
     models = tuple(
@@ -235,10 +238,13 @@ def _read_export(folder: Path, record: RunRecord) -> Run:
     return Run(folder, models, tuple(replace(score, model=plain(score.model)) for score in record.scores))
 
 
-def _planes(folder: Path, result: Mapping[str, Any]) -> tuple[Plane, ...]:
-    """The pictures of a record of `prokd`, in the order of time."""
+def _planes(folder: Path, record: RunRecord) -> tuple[Plane, ...]:
+    """The pictures of prototypes that a record has, in the order of time."""
+    result = record.result
+    if not (picture := result.get("picture")):
+        return ()
     try:
-        picture, languages = result.get("picture") or {}, (plain(result["sources"][0]), plain(result["target"]))
+        languages = plain(result["sources"][0]), plain(result["target"])
         return tuple(
             Plane(
                 when,
@@ -253,7 +259,8 @@ def _planes(folder: Path, result: Mapping[str, Any]) -> tuple[Plane, ...]:
         )
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise PolydistillError(
-            f"The picture of prototypes in {folder}/polydistill.json is damaged.", "Run `polydistill prokd` again."
+            f"The picture of prototypes in {folder}/polydistill.json is damaged.",
+            f"Run `polydistill {plain(record.command)}` again.",
         ) from error
 
 

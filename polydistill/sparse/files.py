@@ -20,14 +20,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from polydistill.errors import PolydistillError
+from polydistill.files.hashing import file_sha256
 from polydistill.files.jsonfiles import parse_json
 from polydistill.files.outputs import write_beside
-from polydistill.models.checkpoint import ITEM_BYTES, Checkpoint, NewTensor, Tensor, file_sha256, header, in_order
+from polydistill.models.checkpoint import ITEM_BYTES, Checkpoint, NewTensor, Tensor, header, in_order
 
 NAME, UNDO_NAME = "difference.safetensors", "difference.undo.safetensors"
 FORMAT, UNDO_FORMAT = "polydistill-difference-2", "polydistill-undo-2"
 CONTENT = "sha256"  # of all else
-TAKE_BASE = f"Take the base model itself, or delete {UNDO_NAME} and subtract the difference with --approximate."
+TAKE_BASE = f"Take the base model itself, or delete {UNDO_NAME} and subtract the difference with `approximate`."
 TASK, LANGUAGE, COMBINED = "task", "language", "combined"
 BITS: dict[int, Any] = {2: np.uint16, 4: np.uint32, 8: np.uint64}  # bytes of a value -> its bits as a number
 FILE_TYPES = {

@@ -162,7 +162,7 @@ def _threshold(movements: Callable[[], Iterator[Tensor]], count: int) -> tuple[i
             digits = bits >> DIGIT if shift else bits[bits >> DIGIT == found] & ((1 << DIGIT) - 1)
             histogram += torch.bincount(digits, minlength=1 << DIGIT).cpu()
         if shift and histogram[NOT_FINITE:].any():
-            raise PolydistillError("Some weights became infinite or no numbers.", "Lower the learning rate.")
+            raise PolydistillError("Some weights became NaN or infinite.", "Lower the learning rate.")
         largest_first = histogram.flip(0)
         reached = largest_first.cumsum(0)
         place = int(torch.searchsorted(reached, left))
@@ -262,7 +262,7 @@ class SparseAdamW(torch.optim.AdamW):
             PolydistillError: It is of other entries.
         """
         if any(group.get("entries") != self._which for group in state_dict["param_groups"]):
-            raise PolydistillError("The checkpoint is of a training of other entries.", "Begin anew with --overwrite.")
+            raise PolydistillError("The checkpoint is of a training of other entries.", "Start again with `overwrite`.")
         super().load_state_dict(state_dict)
 
 

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from polydistill.errors import PolydistillError
+from polydistill.files.hashing import file_sha256
 from polydistill.models.checkpoint import (
     INDEX_NAME,
     ITEM_BYTES,
@@ -19,7 +20,6 @@ from polydistill.models.checkpoint import (
     Tensor,
     copy_bytes,
     copy_file,
-    file_sha256,
     write_all,
     write_safetensors,
 )
@@ -90,7 +90,7 @@ class Weights:
                 raise PolydistillError(
                     f"The difference was made on other weights than those of {self.checkpoint.folder} "
                     f"({name} is not the same).",
-                    "Give the model that it was made on, or add it to this one all the same with --force.",
+                    "Give the model that it was made on, or add it to this one anyway with `force`.",
                 )
 
     def check_restored(self, hashes: Mapping[str, str]) -> None:

@@ -14,10 +14,10 @@ from polydistill.files.inside import inside
 from polydistill.files.jsonfiles import read_json
 from polydistill.models.checkpoint import Checkpoint
 from polydistill.models.door import check_folder
-from polydistill.models.folder import model_folder
+from polydistill.models.folder import STACK, model_folder
 from polydistill.models.refs import ModelRef, ResolvedModel, resolve
 
-CONFIG, MODEL_TYPE, FORMAT = "config.json", "polydistill-stack", 1
+CONFIG, FORMAT = "config.json", 1
 ENCODER, LLM = "encoder", "llm"
 POOLINGS, DTYPES = ("mean", "first", "last"), ("float32", "bfloat16")
 LONG = ("window", "refuse")  # what is done with a text that is longer than a stack takes
@@ -102,7 +102,7 @@ class Description:
 
     def write(self, folder: Path) -> None:
         """Writes the config.json of a folder."""
-        values = {"model_type": MODEL_TYPE, "format": FORMAT, **asdict(self)}
+        values = {"model_type": STACK, "format": FORMAT, **asdict(self)}
         (folder / CONFIG).write_bytes(orjson.dumps(values, option=orjson.OPT_INDENT_2) + b"\n")
 
     @classmethod
@@ -115,7 +115,7 @@ class Description:
         if not folder.is_dir():
             raise PolydistillError(f"There is no folder {folder}.", "Give the folder of a stack.")
         values = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
-        if values.pop("model_type", None) != MODEL_TYPE or values.pop("format", None) != FORMAT:
+        if values.pop("model_type", None) != STACK or values.pop("format", None) != FORMAT:
             raise PolydistillError(f"{folder} is not a stack of this version.", "Make one with `polydistill stack`.")
         try:
             for role in (ENCODER, LLM):
@@ -152,12 +152,6 @@ class Description:
                 yield "lora", self.lora
 
 
-def is_stack(folder: Path) -> bool:
-    """Whether a folder is that of a stack."""
-    path = folder / CONFIG
-    return path.is_file() and read_json(path).get("model_type") == MODEL_TYPE
-
-
 def find_parent(folder: Path, role: str, description: Description, given: Path | None = None) -> Path:
     """The folder of a model that a stack stands on, after a look at its weights.
 
@@ -182,7 +176,7 @@ def find_parent(folder: Path, role: str, description: Description, given: Path |
         except PolydistillError as error:
             raise PolydistillError(
                 f"The stack {folder} stands on the {article} {part.source}, which was not found: {error.message}",
-                "Bring it back to that place, or make the stack again with --whole, which needs neither parent.",
+                "Bring it back to that place, or make the stack again with `whole`, which needs neither of its models.",
             ) from error
     check_parent(place, part, f"The {article} in {place}", f"the one that the stack {folder} was made with")
     return place

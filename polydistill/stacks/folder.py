@@ -75,7 +75,7 @@ class LoadedStack:
                 single text was given.
         """
         if isinstance(texts, str):
-            raise UsageError("A single text was given in place of several.", "Put it into a list.")
+            raise UsageError("One text was given, not a list of texts.", "Put it in a list.")
         if long not in LONG:
             raise UsageError(f"long={long!r} is unknown.", f"Choose among: {', '.join(LONG)}.")
         if self.reader.codes:
@@ -89,7 +89,7 @@ class LoadedStack:
             raise PolydistillError(
                 f"Text {first + 1} has {self.reader.length(texts[first]):,} tokens, and the stack takes "
                 f"{self.reader.max_length:,}.",
-                "Cut it, or take it in pieces: --long window.",
+                "Shorten it, or read it in pieces: `long=window`.",
             )
         network = on_device(self.network)
         rows = run(network, self.reader, inputs, batch_size, lambda o: [o.vectors], positions=False, done=done)
@@ -122,8 +122,8 @@ class LoadedStack:
         labels = self.description.labels
         if not labels:
             raise UsageError(
-                "The stack gives vectors, and no labels: it has learnt no task.",
-                "Ask it with encode, or teach it: `polydistill stack ENCODER LLM --stack ... --task nli`.",
+                "This stack gives vectors, not labels: it has not learned a task.",
+                "Call encode, or teach it a task: `polydistill stack ENCODER LLM stack=... task=nli`.",
             )
         if self.reader.codes:
             self.reader.read_language(language)

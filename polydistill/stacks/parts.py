@@ -45,7 +45,7 @@ def open_encoder(folder: Path, dtype: str = "float32", *, half: bool = False) ->
         network = network.get_encoder()
     elif not _sees_ahead(network):
         raise PolydistillError(
-            f"{folder} is a decoder: its states know nothing of what follows.",
+            f"{folder} is a decoder: its states do not see what follows.",
             "Give an encoder such as XLM-R, e5, NLLB or mT5 first, and the LLM second.",
         )
     return network.requires_grad_(False).eval()
@@ -68,7 +68,7 @@ def open_llm(folder: Path, dtype: str = "float32") -> Any:
     network, config = _load(folder, dtype, config=_without_dropout(folder))
     if config.is_encoder_decoder:
         raise PolydistillError(
-            f"{folder} is an encoder-decoder, which is no LLM to stack on.",
+            f"{folder} is an encoder-decoder, which cannot be the LLM of a stack.",
             "Give a decoder-only model (Llama, Qwen, Gemma, GPT-2) or an encoder of the BERT family.",
         )
     network = getattr(network, "language_model", network)  # beside a part that sees pictures
@@ -162,7 +162,7 @@ def _eight_bits() -> dict[str, Any]:
     if importlib.util.find_spec("bitsandbytes") is None:
         raise PolydistillError(
             "Weights in 8 bits need the package bitsandbytes.",
-            "Install it (pip install 'polydistill[int8]'), or use --frozen bfloat16.",
+            "Install it (pip install 'polydistill[int8]'), or use `frozen=bfloat16`.",
         )
     quiet_bitsandbytes()
     from transformers import BitsAndBytesConfig

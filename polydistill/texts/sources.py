@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from polydistill.catalog import Corpus, Language
+from polydistill.catalog import Corpus, Language, language
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.redaction import redacted
 from polydistill.texts.files import SUFFIXES, choose_column, format_of, gather, is_packed, read_file, text_of
@@ -24,6 +24,7 @@ from polydistill.texts.lines import pieces
 if TYPE_CHECKING:
     from polydistill.models.offline.words import Encode, WordList
 
+FIRST_LINES = 20_000
 HUB_BYTES = 50_000_000  # of a language's own corpus: more hardly changes which tokens are frequent
 _HUB_SET = re.compile(
     r"(?P<dataset>[A-Za-z0-9][\w.-]*/[\w.-]+)(:(?P<config>[\w.+-]+))?"
@@ -72,9 +73,9 @@ class TextSource:
 
 
 def assign_corpora(
-    languages: Sequence[Language], corpora: Sequence[str], option: str = "--corpus"
+    languages: Sequence[Language], corpora: Sequence[str], option: str = "corpus"
 ) -> dict[str, tuple[str, ...]]:
-    """Give each `--corpus` to its language: `PATH` with one language, `LANG=PATH` with several.
+    """Give each corpus to its language: `PATH` with one language, `LANG=PATH` with several.
 
     Returns:
         The corpora of each language's code, in the order given; an empty tuple for a language without any.
@@ -96,15 +97,15 @@ def assign_corpora(
             known = ", ".join(assigned)
             raise UsageError(
                 f"The corpus {corpus} is for {prefix}, which is not one of the languages ({known}).",
-                f"Add --lang {prefix}, or leave {prefix}= out.",
+                f"Add `lang={prefix}`, or leave {prefix}= out.",
             )
         elif len(languages) == 1:
             assigned[languages[0].code].append(corpus)
         else:
             example = languages[0].code
             raise UsageError(
-                f"With several languages it must be said which one {corpus} is for.",
-                f"Write {option} {example}={corpus}.",
+                f"There are several languages, and {corpus} does not say which one it is for.",
+                f"Write `{option}={example}={corpus}`.",
             )
     return {code: tuple(found) for code, found in assigned.items()}
 
@@ -115,7 +116,7 @@ def text_sources(
     *,
     hub_bytes: int | None = HUB_BYTES,
     progress: Progress | None = None,
-    option: str = "--corpus",
+    option: str = "corpus",
 ) -> list[TextSource]:
     """Find the text of a language.
 
@@ -124,7 +125,7 @@ def text_sources(
         corpora: What the user gave for it, without the `LANG=` prefix; empty for the language's own text.
         hub_bytes: How much to read of the language's own corpus on the Hub.
         progress: Receives a line of text when something stands in for the Hub.
-        option: What users give text with, for the way out.
+        option: The setting that takes the text, for messages.
 
     Returns:
         At least one source.
@@ -327,7 +328,7 @@ def _hub_rows(source: TextSource) -> Iterator[str | None]:
     except OutOfReach as error:
         raise PolydistillError(
             f"The Hub went out of reach ({error}) while {dataset} was being read.",
-            "Try again, or give files with --corpus.",
+            "Try again, or give files with `corpus`.",
         ) from error
 
 
@@ -355,16 +356,16 @@ def _wordlist_source(language: Language, reason: str, option: str) -> TextSource
     missing = f"There is no text for {language.name}: {reason}"
     if not language.wordfreq:
         raise PolydistillError(
-            f"{missing}, and wordfreq has no list of its words.", f"Give text with {option} {language.code}=PATH."
+            f"{missing}, and wordfreq has no list of its words.", f"Give text: `{option}={language.code}=PATH`."
         )
     if not words.installed():
         raise PolydistillError(
             f"{missing}, and the package wordfreq is not installed.",
-            f"Give text with {option} {language.code}=PATH, or pip install 'polydistill[offline]'.",
+            f"Give text (`{option}={language.code}=PATH`), or pip install 'polydistill[offline]'.",
         )
     note = (
         f"{missing}. The word list of wordfreq stands in for it: expect 97 to 99 % of the tokens of running text to be "
-        f"kept; text given with {option} keeps more."
+        f"kept; text given with `{option}` keeps more."
     )
     return TextSource(language.code, "wordlist", f"wordfreq:{language.wordfreq}", note=note)
 
@@ -378,3 +379,8 @@ def read_words(language: Language, encode: Encode) -> WordList:
     from polydistill.models.offline.words import word_list
 
     return word_list(language, encode)
+
+
+def first_lines(text: str) -> list[str]:
+    """The first 20,000 lines of a text that is given as `text` options are."""
+    return list(read_texts(parse_corpus(language("en"), text), limit=FIRST_LINES))

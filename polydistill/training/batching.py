@@ -14,6 +14,9 @@ Feature = dict[str, Any]
 MODEL_KEYS = ("input_ids", "attention_mask", "token_type_ids")
 
 
+NOT_TRAINED = -100  # torch's cross entropy leaves such positions out
+
+
 def check_parts(batch_size: int, parts: int) -> None:
     """Refuses a batch that cannot be split evenly, so that memory and processes would not share it alike.
 

@@ -16,12 +16,11 @@ import torch
 import transformers
 from torch.utils.data import BatchSampler, Sampler
 
-from polydistill.evaluation.tagging import NOT_TRAINED
 from polydistill.files.durable import make_folders, sync
 from polydistill.models.loading import quiet_transformers
 from polydistill.processes import is_main, told_by_main
 from polydistill.progress import Progress
-from polydistill.training.batching import Feature, padded
+from polydistill.training.batching import NOT_TRAINED, Feature, padded
 from polydistill.training.resuming import has_ended, keep_only, needed_of, newest_checkpoint, writing
 from polydistill.training.trainer import Clock, DevTrainer, Reporter, StepLoss, Terms
 
@@ -138,8 +137,7 @@ def train(
     collate: Callable[[list[Feature]], dict[str, Any]] | None = None,
     optimizer: torch.optim.Optimizer | None = None,
 ) -> Curves:
-    """Trains a network in place, and leaves it as it was at its best dev score, or where the schedule says at its last
-    one that is hardly worse.
+    """Trains a network in place, and leaves it as it was at its best dev score; see `Schedule.tolerance`.
 
     Args:
         network: The model; parameters that need no gradient stay.
@@ -157,10 +155,7 @@ def train(
     Raises:
         PolydistillError: A loss is no number, or a checkpoint cannot be written.
     """
-    if batches is None:
-        part = schedule.batch_size // schedule.accumulate
-        order = LengthGrouped([len(f["input_ids"]) for f in features], schedule.batch_size, schedule.seed)
-        batches = BatchSampler(order, part, drop_last=False)
+    batches = _of_like_length(features, schedule) if batches is None else batches
     terms = Terms(step_loss)
     callbacks = _callbacks(schedule, terms, progress)
     with quiet_transformers(), writing(work):
@@ -181,14 +176,24 @@ def train(
         )
         if checkpoint:
             terms.restore(checkpoint)
-        trainer.remove_callback(transformers.PrinterCallback)
-        trainer.remove_callback(transformers.ProgressCallback)
-        if checkpoint and has_ended(checkpoint):
-            trainer.take_up_end(checkpoint)
-        else:
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        trainer.load_best()
+        for unwanted in (transformers.PrinterCallback, transformers.ProgressCallback):
+            trainer.remove_callback(unwanted)
+        _run(trainer, checkpoint)
     return _curves(trainer.state, terms)
+
+
+def _run(trainer: DevTrainer, checkpoint: Path | None) -> None:
+    """Trains from the beginning or from a checkpoint, and takes up the best weights."""
+    if checkpoint and has_ended(checkpoint):
+        trainer.take_up_end(checkpoint)
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.load_best()
+
+
+def _of_like_length(features: Any, schedule: Schedule) -> BatchSampler:
+    order = LengthGrouped([len(f["input_ids"]) for f in features], schedule.batch_size, schedule.seed)
+    return BatchSampler(order, schedule.batch_size // schedule.accumulate, drop_last=False)
 
 
 def _begun(work: Path, progress: Progress) -> Path | None:

@@ -107,5 +107,5 @@ def writing(work: Path) -> Iterator[None]:
             raise
         raise PolydistillError(
             f"A checkpoint could not be written to {work}: {reason_of(found, work)}.",
-            "Make room; the same command with --resume goes on from the last whole checkpoint.",
+            "Free some space; the same command with `resume` continues from the last whole checkpoint.",
         ) from error

@@ -145,7 +145,7 @@ class DevTrainer(transformers.Trainer):
                 )
             raise PolydistillError(
                 f"The loss is no longer a number: {what} is {value}. The last good checkpoint stays.",
-                "Begin again with a lower learning rate or without bfloat16, and with --overwrite.",
+                "Start again with `overwrite`, a lower learning rate or without bfloat16.",
             )
 
     def _agree(self, value: torch.Tensor) -> torch.Tensor:
@@ -256,5 +256,5 @@ class Clock(transformers.TrainerCallback):
         over = time.monotonic() - self._started > 60 * self._minutes
         if told_by_main(over) and state.global_step < state.max_steps:
             done = f"{state.global_step:,} of {state.max_steps:,} steps"
-            self._progress.warn(f"The time is up after {done}; going on with what was learnt.")
+            self._progress.warn(f"The time is up after {done}; continuing with what was learned.")
             control.should_evaluate = control.should_save = control.should_training_stop = True

@@ -11,7 +11,7 @@ from polydistill.errors import PolydistillError
 
 MAX_TOKENS = 128  # of a text that is compared
 TOLERANCE = 1e-4  # between float32 outputs; only the order of additions may differ
-NOT_VERIFIED = "or trim with --no-verify."
+NOT_VERIFIED = "or trim with `verify=False`."
 HINT = "Load the original with that library; where that works, please report this with the model's name."
 
 

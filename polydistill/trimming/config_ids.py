@@ -78,7 +78,7 @@ def _needed(value: Any, keep: KeepSet, where: str, rows: int) -> Any:
         return value  # None, -1, or an id without a row or beyond the tokenizer, that was never used
     if value not in keep:
         raise PolydistillError(
-            f"The configuration needs token {value} ({where}), which would be dropped.", "Leave it out of --drop-added."
+            f"The configuration needs token {value} ({where}), which would be dropped.", "Leave it out of `drop_added`."
         )
     return keep.new(value)
 

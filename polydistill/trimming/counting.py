@@ -28,7 +28,7 @@ def count(
     limit: int | None = None,
     seed: int = 0,
     progress: Progress = SILENT,
-    option: str = "--corpus",
+    option: str = "corpus",
 ) -> TokenCounts:
     """Counts the tokens of each language's text.
 
@@ -40,7 +40,7 @@ def count(
         limit: Read at most this many lines of each source.
         seed: Which lines are held out.
         progress: Where to report.
-        option: What users give text with.
+        option: The setting that takes the text, for messages.
 
     Raises:
         PolydistillError: A text is missing, empty, binary or in an unknown encoding.
@@ -156,8 +156,8 @@ def save_counts(counts: TokenCounts, path: Path, *, overwrite: bool, option: str
     """Writes counts to a file that appears whole or not at all.
 
     Raises:
-        PolydistillError: It exists and may not be replaced, the disk is full, or the place, which `option` names,
-            cannot be written.
+        PolydistillError: It exists and may not be replaced, the disk is full, or the place, which the setting
+            `option` names, cannot be written.
     """
     write_beside(path, counts.to_bytes(), overwrite=overwrite, option=option)
 
@@ -179,6 +179,6 @@ def load_counts(paths: Sequence[Path], vocabulary: Vocabulary, languages: Sequen
     if missing:
         raise PolydistillError(
             f"The counts have {', '.join(sorted(total.languages))} but not {', '.join(missing)}.",
-            f"Count it too: polydistill count --lang {missing[0]} ...",
+            f"Count it too: `polydistill count lang={missing[0]} ...`.",
         )
     return total

@@ -237,7 +237,7 @@ def costs(source: Source, keep: KeepSet, languages: Sequence[Language]) -> list[
             continue
         notes.append(
             f"{len(members):,} added tokens such as {quoted(next(iter(members)))} take {len(members):,} of "
-            f"{len(keep):,} rows; `polydistill trim --drop-added {pattern!r}` leaves them out."
+            f"{len(keep):,} rows; `polydistill trim drop_added={pattern!r}` leaves them out."
         )
     return notes
 
@@ -252,7 +252,7 @@ def _dropped(vocabulary: Vocabulary, wishes: Wishes) -> frozenset[str]:
     for token, pattern in matched.items():
         if token in needed:
             raise UsageError(
-                f"--drop-added {pattern!r} would drop {token}, which must stay: {needed[token]}.",
+                f"`drop_added={pattern!r}` would drop {token}, which must stay: {needed[token]}.",
                 "Leave the pattern out, or use one that spares it.",
             )
     return frozenset(matched)
@@ -268,7 +268,7 @@ def _requested(vocabulary: Vocabulary, tokens: Sequence[str]) -> dict[int, str]:
         if not ids:
             ids = [i for line in space.encoders[0]([token, " " + token]) for i in line]
             if not token.strip() or unknown & set(ids):
-                raise UsageError(f"--keep-token {token!r} is nothing that the model has tokens for.", "Leave it out.")
+                raise UsageError(f"The model has no tokens for `keep_token={token!r}`.", "Leave it out.")
         found.update(dict.fromkeys(ids, "requested"))
     return found
 

@@ -83,7 +83,7 @@ def plan_cuts(checkpoint: Checkpoint, arch: Arch, keeps: Sequence[KeepSet], rows
     if not any(cut.spec.role == "embedding" for cut in cuts.values()):
         raise PolydistillError(
             f"{checkpoint.folder} has none of the embedding tensors that a {arch.name} model has.",
-            "Check model_type in its config.json, or describe the model in a TOML file (--include-path).",
+            "Check model_type in its config.json, or describe the model in a TOML file (`include_path`).",
         )
     _refuse_unnamed(checkpoint, arch, cuts)
     return cuts
@@ -109,7 +109,7 @@ def _refuse_unnamed(checkpoint: Checkpoint, arch: Arch, cuts: Mapping[str, Cut])
                 raise PolydistillError(
                     f"{name} has the shape {list(tensor.shape)}, as long as the vocabulary, "
                     f"but the architecture file of {arch.name} does not name it.",
-                    "Add it to a copy of that file and pass it with --include-path.",
+                    "Add it to a copy of that file and pass it with `include_path`.",
                 )
 
 
@@ -121,7 +121,7 @@ def new_shape(tensor: Tensor, cut: Cut | None) -> tuple[int, ...]:
 
 
 def new_dtype(tensor: Tensor, dtype: str) -> str:
-    """The type of a tensor after `--dtype`; integers stay as they are."""
+    """The type of a tensor after the cut; integers stay as they are."""
     return DTYPES[dtype] if dtype != "keep" and tensor.dtype in FLOATS else tensor.dtype
 
 
@@ -294,5 +294,5 @@ def cast(data: np.ndarray, source: str, target: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         converted = values.astype(kind(target))
     if not np.array_equal(np.isfinite(converted), np.isfinite(values)):
-        raise PolydistillError(f"Some weights are too large for {FLOATS[target]}.", "Use --dtype bfloat16.")
+        raise PolydistillError(f"Some weights are too large for {FLOATS[target]}.", "Use `dtype=bfloat16`.")
     return converted.view(np.uint8)

@@ -59,7 +59,7 @@ class Verification:
     vectors: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The object of `--json`."""
+        """What a trim reports of its check, as JSON."""
         return {
             "sentences": self.sentences,
             "identical": self.identical,
@@ -94,7 +94,7 @@ def verify(
         folder: The trimmed model's folder.
         lines: Text to compare on.
         held_out: Whether it was left out of the counts (for the report).
-        exact: Whether outputs must be equal (not after `--dtype`).
+        exact: Whether outputs must be equal (not with another `dtype`).
         progress: Where to report.
 
     Raises:
@@ -186,7 +186,7 @@ def _check_rows(old: Any, new: Any, plan: TrimPlan) -> None:
 
 
 def _keep(tokens: Sequence[str]) -> str:
-    return f"Ask for it: {' '.join(f'--keep-token {token!r}' for token in tokens[:5])}."
+    return f"Ask for it: {' '.join(f'`keep_token={token!r}`' for token in tokens[:5])}."
 
 
 def _check_files(plan: TrimPlan, folder: Path, lines: Sequence[str]) -> None:

@@ -200,15 +200,15 @@ class KeepRule:
         rules = (self.coverage, self.vocab_size, self.min_count, self.min_share)
         if sum(v is not None for v in rules) != 1:
             raise UsageError(
-                "Give one of --coverage, --vocab-size, --min-count and --min-share.", "They exclude each other."
+                "Give one of `coverage`, `vocab_size`, `min_count` and `min_share`.", "They exclude each other."
             )
         if self.coverage is not None and not 0 < self.coverage <= 1:
-            raise UsageError(f"--coverage is a share between 0 and 1, not {self.coverage}.", "Try 0.9999.")
+            raise UsageError(f"`coverage` is a share between 0 and 1, not {self.coverage}.", "Try 0.9999.")
         if self.min_share is not None and not 0 < self.min_share <= 1:
-            raise UsageError(f"--min-share is a share between 0 and 1, not {self.min_share}.", "Try 1e-6.")
-        for name, value in (("--vocab-size", self.vocab_size), ("--min-count", self.min_count)):
+            raise UsageError(f"`min_share` is a share between 0 and 1, not {self.min_share}.", "Try 1e-6.")
+        for name, value in (("vocab_size", self.vocab_size), ("min_count", self.min_count)):
             if value is not None and value < 1:
-                raise UsageError(f"{name} must be at least 1, not {value}.", "Ask for more.")
+                raise UsageError(f"`{name}` must be at least 1, not {value}.", "Ask for more.")
 
 
 class _Builder:
@@ -285,14 +285,14 @@ def select(
 def _check_size(space: IdSpace, size: int, kept: Mapping[int, str], dropped: frozenset[int]) -> None:
     if size < len(kept):
         raise UsageError(
-            f"--vocab-size {size:,} is too small: {len(kept):,} tokens must stay (special tokens, letters, bytes, "
+            f"A `vocab_size` of {size:,} is too small: {len(kept):,} tokens must stay (special tokens, letters, bytes, "
             "requested ones and what they are built from).",
-            f"Ask for {len(kept):,} or more, or drop added tokens with --drop-added.",
+            f"Ask for {len(kept):,} or more, or drop added tokens with `drop_added`.",
         )
     available = len(set(space.ids.values()) - dropped)
     if size > available:
         raise UsageError(
-            f"--vocab-size {size:,} is more than the {available:,} tokens that can stay.",
+            f"A `vocab_size` of {size:,} is more than the {available:,} tokens that can stay.",
             f"Ask for {available:,} at most.",
         )
 

@@ -63,7 +63,7 @@ def matches(pattern: str, text: str) -> bool:
 
 
 def matching(patterns: Iterable[str], tokens: Iterable[str], languages: Sequence[Language]) -> dict[str, str]:
-    """The added tokens that --drop-added names, each with its pattern.
+    """The added tokens that match a pattern, each with that pattern.
 
     Args:
         patterns: A token; or a pattern for the token's text, as `matches` reads it; or `lang:PATTERN` for the code of
@@ -87,7 +87,7 @@ def matching(patterns: Iterable[str], tokens: Iterable[str], languages: Sequence
             found = hits = [t for t in tokens if matches(pattern, t)]
         if not found:
             raise UsageError(
-                f"--drop-added {pattern!r} matches none of the {len(tokens):,} added tokens.", _similar(pattern, tokens)
+                f"`drop_added={pattern!r}` matches none of the {len(tokens):,} added tokens.", _similar(pattern, tokens)
             )
         matched.update(dict.fromkeys(hits, pattern))
     return matched
@@ -263,7 +263,7 @@ class TokenizerConfig:
         if name == "M2M100Tokenizer":
             raise UsageError(
                 "M2M-100's tokenizer computes the ids of its language codes, so none of them can be dropped.",
-                "Leave --drop-added out; the codes take 100 rows.",
+                "Leave `drop_added` out; the codes take 100 rows.",
             )
         if name == "T5Tokenizer" and any(t.startswith("<extra_id_") for t in dropped):
             left = {*self.added_tokens(), *self.listed()} - dropped

@@ -487,7 +487,7 @@ def test_an_unknown_architecture_says_what_is_supported_and_how_one_is_added(mod
     said = caught.value.hint
     assert caught.value.exit_code == 1 and "lose" not in said and "mean" not in said
     assert f"Supported are {', '.join(a.model_type for a in catalog.architectures())}." in said
-    assert "--include-path" in said and (Path(__file__).parents[2] / catalog.PAGE).is_file() and catalog.PAGE in said
+    assert "`include_path`" in said and (Path(__file__).parents[2] / catalog.PAGE).is_file() and catalog.PAGE in said
 
 
 def test_one_language_loads_fast_and_alone() -> None:

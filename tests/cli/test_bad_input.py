@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -110,7 +109,7 @@ def test_unknown_language(command: tuple[str, ...], refuse: Refuse) -> None:
     assert "Unknown language 'rp'" in refuse(*command, "--lang", "rp", code=2)
     assert "Did you mean ro (Romanian)" in refuse(*command, "--lang", "Romanain", code=2)
     assert "Unknown language ''" in refuse(*command, "--lang", "", code=2)
-    assert "No language was given. Add --lang" in refuse(*command, code=2)
+    assert "No language was given. Add one, for instance --lang" in refuse(*command, code=2)
 
 
 def test_language_that_is_not_kept(refuse: Refuse) -> None:
@@ -202,7 +201,7 @@ COMMANDS = {
     "stack": ("stack", "copy", "copy", "-o", "out"),
     "evaluate": ("evaluate", "--model", "copy", "--task", "nli", "--lang", "en", "--data-dir", "{m}"),
     "sparse": ("sparse", "train", "--model", "copy", "--lang", "ro", "--text", "{m}/ro.txt", "-o", "out"),
-    "export": ("export", "copy", "--onnx", "-o", "out"),
+    "export": ("export", "copy", "-o", "out"),
     "publish": ("publish", "copy", "org/name", "--dry-run"),
 }
 HOSTILE: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
@@ -348,7 +347,7 @@ def test_corpus_in_another_language_warns(say: Callable[..., Said], here: Path) 
 
 def test_language_without_any_text(refuse: Refuse) -> None:
     said = refuse(*E5, "--lang", "sw", code=1)
-    assert "There is no text for Swahili" in said and "Give text with --corpus sw=PATH." in said
+    assert "There is no text for Swahili" in said and "Give text: --corpus sw=PATH." in said
 
 
 @pytest.mark.skipif(not installed(), reason="needs the package wordfreq")
@@ -369,7 +368,7 @@ def test_word_list_stands_in_with_a_warning(say: Callable[..., Said]) -> None:
 
 def test_sizes_that_cannot_be(refuse: Refuse) -> None:
     said = refuse(*TRIM, "--vocab-size", "10", code=2)
-    assert "--vocab-size 10 is too small" in said
+    assert "A --vocab-size of 10 is too small" in said
     least = int(said.partition("small: ")[2].split()[0])
     assert f"Ask for {least} or more" in said
     assert "must stay" in refuse(*TRIM, "--vocab-size", str(least - 1), code=2)
@@ -398,8 +397,8 @@ def test_the_least_size_is_possible(refuse: Refuse, say: Callable[..., Said]) ->
 
 
 def test_tokens_that_cannot_be_kept_or_dropped(refuse: Refuse) -> None:
-    assert "nothing that the model has tokens for" in refuse(*TRIM, "--keep-token", "漢", code=2)
-    assert "nothing that the model has tokens for" in refuse(*TRIM, "--keep-token", "", code=2)
+    assert "The model has no tokens for --keep-token" in refuse(*TRIM, "--keep-token", "漢", code=2)
+    assert "The model has no tokens for --keep-token" in refuse(*TRIM, "--keep-token", "", code=2)
     assert "--keep-file none cannot be read" in refuse(*TRIM, "--keep-file", "none", code=2)
     assert "would drop <s>, which must stay" in refuse(*TRIM, "--drop-added", "*", code=2)
     assert "matches none of the 5 added tokens" in refuse(*TRIM, "--drop-added", "<extra*>", code=2)
@@ -411,7 +410,7 @@ def test_tokens_that_cannot_be_kept_or_dropped(refuse: Refuse) -> None:
 def test_counts_that_do_not_fit(say: Callable[..., Said], refuse: Refuse, here: Path, copy: Path) -> None:
     count = ("count", "--model", "{m}/e5", "--lang", "ro", "--corpus", "{m}/ro.txt", "-o")
     assert say(*count, "c.json").code == 0
-    assert "c.json exists already and was left as it is" in refuse(*count, "c.json", code=1)
+    assert "c.json already exists and was left as it is" in refuse(*count, "c.json", code=1)
     assert "copy is a folder, not a file" in refuse(*count, "copy", code=1)
     use = (*E5, "--no-verify", "--counts")
     assert "have ro but not sw" in refuse(*use, "c.json", "--lang", "sw", code=1)
@@ -449,7 +448,7 @@ def test_weights_that_cannot_be_hashed_are_told_once_without_a_traceback(
 def test_places_for_counts(say: Callable[..., Said], refuse: Refuse, here: Path) -> None:
     assert "a dry run writes nothing" in refuse(*TRIM, "--dry-run", "--save-counts", "c.json", code=2)
     Path("c.json").write_text("mine")
-    assert "c.json exists already and was left" in refuse(*TRIM, "-o", "out", "--save-counts", "c.json", code=1)
+    assert "c.json already exists and was left" in refuse(*TRIM, "-o", "out", "--save-counts", "c.json", code=1)
     assert "lies in the output folder" in refuse(*TRIM, "-o", "out", "--save-counts", "out/c.json", code=2)
     assert "lies in the output folder" in refuse(*TRIM, "-o", "out", "--save-counts", "out", code=2)
     assert say(*TRIM, "-o", "out", "--save-counts", "c.json", "--overwrite").code == 0
@@ -475,7 +474,7 @@ def test_counts_appear_whole_or_not_at_all(
 
 def test_output_that_exists(say: Callable[..., Said], refuse: Refuse, here: Path, models: Path) -> None:
     assert say(*TRIM, "-o", "out").code == 0
-    assert "out exists already and was left as it is" in refuse(*TRIM, "-o", "out", code=1)
+    assert "out already exists and was left as it is" in refuse(*TRIM, "-o", "out", code=1)
     Path("out/more.txt").write_text("from before")
     assert say(*TRIM, "-o", "out", "--overwrite", "--vocab-size", "100").code == 0
     assert not Path("out/more.txt").exists()
@@ -519,7 +518,7 @@ READS = {
     "-o trimmed": "trim --model copy --lang ro --counts trimmed/counts.json",
     "-o ./trimmed/": "trim --model copy --lang ro --corpus text --keep-file trimmed/keep.txt",
     "-o trimmed/": "finetune --model copy --task nli --lang sw --include-path trimmed/more",
-    "-o other/../trimmed": "export --onnx trimmed",
+    "-o other/../trimmed": "export trimmed",
 }
 
 
@@ -597,7 +596,7 @@ STAGES = {
     "other files": "polydistill.models.copying.copy_file",
     "tokenizer": "polydistill.trimming.plan.write_vocabulary",
     "record": "polydistill.records.record.RunRecord.save",
-    "card": "polydistill.methods.trim.write_card",
+    "card": "polydistill.methods.trim.method.write_card",
     "rename": "polydistill.files.outputs._put_in_place",
 }
 ERRORS: dict[str, tuple[Callable[[], BaseException], int, str]] = {
@@ -662,10 +661,8 @@ def test_hub_that_does_not_answer(models: Path, tmp_path: Path) -> None:
     env |= {"POLYDISTILL_CACHE": str(tmp_path / "cache"), "no_proxy": "127.0.0.1"}
 
     def run(*args: str) -> Said:
-        start = time.perf_counter()
         command = [sys.executable, "-m", "polydistill", *args]
         done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-        assert time.perf_counter() - start < 10
         assert secret not in done.stdout + done.stderr and "Traceback" not in done.stderr
         return Said(done.returncode, done.stdout, done.stderr)
 
@@ -674,7 +671,7 @@ def test_hub_that_does_not_answer(models: Path, tmp_path: Path) -> None:
     assert "Give a folder that has the model" in said.err
     said = run("trim", "--lang", "sw", "--model", str(models / "e5"), "-v")
     assert said.code == 1 and "There is no text for Swahili: the Hub is out of reach" in said.err
-    assert "Give text with --corpus sw=PATH." in said.err
+    assert "Give text: --corpus sw=PATH." in said.err
     said = run("trim", "--lang", "ro", "--model", str(models / "e5"), "--corpus", "org/set", "-v")
     assert said.code == 1 and "is out of reach" in said.err
     text = str(models / "ro.txt")

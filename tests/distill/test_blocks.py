@@ -14,9 +14,9 @@ import transformers
 from polydistill.distill import blocks as module
 from polydistill.distill.blocks import Blocks, MaskedBlocks, edges_of, pack, stacked
 from polydistill.errors import PolydistillError
-from polydistill.evaluation.tagging import NOT_TRAINED
 from polydistill.progress import Progress
 from polydistill.texts.sources import TextReader, TextSource
+from polydistill.training.batching import NOT_TRAINED
 
 LINES = tiny.sentences("en", "ro", count=200)
 

@@ -187,7 +187,7 @@ def test_a_language_that_the_tokenizer_cannot_write_is_refused(english: Path, tm
     assert shares["en"] < 0.01 and shares["ru"] > 0.5
     with pytest.raises(PolydistillError, match=r"cannot write Russian: \d+% of the tokens") as caught:
         check_writable(source, counts, languages)
-    assert "--allow-unknown" in (caught.value.hint or "")
+    assert "`allow_unknown`" in (caught.value.hint or "")
     check_writable(source, counts, languages, allow_unknown=True)
     check_writable(source, counts, languages[:1])
 

@@ -168,7 +168,7 @@ def test_options_reach_the_objectives() -> None:
 
 def test_what_is_turned_off_is_left_out() -> None:
     assert list(build({"hidden": 1.0, "logits": 0.0}, pairs=PAIRS, options=Options()).parts) == ["hidden"]
-    with pytest.raises(UsageError, match="Nothing is asked"):
+    with pytest.raises(UsageError, match="No objective has a weight above 0"):
         build({"hidden": 0.0}, pairs=PAIRS, options=Options())
     with pytest.raises(UsageError, match="Unknown scale 'last'"):
         build({"hidden": 1.0}, pairs=PAIRS, options=Options(scale="last"))

@@ -11,7 +11,7 @@ import pytest
 import tiny
 import torch
 import transformers
-from configs import bistil_config, sparse_train_config
+from configs import bistil, bistil_config, sparse_train, sparse_train_config
 from safetensors.torch import load_file
 
 from polydistill.catalog import arch
@@ -24,9 +24,7 @@ from polydistill.distill.student import (
     student_names,
 )
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.methods.bistil.method import bistil
 from polydistill.methods.plan import PlanConfig, plan
-from polydistill.methods.sparse_train.method import sparse_train
 from polydistill.models.checkpoint import Checkpoint
 from polydistill.models.refs import ModelRef, resolve
 from polydistill.models.source import Source
@@ -69,16 +67,16 @@ def test_the_layers_of_a_student(total: int, options: dict[str, Any], expected: 
         (12, {"layers": 5}, "5 layers cannot be taken at even distances out of 12. Choose 1, 2, 3, 4, 6 or 12"),
         (12, {"layers": 13}, "Choose 1 to 12"),
         (12, {"layers": 0}, "Choose 1 to 12"),
-        (12, {"layers": 6, "reduction": 3}, "--layers asks for 6, --reduction asks for 4"),
-        (12, {"layers": 2, "init": "0,2,4"}, "--layers asks for 2, --init asks for 3"),
+        (12, {"layers": 6, "reduction": 3}, "`layers` asks for 6, `reduction` asks for 4"),
+        (12, {"layers": 2, "init": "0,2,4"}, "`layers` asks for 2, `init` asks for 3"),
         (12, {"init": "0,2,12"}, "layer 12, but the teacher's layers are 0 to 11"),
-        (12, {"init": "4,2"}, "does not go upwards. Write 2,4"),
-        (12, {"init": "2,2,4"}, "does not go upwards. Write 2,4"),
+        (12, {"init": "4,2"}, "is not in ascending order. Write 2,4"),
+        (12, {"init": "2,2,4"}, "is not in ascending order. Write 2,4"),
         (12, {"init": "middle"}, "alternate, bottom, top"),
         (12, {"init": "1,x"}, "alternate, bottom, top"),
         (12, {"init": ""}, "alternate, bottom, top"),
         (12, {"init": "-1,3"}, "alternate, bottom, top"),
-        (7, {}, "--layers (1 or 7"),
+        (7, {}, "`layers` (1 or 7"),
     ],
     ids=str,
 )
@@ -275,11 +273,11 @@ def test_what_guesses_no_masked_tokens_is_taught_by_none(
         lambda: bistil(bistil_config(model=folder, text=texts, output=tmp_path / "out")),
         lambda: plan(PlanConfig("en", "sw", model=folder, text=texts)),
         lambda: sparse_train(
-            sparse_train_config(model=folder, lang="sw", text=(texts[1][3:],), output=tmp_path / "out")
+            sparse_train_config(model=folder, language="sw", text=(texts[1][3:],), output=tmp_path / "out")
         ),
     )
     for run in runs:
-        with pytest.raises(PolydistillError, match=r"masked tokens, and .* models do not guess any") as refused:
+        with pytest.raises(PolydistillError, match=r"masked tokens, and .* models do not predict any") as refused:
             run()
         assert "polydistill trim" in str(refused.value.hint) and not (tmp_path / "out").exists()
 

@@ -562,7 +562,7 @@ def test_other_inputs_under_the_same_number_are_noticed(tmp_path: Path) -> None:
 KILLED = """
     import os, signal, sys
     from pathlib import Path
-    sys.path.insert(0, {tests!r})
+    sys.path[:0] = {tests!r}
     import test_teachers as here
     from polydistill.distill import cached as module
     from polydistill.distill.teachers import load_teacher
@@ -583,7 +583,9 @@ KILLED = """
 
 def test_a_kill_in_the_middle_leaves_marked_what_is_right(tmp_path: Path) -> None:
     inner, batch = teacher_of(tmp_path / "m", "classification", NLI), tokens(ROWS)
-    script = textwrap.dedent(KILLED.format(tests=str(Path(__file__).parents[1]), folder=str(tmp_path / "m")))
+    script = textwrap.dedent(
+        KILLED.format(tests=[str(Path(__file__).parents[1]), str(Path(__file__).parent)], folder=str(tmp_path / "m"))
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
     assert done.returncode == -9, done.stderr.decode()[-2000:]
     teacher = cached(inner, {}, ROWS, max_bytes=1 << 30)

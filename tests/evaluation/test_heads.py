@@ -21,10 +21,10 @@ from polydistill.distill.objectives.build import Options, build
 from polydistill.distill.signals import LOGITS, Signal
 from polydistill.distill.tuning import TaskInputs, TeacherFolder, task_job
 from polydistill.errors import PolydistillError
+from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
 from polydistill.evaluation.heads import AUTO_CLASSES, TaskModel, new_head, open_model
 from polydistill.evaluation.reuse import output_layer, rows_by_name
 from polydistill.labelled.sources import load_split
-from polydistill.methods.evaluate import EvaluateConfig, evaluate
 from polydistill.progress import SILENT
 from polydistill.training.loop import collator
 
@@ -210,7 +210,7 @@ def test_a_model_that_learns_next_to_nothing_stays_loyal_to_itself(
         model = tuned(root, tmp_path / f"m{number}", kind, names)
         options = {"model": str(model), "task": name, "lr": 1e-12, "epochs": 1, "checks": 1}
         result = trainings.tune(root, tmp_path / f"out{number}", **options)
-        assert result.head == {"kept": list(TASKS[kind]), "new": [], "dropped": [], "why_not": ""}
+        assert result.facts["head"] == {"kept": list(TASKS[kind]), "new": [], "dropped": [], "why_not": ""}
         about = EvaluateConfig(
             model=(str(result.output),), teacher=str(model), task=name, lang=("en",), data_dir=root, split="dev"
         )
@@ -226,7 +226,7 @@ def test_a_run_goes_on_with_the_head_that_it_began_with(root: Path, tmp_path: Pa
     model = renamed(named, tmp_path / "m", [f"LABEL_{i}" for i in range(7)])
     listener = Listener()
     whole = trainings.tune(root, tmp_path / "whole", listener, model=str(model))
-    assert whole.head["new"] == list(TAGS) and "have no names (LABEL_0" in listener.said
+    assert whole.facts["head"]["new"] == list(TAGS) and "have no names (LABEL_0" in listener.said
     with pytest.raises(Killed):
         trainings.tune(root, tmp_path / "cut", Listener(1), model=str(model))
     about = (model / "config.json").read_text()
@@ -235,7 +235,10 @@ def test_a_run_goes_on_with_the_head_that_it_began_with(root: Path, tmp_path: Pa
         trainings.tune(root, tmp_path / "cut", model=str(model), resume=True)
     (model / "config.json").write_text(about)
     resumed = trainings.tune(root, tmp_path / "cut", model=str(model), resume=True)
-    assert trainings.weights(resumed.output) == trainings.weights(whole.output) and resumed.head == whole.head
+    assert (
+        trainings.weights(resumed.output) == trainings.weights(whole.output)
+        and resumed.facts["head"] == whole.facts["head"]
+    )
 
 
 def test_a_teachers_signals_on_disk_are_those_of_its_labels(root: Path, tmp_path: Path) -> None:

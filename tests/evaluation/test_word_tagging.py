@@ -10,22 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from configs import bistil_config, finetune_config
+from configs import bistil, bistil_config, finetune, finetune_config
 from snippets import run_snippet
 
 from polydistill import catalog
 from polydistill.cli import main
 from polydistill.errors import PolydistillError
 from polydistill.evaluation import word_tagging
+from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
 from polydistill.evaluation.heads import TaskModel, new_head
 from polydistill.labelled.checks import Builder
 from polydistill.labelled.examples import TaggedExample
 from polydistill.labelled.rows import Row
 from polydistill.labelled.sources import load_split
-from polydistill.methods.bistil.method import bistil
-from polydistill.methods.evaluate import EvaluateConfig, evaluate
-from polydistill.methods.export.plan import ExportConfig, prepare
-from polydistill.methods.finetune.method import finetune
+from polydistill.methods.export.options import ExportOptions
+from polydistill.methods.export.plan import prepare
+from polydistill.methods.export.scores import FileScoring
 from polydistill.metrics.paired import paired_difference
 from polydistill.progress import SILENT
 
@@ -63,7 +63,7 @@ def tuned(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         finetune_config(
             model=str(base),
             task="pos",
-            lang=("en",),
+            languages=("en",),
             data_dir=data,
             output=folder / "pos",
             epochs=5,
@@ -174,10 +174,10 @@ def test_phase_2_distils_a_tagger_of_words(tuned: Path, data: Path, tmp_path: Pa
         "task_sparse_epochs": 1,
         "task_batch_size": 6,
         "task_lr": 5e-3,
-        "task_length": 32,
+        "task_max_length": 32,
         "steps": 2,
         "batch_size": 4,
-        "length": 16,
+        "max_length": 16,
     }
     result = bistil(
         bistil_config(
@@ -199,10 +199,10 @@ def test_phase_2_distils_a_tagger_of_words(tuned: Path, data: Path, tmp_path: Pa
 
 
 def test_a_tagger_of_words_can_be_exported_and_scored(tuned: Path, data: Path, tmp_path: Path) -> None:
-    wanted = ExportConfig(
-        model=str(tuned), onnx=True, task="pos", lang=("en",), data_dir=data, output=tmp_path / "onnx"
-    )
-    job = prepare(wanted, SILENT)
+    wanted = ExportOptions.of(str(tuned), task="pos", languages=("en",), data_dir=data, output=tmp_path / "onnx")
+    scoring = prepare(wanted, SILENT).scoring
+    assert isinstance(scoring, FileScoring)
+    job = scoring.job
     assert job.head.name == "token-classification" and job.task is not None
     assert job.task.cells[0].split.examples[0].tags == ("NOUN", "VERB", "DET", "ADP")
 

@@ -15,7 +15,7 @@ from damage import damage
 from polydistill.errors import PolydistillError
 from polydistill.evaluation import cache
 from polydistill.files.sealing import SEAL, is_whole, seal
-from polydistill.methods.sparse import apply, remove
+from polydistill.methods.sparse.method import apply, remove
 from polydistill.models.checkpoint import Checkpoint
 from polydistill.sparse.files import NAME, TASK, UNDO_NAME, BaseTensor, Difference, Entries
 from polydistill.sparse.weights import tensor_hash

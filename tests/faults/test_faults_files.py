@@ -28,11 +28,11 @@ from mutate import mutate_bytes, mutate_json, mutate_safetensors, mutate_sentenc
 from polydistill.card import folder_card
 from polydistill.catalog import language
 from polydistill.errors import PolydistillError
-from polydistill.methods.inspection import info
 from polydistill.models.checkpoint import NewTensor, write_safetensors
 from polydistill.models.refs import ModelRef, resolve
 from polydistill.models.source import Source
 from polydistill.records.record import RunRecord
+from polydistill.reports.inspection import info
 from polydistill.trimming.plan import Wishes, apply, plan
 from polydistill.vocab import open_vocabulary
 from polydistill.vocab.counts import TextCounter, TokenCounts

@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import hostile
 
 from polydistill.errors import PolydistillError
-from polydistill.methods.trim import TrimConfig, trim
+from polydistill.methods.trim.method import trim
+from polydistill.methods.trim.options import TrimConfig
 from polydistill.models.copying import copy_model
 from polydistill.models.refs import ModelRef, resolve
 from polydistill.models.source import Source

@@ -42,7 +42,7 @@ STACK = (
     "{m}/llm",
     "--preset",
     "smoke",
-    "--stage",
+    "--phase",
     "1",
     *TEXT,
     "--steps",
@@ -51,7 +51,7 @@ STACK = (
     "2",
     "--fit-lines",
     "8",
-    "--length",
+    "--max-length",
     "16",
 )
 COMMANDS: dict[str, tuple[tuple[str, ...], int]] = {  # and about how many moments each has

@@ -23,15 +23,15 @@ COMMANDS = {
     "finetune": f"{TUNING} --epochs 2 --lr 5e-3 --patience 0",
     "finetune that stops early": f"{TUNING} --epochs 6 --lr 1e-9 --patience 2",
     "bistil": "bistil en sw --model {0}/base --text en={0}/en.txt --text sw={0}/sw.txt --preset smoke --steps 4 "
-    "--batch-size 4 --length 16 --precision float32 --task ner --data-dir {0} --task-batch-size 8 --task-epochs 2 "
+    "--batch-size 4 --max-length 16 --precision float32 --task ner --data-dir {0} --task-batch-size 8 --task-epochs 2 "
     "--task-sparse-epochs 2 --density 0.1 --test-split en=none --test-split sw=none",
-    "prokd": "prokd en sw --model {0}/base --data-dir {0} --length 32 --batch-size 8 --teacher-epochs 1 --epochs 2 "
+    "prokd": "prokd en sw --model {0}/base --data-dir {0} --max-length 32 --batch-size 8 --teacher-epochs 1 --epochs 2 "
     "--test-split en=none --test-split sw=none",
     "sparse train": "sparse train --model {0}/base --lang sw --text {0}/sw.txt --density 0.05 --steps 6 "
-    "--batch-size 4 --length 16",
+    "--batch-size 4 --max-length 16",
     "stack": "stack {0}/encoder {0}/llm --preset smoke --text {0}/en.txt --task nli --data-dir {0} --limit 16 "
-    "--lora-dropout 0.1 --steps 4 --batch-size 8 --length 32 --task-length 48 --teacher-epochs 1 --task-epochs 1 "
-    "--task-batch 8 --test-split dev",
+    "--lora-dropout 0.1 --steps 4 --batch-size 8 --max-length 32 --task-max-length 48 --teacher-epochs 1 "
+    "--task-epochs 1 --task-batch-size 8 --test-split dev",
 }
 
 

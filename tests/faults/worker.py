@@ -10,9 +10,13 @@ import json
 import os
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
-from polydistill.cli import COMMANDS, main
+import click
+
+from polydistill import registry
+from polydistill.cli import cli, commands, main
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
@@ -57,8 +61,11 @@ def waited(pid: int, reader: int, signal: int | None) -> dict[str, Any]:
     return {"code": code, "said": text, "operations": int(count) if count.isdecimal() else None}
 
 
-for name in COMMANDS:
-    import_module(f"polydistill.cli.{name}")
+for name in commands():
+    cli.get_command(click.Context(cli), name)
+for entry in registry.entries().values():
+    if find_spec(f"{entry.module}.plan"):  # what a method imports when it is run
+        import_module(f"{entry.module}.plan")
 for name in sys.argv[1:]:
     import_module(name)
 for line in sys.stdin:

@@ -43,7 +43,7 @@ def test_an_existing_folder_is_replaced_only_when_asked_to(tmp_path: Path) -> No
     out.mkdir()
     with new_folder(out, overwrite=False) as partial:  # an empty one is no loss
         (partial / "polydistill.json").write_text("old")
-    with pytest.raises(PolydistillError, match="exists already"), new_folder(out, overwrite=False):
+    with pytest.raises(PolydistillError, match="already exists"), new_folder(out, overwrite=False):
         raise AssertionError("the block must not run")
     assert names(out) == ["polydistill.json"]
     with new_folder(out, overwrite=True) as partial:
@@ -128,7 +128,7 @@ def test_a_place_where_no_folder_can_be_made(number: int, tmp_path: Path, monkey
     out = tmp_path / "out"
     with pytest.raises(PolydistillError, match="could not be written") as caught, new_folder(out, overwrite=False):
         pass
-    assert "-o" in caught.value.hint
+    assert "`output`" in caught.value.hint
     assert names(tmp_path) == []
 
 
@@ -183,7 +183,7 @@ def test_a_folder_is_replaced_where_names_cannot_change_places(tmp_path: Path) -
 @pytest.mark.usefixtures("no_exchange")
 def test_what_a_kill_between_two_renames_left_is_not_replaced_unasked(tmp_path: Path) -> None:
     made(tmp_path / ".out.replaced", "old")
-    with pytest.raises(PolydistillError, match="exists already"), new_folder(tmp_path / "out", overwrite=False):
+    with pytest.raises(PolydistillError, match="already exists"), new_folder(tmp_path / "out", overwrite=False):
         raise AssertionError("the block must not run")
     assert names(tmp_path) == ["out"] and (tmp_path / "out/polydistill.json").read_text() == "old"
 
@@ -331,16 +331,16 @@ def test_a_file_appears_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(PolydistillError, match=r"the disk is full.*--html"):
-        write_beside(file, b"3", option="--html")
+    with pytest.raises(PolydistillError, match=r"the disk is full.*`html`"):
+        write_beside(file, b"3", option="html")
     monkeypatch.undo()
     assert file.read_bytes() == b"2" and names(file.parent) == ["run.json"]
 
 
 def test_a_file_that_exists_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("mine")
-    with pytest.raises(PolydistillError, match=r"exists already.*--html"):
-        check_file(tmp_path / "run.json", overwrite=False, option="--html")
+    with pytest.raises(PolydistillError, match=r"already exists.*`html`"):
+        check_file(tmp_path / "run.json", overwrite=False, option="html")
     with pytest.raises(PolydistillError, match="is a folder"):
         check_file(tmp_path, overwrite=True)
     check_file(tmp_path / "run.json", overwrite=True)
@@ -355,7 +355,7 @@ def test_a_file_that_appears_meanwhile_is_left_alone(
         monkeypatch.setattr(durable, "_renameat2", lambda *_: False)
     file = tmp_path / "run.json"
     write_beside(file, b"mine", overwrite=False)
-    with pytest.raises(PolydistillError, match="exists already"):
+    with pytest.raises(PolydistillError, match="already exists"):
         write_beside(file, b"new", overwrite=False)
     assert file.read_bytes() == b"mine" and names(tmp_path) == ["run.json"]
 

@@ -279,7 +279,7 @@ def test_dev_data_is_compared_with_the_training_data(tmp_path: Path) -> None:
         ([EN], Wanted(Path("a.csv"), train_splits=("more",)), "A split is a part of a data folder"),
         ([EN], Wanted(dev_data=Path("a.csv")), "training data was not"),
         ([EN], Wanted(Path("none.csv")), "There is no file none.csv"),
-        ([EN], Wanted(), "is read from files alone"),
+        ([EN], Wanted(), "can only be read from files"),
     ],
 )
 def test_requests_that_do_not_go_together(

@@ -694,7 +694,7 @@ def test_the_hubs_refusals_are_told(answers: dict[str, Any], case: str, said: st
 def test_labelled_data_from_a_hub_that_falls_silent(
     hub: HubStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    limits = "from polydistill import hub_client as h; h.TIMEOUT = h.STORING = 0.3; h.PATIENCE = 0.5\n"
+    limits = "from polydistill.fetching import client as h; h.TIMEOUT = h.STORING = 0.3; h.PATIENCE = 0.5\n"
     monkeypatch.setitem(globals(), "READ", limits + READ)
     fault = Fault(path, times=99, silent=True)
     hub.writable.faults[:] = [fault]
@@ -715,4 +715,4 @@ def test_without_the_hub_the_cache_serves_and_else_it_is_told(hub: HubStub, tmp_
     assert {name: again[name] for name in first} == first
     assert f"the cache does not have the data set org/nli at {'0' * 40}" in again["older"]["error"]
     assert "out of reach (ConnectError), and the cache" in again["other"]["error"]
-    assert "--data-dir" in again["other"]["hint"]
+    assert "`data_dir`" in again["other"]["hint"]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from configs import bistil_config, finetune_config
+from configs import bistil, bistil_config, finetune, finetune_config
 from kills import Killed, Listener, loss_curves
 from safetensors.numpy import load_file
 
@@ -22,9 +22,12 @@ from polydistill.cli import main
 from polydistill.distill.loss import DistilLoss
 from polydistill.distill.matched import same_vocabulary
 from polydistill.errors import PolydistillError
-from polydistill.methods.bistil.method import BistilConfig, BistilResult, bistil
-from polydistill.methods.evaluate import EvaluateConfig, evaluate
-from polydistill.methods.finetune.method import finetune
+from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
+from polydistill.methods.bistil.options import BistilOptions
+from polydistill.methods.bistil.plan import prepare
+from polydistill.progress import SILENT
+from polydistill.runs.result import Result
+from polydistill.runs.stages import Stage
 from polydistill.sparse.files import Difference
 from polydistill.training.trainer import DevTrainer
 
@@ -93,19 +96,19 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path / "cache"))
 
 
-def config(base: Path, data: Path, output: Path, **options: Any) -> BistilConfig:
+def config(base: Path, data: Path, output: Path, **options: Any) -> BistilOptions:
     values: dict[str, Any] = {
         "text": tuple(f"{code}={data}/text/{code}.txt" for code in ("en", "sw")),
         "preset": "smoke",
         "steps": 8,
         "batch_size": 4,
-        "length": 16,
+        "max_length": 16,
         "precision": "float32",
     }
     return bistil_config(model=str(base), output=output, **{**values, **options})
 
 
-def ner(base: Path, data: Path, output: Path, **options: Any) -> BistilConfig:
+def ner(base: Path, data: Path, output: Path, **options: Any) -> BistilOptions:
     values = {
         "task": "ner",
         "data_dir": data,
@@ -156,7 +159,7 @@ def test_masked_tokens_in_phase_1_leave_a_plain_encoder(base: Path, data: Path, 
         finetune_config(
             model=str(tmp_path / "out/stages/vocabulary/teacher"),
             task="ner",
-            lang=("en",),
+            languages=("en",),
             data_dir=data,
             output=tmp_path / "teacher",
             epochs=1,
@@ -187,7 +190,7 @@ def test_phase_2_keeps_exactly_k_entries(base: Path, data: Path, tmp_path: Path)
 
 
 @pytest.fixture(scope="module")
-def whole(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, BistilResult, int]:
+def whole(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result, int]:
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POLYDISTILL_CACHE", str(folder / "cache"))
@@ -198,13 +201,13 @@ def whole(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> t
 
 @pytest.mark.parametrize("share", [0.15, 0.7, 0.95])
 def test_a_run_that_was_killed_ends_with_the_same_weights(
-    share: float, whole: tuple[Path, BistilResult, int], base: Path, data: Path, tmp_path: Path
+    share: float, whole: tuple[Path, Result, int], base: Path, data: Path, tmp_path: Path
 ) -> None:
     folder, unbroken, checks = whole
     progress = Listener(int(share * checks))
     with pytest.raises(Killed):
         bistil(ner(base, data, tmp_path / "out"), progress)
-    assert "--resume" in progress.said and not (tmp_path / "out").exists()
+    assert "`resume`" in progress.said and not (tmp_path / "out").exists()
     with pytest.raises(PolydistillError, match="other options or data"):
         bistil(ner(base, data, tmp_path / "out", resume=True, density=0.2))
     resumed = bistil(ner(base, data, tmp_path / "out", resume=True))
@@ -219,9 +222,11 @@ def test_a_student_of_phase_1_goes_on_with_a_task(base: Path, data: Path, tmp_pa
     first = bistil(ner(base, data, tmp_path / "student", phase="1"))
     assert first.task is None and first.scores == ()
     made = bistil(ner(tmp_path / "student", data, tmp_path / "made", phase="2", teacher_epochs=1, dev_limit=5))
-    assert [stage["name"] for stage in made.stages] == ["teacher", "full", "sparse"] and made.layers == first.layers
+    assert [stage["name"] for stage in made.stages] == ["teacher", "full", "sparse"] and made.facts[
+        "layers"
+    ] == first.facts["layers"]
     assert (made.settings["phase_2"]["teacher_epochs"], made.settings["dev_examples"]) == (1, 5)
-    teacher = made.output / "stages/teacher/tuned-0"
+    teacher = made.output / "stages/teacher"
     result = bistil(ner(tmp_path / "student", data, tmp_path / "out", teacher=(str(teacher),)))
     assert [stage["name"] for stage in result.stages] == ["full", "sparse"]
     assert result.parameters["teacher"] > 2 * result.parameters["student"]
@@ -254,7 +259,13 @@ def test_two_commands_make_what_one_does(base: Path, data: Path, tmp_path: Path)
     module = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}
     (base / "modules.json").write_text(json.dumps([module]))
     tuning = finetune_config(
-        model=str(base), task="nli", lang=("en",), data_dir=data, output=tmp_path / "teacher", epochs=1, max_length=32
+        model=str(base),
+        task="nli",
+        languages=("en",),
+        data_dir=data,
+        output=tmp_path / "teacher",
+        epochs=1,
+        max_length=32,
     )
     options = {"task": "nli", "teacher": (str(finetune(tuning).output),), "test_split": ("sw=none",)}
     one = bistil(ner(base, data, tmp_path / "one", **options))
@@ -265,14 +276,17 @@ def test_two_commands_make_what_one_does(base: Path, data: Path, tmp_path: Path)
     assert same_vocabulary(tmp_path / "two/stages/vocabulary/tuned-0", tmp_path / "two")
     a, b = (load_file(result.output / "model.safetensors") for result in (one, two))
     assert a.keys() == b.keys() and all((a[name] == b[name]).all() for name in a)
-    assert (one.vocabulary["after"], one.scores[0]["value"]) == (two.vocabulary["after"], two.scores[0]["value"])
+    assert (one.facts["vocabulary"]["after"], one.scores[0]["value"]) == (
+        two.facts["vocabulary"]["after"],
+        two.scores[0]["value"],
+    )
 
 
 def test_phase_1_can_learn_from_the_tasks_teacher(base: Path, data: Path, tmp_path: Path) -> None:
     tuning = finetune_config(
         model=str(base),
         task="ner",
-        lang=("en",),
+        languages=("en",),
         data_dir=data,
         epochs=20,
         lr=5e-3,
@@ -298,7 +312,7 @@ def test_teachers_with_the_whole_vocabulary_and_with_another_one(base: Path, dat
         tuning = finetune_config(
             model=str(model),
             task="ner",
-            lang=("en",),
+            languages=("en",),
             data_dir=data,
             epochs=2,
             lr=5e-3,
@@ -332,7 +346,7 @@ def test_the_checkpoint_is_the_best_by_what_was_asked(
     options: dict[str, Any], metric: str, base: Path, data: Path, tmp_path: Path
 ) -> None:
     result = bistil(ner(base, data, tmp_path / "out", test_split=("sw=none", "en=none"), task_lr=1e-3, **options))
-    chosen, teacher = result.selection, tmp_path / "out/stages/teacher/tuned-0"
+    chosen, teacher = result.selection, tmp_path / "out/stages/teacher"
     assert chosen is not None and chosen["metric"] == metric
     assert chosen["value"] == max(value for _, value in result.stages[-1]["facts"]["dev"])
     found = evaluate(
@@ -386,22 +400,22 @@ def test_vectors_of_sentences(base: Path, data: Path, tmp_path: Path) -> None:
     ("options", "sentence"),
     [
         ({"target": "eng"}, "same language"),
-        ({"reduction": 3}, "--reduction 3 does not divide"),
-        ({"layers": 9}, "--layers 9 is impossible"),
-        ({"preset": "huge"}, "--preset .* is unknown"),
+        ({"reduction": 3}, "`reduction=3` does not divide"),
+        ({"layers": 9}, "`layers=9` is impossible"),
+        ({"preset": "huge"}, "`preset=.*` is unknown"),
         ({"phase": "2"}, "needs a task"),
-        ({"phase": "3"}, "--phase 3 is unknown"),
-        ({"min_share": 0.0}, "--min-share must be above 0 and at most 1, not 0"),
+        ({"phase": "3"}, "`phase=3` is unknown"),
+        ({"min_share": 0.0}, "`min_share` must be above 0 and at most 1, not 0"),
         ({"objective": ("hiden=1",)}, "Unknown objective"),
-        ({"density": 0.0, "task": "ner"}, "--density must be above 0 and at most 1, not 0"),
-        ({"length": 73}, "takes 72 tokens at most"),
+        ({"density": 0.0, "task": "ner"}, "`density` must be above 0 and at most 1, not 0"),
+        ({"max_length": 73}, "takes 72 tokens at most"),
         ({"task": "bitext"}, "no labels to distil"),
         ({"batch_size": 3, "accumulate": 2}, "equal parts"),
         ({"test_split": ("test",), "task": "ner"}, "names no language"),
-        ({"select": "dev", "task": "ner"}, "--select dev is unknown"),
-        ({"select": "score"}, "--select is about the dev data"),
-        ({"select": "score", "task": "ner", "phase": "1"}, "--select is about the dev data"),
-        ({"select": "score", "task": "embedding"}, "--select is about the dev data"),
+        ({"select": "dev", "task": "ner"}, "`select=dev` is unknown"),
+        ({"select": "score"}, "`select` is about the dev data"),
+        ({"select": "score", "task": "ner", "phase": "1"}, "`select` is about the dev data"),
+        ({"select": "score", "task": "embedding"}, "`select` is about the dev data"),
     ],
 )
 def test_bad_input(options: dict[str, Any], sentence: str, base: Path, data: Path, tmp_path: Path) -> None:
@@ -415,7 +429,7 @@ def test_a_text_too_short_for_a_block(base: Path, data: Path, tmp_path: Path) ->
     short = tuple(f"{code}={tmp_path / code}.txt" for code in ("en", "sw"))
     for code in ("en", "sw"):
         (tmp_path / f"{code}.txt").write_text("\n".join(tiny.sentences(code, count=2)))
-    given = {"text": short, "length": 64}
+    given = {"text": short, "max_length": 64}
     with pytest.raises(PolydistillError, match="too few for one block"):
         bistil(config(base, data, tmp_path / "out", **given))
     for code in ("en", "sw"):
@@ -424,7 +438,7 @@ def test_a_text_too_short_for_a_block(base: Path, data: Path, tmp_path: Path) ->
         bistil(config(base, data, tmp_path / "out", resume=True, **given))
 
 
-def test_the_terms_of_every_step_are_kept(whole: tuple[Path, BistilResult, int]) -> None:
+def test_the_terms_of_every_step_are_kept(whole: tuple[Path, Result, int]) -> None:
     folder, result, _ = whole
     for stage in result.stages:
         file = folder / "stages" / stage["name"] / "losses.jsonl"
@@ -438,8 +452,8 @@ def test_the_terms_of_every_step_are_kept(whole: tuple[Path, BistilResult, int])
 def test_options_that_change_nothing_are_said(base: Path, data: Path, tmp_path: Path) -> None:
     listener = Listener(1000)
     student = bistil(config(base, data, tmp_path / "student", density=0.2, objective=("2:logits=1",)), listener).output
-    assert "--density changes nothing: there is no phase 2" in listener.said
-    assert "--objective 2:... changes nothing" in listener.said and "--steps" not in listener.said
+    assert "`density` changes nothing: there is no phase 2" in listener.said
+    assert "`objective=2:...` changes nothing" in listener.said and "`steps`" not in listener.said
     listener = Listener(1000)
     teacher = str(student / "stages/vocabulary/teacher")
     options = {
@@ -454,10 +468,10 @@ def test_options_that_change_nothing_are_said(base: Path, data: Path, tmp_path: 
         "test_split": ("en=none",),
     }
     bistil(config(student, data, tmp_path / "out", data_dir=data, **options), listener)
-    assert "--init changes nothing: the model is a student already" in listener.said
-    assert "--steps and --batch-size and --length change nothing: there is no phase 1" in listener.said
-    assert "--temperature changes nothing: logits are not an objective" in listener.said
-    assert "--dev-split changes nothing: vectors of sentences" in listener.said and "--text" not in listener.said
+    assert "`init` changes nothing: the model is a student already" in listener.said
+    assert "`steps` and `batch_size` and `max_length` change nothing: there is no phase 1" in listener.said
+    assert "`temperature` changes nothing: logits are not an objective" in listener.said
+    assert "`dev_split` changes nothing: vectors of sentences" in listener.said and "`text`" not in listener.said
 
 
 def test_a_loss_that_is_no_number_is_named(base: Path, data: Path, tmp_path: Path) -> None:
@@ -491,7 +505,13 @@ def test_a_teacher_without_a_head_is_refused_before_anything_is_trained(base: Pa
     )
     teacher = finetune(
         finetune_config(
-            model=str(deeper), task="ner", lang=("en",), data_dir=data, epochs=1, output=tmp_path / "t", max_length=32
+            model=str(deeper),
+            task="ner",
+            languages=("en",),
+            data_dir=data,
+            epochs=1,
+            output=tmp_path / "t",
+            max_length=32,
         )
     ).output
     with pytest.raises(PolydistillError, match="has 6 layers, and the model that the student was made of has 4"):
@@ -508,7 +528,7 @@ def test_time_is_shared_out(base: Path, data: Path, tmp_path: Path) -> None:
         text=text,
         preset="smoke",
         steps=5000,
-        length=16,
+        max_length=16,
         max_minutes=0.05,
         output=tmp_path / "out",
     )
@@ -530,7 +550,7 @@ def command(base: Path, data: Path, output: Path) -> list[str]:
         "8",
         "--batch-size",
         "4",
-        "--length",
+        "--max-length",
         "16",
         "--precision",
         "float32",
@@ -554,7 +574,13 @@ def test_two_processes_have_the_losses_of_one(base: Path, data: Path, tmp_path: 
     """In both phases, and in an epoch whose last batch is not full."""
     teacher = finetune(
         finetune_config(
-            model=str(base), task="ner", lang=("en",), data_dir=data, epochs=1, output=tmp_path / "t", max_length=32
+            model=str(base),
+            task="ner",
+            languages=("en",),
+            data_dir=data,
+            epochs=1,
+            output=tmp_path / "t",
+            max_length=32,
         )
     ).output
     task = [
@@ -615,7 +641,9 @@ def test_random_layers_keep_the_embeddings(base: Path, data: Path, tmp_path: Pat
 
 
 def test_a_teacher_with_other_labels_is_refused(base: Path, data: Path, tmp_path: Path) -> None:
-    tuning = finetune_config(model=str(base), task="ner", lang=("en",), data_dir=data, epochs=1, output=tmp_path / "t")
+    tuning = finetune_config(
+        model=str(base), task="ner", languages=("en",), data_dir=data, epochs=1, output=tmp_path / "t"
+    )
     finetune(tuning)
     own = json.loads((tmp_path / "t/config.json").read_text())
     for before, after, said in (("PER", "ANIMAL", "ANIMAL"), ("B-PER", "B-MISC", "tags in IOB1: whether its I-PER")):
@@ -638,9 +666,51 @@ def test_a_disk_that_fills_at_a_checkpoint(
             raise OSError(errno.ENOSPC, "No space left on device")
         save(self, output_dir, _internal_call)
 
-    with monkeypatch.context() as patch, pytest.raises(PolydistillError, match=r"is full.*Make room"):
+    with monkeypatch.context() as patch, pytest.raises(PolydistillError, match=r"is full.*Free some space"):
         patch.setattr(DevTrainer, "save_model", fails_later)
         bistil(config(base, data, tmp_path / "out"))
     whole = bistil(config(base, data, tmp_path / "whole"))
     resumed = bistil(config(base, data, tmp_path / "out", resume=True))
     assert resumed.stages[1]["loss"] == whole.stages[1]["loss"]
+
+
+def minutes_of(stages: tuple[Stage, ...]) -> dict[str, float]:
+    """Stage -> its part of the minutes that are left when it begins."""
+    shares = [stage.share for stage in stages]
+    return {
+        stage.name: stage.share / sum(shares[i:])
+        for i, stage in enumerate(stages)
+        if stage.share  # the others have as long as they take
+    }
+
+
+def test_the_plan_says_which_stages_there_are_and_how_long_each_may_take(
+    base: Path, data: Path, tmp_path: Path
+) -> None:
+    """Phase 1 has half of the minutes, a teacher a third of the rest, and the epochs of phase 2 share what is left."""
+    epochs = {"task_epochs": 1, "task_sparse_epochs": 3}
+    plan = prepare(ner(base, data, tmp_path / "out", **epochs), SILENT)
+    assert [stage.name for stage in plan.stages] == ["vocabulary", "general", "teacher", "full", "sparse"]
+    assert minutes_of(plan.stages) == pytest.approx({"general": 1 / 2, "teacher": 1 / 3, "full": 1 / 4, "sparse": 1})
+    assert plan.task == "ner" and plan.languages == ("en", "sw") and plan.output == tmp_path / "out"
+    assert plan.settings["phase_1"]["max_length"] == 16 and plan.settings["phase_2"]["epochs"] == 1
+    assert not (tmp_path / "out").exists()
+    alone = prepare(config(base, data, tmp_path / "out"), SILENT)
+    assert minutes_of(alone.stages) == {"general": 1} and alone.task is None and alone.scoring is None
+    whole = prepare(ner(base, data, tmp_path / "out", phase="2", task_sparse_epochs=0), SILENT)
+    assert minutes_of(whole.stages) == pytest.approx({"teacher": 1 / 3, "full": 1})
+
+
+def test_the_plan_names_options_that_change_nothing(base: Path, data: Path, tmp_path: Path) -> None:
+    plan = prepare(config(base, data, tmp_path / "out", objective=("2:logits=1",)), SILENT)
+    assert {"task_lr", "density", "temperature", "relation_heads", "data_dir"} <= plan.idle.keys()
+    assert not {"steps", "lr", "max_length", "vocab_size"} & plan.idle.keys()
+    assert plan.warnings == ("`objective=2:...` changes nothing: there is no phase 2 here.",)
+
+
+def test_what_comes_out_does_not_depend_on_where_data_lie_nor_on_the_cache(tmp_path: Path) -> None:
+    """A run goes on with a file that was moved, another cache or more minutes; the data's content is compared."""
+    moved = dict.fromkeys(("data", "dev_data", "data_dir", "output"), tmp_path)
+    passing = bistil_config(**moved, cache_gb=0, max_minutes=5, resume=True, overwrite=True)
+    assert passing.deciding() == bistil_config().deciding()
+    assert bistil_config(density=0.2).deciding() != bistil_config().deciding()

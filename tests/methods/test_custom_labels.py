@@ -11,7 +11,7 @@ from typing import Any
 import click
 import pytest
 import tiny
-from configs import bistil_config, finetune_config
+from configs import bistil, bistil_config, finetune, finetune_config
 from hub_stub import HubStub
 from hub_stub import run as run_at
 from snippets import run_snippet
@@ -20,9 +20,7 @@ import polydistill
 from polydistill.cli import cli, main
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation import turns
-from polydistill.methods.bistil.method import bistil
-from polydistill.methods.evaluate import EvaluateConfig, evaluate
-from polydistill.methods.finetune.method import FinetuneResult, finetune
+from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
 
 WORDS = {"happy": "bread milk", "sad": "letter answer", "so, so": "house bird"}
 NAMES = {"PER": "Ana Ion", "LOC": "Cluj Paris"}
@@ -58,10 +56,10 @@ class Made:
         self.classes = self.tune("classification", self.csv)
         self.names = self.tune("ner", self.conll)
 
-    def tune(self, task: str, data: Path, **options: Any) -> FinetuneResult:
+    def tune(self, task: str, data: Path, **options: Any) -> Any:
         values: dict[str, Any] = {"epochs": 1, "lr": 5e-3, "batch_size": 9, "checks": 1, **options}
         values["output"] = values.get("output", self.root / task)
-        return finetune(finetune_config(model=str(self.base), task=task, data=data, lang=("en",), **values))
+        return finetune(finetune_config(model=str(self.base), task=task, data=data, languages=("en",), **values))
 
     def evaluate(self, name: str, task: str, data: Path, **options: Any) -> Any:
         values: dict[str, Any] = {"lang": ("en",), **options}
@@ -88,7 +86,7 @@ def test_the_labels_are_those_of_the_training_data(made: Made) -> None:
     assert labels_of(made.root / "classification") == ["happy", "sad", "so, so"]
     assert labels_of(made.root / "ner") == ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
     for result, kind in ((made.classes, "classification"), (made.names, "tagging")):
-        assert result.examples == {"train": 36, "dev": 4} and result.selection["split"] == "held-out"
+        assert result.facts["examples"] == {"train": 36, "dev": 4} and result.selection["split"] == "held-out"
         assert result.settings["labelled"]["kind"] == kind and not result.settings["labelled"]["pairs"]
     record = json.loads((made.root / "classification" / "polydistill.json").read_text())
     assert [(text["split"], text["examples"]) for text in record["texts"]] == [("train", 36), ("held-out", 4)]
@@ -147,7 +145,7 @@ def test_a_student_its_export_and_its_card(made: Made) -> None:
             preset="smoke",
             steps=2,
             batch_size=2,
-            length=16,
+            max_length=16,
             precision="float32",
         )
     )
@@ -159,7 +157,7 @@ def test_a_student_its_export_and_its_card(made: Made) -> None:
     exported = polydistill.export(
         made.root / "student", output=made.root / "onnx", task="classification", languages=["en"], data=made.csv
     )
-    assert {score["n"] for score in exported.scores} == {40} and exported.agreement["onnx"]["share"] == 1
+    assert {score["n"] for score in exported.scores} == {40} and exported.facts["agreement"]["onnx"]["share"] == 1
 
 
 def test_a_tagger_of_ones_own_types_has_a_student_too(made: Made) -> None:
@@ -175,7 +173,7 @@ def test_a_tagger_of_ones_own_types_has_a_student_too(made: Made) -> None:
             preset="smoke",
             steps=2,
             batch_size=2,
-            length=16,
+            max_length=16,
             precision="float32",
             task_sparse_epochs=0,
         )
@@ -194,14 +192,14 @@ def test_the_snippet_of_a_card_reads_one_text(made: Made) -> None:
     ("options", "said"),
     [
         ({"dev_split": "more"}, "the data given is a file"),
-        ({"lang": ("en", "sw")}, "is of one language"),
+        ({"languages": ("en", "sw")}, "is of one language"),
         ({"data": None, "dev_data": Path("x.csv")}, "training data was not"),
         ({"data": Path("none.csv")}, "There is no file none.csv"),
-        ({"data": None}, "is read from files alone"),
+        ({"data": None}, "can only be read from files"),
     ],
 )
 def test_wrong_command_lines(made: Made, tmp_path: Path, options: dict[str, Any], said: str) -> None:
-    values: dict[str, Any] = {"model": str(made.base), "task": "classification", "lang": ("en",), "data": made.csv}
+    values: dict[str, Any] = {"model": str(made.base), "task": "classification", "languages": ("en",), "data": made.csv}
     with pytest.raises(UsageError, match=said):
         finetune(finetune_config(output=tmp_path / "out", **{**values, **options}))
     assert not list(tmp_path.iterdir())

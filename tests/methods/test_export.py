@@ -20,14 +20,14 @@ from snippets import run_snippet
 import polydistill
 from polydistill.cli import main
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
 from polydistill.evaluation.heads import new_head
 from polydistill.exporting import graph, networks
-from polydistill.methods.evaluate import EvaluateConfig, evaluate
-from polydistill.methods.export import method as module
 from polydistill.methods.export import plan as export_plan
-from polydistill.methods.export.method import ExportResult
+from polydistill.methods.export import stages as module
 from polydistill.records.record import RunRecord
 from polydistill.reports.runs import read_run
+from polydistill.runs.result import Result
 
 TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
 LAYER = {"num_hidden_layers": 1}
@@ -76,7 +76,7 @@ class Made:
         (self.model / "stages" / "left.txt").write_text("x")
         (self.model / "LICENSE").write_text("as it is")
         self.before = self.hashes()
-        self.result: ExportResult = polydistill.export(
+        self.result: Result = polydistill.export(
             self.model, int8=True, output=self.output, task="ner", languages=["sw", "en"], data_dir=self.data
         )
 
@@ -217,7 +217,7 @@ def test_compare_reads_the_folder_beside_an_evaluation(made: Made, monkeypatch: 
     monkeypatch.setenv("POLYDISTILL_CACHE", str(made.root / "cache"))
     run = read_run(made.output)
     assert [Path(m.name).name for m in run.models] == ["model.onnx", "model_quantized.onnx"]
-    assert [m.bytes for m in run.models] == [file["bytes"] for file in made.result.files]
+    assert [m.bytes for m in run.models] == [file["bytes"] for file in made.result.facts["files"]]
     evaluate(
         EvaluateConfig(
             model=(str(made.model),),
@@ -239,7 +239,7 @@ def test_compare_reads_the_folder_beside_an_evaluation(made: Made, monkeypatch: 
 def test_the_command_prints_one_object(made: Made, quick: Path, capfd: pytest.CaptureFixture[str]) -> None:
     text = quick / "sw.txt"
     text.write_text("\n".join(tiny.sentences("sw", count=9)))
-    main(["export", str(made.model), "--onnx", "--json", "-q", "-o", "out", "--text", str(text)])
+    main(["export", str(made.model), "--json", "-q", "-o", "out", "--text", str(text)])
     printed = capfd.readouterr()
     found = json.loads(printed.out)
     assert {"command", "output", "files", "difference", "latency", "scores"} <= found.keys() and printed.err == ""
@@ -253,7 +253,6 @@ def test_the_table_and_the_notes(made: Made, quick: Path, capsys: pytest.Capture
         [
             "export",
             str(made.model),
-            "--onnx",
             "--int8",
             "--task",
             "ner",
@@ -284,7 +283,7 @@ def test_help_loads_no_torch() -> None:
     code = "import sys\nfrom polydistill.cli import cli\ncli.main(['export', '--help'], standalone_mode=False)\n"
     code += "assert not {'torch', 'transformers', 'onnx', 'onnxruntime'} & set(sys.modules), 'loaded'"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "polydistill export STUDENT --onnx --int8 --task ner" in said
+    assert "polydistill export STUDENT --int8 --task ner" in said
 
 
 def test_a_model_of_sentence_vectors_is_scored_with_its_pooling(
@@ -304,9 +303,9 @@ def test_a_model_of_sentence_vectors_is_scored_with_its_pooling(
     result = polydistill.export(
         tmp_path / "st", output=tmp_path / "out", task="bitext", languages=["sw"], data_dir=tmp_path
     )
-    assert result.head == "feature-extraction" and result.outputs == ("last_hidden_state",)
-    assert [step.split(" (")[0] for step in result.pooling] == ["Pooling", "Dense", "Normalize"]
-    assert result.pooling[0] == "Pooling (mean)"
+    assert result.facts["head"] == "feature-extraction" and result.facts["outputs"] == ["last_hidden_state"]
+    assert [step.split(" (")[0] for step in result.facts["pooling"]] == ["Pooling", "Dense", "Normalize"]
+    assert result.facts["pooling"][0] == "Pooling (mean)"
     torch, onnx = ([s["value"] for s in result.scores if s["model"].endswith(end)] for end in ("/st", FILES[0]))
     assert torch == onnx and len(torch) == 2
     assert {row["value"] for row in result.loyalty} == {1}
@@ -352,7 +351,7 @@ def test_a_changed_weight_is_noticed(made: Made, quick: Path) -> None:
 def test_an_output_that_exists_is_left_as_it_is(made: Made, quick: Path) -> None:
     (quick / "out").mkdir()
     (quick / "out" / "mine.txt").write_text("mine")
-    refused(quick / "out", "exists already", model=made.model)
+    refused(quick / "out", "already exists", model=made.model)
     assert [p.name for p in quick.rglob("*")] == ["out", "mine.txt"]
     (quick / "out" / "polydistill.json").write_text("{}")
     polydistill.export(made.model, output=quick / "out", overwrite=True)
@@ -377,14 +376,13 @@ def test_a_full_disk(where: str, made: Made, quick: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
-        ({"onnx": False}, UsageError, "No format"),
-        ({"languages": ["sw"]}, UsageError, "--lang belongs to scores"),
-        ({"max_length": 64}, UsageError, "--max-length belongs to scores"),
-        ({"data_dir": "data"}, UsageError, "--data-dir belongs to scores"),
-        ({"seed": -1}, UsageError, "--seed"),
+        ({"languages": ["sw"]}, UsageError, "`languages` is for scores"),
+        ({"max_length": 64}, UsageError, "`max_length` is for scores"),
+        ({"data_dir": "data"}, UsageError, "`data_dir` is for scores"),
+        ({"seed": -1}, UsageError, "`seed`"),
         ({"task": "ner"}, UsageError, "No language"),
         ({"task": "nre", "languages": ["sw"]}, UsageError, "Unknown task 'nre'"),
-        ({"task": "ner", "languages": ["sw"], "limit": 0}, UsageError, "--limit must be at least 1"),
+        ({"task": "ner", "languages": ["sw"], "limit": 0}, UsageError, "`limit` must be at least 1"),
         ({"task": "nli", "languages": ["sw"]}, PolydistillError, "no head for nli: it is a model for token-class"),
         ({"text": "nowhere.txt"}, PolydistillError, "nowhere.txt does not exist"),
         ({"text": "empty.txt"}, PolydistillError, "holds no text"),

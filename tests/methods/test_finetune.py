@@ -10,15 +10,18 @@ from typing import Any
 
 import pytest
 import tiny
-from configs import finetune_config
 from kills import Killed, Listener
 from safetensors.numpy import load_file, save_file
 
 import polydistill
 from polydistill.cli import main
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.methods.evaluate import EvaluateConfig, evaluate
-from polydistill.methods.finetune.method import FinetuneConfig, finetune
+from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
+from polydistill.methods.finetune import METHOD
+from polydistill.methods.finetune.options import FinetuneOptions
+from polydistill.progress import SILENT, Progress
+from polydistill.runs.result import Result
+from polydistill.runs.runner import run
 from polydistill.training.loop import LengthGrouped
 from polydistill.training.resuming import newest_checkpoint
 
@@ -72,17 +75,25 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.model_folder("bert", "base", folder, tokenizer="xlm-roberta", config={"hidden_dropout_prob": 0.1})
 
 
-def config(base: Path, data: Path, output: Path, **options: Any) -> FinetuneConfig:
+def config(base: Path, data: Path, output: Path, **options: Any) -> FinetuneOptions:
     values: dict[str, Any] = {
         "task": "ner",
-        "lang": ("en",),
+        "languages": ("en",),
         "epochs": 3,
         "lr": 5e-3,
         "batch_size": 6,
         "max_length": 32,
         "patience": 0,
     }
-    return finetune_config(model=str(base), data_dir=data, output=output, **{**values, **options})
+    return FinetuneOptions.of(model=str(base), data_dir=data, output=output, **{**values, **options})
+
+
+def halved(loss: list[tuple[int, float]]) -> bool:
+    return loss[0][1] > 2 * loss[-1][1]
+
+
+def finetune(options: FinetuneOptions, progress: Progress = SILENT) -> Result:
+    return run(METHOD, options, progress)
 
 
 @pytest.fixture(autouse=True)
@@ -93,13 +104,13 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("task", ["ner", "nli", "qa"])
 def test_it_learns_and_the_folder_can_be_evaluated(task: str, base: Path, data: Path, tmp_path: Path) -> None:
     result = finetune(config(base, data, tmp_path / "out", task=task, epochs=8))
-    assert result.selection["value"] > 0.85 and result.curves["loss"][0][1] > 2 * result.curves["loss"][-1][1]
+    assert result.selection["value"] > 0.85 and halved(result.facts["curves"]["loss"])
     assert not list(tmp_path.glob(".out*"))
     found = evaluate(EvaluateConfig(model=(str(tmp_path / "out"),), task=task, lang=("en",), data_dir=data))
     assert found.scores[0].value > 0.85 and found.scores[0].selection == ("en",)
     record = json.loads((tmp_path / "out" / "polydistill.json").read_text())
     assert record["command"] == "finetune" and len(record["scores"]) == len(found.scores)
-    assert record["result"]["curves"]["dev"] == [list(point) for point in result.curves["dev"]]
+    assert record["result"]["curves"]["dev"] == [list(point) for point in result.facts["curves"]["dev"]]
     assert "tuned for" in (tmp_path / "out" / "README.md").read_text()
 
 
@@ -109,14 +120,14 @@ def test_a_run_that_was_killed_goes_on_with_the_same_losses(base: Path, data: Pa
     progress = Listener(3)
     with pytest.raises(Killed):
         finetune(stopped, progress)
-    assert "--resume" in progress.said and not (tmp_path / "stopped").exists()
-    assert newest_checkpoint(tmp_path / ".stopped.training")
-    with pytest.raises(PolydistillError, match=r"unfinished training.*--resume"):
+    assert "`resume`" in progress.said and not (tmp_path / "stopped").exists()
+    assert newest_checkpoint(tmp_path / ".stopped.training/.tuned.training")
+    with pytest.raises(PolydistillError, match=r"unfinished training.*`resume`"):
         finetune(stopped)
     with pytest.raises(PolydistillError, match="other options or data"):
         finetune(config(base, data, tmp_path / "stopped", resume=True, lr=1e-3))
     resumed = finetune(config(base, data, tmp_path / "stopped", resume=True))
-    assert resumed.curves == whole.curves and resumed.selection == whole.selection
+    assert resumed.facts["curves"] == whole.facts["curves"] and resumed.selection == whole.selection
     a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
     assert all((a[name] == b[name]).all() for name in a)
 
@@ -127,7 +138,11 @@ def test_checks_in_vain_are_counted_across_a_kill(base: Path, data: Path, tmp_pa
     with pytest.raises(Killed):
         finetune(config(base, data, tmp_path / "stopped", **options), Listener(3))
     resumed = finetune(config(base, data, tmp_path / "stopped", resume=True, **options))
-    assert len(whole.curves["dev"]) == 4 and resumed.curves == whole.curves and resumed.steps == whole.steps
+    assert (
+        len(whole.facts["curves"]["dev"]) == 4
+        and resumed.facts["curves"] == whole.facts["curves"]
+        and resumed.facts["steps"] == whole.facts["steps"]
+    )
 
 
 def test_a_run_that_was_killed_after_its_last_step_only_writes_its_output(
@@ -139,11 +154,11 @@ def test_a_run_that_was_killed_after_its_last_step_only_writes_its_output(
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr("polydistill.methods.finetune.method.write_card", fails)
+        patch.setattr("polydistill.runs.runner.write_card", fails)
         finetune(config(base, data, tmp_path / "stopped"))
     assert not (tmp_path / "stopped").exists()
     resumed = finetune(config(base, data, tmp_path / "stopped", resume=True))
-    assert resumed.curves == whole.curves and resumed.selection == whole.selection
+    assert resumed.facts["curves"] == whole.facts["curves"] and resumed.selection == whole.selection
     a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
     assert all((a[name] == b[name]).all() for name in a)
 
@@ -158,13 +173,13 @@ def test_a_run_that_replaces_an_output_goes_on_too_and_keeps_the_old_one_until_t
     assert (tmp_path / "out" / "polydistill.json").read_text() == "x"
     progress = Listener(99)
     result = finetune(config(base, data, tmp_path / "out", overwrite=True, resume=True), progress)
-    assert 99 - progress.left == len(result.curves["dev"]) - 3
+    assert 99 - progress.left == len(result.facts["curves"]["dev"]) - 3
     assert (tmp_path / "out" / "polydistill.json").read_text() != "x"
     with pytest.raises(Killed):
         finetune(config(base, data, tmp_path / "out", overwrite=True), Listener(3))
     progress = Listener(99)
     finetune(config(base, data, tmp_path / "out", overwrite=True), progress)
-    assert 99 - progress.left == len(result.curves["dev"])  # without --resume it begins anew
+    assert 99 - progress.left == len(result.facts["curves"]["dev"])  # without --resume it begins anew
 
 
 def test_a_folder_that_lacks_more_than_a_head_is_refused(base: Path, data: Path, tmp_path: Path) -> None:
@@ -185,7 +200,7 @@ def test_a_folder_that_lacks_more_than_a_head_is_refused(base: Path, data: Path,
 
 def test_the_best_checkpoint_is_kept(base: Path, data: Path, tmp_path: Path) -> None:
     result = finetune(config(base, data, tmp_path / "out", lr=0.05, epochs=4))
-    scores = dict(result.curves["dev"])
+    scores = dict(result.facts["curves"]["dev"])
     assert result.selection["value"] == max(scores.values()) == scores[result.selection["step"]]
     found = evaluate(
         EvaluateConfig(model=(str(tmp_path / "out"),), task="ner", lang=("en",), data_dir=data, split="dev")
@@ -195,7 +210,7 @@ def test_the_best_checkpoint_is_kept(base: Path, data: Path, tmp_path: Path) -> 
 
 def test_early_stopping(base: Path, data: Path, tmp_path: Path) -> None:
     result = finetune(config(base, data, tmp_path / "out", lr=1e-9, epochs=6, patience=2))
-    assert len(result.curves["dev"]) == 3 and result.steps < 60
+    assert len(result.facts["curves"]["dev"]) == 3 and result.facts["steps"] < 60
 
 
 def test_the_lowest_layers_stay(base: Path, data: Path, tmp_path: Path) -> None:
@@ -209,7 +224,7 @@ def test_the_lowest_layers_stay(base: Path, data: Path, tmp_path: Path) -> None:
     assert "embeddings.word_embeddings.weight" in same
     assert {name for name in before if name.startswith("encoder.layer.0.")} <= same
     assert not any(name.startswith("encoder.layer.1.") and name.endswith("weight") for name in same)
-    with pytest.raises(UsageError, match=r"--freeze-layers 9 is too many.*The model has 2 layers"):
+    with pytest.raises(UsageError, match=r"`freeze_layers=9` is too many.*The model has 2 layers"):
         finetune(config(base, data, tmp_path / "more", freeze_layers=9))
     assert not list(tmp_path.glob("*more*"))
 
@@ -274,14 +289,14 @@ def test_labels_that_the_task_does_not_know_are_refused_before_the_model_is_load
     ],
 )
 def test_numbers_that_make_no_sense(option: dict[str, Any], base: Path, data: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"--{next(iter(option)).replace('_', '-')} must be "):
+    with pytest.raises(UsageError, match=f"`{next(iter(option))}` must be "):
         finetune(config(base, data, tmp_path / "out", **option))
 
 
 def test_an_output_that_exists_is_left_alone(base: Path, data: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("x")
-    with pytest.raises(PolydistillError, match="exists already"):
+    with pytest.raises(PolydistillError, match="already exists"):
         finetune(config(base, data, tmp_path / "out"))
     assert (tmp_path / "out" / "mine").read_text() == "x"
 

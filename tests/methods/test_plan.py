@@ -23,7 +23,8 @@ from polydistill.evaluation.kinds import trainable_kind_of
 from polydistill.labelled.sources import load_split
 from polydistill.methods.bistil.presets import PRESETS
 from polydistill.methods.plan import PlanConfig, PlanResult, plan
-from polydistill.methods.trim import TrimConfig, trim
+from polydistill.methods.trim.method import trim
+from polydistill.methods.trim.options import TrimConfig
 from polydistill.models.checkpoint import Checkpoint
 from polydistill.models.loading import load_tokenizer
 from polydistill.models.refs import ModelRef, resolve
@@ -159,7 +160,9 @@ def test_times_follow_from_rates_presets_and_data(home: Path, tmp_path: Path, me
     assert list(result.presets) == ["smoke", "small", "paper"] and not result.notes
     for name, found in result.presets.items():
         preset, phase = PRESETS[name], PRESETS[name].tuning["tagging"]
-        assert found["general"]["tokens"] == preset.general.steps * preset.general.batch_size * preset.general.length
+        assert (
+            found["general"]["tokens"] == preset.general.steps * preset.general.batch_size * preset.general.max_length
+        )
         assert found["tuning"]["tokens"] == (phase.epochs + phase.sparse_epochs) * tokens
         assert found["teacher"]["tokens"] == phase.teacher_epochs * tokens
         parts = [found[key] for key in ("general", "teacher", "tuning")]
@@ -171,7 +174,7 @@ def test_times_follow_from_rates_presets_and_data(home: Path, tmp_path: Path, me
     assert [call["layers"] for call in measured.calls] == [(4, 2), (4, 2), (4, 4)] * 3
     assert all(call["rows"] == {result.vocabulary["student"]} for call in measured.calls)
     small = PRESETS["small"]
-    assert measured.calls[3]["shape"] == (small.general.batch_size, small.general.length)
+    assert measured.calls[3]["shape"] == (small.general.batch_size, small.general.max_length)
     assert measured.calls[6]["shape"] == (PRESETS["paper"].general.batch_size, 138)  # as many positions as there are
     assert [call["eager"] for call in measured.calls] == [False] * 6 + [True, True, False]  # the paper's attention term
 
@@ -259,11 +262,11 @@ def test_what_cannot_be_is_refused(home: Path, tmp_path: Path) -> None:
         plan(config(home, reduction=3))
     with pytest.raises(UsageError, match="have no labels to distil"):
         plan(config(home, task="bitext"))
-    with pytest.raises(UsageError, match="--vocab-size 3 is too small"):
+    with pytest.raises(UsageError, match="A `vocab_size` of 3 is too small"):
         plan(config(home, vocab_size=3))
-    with pytest.raises(UsageError, match="--limit must be at least 1"):
+    with pytest.raises(UsageError, match="`limit` must be at least 1"):
         plan(config(home, limit=0))
-    with pytest.raises(UsageError, match="--min-share must be above 0 and at most 1, not 0"):
+    with pytest.raises(UsageError, match="`min_share` must be above 0 and at most 1, not 0"):
         plan(config(home, min_share=0.0))
     (tmp_path / "zh.txt").write_text("𖫐𖫑𖫒 𖫓𖫔𖫕 𖫖𖫗𖫘\n" * 20, encoding="utf-8")
     texts = {"text": (f"en={tmp_path / 'zh.txt'}", f"sw={home / 'sw.txt'}")}

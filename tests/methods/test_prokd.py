@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from configs import finetune_config, prokd_config
+from configs import finetune, finetune_config, prokd, prokd_config
 from kills import Killed, Listener, loss_curves
 from safetensors.numpy import load_file, save_file
 
@@ -21,9 +21,8 @@ from polydistill.catalog import language
 from polydistill.cli import main
 from polydistill.errors import PolydistillError
 from polydistill.labelled.plain import words_of
-from polydistill.methods.finetune.method import finetune
-from polydistill.methods.prokd import stages as prokd_stages
-from polydistill.methods.prokd.method import ProkdConfig, prokd
+from polydistill.methods.prokd import tagging
+from polydistill.methods.prokd.options import ProkdOptions
 from polydistill.training.trainer import DevTrainer
 
 NAMES = {"PER": ["Ana", "Ion", "Maria"], "LOC": ["Cluj", "Paris", "Nairobi"], "ORG": ["Acme", "Dacia", "Safaricom"]}
@@ -77,7 +76,7 @@ def tuned(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     config = finetune_config(
         model=str(base),
         task="ner",
-        lang=("en",),
+        languages=("en",),
         data_dir=data,
         epochs=12,
         lr=5e-3,
@@ -109,11 +108,11 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path / "cache"))
 
 
-def config(data: Path, output: Path, **options: Any) -> ProkdConfig:
+def config(data: Path, output: Path, **options: Any) -> ProkdOptions:
     values = {
         "data_dir": data,
         "output": output,
-        "length": 32,
+        "max_length": 32,
         "batch_size": 8,
         "teacher_lr": 5e-3,
         "lr": 1e-3,
@@ -133,9 +132,9 @@ def test_prokd_from_a_bare_model(base: Path, data: Path, tmp_path: Path) -> None
     assert set(teacher["loss"]["first"]) >= {"labels", "alignment", "target_drift", "target_PER", "target_O"}
     assert set(student["loss"]["first"]) == {"probabilities", "pseudo_labels", "changed", "entities"}
     assert teacher["steps"] == 12 and student["steps"] == 6
-    assert result.pseudo_labels is not None and 0 <= result.pseudo_labels["changed"] <= 1
-    assert result.prototypes[0]["classes"] == ["O", "PER", "ORG", "LOC"]
-    assert sum(result.prototypes[0]["counts"]["source"]) == sum(len(s) for s in sentences("en", 0, 48))
+    assert result.facts["pseudo_labels"] is not None and 0 <= result.facts["pseudo_labels"]["changed"] <= 1
+    assert result.facts["prototypes"][0]["classes"] == ["O", "PER", "ORG", "LOC"]
+    assert sum(result.facts["prototypes"][0]["counts"]["source"]) == sum(len(s) for s in sentences("en", 0, 48))
     assert {score["language"] for score in result.scores} == {"en", "sw"}
     assert result.selection is not None and result.selection["languages"] == ["en"]
     from transformers import AutoModelForTokenClassification
@@ -152,13 +151,13 @@ def test_a_picture_of_both_languages_before_and_after(
     base: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = prokd(config(data, tmp_path / "out", model=str(base), teacher_epochs=1))
-    assert result.picture is not None and set(result.picture) == {"before", "after"}
-    for plane in result.picture.values():
+    assert result.facts["picture"] is not None and set(result.facts["picture"]) == {"before", "after"}
+    for plane in result.facts["picture"].values():
         assert 0 < plane["explained"] <= 1 and plane["classes"] == ["O", "PER", "ORG", "LOC"]
         tokens = {role: len(plane[role]["tokens"]) for role in ("source", "target")}
         assert tokens["source"] == 40 + 48 and tokens["target"] > 40  # 40 of O, 16 of each type
         assert len(plane["source"]["prototypes"]) == 4
-    first, then = (result.picture[when]["target"]["tokens"] for when in ("before", "after"))
+    first, then = (result.facts["picture"][when]["target"]["tokens"] for when in ("before", "after"))
     assert [token[2] for token in first] == [token[2] for token in then] and first != then
     teacher = (str(tmp_path / "out/stages/teacher"),)
     other = prokd(config(data, tmp_path / "transfer", teacher=teacher, method="transfer")).output
@@ -196,7 +195,7 @@ def test_methods_on_a_given_teacher(
     assert {s["model"] for s in result.scores} == {str(tmp_path / "out"), str(tuned)}
     if method == "selftrain":
         assert result.stages[-1]["loss"]["first"]["changed"] == 0
-        assert result.pseudo_labels is not None and result.pseudo_labels["changed"] is None
+        assert result.facts["pseudo_labels"] is not None and result.facts["pseudo_labels"]["changed"] is None
 
 
 def test_a_given_teacher_is_trained_further_if_asked(tuned: Path, data: Path, tmp_path: Path) -> None:
@@ -300,7 +299,7 @@ def test_a_run_that_was_killed_goes_on_with_the_same_weights(
     whole = prokd(config(data, tmp_path / "whole", **options))
     with pytest.raises(Killed):
         prokd(config(data, tmp_path / "out", **options), Listener({"teacher": 2, "student": 6}[stage]))
-    with pytest.raises(PolydistillError, match="--resume"):
+    with pytest.raises(PolydistillError, match="`resume`"):
         prokd(config(data, tmp_path / "out", **options))
     resumed = prokd(config(data, tmp_path / "out", **options, resume=True))
     assert weights(tmp_path / "out") == weights(tmp_path / "whole") and _numbers(resumed) == _numbers(whole)
@@ -341,13 +340,13 @@ def test_other_architectures(model_type: str, frozen: int, data: Path, tmp_path:
         "teacher_epochs": 1,
         "align_warmup": 0.0,
         "freeze_layers": frozen,
-        "length": 64,
+        "max_length": 64,
         "test_split": ("en=none", "sw=none"),
     }
     result = prokd(config(data, tmp_path / "out", model=model, **options))
     assert result.stages[0]["loss"]["last"]["alignment"] > 0
     if not frozen:
-        with pytest.raises(PolydistillError, match="All layers of ALBERT models are one"):
+        with pytest.raises(PolydistillError, match="The layers of ALBERT models share one set"):
             prokd(config(data, tmp_path / "more", model=model, **{**options, "freeze_layers": 1}))
 
 
@@ -355,14 +354,14 @@ def test_several_sources(base: Path, data: Path, tmp_path: Path) -> None:
     given = {"model": str(base), "sources": ("es",), "teacher_epochs": 1, "limit": 24}
     equal = prokd(config(data, tmp_path / "equal", **given))
     assert [s["name"] for s in equal.stages] == ["teacher", "teacher-es", "prototypes", "student"]
-    assert equal.teacher_weights == (0.5, 0.5) and equal.selection is not None
-    assert equal.selection["languages"] == ["en", "es"] and len(equal.prototypes) == 2
+    assert equal.facts["teacher_weights"] == [0.5, 0.5] and equal.selection is not None
+    assert equal.selection["languages"] == ["en", "es"] and len(equal.facts["prototypes"]) == 2
     teachers = tuple(str(tmp_path / f"equal/stages/{name}") for name in ("teacher", "teacher-es"))
     options = {"sources": ("es",), "teacher": teachers, "weigh": "similarity", "limit": 24}
     similar = prokd(config(data, tmp_path / "similar", **options))
-    a, b = (found["similarity"] for found in similar.prototypes)
-    assert sum(similar.teacher_weights) == pytest.approx(1) and a != b
-    assert (similar.teacher_weights[0] > 0.5) == (a > b)
+    a, b = (found["similarity"] for found in similar.facts["prototypes"])
+    assert sum(similar.facts["teacher_weights"]) == pytest.approx(1) and a != b
+    assert (similar.facts["teacher_weights"][0] > 0.5) == (a > b)
 
 
 def test_a_smaller_student_with_a_cut_vocabulary(base: Path, data: Path, tmp_path: Path) -> None:
@@ -377,7 +376,7 @@ def test_a_smaller_student_with_a_cut_vocabulary(base: Path, data: Path, tmp_pat
         text=text,
         preset="smoke",
         steps=2,
-        length=8,
+        max_length=8,
         layers=1,
         precision="float32",
         output=tmp_path / "small",
@@ -386,7 +385,7 @@ def test_a_smaller_student_with_a_cut_vocabulary(base: Path, data: Path, tmp_pat
         finetune_config(
             model=str(base),
             task="ner",
-            lang=("en",),
+            languages=("en",),
             data_dir=data,
             epochs=1,
             lr=5e-3,
@@ -427,7 +426,7 @@ def test_raw_text_in_words(tuned: Path, data: Path, tmp_path: Path) -> None:
     text = tmp_path / "sw.txt"
     text.write_text("\n".join(" ".join(w for w, _ in s) + "." for s in sentences("sw", 0, 20)))
     result = prokd(config(data, tmp_path / "out", teacher=(str(tuned),), text=(str(text),)))
-    assert result.sentences == {"en": 48, "sw": 20}
+    assert result.facts["sentences"] == {"en": 48, "sw": 20}
 
 
 def test_a_class_that_the_teacher_never_finds_is_said(base: Path, data: Path, tmp_path: Path) -> None:
@@ -443,7 +442,7 @@ def test_a_class_that_never_occurs(features: str, base: Path, tmp_path: Path) ->
         path = root / f"ner/{code}/train.conll"
         path.write_text(path.read_text().replace("B-ORG", "O"))
     result = prokd(config(root, tmp_path / "out", model=str(base), teacher_epochs=1, features=features), listener)
-    assert "English labels have no ORG" in listener.said and result.prototypes[0]["counts"]["source"][2] == 0
+    assert "English labels have no ORG" in listener.said and result.facts["prototypes"][0]["counts"]["source"][2] == 0
     given = {"teacher": (str(tmp_path / "out/stages/teacher"),), "features": features, "epochs": 2}
     whole = prokd(config(root, tmp_path / "whole", **given))
     with pytest.raises(Killed):
@@ -485,7 +484,10 @@ def test_labels_in_another_order_and_more_of_them(tuned: Path, data: Path, tmp_p
         for name, teacher in (("one", tuned), ("two", other))
     ]
     one, two = results
-    assert one.prototypes[0]["counts"] == two.prototypes[0]["counts"] and one.pseudo_labels == two.pseudo_labels
+    assert (
+        one.facts["prototypes"][0]["counts"] == two.facts["prototypes"][0]["counts"]
+        and one.facts["pseudo_labels"] == two.facts["pseudo_labels"]
+    )
     assert [s["value"] for s in one.scores] == [s["value"] for s in two.scores]
     a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     assert all(np.allclose(a[name], b[name], atol=1e-4) for name in a)
@@ -494,24 +496,24 @@ def test_labels_in_another_order_and_more_of_them(tuned: Path, data: Path, tmp_p
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"method": "magic"}, "--method magic is unknown"),
+        ({"method": "magic"}, "`method=magic` is unknown"),
         ({"method": "transfer", "sources": ("es",)}, "has one teacher"),
-        ({"teacher_epochs": 0}, "needs --teacher-epochs above 0"),
-        ({"seed": 2**32}, "--seed must be at least 0 and at most 4,294,967,295, not 4,294,967,296"),
-        ({"freeze_layers": 3}, "--freeze-layers 3 is too many"),
+        ({"teacher_epochs": 0}, "needs `teacher_epochs` above 0"),
+        ({"seed": 2**32}, "`seed` must be at least 0 and at most 4,294,967,295, not 4,294,967,296"),
+        ({"freeze_layers": 3}, "`freeze_layers=3` is too many"),
         ({"test_split": ("sw=more",)}, "There is no file"),
         ({"sources": ("en",)}, "English is named twice"),
         ({"sources": ("sw",)}, "Swahili is named twice"),
         ({"task": "nli"}, "has none"),
-        ({"align_temperature": 0.0}, "--align-temperature must be at least 1e-06, not 0.0"),
-        ({"momentum": 1.0}, "--momentum must be at least 0 and at most 0.9999999, not 1.0"),
-        ({"layer": 3}, "--layer 3 is too high"),
+        ({"align_temperature": 0.0}, "`align_temperature` must be at least 1e-06, not 0.0"),
+        ({"momentum": 1.0}, "`momentum` must be at least 0 and at most 0.9999999, not 1.0"),
+        ({"layer": 3}, "`layer=3` is too high"),
         ({"teacher": ("a", "b")}, "1 source languages and 2 teachers"),
         ({"text": ("x.txt",), "unlabelled_split": "dev"}, "both say"),
         ({"text": ("nowhere.txt",)}, "nowhere.txt"),
         ({"unlabelled_split": "more"}, "There is no file"),
         ({"test_split": ("ro=test",)}, "is for neither en nor sw"),
-        ({"train_split": ("sw=train",)}, "--train-split sw=train is for none of the sources"),
+        ({"train_split": ("sw=train",)}, "`train_split=sw=train` is for none of the sources"),
         ({"dev_split": ("dev", "test")}, "one dev split of each source"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -532,7 +534,7 @@ def test_empty_text_and_text_without_spaces_are_refused(base: Path, data: Path, 
     thai = prokd_config(
         target="th", model=str(base), data_dir=data, text=(str(tmp_path / "th.txt"),), test_split=("th=none",)
     )
-    with pytest.raises(PolydistillError, match=r"Thai is written without spaces.*--data-dir"):
+    with pytest.raises(PolydistillError, match=r"Thai is written without spaces.*`data_dir`"):
         prokd(thai)
 
 
@@ -561,14 +563,14 @@ def test_what_is_no_teacher_is_refused(base: Path, tuned: Path, data: Path, tmp_
     for epochs in (None, 0):
         with pytest.raises(PolydistillError, match="has no head for tags"):
             prokd(config(data, tmp_path / "out", teacher=(str(base),), teacher_epochs=epochs))
-    with pytest.raises(PolydistillError, match="Leave --model out"):
+    with pytest.raises(PolydistillError, match="Leave `model` out"):
         prokd(config(data, tmp_path / "out", teacher=(str(tuned),), model=str(base), method="transfer"))
     lower = tiny.model_folder("bert", "base", tmp_path / "l", tokenizer="xlm-roberta", config={"num_hidden_layers": 1})
     other = finetune(
         finetune_config(
             model=str(lower),
             task="ner",
-            lang=("en",),
+            languages=("en",),
             data_dir=data,
             epochs=1,
             max_length=32,
@@ -585,7 +587,7 @@ def test_what_has_read_labels_of_the_target_is_refused(base: Path, data: Path, t
         finetune_config(
             model=str(base),
             task="ner",
-            lang=("en", "sw"),
+            languages=("en", "sw"),
             data_dir=data,
             epochs=1,
             limit=8,
@@ -619,25 +621,25 @@ def test_a_teacher_that_finds_nothing_is_said_to(tuned: Path, data: Path, tmp_pa
     save_file(state, blind / "model.safetensors", metadata={"format": "pt"})
     result = prokd(config(data, tmp_path / "out", **{**short(tuned), "teacher": (str(blind),)}), listener)
     assert "finds no entity at all in the Swahili text" in listener.said
-    assert result.pseudo_labels is not None and result.pseudo_labels["share_entity"] == 0
-    assert result.prototypes[0]["similarity"] < 0.5  # only O has a prototype
+    assert result.facts["pseudo_labels"] is not None and result.facts["pseudo_labels"]["share_entity"] == 0
+    assert result.facts["prototypes"][0]["similarity"] < 0.5  # only O has a prototype
 
 
 def test_prototypes_of_much_text_are_means_over_a_part_of_it(
     tuned: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = prokd(config(data, tmp_path / "whole", **short(tuned))).prototypes[0]["counts"]
-    monkeypatch.setattr(prokd_stages, "OBSERVED", 5)  # every fourth of 16
-    part = prokd(config(data, tmp_path / "part", **short(tuned))).prototypes[0]["counts"]
+    whole = prokd(config(data, tmp_path / "whole", **short(tuned))).facts["prototypes"][0]["counts"]
+    monkeypatch.setattr(tagging, "OBSERVED", 5)  # every fourth of 16
+    part = prokd(config(data, tmp_path / "part", **short(tuned))).facts["prototypes"][0]["counts"]
     assert all(0 < sum(part[role]) < 0.4 * sum(whole[role]) for role in ("source", "target"))
 
 
 def test_words_without_spaces_come_from_the_data(tuned: Path, data: Path, tmp_path: Path) -> None:
     root = shutil.copytree(data, tmp_path / "data")
     write_conll(root / "ner/zh/train.conll", ([("安娜", "B-PER"), ("看", "O"), ("房子", "O")] for _ in range(4)))
-    options = {**short(tuned), "test_split": ("en=none", "zh=none"), "epochs": 1, "data_dir": root, "length": 32}
+    options = {**short(tuned), "test_split": ("en=none", "zh=none"), "epochs": 1, "data_dir": root, "max_length": 32}
     result = prokd(prokd_config(target="zh", output=tmp_path / "out", **options))
-    assert result.sentences["zh"] == 4
+    assert result.facts["sentences"]["zh"] == 4
     (root / "ner/zh/train.conll").write_text("\n\n")
     with pytest.raises(PolydistillError, match="no sentence"):
         prokd(prokd_config(target="zh", output=tmp_path / "more", **options))
@@ -647,17 +649,17 @@ def test_options_that_change_nothing_are_said(tuned: Path, data: Path, tmp_path:
     listener = Listener()
     options = {"align_weight": 2.0, "weigh": "similarity", "limit": 16}
     prokd(config(data, tmp_path / "out", teacher=(str(tuned),), **options), listener)
-    assert "--align-weight changes nothing: no teacher is aligned" in listener.said
-    assert "--weigh changes nothing: there is one source" in listener.said
-    assert "--teacher-lr changes nothing: no teacher is trained" in listener.said
+    assert "`align_weight` changes nothing: no teacher is aligned" in listener.said
+    assert "`weigh` changes nothing: there is one source" in listener.said
+    assert "`teacher_lr` changes nothing: no teacher is trained" in listener.said
     assert "prototypes are not aligned" in listener.said
     assert "were not aligned" in (tmp_path / "out/README.md").read_text()
     listener = Listener()
     options = {"text": ("nowhere.txt",), "classes": "tag", "freeze_embeddings": True, "limit": 16}
     result = prokd(config(data, tmp_path / "same", teacher=(str(tuned),), method="transfer", **options), listener)
-    assert "--text changes nothing: no sentence of the target is read" in listener.said
-    assert "--classes changes nothing: there are no prototypes" in listener.said
-    assert "--freeze-embeddings and --batch-size change nothing: nothing is trained" in listener.said
+    assert "`text` changes nothing: no sentence of the target is read" in listener.said
+    assert "`classes` changes nothing: there are no prototypes" in listener.said
+    assert "`freeze_embeddings` and `batch_size` change nothing: nothing is trained" in listener.said
     assert not {"align_weight", "rectify", "classes", "lr"} & result.settings.keys()
 
 
@@ -665,7 +667,7 @@ def test_an_alignment_that_is_switched_off_is_no_idle_option(tuned: Path, data: 
     listener = Listener()
     options = {**short(tuned), "teacher_epochs": 1, "align_weight": 0.0, "align_symmetric": True}
     result = prokd(config(data, tmp_path / "out", **options), listener)
-    assert "--align-symmetric changes nothing" in listener.said and "--align-weight" not in listener.said
+    assert "`align_symmetric` changes nothing" in listener.said and "`align_weight`" not in listener.said
     assert result.settings["align_weight"] == 0
 
 
@@ -673,9 +675,9 @@ def test_transfer_needs_no_text(tuned: Path, data: Path, tmp_path: Path) -> None
     root = shutil.copytree(data, tmp_path / "data")
     (root / "ner/sw/train.conll").unlink()
     result = prokd(config(root, tmp_path / "out", teacher=(str(tuned),), method="transfer"))
-    assert result.scores and result.sentences["sw"] == 0
+    assert result.scores and result.facts["sentences"]["sw"] == 0
     (root / "ner/sw/test.conll").unlink()
-    with pytest.raises(PolydistillError, match=r"--test-split sw=none"):
+    with pytest.raises(PolydistillError, match=r"`test_split=sw=none`"):
         prokd(config(root, tmp_path / "more", teacher=(str(tuned),), method="transfer"))
 
 
@@ -690,7 +692,7 @@ def test_the_command(tuned: Path, data: Path, tmp_path: Path, capsys: pytest.Cap
         str(data),
         "--preset",
         "smoke",
-        "--length",
+        "--max-length",
         "32",
         "-o",
         str(tmp_path / "out"),

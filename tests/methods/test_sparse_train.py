@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 import tiny
-from configs import bistil_config, sparse_train_config
+from configs import bistil, bistil_config
 from safetensors.numpy import load_file
 
 from polydistill.cli import main
 from polydistill.errors import PolydistillError
-from polydistill.methods.bistil.method import bistil
-from polydistill.methods.sparse import remove
-from polydistill.methods.sparse_train.method import SparseTrainConfig, sparse_train
-from polydistill.progress import Progress
+from polydistill.methods.sparse.method import remove
+from polydistill.methods.sparse_train import METHOD
+from polydistill.methods.sparse_train.options import SparseTrainOptions
+from polydistill.progress import SILENT, Progress
+from polydistill.runs.result import Result
+from polydistill.runs.runner import run
 from polydistill.sparse.files import LANGUAGE, NAME, Difference
 
 DENSITY = 0.05
@@ -61,18 +63,22 @@ class _Listener(Progress):
         self.warnings.append(text)
 
 
-def config(base: Path, texts: Path, output: Path, **options: Any) -> SparseTrainConfig:
+def config(base: Path, texts: Path, output: Path, **options: Any) -> SparseTrainOptions:
     values = {
-        "lang": "sw",
+        "language": "sw",
         "text": (str(texts / "sw.txt"),),
         "density": DENSITY,
         "steps": 60,
         "batch_size": 4,
-        "length": 16,
+        "max_length": 16,
         "lr": 1e-2,
         "output": output,
     }
-    return sparse_train_config(model=str(base), **{**values, **options})
+    return SparseTrainOptions.of(model=str(base), **{**values, **options})
+
+
+def sparse_train(options: SparseTrainOptions, progress: Progress = SILENT) -> Result:
+    return run(METHOD, options, progress)
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +91,8 @@ def made(base: Path, text: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
 
 def test_it_learns_and_changes_exactly_k_weights(made: tuple[Path, Any, _Listener], base: Path, tmp_path: Path) -> None:
     folder, result, listener = made
-    assert [stage["name"] for stage in result.stages] == ["full", "sparse"]
-    for stage in result.stages:
+    assert [stage["name"] for stage in result.stages] == ["full", "sparse", "model"]
+    for stage in result.stages[:2]:
         held = [loss for _, loss in stage["facts"]["validation"]]
         assert stage["loss"]["last"]["mlm"] < 0.95 * stage["loss"]["first"]["mlm"]
         assert stage["facts"]["best"] == min(held) < 0.98 * held[0]
@@ -96,7 +102,7 @@ def test_it_learns_and_changes_exactly_k_weights(made: tuple[Path, Any, _Listene
     k = round(DENSITY * sum(before[name].size for name in inside))
     difference = Difference.load(folder / NAME)
     assert before.keys() == after.keys() and difference.base.keys() == inside
-    assert difference.count == result.entries == k and difference.kind == LANGUAGE
+    assert difference.count == result.facts["entries"] == k and difference.kind == LANGUAGE
     assert difference.languages == ("sw",) and not difference.tasks
     changed = {name: int((before[name] != after[name]).sum()) for name in before}
     assert 0.9 * k < sum(changed.values()) <= k
@@ -112,7 +118,7 @@ def test_record_and_card(made: tuple[Path, Any, _Listener]) -> None:
     assert record["command"] == "sparse train" and record["result"]["stages"][1]["steps"] == 60
     assert record["texts"][0]["language"] == "sw" and record["texts"][0]["lines"] > 100
     card = (folder / "README.md").read_text()
-    assert "2110.07560" in card and f"{result.entries:,} of the" in card and "| sparse | 60 |" in card
+    assert "2110.07560" in card and f"{result.facts['entries']:,} of" in card and "| sparse | 60 |" in card
     assert not list(folder.parent.glob(".out*"))
 
 
@@ -124,7 +130,7 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(
     listener = _Listener(int(share * (1000 - counted.left)))
     with pytest.raises(_Stopped):
         sparse_train(config(base, text, tmp_path / "out"), listener)
-    assert "--resume" in listener.warnings[-1] and not (tmp_path / "out").exists()
+    assert "`resume`" in listener.warnings[-1] and not (tmp_path / "out").exists()
     with pytest.raises(PolydistillError, match="other options or data"):
         sparse_train(config(base, text, tmp_path / "out", resume=True, density=0.1))
     resumed = sparse_train(config(base, text, tmp_path / "out", resume=True))
@@ -160,7 +166,7 @@ def test_bistil_takes_it_for_its_teacher(
         preset="smoke",
         steps=4,
         batch_size=4,
-        length=16,
+        max_length=16,
         precision="float32",
         language_sft=(f"sw={made[0]}",),
         output=tmp_path / "out",
@@ -184,16 +190,16 @@ def test_bistil_takes_it_for_its_teacher(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"lang": ""}, "No language"),
-        ({"lang": "xx"}, "xx"),
+        ({"language": ""}, "No language"),
+        ({"language": "xx"}, "xx"),
         ({"text": ("missing.txt",)}, "missing.txt"),
-        ({"density": 0.0}, "--density must be above 0"),
+        ({"density": 0.0}, "`density` must be above 0"),
         ({"density": 1.0}, "cannot be chosen"),
         ({"density": 1e-9}, "makes no sense"),
         ({"steps": 5, "epochs": 1.0}, "both say how long"),
-        ({"steps": 0}, "--steps must be at least 1"),
+        ({"steps": 0}, "`steps` must be at least 1"),
         ({"batch_size": 3, "accumulate": 2}, "equal parts"),
-        ({"length": 5000}, "tokens at most"),
+        ({"max_length": 5000}, "tokens at most"),
     ],
 )
 def test_bad_input(options: dict[str, Any], sentence: str, base: Path, text: Path, tmp_path: Path) -> None:
@@ -210,8 +216,8 @@ def test_text_that_is_none_or_too_short_is_refused(
         sparse_train(config(base, text, tmp_path / "out", text=(str(tmp_path / "short.txt"),)))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(PolydistillError, match=r"There is no (running )?text") as refused:
-        sparse_train(config(base, text, tmp_path / "out", text=(), lang="en"))
-    assert "--text en=PATH" in refused.value.hint
+        sparse_train(config(base, text, tmp_path / "out", text=(), language="en"))
+    assert "`text=en=PATH`" in refused.value.hint
 
 
 def test_the_same_from_the_command_line(
@@ -230,7 +236,7 @@ def test_the_same_from_the_command_line(
         "4",
         "--batch-size",
         "4",
-        "--length",
+        "--max-length",
         "16",
         "-o",
         str(tmp_path / "out"),

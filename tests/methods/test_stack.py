@@ -15,6 +15,7 @@ import pytest
 import tiny
 import torch
 from click.testing import CliRunner
+from configs import stack
 from kills import Killed, Listener, loss_curves
 from safetensors.numpy import load_file
 from snippets import run_snippet
@@ -27,7 +28,6 @@ from polydistill.cli import cli, main
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.hub.opening import open_model
 from polydistill.methods.stack import stages as stack_stages
-from polydistill.methods.stack.method import stack
 from polydistill.models.checkpoint import Checkpoint
 
 pytest_plugins = ("tiny_stacks",)
@@ -103,7 +103,7 @@ def test_stage_2_learns_a_task_and_is_scored_like_any_model(second: Any, data: P
     assert again.models[0]["parameters"]["rest"] == second.parameters["student"]
     record = json.loads((second.output / "polydistill.json").read_text())
     assert record["parent"]["command"] == "stack" and {s["language"] for s in record["scores"]} == {"en", "sw"}
-    assert second.selection["split"] == "dev" and second.separator == "native"
+    assert second.selection["split"] == "dev" and second.facts["separator"] == "native"
     head = load_file(second.output / "model.safetensors")["head.weight"]
     assert np.array_equal(head, load_file(second.output / "stages/teacher/model.safetensors")["head.weight"])
 
@@ -119,7 +119,7 @@ def test_the_labels_that_a_card_asks_for_are_those_that_are_scored(first: Path, 
     found = [p["label"] for p in classification.predict(model, examples, batch_size=2)]
     assert stack.classify(pairs) == found and stack.classify([]) == [] and len(set(found)) > 1
     assert run_snippet(second.output).strip()[2:-2] in LABELS
-    with pytest.raises(UsageError, match="no labels"):
+    with pytest.raises(UsageError, match="gives vectors, not labels"):
         polydistill.load_stack(first).classify(pairs)
 
 
@@ -136,7 +136,7 @@ def test_a_trimmed_encoder_is_an_encoder(models: tuple[Path, Path], text: Path, 
     result = stack(config((trimmed, models[1]), tmp_path / "s", text=(str(text),), steps=60))
     small, whole, llm, own = (Checkpoint.open(place).parameters for place in (trimmed, *models, result.output))
     assert small < whole and result.parameters["student"] == small + llm + own
-    assert result.unexplained_variance["last"] < result.unexplained_variance["first"]
+    assert result.facts["unexplained_variance"]["last"] < result.facts["unexplained_variance"]["first"]
 
 
 def test_both_stages_at_once_are_stage_1_and_then_2(
@@ -174,7 +174,9 @@ def test_stage_2_reads_as_much_of_a_pair_as_its_teacher(
         return train(stack, features, *rest)
 
     monkeypatch.setattr(stacking, "train_stack", noting)
-    made = stack(config(models, tmp_path / "s", stack=str(first), task="nli", data_dir=long, task_length=60, limit=8))
+    made = stack(
+        config(models, tmp_path / "s", stack=str(first), task="nli", data_dir=long, task_max_length=60, limit=8)
+    )
     assert seen == [60, 60]  # the LLM alone and the stack; stage 1 had 32
     assert polydistill.load_stack(made.output).reader.max_length > 60
 
@@ -190,7 +192,7 @@ def test_a_teachers_labels_are_matched_by_name(
         "teacher": str(second.output / "stages/teacher"),
         "task": "nli",
         "data_dir": data,
-        "stage": "2",
+        "phase": "2",
         "baseline": "linear",
     }
     made = [stack(config(models, tmp_path / "plain", **given))]
@@ -215,7 +217,7 @@ def test_the_beginning_is_kept_where_training_makes_it_worse(
 ) -> None:
     listener = Listener()
     result = stack(config(models, tmp_path / "s", text=(str(text),), lr=5.0, steps=6), listener)
-    left = result.unexplained_variance
+    left = result.facts["unexplained_variance"]
     assert "made it worse" in listener.said and left is not None and left["last"] == left["first"]
     assert weights(result.output) == weights(result.output / "stages/projection")
 
@@ -227,7 +229,7 @@ def test_vectors_that_say_nothing_are_told_of(
     monkeypatch.setattr(stack_stages, "NOTHING_LEARNT", most)
     listener = Listener()
     result = stack(config(models, tmp_path / "s", text=(str(text),), lr=1e-2, steps=60), listener)
-    left = result.unexplained_variance
+    left = result.facts["unexplained_variance"]
     assert left is not None and left["last"] < left["first"]
     assert (f"of a text: {100 * left['last']:.0f} % of variance is unexplained" in listener.said) == told
 
@@ -260,11 +262,11 @@ def test_a_killed_run_goes_on_to_the_same_weights(
 
 def test_the_baseline_is_the_best_linear_map(models: tuple[Path, Path], text: Path, data: Path, tmp_path: Path) -> None:
     result = stack(config(models, tmp_path / "s", text=(str(text),), baseline="linear", steps=8))
-    assert result.kind == "linear" and result.unexplained_variance["last"] < 1.05
+    assert result.facts["kind"] == "linear" and result.facts["unexplained_variance"]["last"] < 1.05
     assert set(load_file(result.output / "model.safetensors")) == {"projection.weight", "projection.bias"}
     task = stack(config(models, tmp_path / "t", baseline="linear", task="nli", data_dir=data, text=(str(text),)))
     assert [stage["name"] for stage in task.stages] == ["teacher", "task"] and task.stages[1]["steps"] == 0
-    assert task.unexplained_variance["last"] < 1 == task.unexplained_variance["first"]
+    assert task.facts["unexplained_variance"]["last"] < 1 == task.facts["unexplained_variance"]["first"]
     assert task.settings["lora"] is None and task.settings["teacher_lora"]["r"] == 16
     assert {Path(score["model"]).name for score in task.scores} == {"t", "teacher"}
 
@@ -279,7 +281,7 @@ def test_an_encoder_with_language_codes(
         stack(config((encoder, llm), tmp_path / "s", text=(str(text),), steps=2)).output
     ).reader.codes
     result = stack(config((encoder, llm), tmp_path / "t", stack=str(tmp_path / "s"), task="nli", data_dir=data))
-    assert result.separator == "</s>" and result.language_code == "eng_Latn"
+    assert result.facts["separator"] == "</s>" and result.facts["language_code"] == "eng_Latn"
     assert open_model(result.output)["problem"] is None
     loaded = polydistill.load_stack(result.output)
     assert loaded.reader.language is None  # nothing is taken for granted
@@ -287,7 +289,7 @@ def test_an_encoder_with_language_codes(
     named.insert(3, [])
     asked = [CliRunner().invoke(cli, ["embed", str(result.output), *more], input="42\n") for more in named]
     assert asked[0].stdout_bytes == asked[2].stdout_bytes == asked[5].stdout_bytes != asked[1].stdout_bytes
-    assert "has to be told" in str(asked[3].exception) and "Latin" in str(asked[4].exception)
+    assert "needs to know the language" in str(asked[3].exception) and "Latin" in str(asked[4].exception)
     names = [code for code in languages if code.startswith(("eng", "ron", "swh"))]
     found = [loaded.encode(["42"], language=name) for name in names]
     assert len(names) > 1 and not np.allclose(found[0], found[1], atol=1e-5)
@@ -295,7 +297,9 @@ def test_an_encoder_with_language_codes(
     shutil.copytree(data / "nli/sw", more / "nli/la")
     with pytest.raises(PolydistillError, match="no code for Latin"):  # before anything is trained
         stack(
-            config((encoder, llm), tmp_path / "u", stack=str(tmp_path / "s"), task="nli", data_dir=more, lang=("la",))
+            config(
+                (encoder, llm), tmp_path / "u", stack=str(tmp_path / "s"), task="nli", data_dir=more, languages=("la",)
+            )
         )
     assert not list(tmp_path.glob(".u*"))
     timed = polydistill.evaluate([result.output], task="nli", languages=["en"], data_dir=data, latency=True)
@@ -328,7 +332,7 @@ WAYS: list[dict[str, Any]] = [
     {"pooling": "last"},
     {"pooling": "first"},
     {"init": "random"},
-    {"bf16": True},
+    {"precision": "bfloat16"},
 ]
 
 
@@ -427,7 +431,7 @@ def test_embed_writes_a_row_a_line(first: Path, tmp_path: Path) -> None:
     assert json.loads(asked.stdout) == {"command": "embed", "output": str(place), "texts": 1, "width": 32}
     assert np.load(place).shape == (1, 32)
     for more, content, said in (
-        (["-o", str(place)], b"x\n", "exists already"),
+        (["-o", str(place)], b"x\n", "already exists"),
         (["--json"], b"x\n", "--json is for standard output"),
         (["--long", "no"], b"x\n", "unknown"),
         (["--long", "refuse"], b"x\n" + 900 * b"red " + b"\n", "Text 2 has"),
@@ -454,14 +458,14 @@ def test_embed_leaves_the_text_that_it_reads_alone(first: Path, tmp_path: Path) 
     ("options", "said"),
     [
         (["--task", "ner"], "one vector a text"),
-        (["--stage", "2"], "Stage 2 learns a task"),
-        (["--stage", "3"], "--stage 3 is unknown"),
+        (["--phase", "2"], "Phase 2 learns a task"),
+        (["--phase", "3"], "--phase 3 is unknown"),
         (["--lora-r", "0"], "--lora-r must be at least 1 and at most 4,096, not 0"),
         (["--stack", "nowhere", "--task", "nli"], "There is no folder nowhere"),
         (["--text", "nowhere.txt"], "does not exist"),
         (["--frozen", "int4"], "--frozen int4 is unknown"),
-        (["--stage", "1", "--teacher", "x"], "for stage 2"),
-        (["--stage", "1", "--task", "nli"], "Stage 1 learns no task"),
+        (["--phase", "1", "--teacher", "x"], "for phase 2"),
+        (["--phase", "1", "--task", "nli"], "Phase 1 learns no task"),
         (["--task", "nli", "--baseline", "linear", "--limit", "19"], "19 labelled examples are too few"),
         (["-o", ".", "--overwrite"], "is the folder that you are in"),
         (["--include-path", "nowhere"], "does not exist"),
@@ -520,10 +524,10 @@ def test_a_stack_has_no_tags(first: Path, data: Path, tmp_path: Path) -> None:
 def test_idle_options_are_named(models: tuple[Path, Path], text: Path, tmp_path: Path) -> None:
     listener = Listener()
     stack(config(models, tmp_path / "s", text=(str(text),), baseline="linear", lora_r=4, steps=8), listener)
-    assert "--lora-r" in listener.said and "neither LoRA nor steps" in listener.said
+    assert "`lora_r`" in listener.said and "neither LoRA nor steps" in listener.said
     listener = Listener()
     stack(config(models, tmp_path / "r", text=(str(text),), init="random", fit_lines=5, dev_split="other"), listener)
-    assert "--fit-lines changes nothing: a random" in listener.said and "--dev-split change nothing" in listener.said
+    assert "`fit_lines` changes nothing: a random" in listener.said and "`dev_split` change nothing" in listener.said
 
 
 def test_lora_options_are_the_teachers_where_the_stack_has_its_own(
@@ -531,14 +535,14 @@ def test_lora_options_are_the_teachers_where_the_stack_has_its_own(
 ) -> None:
     listener = Listener()
     result = stack(config(models, tmp_path / "s", stack=str(first), task="nli", data_dir=data, lora_r=4), listener)
-    assert "--lora-r" not in listener.said
+    assert "`lora_r`" not in listener.said
     teacher = load_file(result.output / "stages/teacher/model.safetensors")
     assert {tensor.shape[0] for name, tensor in teacher.items() if "lora_A" in name} == {4}
     assert result.settings["lora"]["r"] == 16 and result.settings["teacher_lora"]["r"] == 4
     listener = Listener()
     given = {"stack": str(first), "teacher": str(result.output / "stages/teacher")}
     stack(config(models, tmp_path / "t", task="nli", data_dir=data, lora_r=4, **given), listener)
-    assert "--lora-r changes nothing" in listener.said
+    assert "`lora_r` changes nothing" in listener.said
 
 
 def test_a_stack_is_not_replaced_by_what_is_made_of_it(
@@ -551,7 +555,7 @@ def test_a_stack_is_not_replaced_by_what_is_made_of_it(
             stack(given)
     with pytest.raises(PolydistillError, match=r"is part of .* which is read here"):
         polydistill.embed(made, ["a"], output=made / "config.json", overwrite=True)
-    with pytest.raises(PolydistillError, match="Put it into a list"):
+    with pytest.raises(PolydistillError, match="Put it in a list"):
         polydistill.embed(made, "a")
     assert len(polydistill.embed(made, ["a"])) == 1
 
@@ -560,14 +564,14 @@ def test_text_whose_vectors_are_all_the_same_teaches_nothing(models: tuple[Path,
     same = tmp_path / "same.txt"
     same.write_text("".join(f"{'a ' * 40} {i}\n" for i in range(60)))
     with pytest.raises(PolydistillError, match="vectors of all held-out texts are the same"):
-        stack(config(models, tmp_path / "s", text=(str(same),), length=8))
+        stack(config(models, tmp_path / "s", text=(str(same),), max_length=8))
 
 
 def test_no_target_text_or_label_is_read(
     models: tuple[Path, Path], first: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Training and selection see English alone: without any other language's files the weights are the same."""
-    both = stack(config(models, tmp_path / "a", stack=str(first), task="nli", data_dir=data, lang=("en", "sw")))
+    both = stack(config(models, tmp_path / "a", stack=str(first), task="nli", data_dir=data, languages=("en", "sw")))
     alone = tmp_path / "english"
     shutil.copytree(data / "nli/en", alone / "nli/en")
     one = stack(config(models, tmp_path / "b", stack=str(first), task="nli", data_dir=alone))

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from configs import stack_config
+from configs import stack, stack_config
 from kills import Listener
 from safetensors.torch import load_file
 from tiny_stacks import config, weights
@@ -25,9 +25,9 @@ import polydistill
 from polydistill.distill import stacking
 from polydistill.distill.stacking import input_means, text_features, unexplained_variance, vectors
 from polydistill.evaluation import classification
-from polydistill.methods.stack.method import stack
 from polydistill.methods.stack.plan import _preset
 from polydistill.progress import SILENT
+from polydistill.runs.plan import Scored
 from polydistill.stacks import folder as stacks_folder
 from polydistill.stacks.network import Stack
 from polydistill.stacks.parts import open_llm
@@ -174,7 +174,7 @@ def test_one_llm_is_in_memory_and_all_of_a_stack_on_one_device(
     if stage == "2" and baseline is None:
         given["stack"] = str(first)
     monkeypatch.setattr(Stack, "__init__", init)
-    monkeypatch.setattr("polydistill.methods.stack.method._scores", lambda *args: [])
+    monkeypatch.setattr("polydistill.runs.scoring.Scoring.score", lambda *args: Scored((), ()))
     monkeypatch.setattr(
         stacking, "train", lambda network, *args, **options: train(on_device(network), *args, **options)
     )
@@ -182,12 +182,12 @@ def test_one_llm_is_in_memory_and_all_of_a_stack_on_one_device(
         monkeypatch.setattr(module, "run", looked_at)
     for place in ("polydistill.distill.stacking.on_device", "polydistill.stacks.parts.on_device"):
         monkeypatch.setattr(place, on_device)
-    stack(config(models, tmp_path / "s", stage=stage, baseline=baseline, **given))
+    stack(config(models, tmp_path / "s", phase=stage, baseline=baseline, **given))
     assert most == [1]
 
 
 def test_what_stage_2_leaves_unexplained_is_measured_on_dev_examples(models: Two, second: Any, data: Path) -> None:
-    left = second.unexplained_variance
+    left = second.facts["unexplained_variance"]
     assert left["last"] < left["first"]
     loaded = polydistill.load_stack(second.output)
     teacher = polydistill.load_stack(second.output / "stages/teacher")
@@ -231,16 +231,16 @@ def test_idle_options_of_a_linear_map_on_a_task(models: Two, second: Any, data: 
     options = {"baseline": "linear", "task": "nli", "data_dir": data, "checkpointing": True}
     own, given = Listener(), Listener()
     stack(config(models, tmp_path / "own", **options), own)
-    assert "--checkpointing" not in own.said and "--task-batch" not in own.said  # they are the teacher's
-    assert "--steps" in own.said and "--batch-size" in own.said
+    assert "`checkpointing`" not in own.said and "`task_batch_size`" not in own.said  # they are the teacher's
+    assert "`steps`" in own.said and "`batch_size`" in own.said
     teacher = str(second.output / "stages/teacher")
     stack(config(models, tmp_path / "given", teacher=teacher, max_minutes=5, **options), given)
-    assert all(name in given.said for name in ("--checkpointing", "--task-batch", "--max-minutes"))
+    assert all(name in given.said for name in ("`checkpointing`", "`task_batch_size`", "`max_minutes`"))
 
 
 def test_vectors_are_a_text_each(first: Path) -> None:
     loaded = polydistill.load_stack(first)
-    for texts, long, said in (("The red house.", "window", "Put it into a list"), (["x"], "no", "window, refuse")):
+    for texts, long, said in (("The red house.", "window", "Put it in a list"), (["x"], "no", "window, refuse")):
         with pytest.raises(polydistill.PolydistillError) as wrong:
             loaded.encode(texts, long=long)
         assert said in (wrong.value.hint or "")

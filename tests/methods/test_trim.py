@@ -61,7 +61,8 @@ def same_generation(old_folder: Path, new: Trimmed, texts: list[str], head: str,
 
 def test_the_mark_at_the_start_of_a_keep_file_is_no_token(tmp_path: Path) -> None:
     from polydistill.catalog import language
-    from polydistill.methods.trim import TrimConfig, _wishes
+    from polydistill.methods.trim.method import _wishes
+    from polydistill.methods.trim.options import TrimConfig
 
     (tmp_path / "keep.txt").write_bytes(b"\xef\xbb\xbfbine\r\nrau\r\n")
     config = TrimConfig(model="m", lang=("ro",), keep_file=tmp_path / "keep.txt")
@@ -202,7 +203,7 @@ def test_a_model_that_computes_no_numbers_is_not_verified(value: float, cut: Cut
         PolydistillError, match=r"original computes NaN or infinite values \(last_hidden_state\)"
     ) as stop:
         cut(folder, tmp_path / "new", verify=True)
-    assert "--no-verify" in stop.value.hint and not (tmp_path / "new").exists()
+    assert "`verify=False`" in stop.value.hint and not (tmp_path / "new").exists()
     assert cut(folder, tmp_path / "new").result.verification is None
 
 
@@ -213,7 +214,7 @@ def test_a_row_that_is_no_number_is_noticed_without_its_token(value: float, cut:
     with_weight(folder, "embeddings.word_embeddings.weight", mask, value)
     with pytest.raises(PolydistillError, match=r"word_embeddings\.weight hold NaN or infinite values") as stop:
         cut(folder, tmp_path / "new", verify=True)
-    assert "--no-verify" in stop.value.hint
+    assert "`verify=False`" in stop.value.hint
 
 
 def test_weights_that_the_class_does_not_load_are_numbers_too(cut: Cut, tmp_path: Path) -> None:
@@ -302,7 +303,7 @@ def test_a_code_that_the_model_starts_with_cannot_go(cut: Cut, tmp_path: Path) -
     folder = translator("mbart", tmp_path / "old")
     with pytest.raises(PolydistillError, match="forced_bos_token_id") as caught:
         cut(folder, tmp_path / "new", lang=("en",), drop_added=("lang:*",))
-    assert "--drop-added" in caught.value.hint
+    assert "`drop_added`" in caught.value.hint
     assert not (tmp_path / "new").exists()
 
 
@@ -827,7 +828,7 @@ def test_a_failure_half_way_leaves_no_folder(
 ) -> None:
     import errno
 
-    from polydistill.methods import trim as module
+    from polydistill.methods.trim import method as module
     from polydistill.models import checkpoint
     from polydistill.trimming import surgery
 

@@ -11,7 +11,7 @@ from strategies import CASES
 
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.metrics.entities import entities, entity_f1
-from polydistill.metrics.items import ENTITY_SCHEMES
+from polydistill.metrics.stored import ENTITY_SCHEMES
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

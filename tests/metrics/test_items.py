@@ -7,10 +7,11 @@ from polydistill.errors import PolydistillError
 from polydistill.metrics.accuracy import accuracy
 from polydistill.metrics.answers import answer_scores
 from polydistill.metrics.entities import entity_f1
-from polydistill.metrics.items import Measured, restore
+from polydistill.metrics.items import Measured
 from polydistill.metrics.loyalty import label_loyalty, probability_loyalty, regression_loyalty
 from polydistill.metrics.paired import interval, paired_difference
 from polydistill.metrics.similarity import spearman, translations_found
+from polydistill.metrics.stored import restore
 
 TAGS = [["B-A", "I-A"], ["O", "I-B"], ["O"]], [["I-A", "I-A"], ["O", "B-B"], ["B-B"]]
 TEXTS = [("a", "A"), ("b", "B"), ("c", "C")]

@@ -18,10 +18,10 @@ import pytest
 import tiny
 
 import polydistill
-from polydistill.cli import COMMANDS, main
+from polydistill.cli import commands, main
 from polydistill.errors import PolydistillError
-from polydistill.methods import sparse
-from polydistill.methods.bistil import plan as bistil_plan
+from polydistill.methods.bistil import job as bistil_job
+from polydistill.methods.sparse import method as sparse
 from polydistill.models.folder import card_licence
 from polydistill.models.refs import ModelRef, resolve
 from polydistill.models.source import Source
@@ -120,7 +120,7 @@ def test_every_command_refuses_every_hostile_folder_before_it_does_anything(
 
 def test_every_command_that_opens_a_model_is_tried() -> None:
     tried = {line.split()[0] for line in hostile.COMMANDS.values()}
-    assert set(COMMANDS) - tried == {"ls", "card", "compare"}, "these three read records alone"
+    assert set(commands()) - tried == {"ls", "card", "compare"}, "these three read records alone"
 
 
 # --- code
@@ -250,7 +250,7 @@ def test_other_copies_do_not_follow_them_either(
 ) -> None:
     shutil.copytree(home / "good", place / "evil")
     (place / "evil/notes.txt").symlink_to(place / "secret.txt")
-    more = {"sparse train": "--steps 1 --length 16 --batch-size 2", "bistil": "--preset smoke --layers 1 --steps 1"}
+    more = {"sparse train": "--steps 1 --max-length 16 --batch-size 2", "bistil": "--preset smoke --layers 1 --steps 1"}
     found = say(hostile.COMMANDS[command], place / "evil", *more[command].split())
     assert found.code == 0, found.err
     assert "'notes.txt' was not copied" in found.err
@@ -311,9 +311,9 @@ def test_what_a_student_was_made_of_is_not_looked_for_behind_a_link(
     (place / "m/stages").mkdir()
     (place / "m/stages/vocabulary").symlink_to(place)
     (place / "teacher").symlink_to(place / "victim")
-    monkeypatch.setattr(bistil_plan, "_is_student", lambda source: True)
+    monkeypatch.setattr(bistil_job, "is_student", lambda source: True)
     with pytest.raises(PolydistillError, match="a link that leads out"):
-        bistil_plan.own_teacher(Source.open(resolve(ModelRef.parse(str(place / "m")))))
+        bistil_job.own_teacher(Source.open(resolve(ModelRef.parse(str(place / "m")))))
 
 
 def test_a_difference_behind_a_link_is_not_read(home: Path, place: Path) -> None:

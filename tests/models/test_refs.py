@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -305,7 +304,7 @@ def test_hub_model_with_only_a_pickle_is_refused_before_anything_is_fetched(hub:
     assert not hub.fetched()
 
 
-LIMITS = "from polydistill import hub_client as h; h.TIMEOUT = h.STORING = 0.3; h.PATIENCE = 0.5\n"
+LIMITS = "from polydistill.fetching import client as h; h.TIMEOUT = h.STORING = 0.3; h.PATIENCE = 0.5\n"
 
 
 @pytest.mark.parametrize(
@@ -352,7 +351,7 @@ def test_an_interrupt_ends_a_fetch_from_a_silent_hub(hub: HubStub, tmp_path: Pat
     hub.writable.faults.append(Fault("GET .*/resolve/", times=99, silent=True, meanwhile=asked.touch))
     code = f"""
 import json, os, signal, threading, time
-from polydistill import hub_client as h
+from polydistill.fetching import client as h
 from polydistill.models.refs import ModelRef, resolve
 h.TIMEOUT = h.PATIENCE = 1000
 def interrupt():
@@ -426,11 +425,9 @@ def test_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_network_errors_are_known() -> None:
-    start = time.monotonic()
     assert is_network_error(ConnectionRefusedError())
     assert is_network_error(TimeoutError())
     wrapped = RuntimeError("x")
     wrapped.__cause__ = socket.gaierror()
     assert is_network_error(wrapped)
     assert not is_network_error(ValueError("x"))
-    assert time.monotonic() - start < 1

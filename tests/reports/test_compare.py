@@ -296,8 +296,8 @@ def test_what_evaluate_writes(cache: Path, tmp_path: Path, compared: Callable[..
     """From models and data to differences: the run's file and the models' folders say the same."""
     import tiny
 
+    from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
     from polydistill.evaluation.heads import new_head
-    from polydistill.methods.evaluate import EvaluateConfig, evaluate
 
     labels = ("entailment", "neutral", "contradiction")
     for code in ("en", "sw"):
@@ -589,7 +589,7 @@ def test_runs_that_cannot_be_read(cache: Path, tmp_path: Path, refuse: Refuse) -
     }.items():
         bad.write_text(content, encoding="utf-8")
         said = refuse(good, bad)
-        assert f"{bad} is no run: {why}." in said and "polydistill evaluate -o FILE" in said
+        assert f"{bad} is not a run: {why}." in said and "polydistill evaluate -o FILE" in said
     bad.write_bytes(b'{"command": "evaluate", "scores": ["\xff"]}')
     assert "it is not JSON" in refuse(bad)
     bad.write_text('{"command": "evaluate", "scores": []}', encoding="utf-8")
@@ -610,7 +610,7 @@ def test_runs_that_cannot_be_read(cache: Path, tmp_path: Path, refuse: Refuse) -
         ("interval", [0.1, None], "score 1 lacks a value"),
         ("data_hash", 5, "data_hash of score 1 is not text"),
         ("predictions", ["a"], "predictions of score 1 is not text"),
-        ("selection", 5, "is no run"),
+        ("selection", 5, "is not a run"),
     ],
 )
 def test_scores_that_are_none(field: str, value: Any, why: str, cache: Path, tmp_path: Path, refuse: Refuse) -> None:
@@ -619,7 +619,7 @@ def test_scores_that_are_none(field: str, value: Any, why: str, cache: Path, tmp
     content["scores"][0][field] = value
     path.write_text(json.dumps(content), encoding="utf-8")
     said = refuse(path)
-    assert f"{path} is no run: " in said and why in said
+    assert f"{path} is not a run: " in said and why in said
 
 
 @pytest.mark.parametrize("models", [5, ["teacher"], [{}], [{"model": "teacher", "parameters": {"rest": "many"}}]])
@@ -627,7 +627,7 @@ def test_models_that_are_not_described(models: Any, cache: Path, tmp_path: Path,
     path = two_models(tmp_path, cache)
     content = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**content, "models": models}), encoding="utf-8")
-    assert f"{path} is no run: " in refuse(path)
+    assert f"{path} is not a run: " in refuse(path)
 
 
 def test_a_later_version_may_say_more(cache: Path, tmp_path: Path, compared: Callable[..., Any]) -> None:
@@ -644,7 +644,7 @@ def test_folders_that_are_no_run(cache: Path, tmp_path: Path, refuse: Refuse) ->
     folder = tmp_path / "model"
     folder.mkdir()
     good = two_models(tmp_path, cache)
-    assert f"{folder} is no run: it has no polydistill.json." in refuse(good, folder)
+    assert f"{folder} is not a run: it has no polydistill.json." in refuse(good, folder)
     (folder / "polydistill.json").write_text("{}", encoding="utf-8")
     assert "is not a polydistill record" in refuse(good, folder)
     record = {"command": "trim", "config": {}, "source": {"source": "x"}, "texts": [], "result": {}}

@@ -269,7 +269,7 @@ def test_page_that_exists(cache: Path, tmp_path: Path, say: Say) -> None:
     path, html = two_models(tmp_path, cache), tmp_path / "page.html"
     html.write_text("mine", encoding="utf-8")
     said = say(path, "--html", html)
-    assert said.code == 1 and f"Error: {html} exists already and was left as it is." in said.err
+    assert said.code == 1 and f"Error: {html} already exists and was left as it is." in said.err
     assert "--html" in said.err and "--overwrite" in said.err and html.read_text(encoding="utf-8") == "mine"
     assert say(path, "--html", html, "--overwrite").code == 0
     assert html.read_text(encoding="utf-8").startswith("<!doctype html>")

@@ -1,15 +1,10 @@
-"""The folder of an unfinished run: one run at a time, and nothing lost."""
+"""Stages: each is made once, whole or not at all, from those that it needs and in its share of the time."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
-import shutil
-import signal
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,168 +15,15 @@ from safetensors import SafetensorError
 
 from polydistill.errors import PolydistillError
 from polydistill.progress import SILENT, Progress
-from polydistill.runs.stages import Made, Stages, work_folder
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from polydistill.progress import SILENT
-from polydistill.runs.stages import work_folder
-with work_folder(Path(sys.argv[1]), {}, resume=False, overwrite=False, progress=SILENT):
-    print("here", flush=True)
-    time.sleep(60)
-"""
-
-
-def folder(output: Path, *, resume: bool = False, overwrite: bool = False, **config: Any) -> Any:
-    return work_folder(output, config, resume=resume, overwrite=overwrite, progress=SILENT)
-
-
-def stage(work: Path, name: str = "one") -> None:
-    Stages(work, SILENT).run(name, lambda checkpoints: Made(lambda out: {"checkpoints": str(checkpoints)}))
-
-
-@pytest.mark.parametrize("again", [{}, {"resume": True}, {"overwrite": True}])
-def test_a_second_run_of_the_same_output_is_kept_out(again: dict[str, bool], tmp_path: Path) -> None:
-    with folder(tmp_path / "out") as work:
-        stage(work)
-        with (
-            pytest.raises(PolydistillError, match=r"Another run is making .*out right now"),
-            folder(tmp_path / "out", **again),
-        ):
-            pass
-        assert (work / "one/stage.json").is_file()
-        with folder(tmp_path / "other") as beside:
-            assert beside != work
-    assert not list(tmp_path.iterdir())
-    with folder(tmp_path / "out"):
-        pass
-
-
-def test_other_processes_of_a_run_share_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with folder(tmp_path / "out") as work:
-        stage(work)
-        monkeypatch.setenv("RANK", "1")
-        with folder(tmp_path / "out", overwrite=True) as shared:
-            assert shared == work
-        assert (work / "one/stage.json").is_file()
-        monkeypatch.delenv("RANK")
-
-
-def test_a_file_system_without_locks_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_locks(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", no_locks)
-    with folder(tmp_path / "out") as work:
-        stage(work)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_run_that_begins_while_another_one_ends_has_a_folder_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lock, times = fcntl.flock, []
-
-    def after_the_end(*given: Any) -> None:
-        times.append(len(list(tmp_path.iterdir())))
-        if len(times) < 3:  # the other one takes its folder away between our `open` and our lock
-            shutil.rmtree(tmp_path / ".out.training")
-        lock(*given)
-
-    monkeypatch.setattr(fcntl, "flock", after_the_end)
-    with folder(tmp_path / "out") as work:
-        monkeypatch.undo()
-        assert times == [1] * 4 and work.is_dir()  # the fourth is for the file of settings
-        with pytest.raises(PolydistillError, match="right now"), folder(tmp_path / "out"):
-            pass
-    assert not list(tmp_path.iterdir())
-
-
-def test_the_lock_is_held_until_the_folder_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    remove, refused = shutil.rmtree, []
-
-    def slowly(path: Path) -> None:
-        with pytest.raises(PolydistillError, match="right now"), folder(tmp_path / "out", resume=True):
-            pass
-        refused.append(path.name)
-        remove(path)
-
-    with folder(tmp_path / "out") as work:
-        stage(work, "one")
-        stage(work, "two")
-        monkeypatch.setattr(shutil, "rmtree", slowly)
-    assert sorted(refused) == ["one", "two"] and not list(tmp_path.iterdir())
-
-
-def test_what_cannot_be_removed_is_not_taken_for_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(path: Path) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    with pytest.raises(KeyboardInterrupt), folder(tmp_path / "out") as work:
-        stage(work)
-        raise KeyboardInterrupt
-    monkeypatch.setattr(shutil, "rmtree", never)
-    with (
-        pytest.raises(PolydistillError, match=r"one cannot be removed \(Permission denied\)"),
-        folder(tmp_path / "out", overwrite=True),
-    ):
-        pass
-
-
-def test_a_run_that_fails_before_its_first_stage_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(TypeError), folder(tmp_path / "sub/out", config=object()):
-        pass
-    with pytest.raises(KeyboardInterrupt), folder(tmp_path / "sub/out"):
-        raise KeyboardInterrupt
-    assert not list((tmp_path / "sub").iterdir())
-
-
-def test_a_killed_run_keeps_nobody_out(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", HOLD, str(tmp_path / "out")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
-        assert running.stdout and running.stdout.readline() == "here\n"
-        with pytest.raises(PolydistillError, match="right now"), folder(tmp_path / "out"):
-            pass
-        os.kill(running.pid, signal.SIGKILL)
-        running.wait()
-        with folder(tmp_path / "out") as work:
-            assert work.is_dir()
-
-
-def test_what_an_unfinished_run_did_stays_until_it_is_overwritten(tmp_path: Path) -> None:
-    def stops(**options: Any) -> None:
-        with folder(tmp_path / "out", **options) as work:
-            if not (work / "one").is_dir():
-                stage(work)
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        stops()
-    kept = tmp_path / ".out.training/one/stage.json"
-    with pytest.raises(PolydistillError, match=r"unfinished training of .*out is there"):
-        stops()
-    with pytest.raises(PolydistillError, match="had other options or data"):
-        stops(resume=True, seed=1)
-    (tmp_path / ".out.training/config.json").rename(tmp_path / "good")
-    for damaged in (None, b"", b'{"seed'):
-        if damaged is not None:
-            (tmp_path / ".out.training/config.json").write_bytes(damaged)
-        with pytest.raises(PolydistillError, match=r"is damaged: .* cannot be read"):
-            stops(resume=True)
-    (tmp_path / "good").replace(tmp_path / ".out.training/config.json")
-    was = kept.stat().st_mtime_ns
-    with pytest.raises(KeyboardInterrupt):
-        stops(resume=True)
-    assert kept.stat().st_mtime_ns == was
-    with folder(tmp_path / "out", overwrite=True, seed=1) as work:
-        assert not list(work.glob("*/stage.json"))
+from polydistill.runs import clock
+from polydistill.runs.made import Made
+from polydistill.runs.stages import Stage, Stages, Work, copy_result
 
 
 def _made(work: Path, done: list[str], progress: Progress = SILENT) -> Stages:
     """Two stages, each of one file in a folder."""
 
-    def make(name: str, checkpoints: Path) -> Made:
+    def make(name: str, work: Work) -> Made:
         def write(out: Path) -> dict[str, Any]:
             (out / "model").mkdir()
             (out / "model/weights").write_text(f"weights of {name}")
@@ -192,7 +34,7 @@ def _made(work: Path, done: list[str], progress: Progress = SILENT) -> Stages:
 
     stages = Stages(work, progress)
     for name in ("one", "two"):
-        stages.run(name, partial(make, name))
+        stages.run(Stage(name, partial(make, name)))
     return stages
 
 
@@ -208,7 +50,7 @@ def test_a_stage_that_is_damaged_is_done_again(name: str, damage: str, tmp_path:
         file.write_bytes(content[:-3] if damage == "cut" else content[:3] + bytes([content[3] ^ 1]) + content[4:])
     stages = _made(tmp_path, done, listener)
     assert done == ["one", "two", "one"] and "one is damaged, so that the stage is done again" in listener.said
-    assert (tmp_path / "one/model/weights").read_text() == "weights of one" and stages.done[0].steps == 2
+    assert (tmp_path / "one/model/weights").read_text() == "weights of one" and stages.done["one"].steps == 2
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -222,7 +64,7 @@ def test_stages_stay_until_the_output_has_its_place(
         monkeypatch.setattr(os, "link", no_links)
     done = list[str]()
     for out in ("killed", "again"):
-        _made(tmp_path / "work", done).link_into(tmp_path / out)
+        _made(tmp_path / "work", done).link_into(tmp_path / out, ["one", "two"])
     assert done == ["one", "two"]
     found = {str(path.relative_to(tmp_path / "again")) for path in (tmp_path / "again").rglob("*") if path.is_file()}
     assert found == {f"{s}/{f}" for s in done for f in ("model/weights", "stage.json", "losses.jsonl")}
@@ -241,15 +83,55 @@ def test_a_disk_that_fills_in_a_stage_is_one_sentence(tmp_path: Path) -> None:
     )
     for error in errors:
 
-        def full(checkpoints: Path, error: Exception = error) -> Made:
+        def full(work: Work, error: Exception = error) -> Made:
             raise error
 
         with pytest.raises(PolydistillError, match=r"not be written to .*(is full|torch|permission).*resume"):
-            Stages(tmp_path, SILENT).run("one", full)
+            Stages(tmp_path, SILENT).run(Stage("one", full))
     for mistake in (RuntimeError("mat1 and mat2 shapes"), ValueError("unexpected pos 1"), FileNotFoundError(2, "gone")):
 
-        def wrong(checkpoints: Path, error: Exception = mistake) -> Made:
+        def wrong(work: Work, error: Exception = mistake) -> Made:
             raise error
 
         with pytest.raises(type(mistake), match=re.escape(str(mistake))):
-            Stages(tmp_path, SILENT).run("one", wrong)
+            Stages(tmp_path, SILENT).run(Stage("one", wrong))
+
+
+def test_a_stage_sees_what_it_needs_and_nothing_else(tmp_path: Path) -> None:
+    seen = {}
+
+    def make(name: str, work: Work) -> Made:
+        seen[name] = sorted(work.done)
+        return Made(lambda out: {"n": len(seen)})
+
+    stages = Stages(tmp_path, SILENT)
+    for name, needs in (("one", ()), ("two", ()), ("three", ("one",))):
+        stages.run(Stage(name, partial(make, name), needs))
+    assert seen == {"one": [], "two": [], "three": ["one"]}
+    assert stages.done["three"].facts == {"n": 3} and stages.done["three"].folder == tmp_path / "three"
+
+
+def test_the_minutes_are_shared_out_by_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shares 2, 1, 0 and 1 of 12 minutes: 6 of 12; then, after 8 were used, half of 4; nothing; and all of 3."""
+    now, given = [1000.0], {}
+
+    def make(name: str, used: float, work: Work) -> Made:
+        given[name] = work.minutes
+        now[0] += 60 * used
+        return Made(lambda out: {})
+
+    monkeypatch.setattr(clock.time, "monotonic", lambda: now[0])
+    plan = [("a", 2, 8.0), ("b", 1, 1.0), ("c", 0, 0.0), ("d", 1, 9.0), ("e", 1, 0.0)]
+    made = [Stage(name, partial(make, name, used), share=share) for name, share, used in plan]
+    Stages(tmp_path / "timed", SILENT).run_all(made[:4], 12)
+    assert given == {"a": pytest.approx(6), "b": pytest.approx(2), "c": None, "d": pytest.approx(3)}
+    Stages(tmp_path / "late", SILENT).run_all(made[3:], 9)
+    assert given["e"] == 0
+    Stages(tmp_path / "free", SILENT).run_all(made, None)
+    assert set(given.values()) == {None}
+
+
+def test_the_result_of_a_stage_is_copied_without_what_is_about_the_stage(tmp_path: Path) -> None:
+    stages = _made(tmp_path / "work", [])
+    copy_result(stages.done["two"], tmp_path / "out")
+    assert [str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*")] == ["model", "model/weights"]

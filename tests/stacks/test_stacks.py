@@ -17,9 +17,10 @@ from transformers import AutoModelForSeq2SeqLM
 
 import polydistill
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.models.folder import is_stack
 from polydistill.models.loading import load_tokenizer
 from polydistill.models.refs import ModelRef, resolve
-from polydistill.stacks.description import Description, Parent, is_stack, sizes
+from polydistill.stacks.description import Description, Parent, sizes
 from polydistill.stacks.folder import LoadedStack, build, load_stack, save_stack
 from polydistill.stacks.parts import add_lora, input_width, open_encoder, open_llm, states_width, without_embeddings
 from polydistill.stacks.reading import Reader, find_code
@@ -243,9 +244,9 @@ def test_languages_are_those_of_the_tokenizer(model: Callable[..., Path]) -> Non
     assert "ron_Latn" in (wrong.value.hint or "")
     # One of the codes that are wrong in the released configuration: as a name it is Swahili's.
     assert find_code(codes, "swa_Latn") == "swh_Latn"
-    with pytest.raises(UsageError, match="has to be told the language"):
+    with pytest.raises(UsageError, match="needs to know the language"):
         find_code(codes, None)
-    with pytest.raises(UsageError, match="has to be told the language"):
+    with pytest.raises(UsageError, match="needs to know the language"):
         Reader.open(model("nllb"), None)(["x"])
     plain = Reader.open(model("xlm-roberta"), None)
     assert plain.codes == () and plain.read_language("sw") is None
@@ -255,9 +256,9 @@ def test_the_language_decides_the_vectors(model: Callable[..., Path]) -> None:
     stack = a_stack(model("nllb"), model("bert"))
     one, other = stack.reader.codes[:2]
     assert not np.allclose(stack.encode(TEXTS, language=one), stack.encode(TEXTS, language=other), atol=1e-4)
-    with pytest.raises(UsageError, match="has to be told"):
+    with pytest.raises(UsageError, match="needs to know the language"):
         a_stack(model("nllb"), model("bert")).encode(TEXTS)
-    with pytest.raises(UsageError, match="has to be told"):  # whatever was read last
+    with pytest.raises(UsageError, match="needs to know the language"):  # whatever was read last
         stack.as_sentence_transformer().encode(TEXTS)
 
 
@@ -415,7 +416,7 @@ def test_parents_that_are_gone_or_have_changed(model: Callable[..., Path], tmp_p
     assert np.array_equal(load_stack(tmp_path / "s", encoder=model("bert")).encode(TEXTS), stack.encode(TEXTS))
     with pytest.raises(PolydistillError, match=r"stands on the encoder .* not found") as gone:
         load_stack(tmp_path / "s")
-    assert "--whole" in (gone.value.hint or "")
+    assert "`whole`" in (gone.value.hint or "")
 
 
 def test_a_projection_that_does_not_fit(model: Callable[..., Path], tmp_path: Path) -> None:

@@ -458,7 +458,7 @@ def test_assign_corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert assign_corpora([RO], ["a.txt", "ron=b.txt"]) == {"ro": ("a.txt", "b.txt")}
     assert assign_corpora([RO, SW], ["Romanian=a=b.txt", "SW=c.txt"]) == {"ro": ("a=b.txt",), "sw": ("c.txt",)}
     assert assign_corpora([RO, SW], []) == {"ro": (), "sw": ()}
-    with pytest.raises(UsageError, match=r"Write --corpus ro=a\.txt"):
+    with pytest.raises(UsageError, match=r"Write `corpus=ro=a\.txt"):
         assign_corpora([RO, SW], ["a.txt"])
     with pytest.raises(UsageError, match=r"is for xx, which is not one of the languages \(ro, sw\)"):
         assign_corpora([RO, SW], ["xx=a.txt"])
@@ -480,7 +480,7 @@ def test_text_of_a_language_in_one_script() -> None:
 
 READ = """
 import json, time
-from polydistill import data
+from polydistill.texts import sources as data
 from polydistill.catalog import Corpus, Language
 from polydistill.errors import PolydistillError
 ro = Language(code="ro", name="Romanian", native_name="", scripts=("Latn",), iso639_3="ron", letters=("a",),
@@ -554,7 +554,7 @@ def test_hub_data_set_refused(hub: HubStub, tmp_path: Path, corpus: str, said: s
 @pytest.mark.parametrize("share", [0.0, 0.4])
 def test_a_data_set_from_a_hub_that_falls_silent(hub: HubStub, tmp_path: Path, share: float) -> None:
     """Left alone, the libraries try each read twenty times, and each try six times."""
-    limits = "from polydistill import hub_client as h; h.TIMEOUT = h.STORING = 0.3; h.PATIENCE = 0.5\n"
+    limits = "from polydistill.fetching import client as h; h.TIMEOUT = h.STORING = 0.3; h.PATIENCE = 0.5\n"
     code = READ.replace("CORPORA", "['org/texts:sw#title']").replace("LIMIT", "3").replace("WORDFREQ", "None")
     fault = Fault("GET .*/resolve/.*sw/", times=99, silent=True, share=share, done=True)
     hub.writable.faults[:] = [fault]
@@ -568,18 +568,18 @@ def test_no_hub(tmp_path: Path) -> None:
     given_ = read_hub(refusing(), tmp_path, "org/texts")
     assert "no file org/texts" in given_["error"] and "out of reach" in given_["error"]
     own = read_hub(refusing(), tmp_path)
-    assert own["kind"] == "wordlist" and "out of reach" in own["note"] and "--corpus" in own["note"]
+    assert own["kind"] == "wordlist" and "out of reach" in own["note"] and "`corpus`" in own["note"]
     assert own["seconds"] < 8
     assert read_hub(refusing(), tmp_path, HF_HUB_OFFLINE="1")["kind"] == "wordlist"
     neither = read_hub(refusing(), tmp_path, wordfreq=None)
-    assert "no list of its words" in neither["error"] and "--corpus ro=PATH" in neither["hint"]
+    assert "no list of its words" in neither["error"] and "`corpus=ro=PATH`" in neither["hint"]
 
 
 # --- word lists
 
 
 def test_no_text_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(PolydistillError, match=r"no text for Swahili.*--corpus sw=PATH"):
+    with pytest.raises(PolydistillError, match=r"no text for Swahili.*`corpus=sw=PATH`"):
         text_sources(SW, [])
     monkeypatch.setattr(words, "installed", lambda: False)
     without = Language(

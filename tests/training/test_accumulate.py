@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from configs import finetune_config
+from configs import finetune, finetune_config
 
 from polydistill.distill.loss import DistilLoss
 from polydistill.distill.objectives.base import Weighted
@@ -18,7 +18,6 @@ from polydistill.distill.objectives.logits import Logits
 from polydistill.distill.teachers import FrozenTeacher
 from polydistill.evaluation.heads import new_head
 from polydistill.methods.bistil.stages import _parts
-from polydistill.methods.finetune.method import finetune
 from polydistill.progress import SILENT
 from polydistill.training.loop import Curves, Schedule, collator, train
 
@@ -173,7 +172,7 @@ def test_finetune_in_parts_learns_the_same(folder: Path, tmp_path: Path, monkeyp
             finetune_config(
                 model=str(folder),
                 task="ner",
-                lang=("en",),
+                languages=("en",),
                 data_dir=tmp_path,
                 epochs=1,
                 lr=1e-3,
@@ -186,7 +185,7 @@ def test_finetune_in_parts_learns_the_same(folder: Path, tmp_path: Path, monkeyp
         )
         for parts in (1, 2)
     ]
-    whole, split_up = (result.curves["loss"] for result in results)
+    whole, split_up = (result.facts["curves"]["loss"] for result in results)
     assert [step for step, _ in whole] == [1, 2] and results[1].settings["accumulate"] == 2
     assert [loss for _, loss in split_up] == pytest.approx([loss for _, loss in whole], rel=1e-3)
 

@@ -62,9 +62,9 @@ def flip(file: Path, place: int = -3) -> None:
 
 
 def same(a: Any, b: Any) -> bool:
-    return bool((a.curves, a.steps, a.selection) == (b.curves, b.steps, b.selection)) and (
-        weights(a.output) == weights(b.output)
-    )
+    return bool(
+        (a.facts["curves"], a.facts["steps"], a.selection) == (b.facts["curves"], b.facts["steps"], b.selection)
+    ) and (weights(a.output) == weights(b.output))
 
 
 def test_a_training_with_a_loss_of_its_own_is_killed_after_its_last_step(
@@ -106,7 +106,7 @@ def stopped(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, 
     place = tmp_path_factory.mktemp("stopped")
     whole = tune(root, place / "whole", **LATE)
     with pytest.raises(Killed):
-        tune(root, place / "cut", Listener(len(whole.curves["dev"]) - 1), **LATE)
+        tune(root, place / "cut", Listener(len(whole.facts["curves"]["dev"]) - 1), **LATE)
     return whole, place / ".cut.training"
 
 
@@ -154,7 +154,7 @@ def test_a_checkpoint_that_is_damaged_is_left_out(
 ) -> None:
     whole, work = stopped
     shutil.copytree(work, tmp_path / ".cut.training")
-    damage(tmp_path / ".cut.training")
+    damage(tmp_path / ".cut.training/.tuned.training")
     listener = Listener()
     assert same(tune(root, tmp_path / "cut", listener, resume=True, **LATE), whole)
     assert "whole, so that it is left out" in listener.said
@@ -292,5 +292,5 @@ def test_a_decision_that_is_damaged_is_not_guessed(asked: Callable[..., Any], tm
     asked()
     for content in (b"", b"tru", b"1", b"null"):
         (tmp_path / "signals.json").write_bytes(content)
-        with pytest.raises(PolydistillError, match=r"signals.json is damaged.*--overwrite"):
+        with pytest.raises(PolydistillError, match=r"signals.json is damaged.*`overwrite`"):
             asked()

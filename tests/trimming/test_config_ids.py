@@ -136,7 +136,7 @@ def test_a_dropped_id_that_is_needed_is_refused_with_its_key(part: dict[str, Any
     key = next(iter(part))
     with pytest.raises(PolydistillError, match=rf"needs token \d+ \({key}.*\), which would be dropped") as caught:
         remap({"hidden_size": 8, **part}, KEEP)
-    assert "--drop-added" in caught.value.hint
+    assert "`drop_added`" in caught.value.hint
 
 
 def test_the_message_names_the_nested_key() -> None:

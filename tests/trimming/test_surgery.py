@@ -189,7 +189,7 @@ def test_a_tensor_of_that_length_that_nobody_names_is_refused(shape: tuple[int, 
     source = write(tmp_path / "old", bert(**{"extra.head": np.zeros(shape, np.float32)}))
     with pytest.raises(PolydistillError, match=r"extra\.head .* does not name it") as caught:
         surgery.plan_cuts(source, arch("bert"), [keep()], [4])
-    assert "--include-path" in caught.value.hint
+    assert "`include_path`" in caught.value.hint
 
 
 # ---- types ----

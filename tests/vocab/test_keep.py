@@ -112,7 +112,7 @@ def test_an_unknown_reason_is_a_mistake_of_the_program() -> None:
 def test_rules_that_make_no_sense_are_refused(wrong: dict) -> None:
     with pytest.raises(UsageError) as caught:
         KeepRule(**wrong)
-    assert "--" in str(caught.value)
+    assert "`" in str(caught.value)
     assert caught.value.exit_code == 2
 
 
@@ -264,21 +264,21 @@ def test_rows_without_a_token_come_last() -> None:
 def test_ids_without_a_token_are_never_chosen() -> None:
     space = Space(5, holes=[1, 2])
     assert kept(space, [], vocab_size=3) == [0, 3, 4]
-    with pytest.raises(UsageError, match=r"--vocab-size 4 is more than the 3 tokens that can stay"):
+    with pytest.raises(UsageError, match=r"A `vocab_size` of 4 is more than the 3 tokens that can stay"):
         kept(space, [], vocab_size=4)
 
 
 def test_a_size_below_what_must_stay_says_the_least_that_works() -> None:
     space = Space(3000, {"t9": ("t8",)}, guarded=[2999])
     required = dict.fromkeys(range(1500), "special")
-    with pytest.raises(UsageError, match=r"--vocab-size 1,500 is too small: 1,501 tokens must stay") as caught:
+    with pytest.raises(UsageError, match=r"A `vocab_size` of 1,500 is too small: 1,501 tokens must stay") as caught:
         kept(space, [], required, vocab_size=1500)
     assert "1,501 or more" in caught.value.hint
     assert len(kept(space, [], required, vocab_size=1501)) == 1501
 
 
 def test_a_size_above_the_vocabulary_says_how_many_there_are() -> None:
-    with pytest.raises(UsageError, match=r"--vocab-size 11 is more than the 10 tokens"):
+    with pytest.raises(UsageError, match=r"A `vocab_size` of 11 is more than the 10 tokens"):
         kept(Space(10), [], vocab_size=11)
     with pytest.raises(UsageError, match=r"more than the 8 tokens"):
         select(Space(10), {}, [], KeepRule(vocab_size=9), frozenset({0, 1}))

@@ -1,4 +1,4 @@
-"""The files beside a tokenizer.json, --drop-added, and what must not be dropped."""
+"""The files beside a tokenizer.json, added tokens that are dropped, and what must not be dropped."""
 
 from __future__ import annotations
 

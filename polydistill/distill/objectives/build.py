@@ -60,7 +60,8 @@ def build(weights: Mapping[str, float], *, pairs: LayerPairs, options: Options) 
     parts = {name: (_made(name, known), weight) for name, weight in weights.items() if weight}
     if not parts:
         raise UsageError(
-            "Nothing is asked of the student.", "Give an objective a weight above 0: --objective hidden=1."
+            "No objective has a weight above 0, so the student has nothing to learn.",
+            "Add one, for instance `objective=hidden=1`.",
         )
     return Weighted(parts, by_first=options.scale == "first")
 

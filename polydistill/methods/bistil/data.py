@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from polydistill.catalog import Language, Task, language
 from polydistill.catalog.task import RETRIEVAL
@@ -13,10 +12,8 @@ from polydistill.errors import UsageError
 from polydistill.labelled.custom import Wanted, training_data, with_own_labels
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.sources import load_split
+from polydistill.methods.bistil.options import BistilOptions
 from polydistill.progress import Progress
-
-if TYPE_CHECKING:
-    from polydistill.methods.bistil.method import BistilConfig
 
 NO_SCORE = "none"
 
@@ -52,7 +49,7 @@ class Labelled:
 
 
 def labelled_data(
-    config: BistilConfig,
+    options: BistilOptions,
     wanted: Task,
     languages: Sequence[Language],
     *,
@@ -63,7 +60,7 @@ def labelled_data(
     """Splits of the source to learn from and to choose by, and those to score; the latter only looked for.
 
     Args:
-        config: Of the command.
+        options: Of the command.
         wanted: The task.
         languages: Source and target.
         examples: Most examples of a split, where the configuration says nothing.
@@ -76,38 +73,38 @@ def labelled_data(
     Raises:
         PolydistillError: Data are missing or damaged.
     """
-    tests = _tests(config, languages)
+    tests = _tests(options, languages)
     if wanted.kind == RETRIEVAL:
-        if config.data or config.dev_data or config.test_data:
+        if options.labelled.data or options.labelled.dev_data or options.labelled.test_data:
             raise UsageError(
                 "Vectors of sentences are learnt from text alone.", "Give it as text, and no labelled data."
             )
         return wanted, Labelled((), (), tests)
     asked = Wanted(
-        data=config.data,
-        dev_data=config.dev_data,
-        data_dir=config.data_dir,
-        train_splits=config.train_split or ("train",),
-        dev_split=config.dev_split,
-        limit=config.limit or examples,
+        data=options.labelled.data,
+        dev_data=options.labelled.dev_data,
+        data_dir=options.labelled.data_dir,
+        train_splits=options.labelled.train_split or ("train",),
+        dev_split=options.labelled.dev_split,
+        limit=options.labelled.limit or examples,
         dev_limit=dev_limit,
     )
     found = training_data(wanted, languages[:1], asked, progress)
     for test in tests:  # what is missing is said before anything is trained
         one = with_own_labels(wanted, test.data)
-        load_split(one, test.language, test.split, data=test.data, data_dir=config.data_dir, limit=1)
+        load_split(one, test.language, test.split, data=test.data, data_dir=options.labelled.data_dir, limit=1)
     return found.task, Labelled(found.training, found.dev, tests)
 
 
-def _tests(config: BistilConfig, languages: Sequence[Language]) -> tuple[Test, ...]:
+def _tests(options: BistilOptions, languages: Sequence[Language]) -> tuple[Test, ...]:
     """What to score: the files that were given, and else a split of each language; with a training file none."""
-    files = per_language(config.test_data, languages, "--test-data", config)
-    named = per_language(config.test_split, languages, "--test-split", config)
+    files = per_language(options.labelled.test_data, languages, "test_data", options)
+    named = per_language(options.labelled.test_split, languages, "test_split", options)
     if both := sorted(files.keys() & named.keys()):
-        raise UsageError(f"--test-data and --test-split both say what to score in {both[0]}.", "Leave one of them out.")
+        raise UsageError(f"`test_data` and `test_split` both say what to score in {both[0]}.", "Leave one of them out.")
     found = []
     for lang in languages:
-        split = str(named.get(lang.code, NO_SCORE if config.data else "test"))
+        split = str(named.get(lang.code, NO_SCORE if options.labelled.data else "test"))
         if lang.code in files:
             found.append(Test(lang, "test", files[lang.code]))
         elif split != NO_SCORE:
@@ -116,7 +113,7 @@ def _tests(config: BistilConfig, languages: Sequence[Language]) -> tuple[Test, .
 
 
 def per_language(
-    given: Sequence[str], languages: Sequence[Language], option: str, config: BistilConfig
+    given: Sequence[str], languages: Sequence[Language], option: str, options: BistilOptions
 ) -> dict[str, Path]:
     """Code -> what LANG=... names.
 
@@ -127,9 +124,9 @@ def per_language(
     for text in given:
         name, equals, value = text.partition("=")
         if not equals or not value:
-            raise UsageError(f"{option} {text} names no language.", f"Write {option} {languages[0].code}=...")
-        code = language(name, config.include_path).code
+            raise UsageError(f"`{option}={text}` names no language.", f"Write `{option}={languages[0].code}=...`")
+        code = language(name, options.include_path).code
         if code not in {lang.code for lang in languages}:
-            raise UsageError(f"{option} {text} is for neither of the two languages.", "Leave it out.")
+            raise UsageError(f"`{option}={text}` is for neither of the two languages.", "Leave it out.")
         found[code] = Path(value)
     return found

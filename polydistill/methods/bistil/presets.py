@@ -15,7 +15,7 @@ class General:
     Attributes:
         steps: Optimizer steps.
         batch_size: Blocks a step.
-        length: Tokens of a block.
+        max_length: Tokens of a block.
         lr: Highest learning rate.
         warmup: Share of the steps in which it rises.
         objectives: Name -> weight.
@@ -23,7 +23,7 @@ class General:
 
     steps: int
     batch_size: int
-    length: int
+    max_length: int
     lr: float
     warmup: float
     objectives: Mapping[str, float] = field(hash=False)
@@ -31,7 +31,7 @@ class General:
     @property
     def tokens(self) -> int:
         """Tokens seen."""
-        return self.steps * self.batch_size * self.length
+        return self.steps * self.batch_size * self.max_length
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Tuning:
         epochs: Passes of the first stage, in which everything is trained.
         sparse_epochs: Passes of the second stage, in which the chosen entries are.
         batch_size: Examples a step.
-        length: Most tokens of an input.
+        max_length: Most tokens of an input.
         lr: Highest learning rate of both stages.
         warmup: Share of each stage's steps in which it rises.
         objectives: Name -> weight.
@@ -53,7 +53,7 @@ class Tuning:
     epochs: float
     sparse_epochs: float
     batch_size: int
-    length: int
+    max_length: int
     lr: float
     warmup: float
     objectives: Mapping[str, float] = field(hash=False)

@@ -1,31 +1,34 @@
-"""The stages of `polydistill bistil`: what each of them trains, and what it writes."""
+"""The stages of a bilingual distillation: what each of them trains, and what it writes."""
 
 from __future__ import annotations
 
 import itertools
 import tempfile
-import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polydistill.catalog import languages as every_language
 from polydistill.distill.matched import check_writable, trim_together
 from polydistill.distill.student import RANDOM, randomise_layers, reduce_layers
-from polydistill.methods.bistil.plan import Prepared
+from polydistill.methods.bistil.job import Job
 from polydistill.methods.bistil.presets import Tuning
-from polydistill.methods.finetune.method import DEFAULTS, FinetuneConfig, finetune
-from polydistill.methods.sparse import Given
-from polydistill.methods.sparse import apply as apply_differences
-from polydistill.models.checkpoint import file_sha256
-from polydistill.models.refs import ModelRef, model_folder, resolve
+from polydistill.methods.finetune.options import Frozen
+from polydistill.methods.finetune.plan import DEFAULTS
+from polydistill.methods.finetune.stages import Tuning as TeacherTuning
+from polydistill.methods.finetune.stages import tuned
+from polydistill.methods.sparse.method import apply as apply_differences
+from polydistill.models.folder import model_folder
+from polydistill.models.refs import ModelRef, resolve
 from polydistill.models.source import Source
-from polydistill.progress import Progress
-from polydistill.runs.stages import SIGNALS, Made, cut_models, decided, save_network
+from polydistill.runs.made import Made, chosen_facts, cut_models, save_network
+from polydistill.runs.precision import multiplies_in_bfloat16
+from polydistill.runs.stages import Stage, Work, in_order
 from polydistill.sparse import files as sparse_files
 from polydistill.sparse.weights import keep_beside
 from polydistill.texts.sources import read_texts
+from polydistill.training.deciding import SIGNALS
 from polydistill.trimming.counting import count
 from polydistill.trimming.plan import Wishes
 from polydistill.vocab.keep import KeepRule
@@ -33,225 +36,229 @@ from polydistill.vocab.letters import unwritten
 
 if TYPE_CHECKING:
     from polydistill.distill.objectives.build import Options
-    from polydistill.distill.tuning import Job, TaskInputs
-    from polydistill.methods.bistil.method import BistilConfig
+    from polydistill.distill.tuning import Job as TuningJob
+    from polydistill.distill.tuning import TaskInputs
     from polydistill.training.loop import Schedule
 
 CHECKS = 8  # validations and checkpoints of phase 1
 TUNING_CHECKS = 1  # of an epoch of phase 2
-FASTER = 1.1  # bfloat16 rounds, so it has to be worth it
 
 
-class Clock:
-    """Shares the minutes of a run out between its stages.
+def stages_of(job: Job) -> tuple[Stage, ...]:
+    """The stages of a run.
 
-    Args:
-        minutes: Of the whole run; None for as long as it takes.
-        todo: Which stages there are.
+    Phase 1 takes half of its minutes, a teacher that is made a third of the rest, and the others share by their epochs.
     """
+    made: list[tuple[str, Callable[[Job, Work], Made], float]] = []
+    if not job.student_given:
+        made.append(("vocabulary", vocabulary, 0))
+    elif any(given.cut for given in job.teachers):
+        made.append(("vocabulary", teachers_cut, 0))
+    epochs = job.tuning.epochs if job.tuning else 0
+    sparse_epochs = job.tuning.sparse_epochs if job.tuning and job.is_sparse else 0
+    learning = (epochs + sparse_epochs) * (1.5 if job.makes_teacher else 1)
+    if job.general:
+        made.append(("general", general, learning or 1))
+    if job.makes_teacher:
+        made.append(("teacher", teacher, (epochs + sparse_epochs) / 2))
+    if job.tuning:
+        made.append(("full", full, epochs))
+    if job.is_sparse:
+        made.append(("sparse", sparse, sparse_epochs))
+    return in_order(job, made)
 
-    def __init__(self, minutes: float | None, todo: Prepared) -> None:
-        self._end = None if minutes is None else time.monotonic() + 60 * minutes
-        self._tuning = todo.tuning
 
-    def minutes(self, stage: str) -> float | None:
-        """How long a stage may take: half of what is left for phase 1, a third for a teacher, then by the epochs."""
-        if self._end is None:
-            return None
-        left = max(0.0, self._end - time.monotonic()) / 60
-        if self._tuning is None or stage == "sparse":
-            return left
-        both = self._tuning.epochs + self._tuning.sparse_epochs
-        return left * {"general": 1 / 2, "teacher": 1 / 3}.get(stage, self._tuning.epochs / both)
+# --- where things lie
 
 
-def vocabulary(config: BistilConfig, todo: Prepared, progress: Progress, checkpoints: Path) -> Made:
+def base_of(job: Job, work: Mapping[str, Path]) -> Path:
+    """The teacher with all its layers, with the student's vocabulary."""
+    return job.base if job.student_given else work["vocabulary"] / "teacher"
+
+
+def student_of(job: Job, work: Mapping[str, Path]) -> Path:
+    """The student so far."""
+    if "general" in work:
+        return work["general"]
+    return job.source.folder if job.student_given else work["vocabulary"] / "student"
+
+
+def teachers_of(job: Job, work: Mapping[str, Path]) -> tuple[Path, ...]:
+    """The teachers of phase 2."""
+    if not job.teachers:
+        return (base_of(job, work) if job.vectors else work["teacher"],)
+    cut = [t.cut is not None if job.student_given else not t.aligned for t in job.teachers]
+    return tuple(
+        work["vocabulary"] / f"tuned-{i}" if cut[i] else given.source.folder for i, given in enumerate(job.teachers)
+    )
+
+
+def _folders(work: Work) -> dict[str, Path]:
+    return {name: done.folder for name, done in work.done.items()}
+
+
+# --- vocabulary and layers
+
+
+def vocabulary(job: Job, work: Work) -> Made:
     """All models with the tokens of both languages; the student with some of the layers, without dropout."""
 
     def write(out: Path) -> dict[str, Any]:
-        source = todo.source
+        source, options = job.source, job.options
         counts = count(
-            source.vocabulary, todo.languages, config.text, seed=config.seed, progress=progress, option="--text"
+            source.vocabulary,
+            job.languages,
+            options.text,
+            seed=options.computing.seed,
+            progress=work.progress,
+            option="text",
         )
-        check_writable(source, counts, todo.languages, allow_unknown=config.allow_unknown)
-        alike = {f"tuned-{i}": teacher.source for i, teacher in enumerate(todo.teachers) if not teacher.aligned}
+        check_writable(source, counts, job.languages, allow_unknown=options.student.allow_unknown)
+        alike = {f"tuned-{i}": given.source for i, given in enumerate(job.teachers) if not given.aligned}
         with tempfile.TemporaryDirectory(dir=out) as scratch:
-            for code, folder in todo.language_sft.items():
+            for code, folder in job.language_sft.items():
                 carrying = Path(scratch) / code
                 apply_differences(str(source.folder), [folder], carrying)
-                alike[f"teacher-{code}"] = Source.open(resolve(ModelRef.parse(str(carrying))), config.include_path)
+                alike[f"teacher-{code}"] = Source.open(resolve(ModelRef.parse(str(carrying))), options.include_path)
             outs = [out / name for name in ("teacher", *alike)]
-            (trimmed, *_) = trim_together(
-                [source, *alike.values()], counts, wishes(config, todo), outs, progress=progress
-            )
-        teacher = Source.open(resolve(ModelRef.parse(str(out / "teacher"))), config.include_path)
-        reduce_layers(teacher, todo.layers, out / "student", dropout=0.0)
-        if config.init == RANDOM:
-            randomise_layers(model_folder(out / "student"), source.arch, config.seed)
+            (trimmed, *_) = trim_together([source, *alike.values()], counts, wishes(job), outs, progress=work.progress)
+        teacher = Source.open(resolve(ModelRef.parse(str(out / "teacher"))), options.include_path)
+        reduce_layers(teacher, job.layers, out / "student", dropout=0.0)
+        if options.student.init == RANDOM:
+            randomise_layers(model_folder(out / "student"), source.arch, options.computing.seed)
         texts = [{"language": code, **asdict(text)} for code, found in counts.languages.items() for text in found.texts]
-        tried = every_language(config.include_path)
+        tried = every_language(options.include_path)
         letters = {"languages": len(tried), "lost": unwritten(source.vocabulary, teacher.vocabulary, tried)}
-        return {
-            "vocabulary": {"before": len(source.vocabulary.spaces[0].ids), "after": len(trimmed.keeps[0].tokens)},
-            "coverage": trimmed.coverage,
-            "texts": texts,
-            "letters": letters,
-        }
+        sizes = {"before": len(source.vocabulary.spaces[0].ids), "after": len(trimmed.keeps[0].tokens)}
+        return {"vocabulary": sizes, "coverage": trimmed.coverage, "texts": texts, "letters": letters}
 
     return Made(write)
 
 
-def teachers_cut(todo: Prepared, progress: Progress, checkpoints: Path) -> Made:
+def teachers_cut(job: Job, work: Work) -> Made:
     """Teachers with the vocabulary of a student that was given."""
-    return cut_models({f"tuned-{i}": teacher.cut for i, teacher in enumerate(todo.teachers) if teacher.cut}, progress)
+    cuts = {f"tuned-{i}": given.cut for i, given in enumerate(job.teachers) if given.cut}
+    return cut_models(cuts, work.progress)
 
 
-def wishes(config: BistilConfig, todo: Prepared) -> Wishes:
+def wishes(job: Job) -> Wishes:
     """What the vocabulary is cut to."""
-    rule = KeepRule(vocab_size=config.vocab_size) if config.vocab_size else KeepRule(min_share=config.min_share)
-    return Wishes(todo.languages, rule, seed=config.seed)
+    asked = job.options.student
+    rule = KeepRule(vocab_size=asked.vocab_size) if asked.vocab_size else KeepRule(min_share=asked.min_share)
+    return Wishes(job.languages, rule, seed=job.options.computing.seed)
 
 
-def general(
-    config: BistilConfig, todo: Prepared, student: Path, clock: Clock, progress: Progress, checkpoints: Path
-) -> Made:
-    """Phase 1."""
-    from polydistill.distill.blocks import pack
-    from polydistill.distill.general import GeneralText, distil_general
+# --- phase 1
+
+
+def general(job: Job, work: Work) -> Made:
+    """Phase 1: the student learns from the whole model on text of both languages."""
+    from polydistill.distill.general import distil_general
     from polydistill.distill.objectives.build import build
-    from polydistill.models.loading import load_tokenizer
-    from polydistill.models.offline import cache_root
     from polydistill.training.loop import Schedule
 
-    phase = todo.general
+    phase, student = job.general, work.folder("vocabulary") / "student"
     assert phase is not None
-    tokenizer = load_tokenizer(student)
-    parts = len(todo.languages)
-    blocks = [
-        pack(
-            tokenizer,
-            todo.texts[code],
-            code,
-            phase.length,
-            limit_tokens=2 * phase.tokens // parts,
-            folder=cache_root() / "blocks",
-            progress=progress,
-        )
-        for code in todo.codes
-    ]
-    teachers = {code: student.parent / f"teacher-{code}" for code in todo.codes}
+    teachers = {code: student.parent / f"teacher-{code}" for code in job.codes}
     teachers = {code: own if own.is_dir() else student.parent / "teacher" for code, own in teachers.items()}
-    objectives = build(phase.objectives, pairs=todo.pairs, options=options(config, todo))
-    bf = bf16(config, todo, student, checkpoints)
+    computing = job.options.computing
     schedule = Schedule(
         epochs=1,
         lr=phase.lr,
         batch_size=phase.batch_size,
         warmup=phase.warmup,
         checks=CHECKS,
-        seed=config.seed,
-        bf16=bf,
-        accumulate=config.accumulate,
-        minutes=clock.minutes("general"),
+        seed=computing.seed,
+        bf16=multiplies_in_bfloat16(computing.precision, student, work),
+        accumulate=computing.accumulate,
+        minutes=work.minutes,
     )
     network, curves = distil_general(
         student,
         teachers,
-        todo.source.arch,
-        GeneralText.split(blocks),
-        objectives,
+        job.source.arch,
+        _blocks(job, student, work),
+        build(phase.objectives, pairs=job.pairs, options=measured(job)),
         schedule,
         phase.steps,
-        checkpoints,
-        progress,
-        config.include_path,
+        work.checkpoints,
+        work.progress,
+        job.options.include_path,
     )
 
     def write(out: Path) -> dict[str, Any]:
-        save_network(network, student, out, config.include_path, progress)
+        save_network(network, student, out, job.options.include_path, work.progress)
         return {
             "validation": [[step, -score] for step, score in curves.dev],
             "best_step": curves.best_step,
-            "tokens": curves.steps * phase.batch_size * phase.length,
-            "bf16": bf,
+            "tokens": curves.steps * phase.batch_size * phase.max_length,
+            "bf16": schedule.bf16,
         }
 
     return Made(write, curves.steps, curves.terms)
 
 
-def options(config: BistilConfig, todo: Prepared) -> Options:
+def _blocks(job: Job, student: Path, work: Work) -> Any:
+    """The text of both languages in blocks, twice as much as will be seen at most."""
+    from polydistill.distill.blocks import pack
+    from polydistill.distill.general import GeneralText
+    from polydistill.models.loading import load_tokenizer
+    from polydistill.models.offline import cache_root
+
+    assert job.general is not None
+    tokenizer = load_tokenizer(student)
+    return GeneralText.split(
+        [
+            pack(
+                tokenizer,
+                job.texts[code],
+                code,
+                job.general.max_length,
+                limit_tokens=2 * job.general.tokens // len(job.codes),
+                folder=cache_root() / "blocks",
+                progress=work.progress,
+            )
+            for code in job.codes
+        ]
+    )
+
+
+def measured(job: Job) -> Options:
     """How objectives are measured."""
     from polydistill.distill.objectives.build import Options
 
+    asked = job.options.measuring
     return Options(
-        temperature=config.temperature,
-        squared_temperature=config.squared_temperature,
-        logit_form=config.logit_form,
-        relation_heads=config.relation_heads,
-        relation_layers=todo.relation_layers,
-        scale=todo.scale,
+        temperature=asked.temperature,
+        squared_temperature=asked.squared_temperature,
+        logit_form=asked.logit_form,
+        relation_heads=asked.relation_heads,
+        relation_layers=job.relation_layers,
+        scale=job.scale,
     )
 
 
-def bf16(config: BistilConfig, todo: Prepared, student: Path, checkpoints: Path) -> bool:
-    """Whether to multiply in bfloat16: as asked, or if a step is a tenth faster here with it; measured once a run.
-
-    The student has itself as the teacher there: the task's may have other layers.
-    """
-    if config.precision != "auto":
-        return config.precision == "bfloat16"
-    from polydistill.distill.objectives.build import build
-    from polydistill.distill.speed import random_network, tokens_per_second
-
-    def is_faster() -> bool:
-        asked = build(
-            {"hidden": 1.0}, pairs=tuple((i, i) for i in range(len(todo.layers))), options=options(config, todo)
-        )
-        networks = random_network(student, None, 0), random_network(student, None, 0)
-        rates = tokens_per_second(*networks, asked, todo.source.arch, 8, 64)
-        return bool(rates["bfloat16"] > FASTER * rates["float32"])
-
-    return decided(checkpoints.with_name("precision.json"), is_faster)
+# --- phase 2
 
 
-def made_teacher(
-    config: BistilConfig, todo: Prepared, base: Path, student: Path, clock: Clock, progress: Progress, checkpoints: Path
-) -> Made:
+def teacher(job: Job, work: Work) -> Made:
     """The task's teacher: all layers, tuned on the source language, as `finetune` does it."""
-    assert todo.task is not None and todo.tuning is not None
-    tuning = todo.tuning
-    result = finetune(
-        FinetuneConfig(
-            model=str(base),
-            freeze_embeddings=True,
-            task=todo.task.name,
-            lang=(todo.codes[0],),
-            data_dir=config.data_dir,
-            train_split=config.train_split,
-            dev_split=config.dev_split,
-            data=config.data,
-            dev_data=config.dev_data,
-            limit=todo.limit,
-            epochs=tuning.teacher_epochs,
-            lr=tuning.teacher_lr,
-            max_length=tuning.length,
-            bf16=bf16(config, todo, student, checkpoints),
-            seed=config.seed,
-            resume=True,
-            overwrite=True,
-            output=checkpoints / "tuned-0",
-            include_path=config.include_path,
-            max_minutes=clock.minutes("teacher"),
-            accumulate=_parts(DEFAULTS[todo.task.kind][2], config.accumulate),
-        ),
-        progress,
+    assert job.task is not None and job.tuning is not None and job.labelled is not None
+    batch_size, computing = DEFAULTS[job.task.kind][2], job.options.computing
+    tuning = TeacherTuning(
+        folder=base_of(job, _folders(work)),
+        task=job.task,
+        training=job.labelled.training,
+        dev=job.labelled.dev,
+        epochs=job.tuning.teacher_epochs,
+        lr=job.tuning.teacher_lr,
+        batch_size=batch_size,
+        max_length=job.tuning.max_length,
+        frozen=Frozen(freeze_embeddings=True),
+        computing=replace(computing, accumulate=_parts(batch_size, computing.accumulate)),
+        include_path=job.options.include_path,
     )
-
-    def write(out: Path) -> dict[str, Any]:
-        result.output.rename(out / "tuned-0")
-        return {"selection": result.selection, "settings": result.settings, "head": result.head}
-
-    return Made(write, result.steps)
+    return tuned(tuning, work)
 
 
 def _parts(batch_size: int, asked: int) -> int:
@@ -259,70 +266,57 @@ def _parts(batch_size: int, asked: int) -> int:
     return next((n for n in range(asked, batch_size) if batch_size % n == 0), batch_size)
 
 
+def full(job: Job, work: Work) -> Made:
+    """The first stage of phase 2: everything is trained."""
+    assert job.tuning is not None
+    return Phase2(job, job.tuning, work).train("full", job.tuning.epochs, None)
+
+
+def sparse(job: Job, work: Work) -> Made:
+    """The second stage, from the beginning again: the entries that moved furthest, and the head."""
+    assert job.tuning is not None
+    return Phase2(job, job.tuning, work).train("sparse", job.tuning.sparse_epochs, work.folder("full"))
+
+
 @dataclass(frozen=True)
 class Phase2:
-    """Phase 2: a student at theta0 and its teachers; each stage of its training begins there.
+    """A student at theta0 and its teachers; each stage of its training begins there.
 
-    Args:
-        config: Of the command.
-        todo: What it comes to.
-        student: Folder of the student that phase 1 made.
-        teachers: Folders of the teachers, in the order of `todo.teachers`; or the one that was made or gives vectors.
-        clock: Shares out the time.
-        progress: Where to report.
+    Attributes:
+        job: What is done.
+        tuning: The settings of phase 2.
+        work: Of the stage.
     """
 
-    config: BistilConfig
-    todo: Prepared
-    student: Path
-    teachers: tuple[Path, ...]
-    clock: Clock
-    progress: Progress
+    job: Job
+    tuning: Tuning
+    work: Work
 
     @property
-    def tuning(self) -> Tuning:
-        """Its settings."""
-        assert self.todo.tuning is not None
-        return self.todo.tuning
+    def student(self) -> Path:
+        """Folder of the student that phase 1 made."""
+        return student_of(self.job, _folders(self.work))
 
-    @property
-    def is_sparse(self) -> bool:
-        """Whether there is a second stage."""
-        return self.tuning.sparse_epochs > 0 and self.todo.density < 1
-
-    def full(self, checkpoints: Path) -> Made:
-        """The first stage: everything is trained."""
-        return self._train(checkpoints, "full", self.tuning.epochs, None)
-
-    def sparse(self, tuned: Path, checkpoints: Path) -> Made:
-        """The second stage, from the beginning again: the entries that moved furthest, and the head."""
-        return self._train(checkpoints, "sparse", self.tuning.sparse_epochs, tuned)
-
-    def _train(self, checkpoints: Path, stage: str, epochs: float, tuned: Path | None) -> Made:
+    def train(self, stage: str, epochs: float, tuned: Path | None) -> Made:
+        """Trains everything, or with the result of that the entries that moved furthest."""
         from polydistill.sparse import training as sparse
 
-        bf = bf16(self.config, self.todo, self.student, checkpoints)
-        job = self._job(bf, checkpoints.with_name(SIGNALS))
+        work, include = self.work, self.job.options.include_path
+        bf16 = multiplies_in_bfloat16(self.job.options.computing.precision, self.student, work)
+        job = self._job(bf16)
         student, network = job.student, job.student.model.network
         before, entries = None, None
         if tuned is not None:
-            checkpoints.mkdir(parents=True, exist_ok=True)
-            before = sparse.save_parameters(network, checkpoints / "theta0.safetensors")
-            number = student.chosen_count(self.todo.density)
+            work.checkpoints.mkdir(parents=True, exist_ok=True)
+            before = sparse.save_parameters(network, work.checkpoints / "theta0.safetensors")
+            number = student.chosen_count(self.job.density)
             entries = sparse.choose_entries(before, sparse.Stored(tuned), number, dense=student.head)
-        curves = job.tune(self._schedule(stage, epochs, bf), checkpoints, self.progress, entries)
+        curves = job.tune(self._schedule(epochs, bf16), work.checkpoints, work.progress, entries)
 
         def write(out: Path) -> dict[str, Any]:
-            facts = {
-                "metric": job.metric,
-                "dev": curves.dev,
-                "best": curves.best,
-                "best_step": curves.best_step,
-                "bf16": bf,
-                "untrained": job.untrained,
-            }
+            facts = {**chosen_facts(curves), "metric": job.metric, "bf16": bf16, "untrained": job.untrained}
             if entries is None or before is None:
-                save_network(network, self.student, out, self.config.include_path, self.progress)
+                save_network(network, self.student, out, include, work.progress)
                 return facts
             found = sparse.difference_of(
                 network,
@@ -330,54 +324,56 @@ class Phase2:
                 entries,
                 names=student.base,
                 kind=sparse_files.TASK,
-                languages=self.todo.codes[:1],
-                tasks=(self.config.task,),
+                languages=self.job.codes[:1],
+                tasks=(self.job.options.task,),
             )
-            save_network(network, self.student, out, self.config.include_path, self.progress)
+            save_network(network, self.student, out, include, work.progress)
             keep_beside(out, found, before.checkpoint)
             return {**facts, "entries": found.count, "density": found.density, "base": found.base_hash}
 
         return Made(write, curves.steps, curves.terms)
 
-    def _job(self, bf: bool, note: Path) -> Job:
+    def _job(self, bf16: bool) -> TuningJob:
         from polydistill.distill import tuning
         from polydistill.distill.objectives.build import build
 
-        asked = build(self.tuning.objectives, pairs=self.todo.pairs, options=options(self.config, self.todo))
-        if self.todo.vectors:
-            return tuning.vector_job(self._inputs(bf, note), self._lines(), asked)
-        assert self.todo.labelled is not None
-        return tuning.task_job(self._inputs(bf, note), self.todo.labelled.training, self.todo.labelled.dev, asked)
+        job = self.job
+        asked = build(self.tuning.objectives, pairs=job.pairs, options=measured(job))
+        if job.vectors:
+            return tuning.vector_job(self._inputs(bf16), self._lines(), asked)
+        assert job.labelled is not None
+        return tuning.task_job(self._inputs(bf16), job.labelled.training, job.labelled.dev, asked)
 
-    def _inputs(self, bf: bool, note: Path) -> TaskInputs:
+    def _inputs(self, bf16: bool) -> TaskInputs:
         from polydistill.distill.tuning import TaskInputs, TeacherFolder
 
-        given = [(t.weight, t.aligned) for t in self.todo.teachers] or [(1.0, False)]
-        teachers = tuple(TeacherFolder(f, *about) for f, about in zip(self.teachers, given, strict=True))
+        job = self.job
+        given = [(t.weight, t.aligned) for t in job.teachers] or [(1.0, False)]
+        folders = teachers_of(job, _folders(self.work))
         return TaskInputs(
-            self.student,
-            teachers,
-            self.todo.source.arch,
-            None if self.todo.vectors else self.todo.task,
-            self.todo.codes[0],
-            self.tuning.length,
-            self.config.seed,
-            self.todo.by_loyalty,
-            bf,
-            int(1e9 * self.config.cache_gb),
-            note,
-            self.progress,
-            self.config.include_path,
+            student=self.student,
+            teachers=tuple(TeacherFolder(f, *about) for f, about in zip(folders, given, strict=True)),
+            arch=job.source.arch,
+            task=None if job.vectors else job.task,
+            language=job.codes[0],
+            length=self.tuning.max_length,
+            seed=job.options.computing.seed,
+            by_loyalty=job.by_loyalty,
+            bf16=bf16,
+            cache_bytes=int(1e9 * job.options.cache_gb),
+            note=self.work.note(SIGNALS),
+            progress=self.work.progress,
+            include=job.options.include_path,
         )
 
     def _lines(self) -> Mapping[str, list[str]]:
         """Lines of both texts, equally many at most."""
         return {
-            code: list(itertools.islice((line for t in texts for line in read_texts(t)), self.todo.lines))
-            for code, texts in self.todo.texts.items()
+            code: list(itertools.islice((line for t in texts for line in read_texts(t)), self.job.lines))
+            for code, texts in self.job.texts.items()
         }
 
-    def _schedule(self, stage: str, epochs: float, bf: bool) -> Schedule:
+    def _schedule(self, epochs: float, bf16: bool) -> Schedule:
         from polydistill.training.loop import Schedule
 
         return Schedule(
@@ -386,56 +382,8 @@ class Phase2:
             batch_size=self.tuning.batch_size,
             warmup=self.tuning.warmup,
             checks=TUNING_CHECKS,
-            seed=self.config.seed,
-            bf16=bf,
-            accumulate=self.config.accumulate,
-            minutes=self.clock.minutes(stage),
+            seed=self.job.options.computing.seed,
+            bf16=bf16,
+            accumulate=self.job.options.computing.accumulate,
+            minutes=self.work.minutes,
         )
-
-
-def settings(config: BistilConfig, todo: Prepared) -> dict[str, Any]:
-    """Every value that the run had, presets resolved."""
-    return {
-        "preset": config.preset,
-        "phase_1": asdict(todo.general) if todo.general else None,
-        "phase_2": asdict(todo.tuning) if todo.tuning else None,
-        "density": todo.density,
-        "scale": todo.scale,
-        "temperature": config.temperature,
-        "squared_temperature": config.squared_temperature,
-        "logit_form": config.logit_form,
-        "relation_heads": config.relation_heads,
-        "relation_layers": todo.relation_layers,
-        "layers": list(todo.layers),
-        "examples": todo.limit,
-        "by_loyalty": todo.by_loyalty,
-        "dev_examples": todo.dev_limit,
-        "pairs": [list(p) for p in todo.pairs],
-        "seed": config.seed,
-        "accumulate": config.accumulate,
-        "precision": config.precision,
-        "labelled": todo.task.facts() if todo.task else None,
-    }
-
-
-def identity(config: BistilConfig, todo: Prepared) -> dict[str, Any]:
-    """What has to be the same for a run to go on: all but where it goes and how long it may take."""
-    passing = ("output", "overwrite", "resume", "max_minutes", "cache_gb", "data_dir", "data", "dev_data")
-    options = {k: v for k, v in config.to_json().items() if k not in passing}
-    data = [s.sha256 for s in todo.labelled.training + todo.labelled.dev] if todo.labelled else []
-    sources = [teacher.source for teacher in todo.teachers]
-    teachers = [[s.checkpoint.weights_hash, file_sha256(s.model / "config.json")] for s in sources]
-    labels = todo.task.scored_labels if todo.task else None
-    text = {code: [source.facts() for source in sources] for code, sources in todo.texts.items()}
-    carried = {code: Given.load(folder).sha256 for code, folder in todo.language_sft.items()}
-    return {
-        **options,
-        "settings": settings(config, todo),
-        "model": todo.source.checkpoint.weights_hash,
-        "teachers": teachers,
-        "labels": labels,
-        "data": data,
-        "languages": list(todo.codes),
-        "texts": text,
-        "language_sft": carried,
-    }

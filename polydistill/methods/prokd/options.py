@@ -1,0 +1,260 @@
+"""The options of `polydistill prokd`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from polydistill.methods.prokd.presets import METHODS, PRESETS, PROKD, by_preset
+from polydistill.options.groups import Placed, Precise, TimedPlace
+from polydistill.options.settings import MOST_BATCH, Options, data_dir_setting, group, include_setting, setting
+
+
+@dataclass(frozen=True)
+class Data(Options):
+    """The labels of the sources, the text of the target, and what is scored."""
+
+    data_dir: Path | None = data_dir_setting("Data")
+    text: tuple[str, ...] = setting(
+        (), "Text of the target language, one sentence a line, in place of its training split.", "Data", metavar="PATH"
+    )
+    unlabelled_split: str | None = setting(
+        None,
+        "Split of the target whose sentences are used, without their tags. [default: train]",
+        "Data",
+        metavar="NAME",
+    )
+    train_split: tuple[str, ...] = setting(
+        (),
+        "Split of the sources to train on, or LANG=NAME for one of them. Repeat to join several. [default: train]",
+        "Data",
+        metavar="[LANG=]NAME",
+    )
+    dev_split: tuple[str, ...] = setting(
+        (),
+        "Split of the sources that chooses checkpoints, or LANG=NAME for one of them. [default: dev]",
+        "Data",
+        metavar="[LANG=]NAME",
+    )
+    test_split: tuple[str, ...] = setting(
+        (), "Split to score in a language, LANG=NAME; `none` for no score. [default: test]", "Data", metavar="LANG=NAME"
+    )
+    limit: int | None = setting(None, "Use at most this many sentences of each split.", "Data", metavar="N", least=1)
+
+
+@dataclass(frozen=True)
+class Alignment(Options):
+    """How prototypes of both languages are aligned while the teacher is trained."""
+
+    weight: float = setting(1.0, "Weight of the alignment of prototypes; 0 for none.", "Method", metavar="X", least=0)
+    temperature: float = setting(
+        0.1, "Temperature of the alignment, and of weights by similarity.", "Method", metavar="T", least=1e-6
+    )
+    symmetric: bool = setting(False, "Let prototypes of both languages be anchors.", "Method")
+    confidence: float = setting(
+        0.0,
+        "A target token counts if the teacher's tag has at least this probability.",
+        "Method",
+        metavar="P",
+        least=0,
+        most=1,
+    )
+    warmup: float = setting(
+        0.1, "Share of the teacher's steps before target tokens count.", "Method", metavar="SHARE", least=0, most=1
+    )
+
+
+@dataclass(frozen=True)
+class Prototypes(Options):
+    """What prototypes are made of."""
+
+    momentum: float = setting(
+        0.9, "Momentum of the moving averages that make the prototypes.", "Method", metavar="M", least=0, most=0.9999999
+    )
+    classes: str = setting(
+        "type",
+        "One prototype for each entity type, or for each BIO tag.",
+        "Method",
+        metavar="KIND",
+        choices=("type", "tag"),
+    )
+    layer: int | None = setting(
+        None,
+        "Layer whose hidden states are the features, counted from 1. [default: the last]",
+        "Method",
+        metavar="N",
+        least=1,
+    )
+    tokens: str = setting(
+        "first",
+        "Tokens of a word that count for the teacher's prototypes: first or all.",
+        "Method",
+        metavar="WHICH",
+        choices=("first", "all"),
+    )
+
+
+@dataclass(frozen=True)
+class Teaching(Options):
+    """What the student learns of the teacher."""
+
+    loss: str = setting(
+        "mse",
+        "Loss of the student: mse of probabilities (TSL), or kl.",
+        "Method",
+        metavar="LOSS",
+        choices=("mse", "kl"),
+    )
+    temperature: float = setting(1.0, "Temperature of the student's loss.", "Method", metavar="T", least=1e-6)
+    self_weight: float = setting(
+        1.0, "Weight of the pseudo-labels beside the student's loss.", "Method", metavar="X", least=0
+    )
+    self_ramp: float = setting(
+        0.5,
+        "Share of the student's steps in which the weight of pseudo-labels grows from 0.",
+        "Method",
+        metavar="SHARE",
+        least=0,
+        most=1,
+    )
+    pseudo_labels: str = setting(
+        "soft",
+        "Form of pseudo-labels: soft (rectified probabilities) or hard (their likeliest tag).",
+        "Method",
+        metavar="FORM",
+        choices=("soft", "hard"),
+    )
+    rectify: bool = setting(True, "Rectify pseudo-labels by prototypes.", "Method")
+    rectify_temperature: float = setting(1.0, "Temperature of the rectification.", "Method", metavar="T", least=1e-6)
+    distance: str = setting(
+        "unit",
+        "Distance to a prototype: euclidean, or unit for vectors scaled to length 1.",
+        "Method",
+        metavar="KIND",
+        choices=("euclidean", "unit"),
+    )
+    features: str = setting(
+        "teacher",
+        "Whose features are compared: teacher or student.",
+        "Method",
+        metavar="WHOSE",
+        choices=("teacher", "student"),
+    )
+    weigh: str = setting(
+        "equal",
+        "Weights of several teachers: equal, or similarity of their prototypes.",
+        "Method",
+        metavar="HOW",
+        choices=("equal", "similarity"),
+    )
+
+
+@dataclass(frozen=True)
+class MadeTeacher(Options):
+    """The training of the teacher."""
+
+    epochs: float | None = setting(
+        None, f"Passes over the sources' sentences. {by_preset('teacher_epochs')}", "Training", metavar="N", least=0
+    )
+    lr: float | None = setting(
+        None, f"Highest learning rate of the teacher. {by_preset('teacher_lr')}", "Training", metavar="X", above=0
+    )
+
+
+@dataclass(frozen=True)
+class StudentTraining(Options):
+    """The training of the student."""
+
+    epochs: float | None = setting(
+        None, f"Passes over the target's sentences. {by_preset('epochs')}", "Training", metavar="N", above=0
+    )
+    batch_size: int | None = setting(
+        None,
+        f"Sentences a step; of each language where prototypes are aligned. {by_preset('batch_size')}",
+        "Training",
+        metavar="N",
+        least=1,
+        most=MOST_BATCH,
+    )
+    max_length: int | None = setting(
+        None, f"Most tokens of an input. {by_preset('max_length')}", "Training", metavar="N", least=16
+    )
+    lr: float | None = setting(
+        None, f"Highest learning rate of the student. {by_preset('lr')}", "Training", metavar="X", above=0
+    )
+    dev_tolerance: float = setting(
+        0.01,
+        "Of the student's checkpoints, the last one is kept whose dev score is at most this much below the best: "
+        "dev data of a source can tell that its tags get lost, and not which of two students knows the target better. "
+        "0 keeps the best.",
+        "Training",
+        metavar="X",
+        least=0,
+        most=1,
+    )
+
+
+@dataclass(frozen=True)
+class ProkdOptions(Placed):
+    """The options of a distillation without target labels."""
+
+    source: str
+    target: str
+    model: str | None = setting(
+        None,
+        "What the teacher is tuned from, or what the student begins with if a teacher is given: folder, org/name "
+        "or org/name@revision. [default: intfloat/multilingual-e5-small]",
+        "Model",
+        metavar="M",
+    )
+    teacher: tuple[str, ...] = setting(
+        (),
+        "Model tuned on a source's labels; once for each source. It stays as it is unless `teacher_epochs` is "
+        "given. [default: made here]",
+        "Model",
+        metavar="DIR",
+    )
+    freeze_embeddings: bool = setting(
+        False, "Do not train the word embeddings: faster, and takes far less memory.", "Model"
+    )
+    freeze_layers: int | None = setting(
+        None,
+        f"Do not train the lowest N layers, nor word embeddings. {by_preset('freeze_layers')}",
+        "Model",
+        metavar="N",
+        least=0,
+    )
+    include_path: tuple[Path, ...] = include_setting("Model")
+    task: str = setting("ner", "A task with tags; see `polydistill ls tasks`.", "Data", metavar="TASK")
+    sources: tuple[str, ...] = setting((), "Another language with labels. Repeat for several.", "Data", metavar="LANG")
+    data: Data = group(Data)
+    method: str = setting(
+        PROKD,
+        "prokd; tsl (the student learns the teacher's probabilities alone), selftrain (and its labels, without "
+        "prototypes), or transfer (the teacher as it is).",
+        "Method",
+        metavar="METHOD",
+        choices=METHODS,
+    )
+    alignment: Alignment = group(Alignment, prefix="align")
+    prototypes: Prototypes = group(Prototypes)
+    teaching: Teaching = group(Teaching)
+    preset: str = setting(
+        "small",
+        "Defaults of the options that follow: smoke (a first try), small (for a CPU) or paper (as TSL).",
+        "Training",
+        metavar="NAME",
+        choices=tuple(PRESETS),
+    )
+    made_teacher: MadeTeacher = group(MadeTeacher, prefix="teacher")
+    training: StudentTraining = group(StudentTraining)
+    cache_gb: float = setting(
+        4.0,
+        "Keep the teacher's outputs for the target's sentences on disk if they take at most this much.",
+        "Training",
+        metavar="GB",
+        least=0,
+        decides=False,
+    )
+    computing: Precise = group(Precise)
+    place: TimedPlace = group(TimedPlace)

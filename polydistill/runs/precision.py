@@ -1,0 +1,34 @@
+"""Whether matrices are multiplied in bfloat16."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polydistill.training.deciding import decided
+
+if TYPE_CHECKING:
+    from polydistill.runs.stages import Work
+
+FASTER = 1.1  # bfloat16 rounds, so it has to be worth it
+
+
+def multiplies_in_bfloat16(precision: str, folder: Path, work: Work) -> bool:
+    """Whether a run multiplies in bfloat16: as asked, or for `auto` if a step is a tenth faster here with it.
+
+    It is measured once a run, on a model of the same sizes, so that a run that goes on does as before.
+
+    Args:
+        precision: `float32`, `bfloat16` or `auto`.
+        folder: A model of the sizes that are trained.
+        work: Of the stage; the decision is noted for the whole run.
+    """
+    if precision != "auto":
+        return precision == "bfloat16"
+    from polydistill.distill.speed import training_rates
+
+    def is_faster() -> bool:
+        rates = training_rates(folder)
+        return rates["bfloat16"] > FASTER * rates["float32"]
+
+    return decided(work.note("precision.json"), is_faster)

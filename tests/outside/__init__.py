@@ -1,0 +1,1 @@
+"""What somebody else's package could hold; nothing of polydistill knows of it."""
