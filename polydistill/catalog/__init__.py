@@ -424,7 +424,7 @@ def resolve_languages(codes: Sequence[str], include: Sequence[Path]) -> tuple[La
         UsageError: None is given, or one is unknown.
     """
     if not codes:
-        raise UsageError("No language was given.", "Add one, for instance `lang=ro`.")
+        raise UsageError("No language was given.", "Add one, for instance `languages=ro`.")
     return tuple({(found := language(code, include)).code: found for code in codes}.values())
 
 

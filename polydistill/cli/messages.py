@@ -3,7 +3,7 @@
 Below `cli/` a message names a setting in backticks, with or without a value, or gives a whole command:
 
     `max_length`                         --max-length
-    `lang=sw`                            --lang sw
+    `languages=sw`                       --lang sw
     `verify=False`                       --no-verify
     `source`, an argument                SOURCE
     `polydistill finetune task=ner`      `polydistill finetune --task ner`
@@ -48,8 +48,9 @@ def with_flags(text: str, context: click.Context | None = None) -> str:
 
 
 def declared(params: Iterable[click.Parameter]) -> Parameters:
-    """The parameters of a command by the names of their settings."""
-    return {param.name: param for param in params if param.name}
+    """The parameters of a command by the names of their settings, which Python calls `languages` everywhere."""
+    found = {param.name: param for param in params if param.name}
+    return {"languages": found["lang"], **found} if "lang" in found else found
 
 
 def _flag(param: click.Parameter, value: str | None) -> str | None:
@@ -84,9 +85,9 @@ def _command_line(match: re.Match[str], root: click.Context) -> str:
 def _elsewhere(root: click.Context, name: str) -> click.Parameter | None:
     """An option of that name of another command: messages of shared code may name one that this command lacks."""
     for command in _commands(root.command, root):
-        for param in command.params:
-            if param.name == name and isinstance(param, click.Option):
-                return param
+        param = declared(command.params).get(name)
+        if isinstance(param, click.Option):
+            return param
     return None
 
 

@@ -11,14 +11,16 @@ import orjson
 
 from polydistill.files.durable import sync_tree
 from polydistill.files.hashing import file_sha256
+from polydistill.files.outputs import RECORD
 
 SEAL = "whole.json"
 HASH = "sha256"
 
 
 def seal(folder: Path) -> None:
-    """Notes what a folder holds, and brings all of it to the disk."""
-    files = {str(path.relative_to(folder)): file_sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    """Notes what a folder holds, and brings all of it to the disk; not what records say, to which scores are added."""
+    kept = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != RECORD]
+    files = {str(path.relative_to(folder)): file_sha256(path) for path in kept}
     (folder / SEAL).write_bytes(orjson.dumps(files, option=orjson.OPT_INDENT_2))
     sync_tree(folder)
 

@@ -97,7 +97,7 @@ def assign_corpora(
             known = ", ".join(assigned)
             raise UsageError(
                 f"The corpus {corpus} is for {prefix}, which is not one of the languages ({known}).",
-                f"Add `lang={prefix}`, or leave {prefix}= out.",
+                f"Add `languages={prefix}`, or leave {prefix}= out.",
             )
         elif len(languages) == 1:
             assigned[languages[0].code].append(corpus)

@@ -179,6 +179,6 @@ def load_counts(paths: Sequence[Path], vocabulary: Vocabulary, languages: Sequen
     if missing:
         raise PolydistillError(
             f"The counts have {', '.join(sorted(total.languages))} but not {', '.join(missing)}.",
-            f"Count it too: `polydistill count lang={missing[0]} ...`.",
+            f"Count it too: `polydistill count languages={missing[0]} ...`.",
         )
     return total

@@ -32,6 +32,8 @@ def context_of(*names: str) -> click.Context:
     ("command", "text", "expected"),
     [
         ("trim", "Add `lang=sw`.", "Add --lang sw."),
+        ("trim", "Add `languages=sw`.", "Add --lang sw."),
+        ("finetune", "Add `languages=sw`.", "Add --lang sw."),
         ("trim", "`vocab_size` is too small.", "--vocab-size is too small."),
         ("trim", "Choose another `output`.", "Choose another -o."),
         ("trim", "Write `weight=ro=2`.", "Write --weight ro=2."),
@@ -83,6 +85,7 @@ def test_a_setting_of_another_command_becomes_its_flag() -> None:
             "`polydistill stack ENCODER LLM --stack ... --task nli`",
         ),
         ("`polydistill trim drop_added='lang:*'`", "`polydistill trim --drop-added 'lang:*'`"),
+        ("`polydistill trim languages=ro`", "`polydistill trim --lang ro`"),
         ("`polydistill trim verify=False lang=ro`", "`polydistill trim --no-verify --lang ro`"),
         ("`polydistill stack E L whole=True`", "`polydistill stack E L --whole`"),
         ("`polydistill sparse train language=sw`", "`polydistill sparse train --lang sw`"),

@@ -18,6 +18,7 @@ from kills import Killed, Listener, loss_curves
 from safetensors.numpy import load_file
 
 import polydistill
+from polydistill.card import card
 from polydistill.cli import main
 from polydistill.distill.loss import DistilLoss
 from polydistill.distill.matched import same_vocabulary
@@ -26,6 +27,7 @@ from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
 from polydistill.methods.bistil.options import BistilOptions
 from polydistill.methods.bistil.plan import prepare
 from polydistill.progress import SILENT
+from polydistill.records.record import RunRecord
 from polydistill.runs.result import Result
 from polydistill.runs.stages import Stage
 from polydistill.sparse.files import Difference
@@ -347,6 +349,10 @@ def test_the_checkpoint_is_the_best_by_what_was_asked(
 ) -> None:
     result = bistil(ner(base, data, tmp_path / "out", test_split=("sw=none", "en=none"), task_lr=1e-3, **options))
     chosen, teacher = result.selection, tmp_path / "out/stages/teacher"
+    record = RunRecord.load(teacher)
+    assert record is not None and record.command == "finetune" and record.config["freeze_embeddings"]
+    assert record.result["languages"] == ["en"] and record.texts[0]["language"] == "en"
+    assert "tuned for ner on en" in card(record, teacher)
     assert chosen is not None and chosen["metric"] == metric
     assert chosen["value"] == max(value for _, value in result.stages[-1]["facts"]["dev"])
     found = evaluate(

@@ -17,7 +17,7 @@ from polydistill.methods.bistil.presets import Tuning
 from polydistill.methods.finetune.options import Frozen
 from polydistill.methods.finetune.plan import DEFAULTS
 from polydistill.methods.finetune.stages import Tuning as TeacherTuning
-from polydistill.methods.finetune.stages import tuned
+from polydistill.methods.finetune.stages import record_of, tuned
 from polydistill.methods.sparse.method import apply as apply_differences
 from polydistill.models.folder import model_folder
 from polydistill.models.refs import ModelRef, resolve
@@ -258,7 +258,14 @@ def teacher(job: Job, work: Work) -> Made:
         computing=replace(computing, accumulate=_parts(batch_size, computing.accumulate)),
         include_path=job.options.include_path,
     )
-    return tuned(tuning, work)
+    made = tuned(tuning, work)
+
+    def write(out: Path) -> Mapping[str, Any]:
+        facts = made.write(out)
+        record_of(tuning, facts, made.steps, job.codes[:1]).save(out)
+        return facts
+
+    return replace(made, write=write)
 
 
 def _parts(batch_size: int, asked: int) -> int:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polydistill.catalog import Task, arch
 from polydistill.catalog.task import SPAN_EXTRACTION
 from polydistill.labelled.examples import LabelledSplit
-from polydistill.methods.finetune.options import Frozen
+from polydistill.methods.finetune.options import FinetuneOptions, Frozen
 from polydistill.models.checkpoint import Checkpoint
 from polydistill.models.copying import copy_beside
 from polydistill.models.folder import model_folder, model_type
+from polydistill.models.refs import ModelRef, resolve
 from polydistill.options.groups import Computing
+from polydistill.records.record import RunRecord, parent_of, source_facts
 from polydistill.runs.made import Made, chosen_facts
 from polydistill.runs.precision import multiplies_in_bfloat16
 from polydistill.runs.stages import Work
@@ -114,6 +116,38 @@ def tuned(job: Tuning, work: Work) -> Made:
         }
 
     return Made(write, curves.steps, curves.terms)
+
+
+def record_of(job: Tuning, facts: Mapping[str, Any], steps: int, languages: Sequence[str]) -> RunRecord:
+    """The record of a model that was tuned as a part of another method's run.
+
+    Args:
+        job: What was trained.
+        facts: What `tuned` says of it.
+        steps: Optimizer steps.
+        languages: Codes of the languages of its labels.
+    """
+    resolved = resolve(ModelRef.parse(str(job.folder)))
+    names = ("epochs", "lr", "batch_size", "max_length", "warmup", "weight_decay", "checks", "patience")
+    values = {name: getattr(job, name) for name in names}
+    given = {**values, **asdict(job.frozen), **asdict(job.computing), "include_path": job.include_path}
+    options = FinetuneOptions.of(str(job.folder), task=job.task.name, languages=tuple(languages), **given)
+    about = ("head", "curves", "parameters", "examples")
+    result: dict[str, Any] = {
+        "command": "finetune",
+        "model": resolved.source,
+        "task": job.task.name,
+        "languages": list(languages),
+    }
+    result |= {"settings": {**values, "labelled": job.task.facts()}, "steps": steps}
+    return RunRecord(
+        command="finetune",
+        config=options.to_json(),
+        source=source_facts(resolved, Checkpoint.open(model_folder(resolved.folder))),
+        texts=[dict(text) for text in facts["texts"]],
+        result={**result, **{name: facts[name] for name in about}},
+        parent=parent_of(resolved.folder),
+    )
 
 
 def _schedule(job: Tuning, folder: Path, work: Work) -> Schedule:

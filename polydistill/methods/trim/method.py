@@ -157,7 +157,7 @@ def parse_weights(weights: Sequence[str], languages: Sequence[Language], include
             )
         code = language(name, include).code
         if code not in {lang.code for lang in languages}:
-            raise UsageError(f"`weight={text!r}` is for a language that is not kept.", f"Add `lang={code}`.")
+            raise UsageError(f"`weight={text!r}` is for a language that is not kept.", f"Add `languages={code}`.")
         found[code] = value
     return found
 
