@@ -81,6 +81,13 @@ def no_collection() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_flushing() -> Iterator[None]:
+    """Nothing here needs to survive a power cut; tests of flushing see each call, `make test-faults` each effect."""
+    with mock.patch("os.fsync"):
+        yield
+
+
 @pytest.fixture
 def quick_verification(monkeypatch: pytest.MonkeyPatch) -> None:
     """Verification without all languages' letters, which take most of its time with tiny models."""
@@ -94,7 +101,7 @@ _modules_frozen = 0
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call() -> None:
-    """Leaves out of later collections of garbage what imports have made: it stays, and to look through it takes .3 s."""
+    """Later collections of garbage leave out what imports have made: it stays, and to look through it takes .3 s."""
     global _modules_frozen
     if len(sys.modules) > _modules_frozen + 50:
         gc.collect()

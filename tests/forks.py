@@ -95,7 +95,7 @@ def _become(job: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(job["env"])
     os.chdir(job["cwd"])
-    sys.stdin = open(0, encoding="utf-8", closefd=False)
+    sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     sys.argv = ["-c", *job["args"]]
     importlib.reload(sys.modules["huggingface_hub.constants"])  # which reads the environment
     exec(compile(job["code"], "<string>", "exec"), {"__name__": "__main__"})

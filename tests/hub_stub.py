@@ -1,6 +1,6 @@
 """A stand-in of the Hub on the loopback interface, which serves local folders as models and data sets.
 
-The Hub's client reads HF_ENDPOINT when it is imported, so what talks to the stub runs in a process of its own: see `run`.
+The Hub's client reads HF_ENDPOINT when it is imported, so what talks to the stub is a process of its own: see `run`.
 """
 
 from __future__ import annotations

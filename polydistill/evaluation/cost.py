@@ -9,6 +9,7 @@ from typing import Any
 
 from polydistill.catalog import Task
 from polydistill.evaluation import turns
+from polydistill.processes import answer_of
 from polydistill.progress import SILENT, Progress
 
 WAY_OUT = "Leave `latency` out, or free some memory."
@@ -70,4 +71,4 @@ def _peak_memory(folder: str, job: Mapping[str, Any]) -> int:
     """
     asked = {**job, "folder": folder, "batch_size": turns.BATCH}
     problem = f"The memory of {folder} could not be measured"
-    return int(turns.answer_of("polydistill.evaluation.footprint", asked, problem, WAY_OUT)["peak_memory_bytes"])
+    return int(answer_of("polydistill.evaluation.footprint", asked, problem, WAY_OUT)["peak_memory_bytes"])

@@ -8,8 +8,8 @@ from typing import Any
 
 from polydistill.evaluation.heads import TaskModel, open_model
 from polydistill.evaluation.kinds import KINDS
-from polydistill.evaluation.turns import answer
 from polydistill.labelled import examples as kinds_of_examples
+from polydistill.processes import answer
 from polydistill.records.record import peak_memory_bytes
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from polydistill.evaluation.footprint import examples_of, opened
 from polydistill.evaluation.kinds import KINDS
-from polydistill.evaluation.turns import answer, one_round, take_turns
+from polydistill.evaluation.turns import one_round, take_turns
+from polydistill.processes import answer
 
 
 def timed(job: dict[str, Any]) -> dict[str, tuple[float, float]]:

@@ -7,16 +7,13 @@ are of the differences between processes, and rounds only steady each of them.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import orjson
 
-from polydistill.errors import PolydistillError
+from polydistill.processes import answer_of
 from polydistill.progress import SILENT, Progress
 
 INPUTS, BATCH = 32, 32
@@ -94,38 +91,6 @@ def in_processes(module: str, job: Mapping[str, Any], progress: Progress = SILEN
             found.append(answer_of(module, job, "The time could not be measured", WAY_OUT))
             done(1)
     return found
-
-
-def answer_of(module: str, job: Mapping[str, Any], problem: str, hint: str) -> dict[str, Any]:
-    """What a module of this package prints that is run as a process of its own; an interruption ends it too.
-
-    Args:
-        module: The module.
-        job: What it reads, as JSON.
-        problem: What to say if it fails.
-        hint: The way out.
-
-    Raises:
-        PolydistillError: The process failed.
-    """
-    command = [sys.executable, "-P", "-m", module]  # no code from where we are
-    ended = subprocess.run(
-        command, input=orjson.dumps(job, option=orjson.OPT_SERIALIZE_NUMPY), capture_output=True, check=False
-    )
-    if ended.returncode:
-        said = ended.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it was killed"]
-        raise PolydistillError(f"{problem} ({said[0].rstrip('.')}).", hint)
-    answer: dict[str, Any] = orjson.loads(ended.stdout.splitlines()[-1])
-    return answer
-
-
-def answer(job_done: Callable[[dict[str, Any]], object]) -> None:
-    """What such a process does: it reads a job from stdin and prints what is made of it."""
-    try:
-        found = job_done(orjson.loads(sys.stdin.buffer.read()))
-    except PolydistillError as error:
-        sys.exit(error.message)
-    sys.stdout.write("\n" + orjson.dumps(found).decode())
 
 
 def summary(processes: Sequence[Times]) -> list[dict[str, Any]]:

@@ -6,10 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from polydistill.evaluation.turns import answer, one_round, take_turns
+from polydistill.evaluation.turns import one_round, take_turns
 from polydistill.exporting.beside import outputs_of
 from polydistill.exporting.networks import HEADS, load_network, onnx_network
 from polydistill.models.loading import load_tokenizer
+from polydistill.processes import answer
 
 
 def timed(job: dict[str, Any]) -> dict[str, tuple[float, float]]:

@@ -1,17 +1,9 @@
-"""Whether a folder loads and computes as a user would load it: run as a process of its own, since it needs torch.
-
-    python -m polydistill.hub.opening FOLDER
-
-It prints one JSON object: `class` is the Auto class that loaded it, `problem` what is wrong, or null.
-"""
+"""Whether a folder loads and computes as a user would load it: run as a process of its own, since it needs torch."""
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +11,7 @@ from polydistill.errors import PolydistillError
 from polydistill.files.jsonfiles import read_json
 from polydistill.models.folder import is_stack, model_folder
 from polydistill.models.loading import load_sentence_model, quiet_transformers
+from polydistill.processes import answer, answer_of
 
 _AUTO = (
     "AutoModelForTokenClassification",
@@ -30,6 +23,8 @@ _AUTO = (
     "AutoModelForImageTextToText",
     "AutoModelForPreTraining",
 )
+PROBLEM = "The folder does not load as a user would load it"
+WAY_OUT = "Save the model again, or skip this check with `verify=False`."
 _TEXT = "Nairobi, London, 12."
 _SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
 
@@ -41,23 +36,10 @@ def check_opens(folder: Path) -> str:
         PolydistillError: It cannot be loaded, lacks weights, or does not compute.
     """
     environment = {key: value for key, value in os.environ.items() if key not in _SECRETS}
-    ended = subprocess.run(
-        [sys.executable, "-P", "-m", "polydistill.hub.opening", str(folder)],  # -P: no code from where we are
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**environment, "HF_HUB_OFFLINE": "1"},
-    )
-    try:
-        found = json.loads(ended.stdout.splitlines()[-1])
-    except (IndexError, ValueError):
-        said = ended.stderr.strip().splitlines()[-1:] or ["it was killed"]
-        found = {"class": None, "problem": said[0][:300]}
+    job, offline = {"folder": str(folder)}, {**environment, "HF_HUB_OFFLINE": "1"}
+    found = answer_of("polydistill.hub.opening", job, PROBLEM, WAY_OUT, offline)
     if found["problem"]:
-        raise PolydistillError(
-            f"The folder does not load as a user would load it: {found['problem']}.".replace(str(folder), "it"),
-            "Save the model again, or skip this check with `verify=False`.",
-        )
+        raise PolydistillError(f"{PROBLEM}: {found['problem']}.".replace(str(folder), "it"), WAY_OUT)
     return str(found["class"])
 
 
@@ -65,7 +47,7 @@ def open_model(folder: Path) -> dict[str, Any]:
     """Loads tokenizer and model and computes one text.
 
     Returns:
-        `class` and `problem`, as the process prints them.
+        `class` is the Auto class that loaded it, `problem` what is wrong, or None.
     """
     import torch
     import transformers
@@ -127,17 +109,17 @@ def _names(auto: Any, config: Any) -> set[str]:
     return {c.__name__ for c in (classes if isinstance(classes, (tuple, list)) else [classes])}
 
 
-def main(folder: Path) -> None:
-    """Prints what `open_model` finds."""
+def opening(job: Mapping[str, Any]) -> dict[str, Any]:
+    """What `open_model` finds in the folder of a job."""
+    folder = Path(job["folder"])
     with quiet_transformers():
         try:
             read_json(model_folder(folder) / "config.json")
-            found = open_model(folder)
+            return open_model(folder)
         except Exception as error:
             said = " ".join(str(error).split())[:300]
-            found = {"class": None, "problem": f"{type(error).__name__}: {said}".rstrip(".")}
-    sys.stdout.write(json.dumps(found) + "\n")
+            return {"class": None, "problem": f"{type(error).__name__}: {said}".rstrip(".")}
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    answer(opening)

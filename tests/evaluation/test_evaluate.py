@@ -19,7 +19,7 @@ from polydistill.catalog import language, task
 from polydistill.cli import main
 from polydistill.cli.evaluate import table
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.evaluation import cache, classification, retrieval, turns
+from polydistill.evaluation import cache, classification, cost, retrieval, turns
 from polydistill.evaluation.evaluate import EvaluateConfig, Evaluation, averages, evaluate, settings_of
 from polydistill.evaluation.heads import new_head
 from polydistill.evaluation.scoring import Cell, loyalty
@@ -388,14 +388,14 @@ def test_latency_has_ratios_with_intervals(
 ) -> None:
     monkeypatch.setattr(turns, "PROCESSES", 2)
     RunRecord("trim", {}, {"name": "x", "source": "x"}, [], {}).save(here / "b")
-    cost = run(made, "a", "b", lang=("en",), limit=6, latency=True).latency
-    assert cost and [m["model"] for m in cost["models"]] == ["a", "b"]
-    assert (cost["inputs"], cost["processes"]) == (6, 2)
-    first, second = cost["models"]
+    found = run(made, "a", "b", lang=("en",), limit=6, latency=True).latency
+    assert found and [m["model"] for m in found["models"]] == ["a", "b"]
+    assert (found["inputs"], found["processes"]) == (6, 2)
+    first, second = found["models"]
     assert first["latency_ratio"] is None and first["peak_memory_bytes"] > 50e6
     for ratio in (second["latency_ratio"], second["throughput_ratio"]):
         assert 0 < ratio["interval"][0] <= ratio["value"] <= ratio["interval"][1]
-    shown = table(Evaluation((), (), (), (), latency=cost))
+    shown = table(Evaluation((), (), (), (), latency=found))
     assert "inputs/s" in shown and "2 processes" in shown
 
 
@@ -405,16 +405,17 @@ def test_the_record_keeps_one_cost_beside_each_model(made: Path, here: Path, mon
             return {"peak_memory_bytes": 1000}
         return {name: [0.1, 20.0] for name in job["folders"]}
 
-    monkeypatch.setattr(turns, "answer_of", answer_of)
+    for user in (turns, cost):
+        monkeypatch.setattr(user, "answer_of", answer_of)
     source = {"name": "x", "source": "x"}
     RunRecord("trim", {}, source, [], {}).save(here / "b")
     for _ in range(2):
         run(made, "a", "b", lang=("en",), limit=6, latency=True)
     record = RunRecord.load(here / "b")
     assert record and not record.scores
-    (cost,) = record.costs
-    assert cost["beside"] == "a" and cost["task"] == "nli" and cost["language"] == "en" and cost["inputs"] == 6
-    assert cost["latency_ratio"]["value"] > 0 and cost["memory_ratio"]["value"] == pytest.approx(1, abs=0.2)
+    (kept,) = record.costs
+    assert kept["beside"] == "a" and kept["task"] == "nli" and kept["language"] == "en" and kept["inputs"] == 6
+    assert kept["latency_ratio"]["value"] > 0 and kept["memory_ratio"]["value"] == pytest.approx(1, abs=0.2)
 
 
 def test_memory_is_that_of_a_process_of_its_own(made: Path) -> None:

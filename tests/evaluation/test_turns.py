@@ -17,6 +17,7 @@ import pytest
 from polydistill.errors import PolydistillError
 from polydistill.evaluation import turns
 from polydistill.evaluation.turns import take_turns
+from polydistill.processes import answer
 
 
 def test_models_take_turns_in_a_process_and_the_first_round_does_not_count() -> None:
@@ -75,10 +76,10 @@ def test_a_process_that_fails_ends_in_one_sentence(
 
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b'{"model": "m"}')))
     with pytest.raises(SystemExit) as stop:  # which Python prints, and ends with 1
-        turns.answer(refuses)
+        answer(refuses)
     assert stop.value.code == "There is no m."
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"2")))
-    turns.answer(lambda job: {"twice": 2 * job})
+    answer(lambda job: {"twice": 2 * job})
     assert capsys.readouterr().out == '\n{"twice":4}'
 
 
@@ -91,11 +92,11 @@ def test_an_interrupted_measurement_leaves_no_process(tmp_path: Path) -> None:
     code = f"""
 import subprocess, sys
 from polydistill import interrupts
-from polydistill.evaluation import turns
+from polydistill.processes import answer_of
 run = subprocess.run
 subprocess.run = lambda command, **options: run([sys.executable, {str(sleeper)!r}], **options)
 interrupts.install()
-turns.answer_of("sleeper", {{}}, "It failed", "Try again.")
+answer_of("sleeper", {{}}, "It failed", "Try again.")
 """
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     pid = tmp_path / "sleeper.py.pid"

@@ -96,6 +96,14 @@ client.PATIENCE = 0.5
 commit.LATE = (0.01,)
 main(sys.argv[1:])
 """  # the command with little patience
+TIMED_HERE = f"""
+from polydistill.evaluation import turns
+def timed(module, job, progress):
+    from polydistill.exporting.timed import timed
+    return [timed({{**job, "rounds": 1}})]
+turns.in_processes = timed
+{MAIN}
+"""
 
 
 def started(hub: HubStub, home: Path, *args: str, code: str = "", **more: str) -> subprocess.Popen[str]:
@@ -244,7 +252,7 @@ def test_sub_folders_go_along(folder: Path, hub: HubStub) -> None:
 
 
 def test_onnx_files_go_with_the_weights(folder: Path, hub: HubStub) -> None:
-    said = say(hub, folder, NAME, "--yes", "--onnx", "--int8", "--json").json
+    said = say(hub, folder, NAME, "--yes", "--onnx", "--int8", "--json", code=TIMED_HERE).json
     assert set(there(hub)) == SENT | {"onnx/model.onnx", "onnx/model_quantized.onnx"}
     assert {"onnx/model.onnx", "onnx/model_quantized.onnx"} <= set(said["sent"])
     import onnx

@@ -11,6 +11,7 @@ from typing import Any
 import click
 import pytest
 import tiny
+from answering import answer_here
 from configs import bistil, bistil_config, finetune, finetune_config
 from hub_stub import HubStub
 from hub_stub import run as run_at
@@ -72,6 +73,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
         root = tmp_path_factory.mktemp("own")
         patch.setenv("POLYDISTILL_CACHE", str(root / "cache"))
         patch.delenv("POLYDISTILL_DATA", raising=False)
+        answer_here(patch)
         patch.setattr(turns, "PROCESSES", 1)
         patch.setattr(turns, "ROUNDS", 1)
         yield Made(root)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from answering import answer_here
 from click.testing import CliRunner
 from configs import stack
 from kills import Killed, Listener, loss_curves
@@ -274,7 +275,9 @@ def test_the_baseline_is_the_best_linear_map(models: tuple[Path, Path], text: Pa
 def test_an_encoder_with_language_codes(
     text: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    answer_here(monkeypatch)
     monkeypatch.setattr("polydistill.evaluation.turns.PROCESSES", 1)
+    monkeypatch.setattr("polydistill.evaluation.turns.ROUNDS", 1)
     encoder = tiny.model_folder("m2m_100", "seq2seq-lm", tmp_path / "nllb", tokenizer="nllb")
     llm = tiny.model_folder("llama", "causal-lm", tmp_path / "llama")
     languages = polydistill.load_stack(
