@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+from answering import answer_here
 from safetensors.numpy import load_file, save_file
 
 from polydistill.catalog import language, task
@@ -386,6 +387,7 @@ def test_loyalty_and_retention_beside_a_teacher(made: Path, here: Path) -> None:
 def test_latency_has_ratios_with_intervals(
     made: Path, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    answer_here(monkeypatch, but_the_first=True)
     monkeypatch.setattr(turns, "PROCESSES", 2)
     RunRecord("trim", {}, {"name": "x", "source": "x"}, [], {}).save(here / "b")
     found = run(made, "a", "b", lang=("en",), limit=6, latency=True).latency

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import tiny
+from answering import answer_here
 from forks import fork
 from hub_repos import Fault, Repo
 from hub_stub import HubStub, environment_of, refusing, run
@@ -96,6 +97,11 @@ client.PATIENCE = 0.5
 commit.LATE = (0.01,)
 main(sys.argv[1:])
 """  # the command with little patience
+BROKEN = f"""
+from polydistill.hub import opening
+opening.answer_of = lambda *job: {{"class": None, "problem": "it is broken"}}
+{MAIN}
+"""
 TIMED_HERE = f"""
 from polydistill.evaluation import turns
 def timed(module, job, progress):
@@ -121,8 +127,8 @@ def say(
     checks = [] if verify else ["--no-verify"]
     command = ("publish", str(folder), *(args or (NAME, "--yes")), *checks)
     home = folder.parent / "home"
-    if verify:
-        with started(hub, home, *command, code=code, **more) as process:
+    if verify and not code:
+        with started(hub, home, *command, **more) as process:
             out, err = process.communicate(timeout=120)
         exit_code = process.returncode
     else:
@@ -563,12 +569,21 @@ def test_branches_that_cannot_be(folder: Path, branch: str) -> None:
 # --- the folder
 
 
-def test_a_folder_that_does_not_load_is_not_sent(folder: Path, hub: HubStub) -> None:
+def test_a_folder_that_does_not_load_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer_here(monkeypatch)
     weights = load_file(folder / "model.safetensors")
     del weights["classifier.bias"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    said = say(hub, folder, NAME, "--yes", verify=True)
-    assert said.code == 1 and "does not load" in said.err and "classifier.bias" in said.err
+    with pytest.raises(PolydistillError, match=r"does not load as a user would load it: .*classifier\.bias"):
+        check_opens(folder)
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(PolydistillError, match=r"does not load as a user would load it: \w*Error"):
+        check_opens(folder)
+
+
+def test_a_folder_that_does_not_load_is_not_sent(folder: Path, hub: HubStub) -> None:
+    said = say(hub, folder, NAME, "--yes", verify=True, code=BROKEN)
+    assert said.code == 1 and "does not load as a user would load it: it is broken" in said.err
     assert hub.writable.repos == {}
 
 
