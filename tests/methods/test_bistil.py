@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -19,11 +23,14 @@ from safetensors.numpy import load_file
 
 import polydistill
 from polydistill.card import card
+from polydistill.catalog import task as load_task
 from polydistill.cli import main
 from polydistill.distill.loss import DistilLoss
 from polydistill.distill.matched import same_vocabulary
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
+from polydistill.evaluation.heads import new_head
+from polydistill.methods.bistil import stages as bistil_stages
 from polydistill.methods.bistil.options import BistilOptions
 from polydistill.methods.bistil.plan import prepare
 from polydistill.progress import SILENT
@@ -32,6 +39,7 @@ from polydistill.runs.result import Result
 from polydistill.runs.stages import Stage
 from polydistill.sparse.files import Difference
 from polydistill.training.trainer import DevTrainer
+from polydistill.vocab.letters import unwritten
 
 NAMES = {"PER": ["Ana", "Ion", "Maria"], "LOC": ["Cluj", "Paris", "Nairobi"], "ORG": ["Acme", "Dacia", "Safaricom"]}
 PLAIN = ["sees", "the", "red", "house", "in", "and", "with", "a", "letter"]
@@ -98,6 +106,13 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path / "cache"))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _few_letters() -> Iterator[None]:
+    """All languages' letters, which take most of the time of a tiny vocabulary, are tried where a test asks for it."""
+    with mock.patch.object(bistil_stages, "unwritten", lambda *_: {}):
+        yield
+
+
 def config(base: Path, data: Path, output: Path, **options: Any) -> BistilOptions:
     values: dict[str, Any] = {
         "text": tuple(f"{code}={data}/text/{code}.txt" for code in ("en", "sw")),
@@ -123,7 +138,43 @@ def ner(base: Path, data: Path, output: Path, **options: Any) -> BistilOptions:
     return config(base, data, output, **{**values, **options})
 
 
-def test_phase_1_makes_a_plain_folder(base: Path, data: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where fixtures write, with a cache of their own."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLYDISTILL_CACHE", str(folder / "cache"))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def tuned(base: Path, data: Path, own_cache: Path) -> str:
+    """A tagger that is made of the base model."""
+    return tagger(base, data, own_cache / "tuned")
+
+
+@pytest.fixture(scope="module")
+def student(base: Path, data: Path, own_cache: Path) -> Result:
+    """What phase 1 makes of the base model."""
+    return bistil(config(base, data, own_cache / "student"))
+
+
+@pytest.fixture(scope="module")
+def whole(base: Path, data: Path, own_cache: Path) -> tuple[Path, Result, int]:
+    """A run of both phases: its folder, its result, how often it was checked."""
+    counting = Listener(1000)
+    result = bistil(ner(base, data, own_cache / "whole"), counting)
+    return own_cache / "whole", result, 1000 - counting.left
+
+
+def tagger(model: Path, data: Path, output: Path, **options: Any) -> str:
+    """The folder of a tuned model."""
+    values = {"task": "ner", "languages": ("en",), "data_dir": data, "epochs": 2, "lr": 5e-3, "max_length": 32}
+    return str(finetune(finetune_config(model=str(model), output=output, **{**values, **options})).output)
+
+
+def test_phase_1_makes_a_plain_folder(base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bistil_stages, "unwritten", unwritten)
     result = bistil(config(base, data, tmp_path / "out", steps=30))
     assert [stage["name"] for stage in result.stages] == ["vocabulary", "general"]
     loss = result.stages[1]["loss"]
@@ -157,27 +208,17 @@ def test_masked_tokens_in_phase_1_leave_a_plain_encoder(base: Path, data: Path, 
         for n in load_file(tmp_path / "out/stages/vocabulary/student/model.safetensors")
         if not n.startswith("pooler.")
     }
-    teacher = finetune(
-        finetune_config(
-            model=str(tmp_path / "out/stages/vocabulary/teacher"),
-            task="ner",
-            languages=("en",),
-            data_dir=data,
-            output=tmp_path / "teacher",
-            epochs=1,
-            max_length=32,
-        )
-    ).output
-    tuned = bistil(ner(tmp_path / "out", data, tmp_path / "ner", teacher=(str(teacher),), task_epochs=1))
+    teacher = tagger(tmp_path / "out/stages/vocabulary/teacher", data, tmp_path / "teacher", epochs=1)
+    tuned = bistil(ner(tmp_path / "out", data, tmp_path / "ner", teacher=(teacher,), task_epochs=1))
     parameters = result.parameters["student"]
     assert tuned.stages[-1]["facts"]["entries"] == round(0.1 * parameters)  # every weight of phase 1 was found
 
 
-def test_phase_2_keeps_exactly_k_entries(base: Path, data: Path, tmp_path: Path) -> None:
-    result = bistil(ner(base, data, tmp_path / "out"))
+def test_phase_2_keeps_exactly_k_entries(whole: tuple[Path, Result, int]) -> None:
+    folder, result, _ = whole
     assert [stage["name"] for stage in result.stages] == ["vocabulary", "general", "teacher", "full", "sparse"]
-    out = load_file(tmp_path / "out/model.safetensors")
-    general = load_file(tmp_path / "out/stages/general/model.safetensors")
+    out = load_file(folder / "model.safetensors")
+    general = load_file(folder / "stages/general/model.safetensors")
     pairs = [(out[f"bert.{name}"], t) for name, t in general.items() if f"bert.{name}" in out]  # taggers have no pooler
     k = round(0.1 * sum(t.size for _, t in pairs))
     changed = sum(int((a != b).sum()) for a, b in pairs)
@@ -185,20 +226,10 @@ def test_phase_2_keeps_exactly_k_entries(base: Path, data: Path, tmp_path: Path)
     assert {score["language"] for score in result.scores} == {"en", "sw"}
     assert result.selection is not None and result.selection["languages"] == ["en"]
     # The difference lies beside the model, and its base is what phase 1 made.
-    difference = Difference.load(tmp_path / "out" / "difference.safetensors")
+    difference = Difference.load(folder / "difference.safetensors")
     for name, (indices, values) in difference.entries.items():
         there = general[name].reshape(-1)
         assert (there[indices] + values == out[f"bert.{name}"].reshape(-1)[indices]).all()
-
-
-@pytest.fixture(scope="module")
-def whole(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result, int]:
-    folder = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("POLYDISTILL_CACHE", str(folder / "cache"))
-        counting = Listener(1000)
-        result = bistil(ner(base, data, folder / "out"), counting)
-    return folder / "out", result, 1000 - counting.left
 
 
 @pytest.mark.parametrize("share", [0.15, 0.7, 0.95])
@@ -285,53 +316,31 @@ def test_two_commands_make_what_one_does(base: Path, data: Path, tmp_path: Path)
 
 
 def test_phase_1_can_learn_from_the_tasks_teacher(base: Path, data: Path, tmp_path: Path) -> None:
-    tuning = finetune_config(
-        model=str(base),
-        task="ner",
-        languages=("en",),
-        data_dir=data,
-        epochs=20,
-        lr=5e-3,
-        batch_size=8,
-        patience=0,
-        output=tmp_path / "teacher",
-        max_length=32,
-    )
-    teacher = finetune(tuning).output
+    teacher = tagger(base, data, tmp_path / "teacher", epochs=12, batch_size=8, patience=0)
     first = {}
-    for name, model in (("base", base), ("tuned", teacher)):
-        given = ner(model, data, tmp_path / name, teacher=(str(teacher),), steps=60, lr=3e-3, task_sparse_epochs=0)
+    for name, model in (("base", base), ("tuned", Path(teacher))):
+        given = ner(model, data, tmp_path / name, teacher=(teacher,), steps=60, lr=3e-3, task_sparse_epochs=0)
         result = bistil(given)
         assert [stage["name"] for stage in result.stages] == ["vocabulary", "general", "full"]
         first[name] = result.stages[-1]["loss"]["first"]["hidden"]
     assert first["tuned"] < 0.8 * first["base"]  # phase 2 finds its student near that teacher
 
 
-def test_teachers_with_the_whole_vocabulary_and_with_another_one(base: Path, data: Path, tmp_path: Path) -> None:
+def test_teachers_with_the_whole_vocabulary_and_with_another_one(
+    base: Path, tuned: str, data: Path, tmp_path: Path
+) -> None:
     other = tiny.model_folder("bert", "base", tmp_path / "other", tokenizer="bert", config={"num_hidden_layers": 2})
-    tuned = []
-    for model in (base, other):
-        tuning = finetune_config(
-            model=str(model),
-            task="ner",
-            languages=("en",),
-            data_dir=data,
-            epochs=2,
-            lr=5e-3,
-            output=tmp_path / f"tuned-{len(tuned)}",
-            max_length=32,
-        )
-        tuned.append(str(finetune(tuning).output))
-    first = bistil(ner(base, data, tmp_path / "one", teacher=(tuned[0],)))
+    other = tagger(other, data, tmp_path / "tuned", epochs=1)
+    quick = {"steps": 2, "task_epochs": 1, "task_sparse_epochs": 0, "test_split": ("en=none", "sw=none")}
+    first = bistil(ner(base, data, tmp_path / "one", teacher=(tuned,), **quick))
     assert "teacher" not in [stage["name"] for stage in first.stages]
     assert set(first.stages[-1]["loss"]["first"]) == {"hidden", "logits"}
-    both = bistil(ner(base, data, tmp_path / "two", teacher=(tuned[0], f"{tuned[1]}=2")))
+    both = bistil(ner(base, data, tmp_path / "two", teacher=(tuned, f"{other}=2"), **quick))
     assert both.stages[-1]["loss"]["first"]["logits"] != first.stages[-1]["loss"]["first"]["logits"]
     with pytest.raises(PolydistillError, match="only logits of words"):
-        bistil(ner(base, data, tmp_path / "three", teacher=(tuned[1],)))
-    words = bistil(
-        ner(base, data, tmp_path / "three", teacher=(tuned[1],), objective=("2:logits=1",), resume=True, overwrite=True)
-    )
+        bistil(ner(base, data, tmp_path / "three", teacher=(other,), **quick))
+    given = {"teacher": (other,), "objective": ("2:logits=1",), "resume": True, "overwrite": True}
+    words = bistil(ner(base, data, tmp_path / "three", **given, **quick))
     assert set(words.stages[-1]["loss"]["first"]) == {"logits"}
 
 
@@ -345,14 +354,11 @@ def test_teachers_with_the_whole_vocabulary_and_with_another_one(base: Path, dat
     ],
 )
 def test_the_checkpoint_is_the_best_by_what_was_asked(
-    options: dict[str, Any], metric: str, base: Path, data: Path, tmp_path: Path
+    options: dict[str, Any], metric: str, student: Result, tuned: str, data: Path, tmp_path: Path
 ) -> None:
-    result = bistil(ner(base, data, tmp_path / "out", test_split=("sw=none", "en=none"), task_lr=1e-3, **options))
-    chosen, teacher = result.selection, tmp_path / "out/stages/teacher"
-    record = RunRecord.load(teacher)
-    assert record is not None and record.command == "finetune" and record.config["freeze_embeddings"]
-    assert record.result["languages"] == ["en"] and record.texts[0]["language"] == "en"
-    assert "tuned for ner on en" in card(record, teacher)
+    given = {"teacher": (tuned,), "test_split": ("sw=none", "en=none"), "task_lr": 1e-3, **options}
+    result = bistil(ner(student.output, data, tmp_path / "out", **given))
+    chosen, teacher = result.selection, tmp_path / "out/stages/vocabulary/tuned-0"  # with the student's vocabulary
     assert chosen is not None and chosen["metric"] == metric
     assert chosen["value"] == max(value for _, value in result.stages[-1]["facts"]["dev"])
     found = evaluate(
@@ -372,14 +378,22 @@ def test_the_checkpoint_is_the_best_by_what_was_asked(
     assert chosen["value"] == pytest.approx(own[0], abs=1e-6)
 
 
+def test_a_teacher_that_was_tuned_here_has_a_record_and_a_card(whole: tuple[Path, Result, int]) -> None:
+    teacher = whole[0] / "stages/teacher"
+    record = RunRecord.load(teacher)
+    assert record is not None and record.command == "finetune" and record.config["freeze_embeddings"]
+    assert record.result["languages"] == ["en"] and record.texts[0]["language"] == "en"
+    assert "tuned for ner on en" in card(record, teacher)
+
+
 @pytest.mark.parametrize("task", ["nli", "qa"])
-def test_other_kinds_of_task(task: str, base: Path, data: Path, tmp_path: Path) -> None:
-    result = bistil(ner(base, data, tmp_path / "out", task=task, task_batch_size=8, test_split=("sw=none",)))
+def test_other_kinds_of_task(task: str, student: Result, data: Path, tmp_path: Path) -> None:
+    result = bistil(ner(student.output, data, tmp_path / "out", task=task, task_batch_size=8, test_split=("sw=none",)))
     assert result.scores and result.stages[-1]["facts"]["entries"] > 0
     assert result.stages[-1]["facts"]["metric"] == ("label_loyalty" if task == "qa" else "probability_loyalty")
 
 
-def test_vectors_of_sentences(base: Path, data: Path, tmp_path: Path) -> None:
+def test_vectors_of_sentences(base: Path, student: Result, data: Path, tmp_path: Path) -> None:
     options = {
         "task": "embedding",
         "limit": 200,
@@ -392,14 +406,14 @@ def test_vectors_of_sentences(base: Path, data: Path, tmp_path: Path) -> None:
     loss = result.stages[-1]["loss"]
     assert loss["last"]["pooled"] < loss["first"]["pooled"]
     assert {score["metric"] for score in result.scores} == {"accuracy_at_1", "accuracy_at_1_back"}
-    student = bistil(config(base, data, tmp_path / "student")).output
-    more = bistil(config(student, data, tmp_path / "more", precision="auto", **options))
+    made = student.output
+    more = bistil(config(made, data, tmp_path / "more", precision="auto", **options))
     assert [stage["name"] for stage in more.stages] == ["full"]
-    teacher, terms = str(student / "stages/vocabulary/teacher"), ("2:pooled=1", "2:attention=1")
-    given = bistil(config(student, data, tmp_path / "given", teacher=(teacher,), objective=terms, **options))
+    teacher, terms = str(made / "stages/vocabulary/teacher"), ("2:pooled=1", "2:attention=1")
+    given = bistil(config(made, data, tmp_path / "given", teacher=(teacher,), objective=terms, **options))
     assert set(given.stages[-1]["loss"]["last"]) == {"pooled", "attention"}
     with pytest.raises(PolydistillError, match="logits needs a head"):
-        bistil(config(student, data, tmp_path / "none", objective=("2:logits=1",), **options))
+        bistil(config(made, data, tmp_path / "none", objective=("2:logits=1",), **options))
 
 
 @pytest.mark.parametrize(
@@ -455,13 +469,13 @@ def test_the_terms_of_every_step_are_kept(whole: tuple[Path, Result, int]) -> No
     assert not (folder / "losses.jsonl").exists() and not (folder / "stage.json").exists()
 
 
-def test_options_that_change_nothing_are_said(base: Path, data: Path, tmp_path: Path) -> None:
+def test_options_that_change_nothing_are_said(base: Path, student: Result, data: Path, tmp_path: Path) -> None:
     listener = Listener(1000)
-    student = bistil(config(base, data, tmp_path / "student", density=0.2, objective=("2:logits=1",)), listener).output
+    bistil(config(base, data, tmp_path / "one", steps=1, density=0.2, objective=("2:logits=1",)), listener)
     assert "`density` changes nothing: there is no phase 2" in listener.said
     assert "`objective=2:...` changes nothing" in listener.said and "`steps`" not in listener.said
     listener = Listener(1000)
-    teacher = str(student / "stages/vocabulary/teacher")
+    teacher = str(student.output / "stages/vocabulary/teacher")
     options = {
         "task": "embedding",
         "teacher": (teacher,),
@@ -473,7 +487,7 @@ def test_options_that_change_nothing_are_said(base: Path, data: Path, tmp_path: 
         "task_sparse_epochs": 0,
         "test_split": ("en=none",),
     }
-    bistil(config(student, data, tmp_path / "out", data_dir=data, **options), listener)
+    bistil(config(student.output, data, tmp_path / "out", data_dir=data, **options), listener)
     assert "`init` changes nothing: the model is a student already" in listener.said
     assert "`steps` and `batch_size` and `max_length` change nothing: there is no phase 1" in listener.said
     assert "`temperature` changes nothing: logits are not an objective" in listener.said
@@ -509,19 +523,9 @@ def test_a_teacher_without_a_head_is_refused_before_anything_is_trained(base: Pa
     deeper = tiny.model_folder(
         "bert", "base", tmp_path / "deep", tokenizer="xlm-roberta", config={"num_hidden_layers": 6}
     )
-    teacher = finetune(
-        finetune_config(
-            model=str(deeper),
-            task="ner",
-            languages=("en",),
-            data_dir=data,
-            epochs=1,
-            output=tmp_path / "t",
-            max_length=32,
-        )
-    ).output
+    new_head(deeper, "tagging", load_task("ner").labels, seed=0).network.save_pretrained(deeper)
     with pytest.raises(PolydistillError, match="has 6 layers, and the model that the student was made of has 4"):
-        bistil(ner(base, data, tmp_path / "out", teacher=(str(teacher),)))
+        bistil(ner(base, data, tmp_path / "out", teacher=(str(deeper),)))
     assert not list(tmp_path.glob(".out*"))
 
 
@@ -576,56 +580,31 @@ def test_the_same_model_from_the_command_line(
     assert (tmp_path / "out/stages/general").is_dir() and Path(result["stages"][1]["folder"]).is_dir()
 
 
-def test_two_processes_have_the_losses_of_one(base: Path, data: Path, tmp_path: Path) -> None:
-    """In both phases, and in an epoch whose last batch is not full."""
-    teacher = finetune(
-        finetune_config(
-            model=str(base),
-            task="ner",
-            languages=("en",),
-            data_dir=data,
-            epochs=1,
-            output=tmp_path / "t",
-            max_length=32,
+def test_two_processes_have_the_losses_of_one(
+    base: Path, tuned: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In both phases, and in an epoch whose last batch is not full; `torchrun` sets the same variables."""
+    task = ["--task", "ner", "--teacher", tuned, "--data-dir", str(data), "--task-batch-size", "10"]
+    task += ["--task-epochs", "1", "--task-sparse-epochs", "1", "--test-split", "en=none", "--test-split", "sw=none"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "polydistill", *command(base, data, tmp_path / "two"), *task],
+            env={**shared, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
-    ).output
-    task = [
-        "--task",
-        "ner",
-        "--teacher",
-        str(teacher),
-        "--data-dir",
-        str(data),
-        "--task-batch-size",
-        "10",
-        "--task-epochs",
-        "1",
-        "--task-sparse-epochs",
-        "1",
-        "--test-split",
-        "en=none",
-        "--test-split",
-        "sw=none",
+        for rank in ("0", "1")
     ]
-    single = [sys.executable, "-m", "polydistill", *command(base, data, tmp_path / "one"), *task]
-    # `accelerate launch --cpu` starts one process, however many are asked for.
-    both = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        "-m",
-        "polydistill",
-        *command(base, data, tmp_path / "two"),
-        *task,
-    ]
-    results = []
-    for args in (single, both):
-        done = subprocess.run(args, capture_output=True, text=True, timeout=200)
-        assert done.returncode == 0, done.stderr[-3000:]
-        results.append(json.loads(done.stdout))
+    main([*command(base, data, tmp_path / "one"), *task])
+    results = [json.loads(capsys.readouterr().out)]
+    said = [process.communicate(timeout=200) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said[0][1][-3000:]
+    results.append(json.loads(said[0][0]))
     one, two = (result["stages"] for result in results)
     assert [stage["name"] for stage in one] == [stage["name"] for stage in two]
     for a, b in zip(one[1:], two[1:], strict=True):
@@ -636,8 +615,8 @@ def test_two_processes_have_the_losses_of_one(base: Path, data: Path, tmp_path: 
     assert all(abs(a[name] - b[name]).max() < 1e-4 for name in a)
 
 
-def test_random_layers_keep_the_embeddings(base: Path, data: Path, tmp_path: Path) -> None:
-    cut = bistil(config(base, data, tmp_path / "cut", steps=1)).output / "stages/vocabulary/student"
+def test_random_layers_keep_the_embeddings(base: Path, student: Result, data: Path, tmp_path: Path) -> None:
+    cut = student.output / "stages/vocabulary/student"
     fresh = bistil(config(base, data, tmp_path / "out", steps=1, init="random")).output / "stages/vocabulary/student"
     a, b = (load_file(folder / "model.safetensors") for folder in (cut, fresh))
     assert a.keys() == b.keys()
@@ -646,11 +625,8 @@ def test_random_layers_keep_the_embeddings(base: Path, data: Path, tmp_path: Pat
             assert (a[name] == b[name]).all() == name.startswith("embeddings.")
 
 
-def test_a_teacher_with_other_labels_is_refused(base: Path, data: Path, tmp_path: Path) -> None:
-    tuning = finetune_config(
-        model=str(base), task="ner", languages=("en",), data_dir=data, epochs=1, output=tmp_path / "t"
-    )
-    finetune(tuning)
+def test_a_teacher_with_other_labels_is_refused(base: Path, tuned: str, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(tuned, tmp_path / "t")
     own = json.loads((tmp_path / "t/config.json").read_text())
     for before, after, said in (("PER", "ANIMAL", "ANIMAL"), ("B-PER", "B-MISC", "tags in IOB1: whether its I-PER")):
         names = {key: label.replace(before, after) for key, label in own["id2label"].items()}
@@ -662,7 +638,7 @@ def test_a_teacher_with_other_labels_is_refused(base: Path, data: Path, tmp_path
 
 
 def test_a_disk_that_fills_at_a_checkpoint(
-    base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: Path, student: Result, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved, save = [], DevTrainer.save_model
 
@@ -675,9 +651,8 @@ def test_a_disk_that_fills_at_a_checkpoint(
     with monkeypatch.context() as patch, pytest.raises(PolydistillError, match=r"is full.*Free some space"):
         patch.setattr(DevTrainer, "save_model", fails_later)
         bistil(config(base, data, tmp_path / "out"))
-    whole = bistil(config(base, data, tmp_path / "whole"))
     resumed = bistil(config(base, data, tmp_path / "out", resume=True))
-    assert resumed.stages[1]["loss"] == whole.stages[1]["loss"]
+    assert resumed.stages[1]["loss"] == student.stages[1]["loss"]
 
 
 def minutes_of(stages: tuple[Stage, ...]) -> dict[str, float]:
