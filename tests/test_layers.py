@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -100,3 +101,11 @@ def test_no_module_is_part_of_a_circle() -> None:
         for top in tops:
             del graph[top]
     assert not graph
+
+
+def test_every_package_is_in_the_wheel() -> None:
+    """An editable install finds folders that a wheel lacks."""
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    listed = project["tool"]["setuptools"]["packages"]
+    found = {".".join(file.parent.relative_to(ROOT.parent).parts) for file in ROOT.rglob("__init__.py")}
+    assert found <= set(listed)
