@@ -136,7 +136,7 @@ def test_a_trimmed_encoder_is_an_encoder(models: tuple[Path, Path], text: Path, 
     trimmed = polydistill.trim(
         models[0], languages=["en"], corpus=[text], vocab_size=80, output=tmp_path / "small"
     ).output
-    result = stack(config((trimmed, models[1]), tmp_path / "s", text=(str(text),), steps=60))
+    result = stack(config((trimmed, models[1]), tmp_path / "s", text=(str(text),), steps=20))
     small, whole, llm, own = (Checkpoint.open(place).parameters for place in (trimmed, *models, result.output))
     assert small < whole and result.parameters["student"] == small + llm + own
     assert result.facts["unexplained_variance"]["last"] < result.facts["unexplained_variance"]["first"]
@@ -247,19 +247,30 @@ def test_changed_text_is_noticed_when_a_run_goes_on(models: tuple[Path, Path], t
         stack(config(models, tmp_path / "s", text=(str(own),), resume=True))
 
 
+@pytest.fixture(scope="module")
+def whole(
+    models: tuple[Path, Path], text: Path, data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    """What a run of both phases wrote, and its options."""
+    root = tmp_path_factory.mktemp("whole")
+    options = {"text": (str(text),), "task": "nli", "data_dir": data, "limit": 32, "lora_dropout": 0.1}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLYDISTILL_CACHE", str(root / "cache"))
+        return stack(config(models, root / "whole", **options)).output, options
+
+
 @pytest.mark.parametrize("checks", [1, 3, 5])
 def test_a_killed_run_goes_on_to_the_same_weights(
-    models: tuple[Path, Path], text: Path, data: Path, tmp_path: Path, checks: int
+    models: tuple[Path, Path], whole: tuple[Path, dict[str, Any]], tmp_path: Path, checks: int
 ) -> None:
-    options = {"text": (str(text),), "task": "nli", "data_dir": data, "limit": 32, "lora_dropout": 0.1}
-    whole = stack(config(models, tmp_path / "whole", **options)).output
+    unbroken, options = whole
     with pytest.raises(Killed):
         stack(config(models, tmp_path / "cut", **options), Listener(checks))
     with pytest.raises(PolydistillError, match="unfinished training"):
         stack(config(models, tmp_path / "cut", **options))
     resumed = stack(config(models, tmp_path / "cut", resume=True, **options)).output
-    assert weights(resumed) == weights(whole)
-    assert loss_curves(resumed) == loss_curves(whole)
+    assert weights(resumed) == weights(unbroken)
+    assert loss_curves(resumed) == loss_curves(unbroken)
     assert not list(tmp_path.glob(".cut*"))
 
 
@@ -353,8 +364,8 @@ def test_ways_of_training(models: tuple[Path, Path], text: Path, tmp_path: Path,
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BertSelfAttention, "forward", counted)
-        result = stack(config(models, tmp_path / "s", text=(str(text),), steps=40, **options))
-    layers = 40 * AutoConfig.from_pretrained(models[1]).num_hidden_layers
+        result = stack(config(models, tmp_path / "s", text=(str(text),), steps=28, **options))
+    layers = 28 * AutoConfig.from_pretrained(models[1]).num_hidden_layers
     assert forwards[0] == layers * (2 if options.get("checkpointing") else 1)  # activations are computed again
     assert ("Linear8bitLt" in kinds) == (options.get("frozen") == "int8")
     assert result.stages[-1]["loss"]["last"]["vectors"] < result.stages[-1]["loss"]["first"]["vectors"]
