@@ -101,6 +101,12 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path / "cache"))
 
 
+@pytest.fixture(scope="module")
+def whole(base: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """A run that nothing stopped."""
+    return finetune(config(base, data, tmp_path_factory.mktemp("whole") / "whole"))
+
+
 @pytest.mark.parametrize("task", ["ner", "nli", "qa"])
 def test_it_learns_and_the_folder_can_be_evaluated(task: str, base: Path, data: Path, tmp_path: Path) -> None:
     result = finetune(config(base, data, tmp_path / "out", task=task, epochs=8))
@@ -114,8 +120,9 @@ def test_it_learns_and_the_folder_can_be_evaluated(task: str, base: Path, data: 
     assert "tuned for" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_a_run_that_was_killed_goes_on_with_the_same_losses(base: Path, data: Path, tmp_path: Path) -> None:
-    whole = finetune(config(base, data, tmp_path / "whole"))
+def test_a_run_that_was_killed_goes_on_with_the_same_losses(
+    whole: Result, base: Path, data: Path, tmp_path: Path
+) -> None:
     stopped = config(base, data, tmp_path / "stopped")
     progress = Listener(3)
     with pytest.raises(Killed):
@@ -128,7 +135,7 @@ def test_a_run_that_was_killed_goes_on_with_the_same_losses(base: Path, data: Pa
         finetune(config(base, data, tmp_path / "stopped", resume=True, lr=1e-3))
     resumed = finetune(config(base, data, tmp_path / "stopped", resume=True))
     assert resumed.facts["curves"] == whole.facts["curves"] and resumed.selection == whole.selection
-    a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
+    a, b = (load_file(place / "model.safetensors") for place in (whole.output, tmp_path / "stopped"))
     assert all((a[name] == b[name]).all() for name in a)
 
 
@@ -146,9 +153,8 @@ def test_checks_in_vain_are_counted_across_a_kill(base: Path, data: Path, tmp_pa
 
 
 def test_a_run_that_was_killed_after_its_last_step_only_writes_its_output(
-    base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Result, base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = finetune(config(base, data, tmp_path / "whole"))
 
     def fails(*args: Any) -> None:
         raise Killed
@@ -159,7 +165,7 @@ def test_a_run_that_was_killed_after_its_last_step_only_writes_its_output(
     assert not (tmp_path / "stopped").exists()
     resumed = finetune(config(base, data, tmp_path / "stopped", resume=True))
     assert resumed.facts["curves"] == whole.facts["curves"] and resumed.selection == whole.selection
-    a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
+    a, b = (load_file(place / "model.safetensors") for place in (whole.output, tmp_path / "stopped"))
     assert all((a[name] == b[name]).all() for name in a)
 
 
