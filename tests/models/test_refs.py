@@ -26,14 +26,15 @@ RESOLVE = """
 import json, time
 from polydistill.errors import PolydistillError
 from polydistill.models.refs import ModelRef, resolve
-lines, start = [], time.monotonic()
+lines, waited, sleep = [], [], time.sleep
+time.sleep = lambda seconds: (waited.append(seconds), sleep(seconds))
 try:
     found = resolve(ModelRef.parse(NAME), progress=lines.append)
     out = dict(folder=str(found.folder), source=found.source, revision=found.revision)
     out |= dict(licence=found.licence, note=found.note)
 except PolydistillError as error:
     out = dict(error=error.message, hint=error.hint)
-print(json.dumps({**out, "lines": lines, "seconds": time.monotonic() - start}))
+print(json.dumps({**out, "lines": lines, "waited": sum(waited)}))
 """
 
 
@@ -369,10 +370,10 @@ def test_a_token_that_cannot_be_one(hub: HubStub, tmp_path: Path) -> None:
     assert found["error"] == "The token for the Hub has characters that no token has." and "täst" not in str(found)
 
 
-def test_no_network_is_noticed_quickly(tmp_path: Path) -> None:
+def test_no_network_is_not_waited_for(tmp_path: Path) -> None:
     found = resolve_in_process("org/model", refusing(), tmp_path)
     assert "out of reach" in found["error"]
-    assert found["seconds"] < 8
+    assert found["waited"] < 8
 
 
 @pytest.fixture
