@@ -449,7 +449,10 @@ def test_counts_that_do_not_fit_can_be_made_again(cut: Cut, corpus: Path, tmp_pa
     assert caught.value.hint == "Make it with `polydistill count`."
     wrong = {"ro": str(tiny.model_folder("gpt2", "base", tmp_path / "gpt2")), "sw": str(folder)}
     saved = {"overwrite": True, "option": "save_counts"}
-    hints = {"ro": "Count again with the model that you trim.", "sw": "Count it too: `polydistill count languages=ro ...`."}
+    hints = {
+        "ro": "Count again with the model that you trim.",
+        "sw": "Count it too: `polydistill count languages=ro ...`.",
+    }
     for code, model_name in wrong.items():
         save_counts(
             polydistill.count(model_name, languages=[code], corpus=[str(corpus)]), tmp_path / "counts.json", **saved
