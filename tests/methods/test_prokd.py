@@ -22,8 +22,10 @@ from polydistill.cli import main
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.heads import new_head
 from polydistill.labelled.plain import words_of
-from polydistill.methods.prokd import tagging
+from polydistill.methods.prokd import METHOD, tagging
 from polydistill.methods.prokd.options import ProkdOptions
+from polydistill.progress import SILENT
+from polydistill.runs.plan import Plan
 from polydistill.runs.result import Result
 from polydistill.training.trainer import DevTrainer
 
@@ -669,11 +671,42 @@ def test_options_that_change_nothing_are_said(tuned: Path, data: Path, tmp_path:
     assert "were not aligned" in (tmp_path / "out/README.md").read_text()
     listener = Listener()
     options = {"text": ("nowhere.txt",), "classes": "tag", "freeze_embeddings": True, "limit": 16}
+    options |= {"precision": "bfloat16", "max_minutes": 5.0}
     result = prokd(config(data, tmp_path / "same", teacher=(str(tuned),), method="transfer", **options), listener)
     assert "`text` changes nothing: no sentence of the target is read" in listener.said
     assert "`classes` changes nothing: there are no prototypes" in listener.said
-    assert "`freeze_embeddings` and `batch_size` change nothing: nothing is trained" in listener.said
+    idle = "`freeze_embeddings` and `batch_size` and `precision` and `max_minutes`"
+    assert f"{idle} change nothing: nothing is trained" in listener.said
     assert not {"align_weight", "rectify", "classes", "lr"} & result.settings.keys()
+
+
+def test_the_plan_says_which_stages_there_are_and_how_long_each_may_take(
+    base: Path, tuned: Path, data: Path, tmp_path: Path
+) -> None:
+    """Teachers and student share the minutes by their epochs; a given teacher that is transferred needs no stage."""
+
+    def plan(**options: Any) -> Plan:
+        return METHOD.prepare(config(data, tmp_path / "out", **options), SILENT)
+
+    made = plan(model=str(base), teacher_epochs=2, sources=("es",))
+    names = ["teacher", "teacher-es", "prototypes", "student"]
+    assert [(stage.name, stage.share) for stage in made.stages] == list(zip(names, (2, 2, 0, 1), strict=True))
+    assert [stage.needs for stage in made.stages] == [tuple(names[:i]) for i in range(4)]
+    assert made.languages == ("en", "es", "sw") and made.settings["max_length"] == 32 and made.settings["aligned"]
+    assert not made.others and made.scoring is not None and made.scoring.loyalty
+    given = plan(teacher=(str(tuned),))
+    assert [stage.name for stage in given.stages] == ["prototypes", "student"] and len(given.warnings) == 1
+    transferred = plan(teacher=(str(tuned),), method="transfer")
+    assert transferred.stages == () and transferred.warnings == ()
+    assert {"precision", "max_minutes", "batch_size"} <= transferred.idle.keys()
+    assert "precision" not in transferred.settings and made.settings["precision"] == "float32"
+    assert [stage.name for stage in plan(model=str(base), method="transfer").stages] == ["teacher"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_option_that_may_change_nothing_is_one(tuned: Path, data: Path, tmp_path: Path) -> None:
+    options = config(data, tmp_path / "out", teacher=(str(tuned),), method="transfer")
+    assert METHOD.prepare(options, SILENT).idle.keys() <= options.values().keys()
 
 
 def test_an_alignment_that_is_switched_off_is_no_idle_option(tuned: Path, data: Path, tmp_path: Path) -> None:

@@ -25,9 +25,10 @@ import polydistill
 from polydistill.distill import stacking
 from polydistill.distill.stacking import input_means, text_features, unexplained_variance, vectors
 from polydistill.evaluation import classification
+from polydistill.methods.stack import METHOD
 from polydistill.methods.stack.plan import _preset
 from polydistill.progress import SILENT
-from polydistill.runs.plan import Scored
+from polydistill.runs.plan import Plan, Scored
 from polydistill.stacks import folder as stacks_folder
 from polydistill.stacks.network import Stack
 from polydistill.stacks.parts import open_llm
@@ -236,6 +237,41 @@ def test_idle_options_of_a_linear_map_on_a_task(models: Two, second: Any, data: 
     teacher = str(second.output / "stages/teacher")
     stack(config(models, tmp_path / "given", teacher=teacher, max_minutes=5, **options), given)
     assert all(name in given.said for name in ("`checkpointing`", "`task_batch_size`", "`max_minutes`"))
+
+
+def test_the_plan_says_which_stages_there_are_and_how_long_each_may_take(
+    models: Two, text: Path, data: Path, first: Path, tmp_path: Path
+) -> None:
+    """Trainings share the minutes alike; a linear map is fitted and takes none of them."""
+
+    def plan(**options: Any) -> Plan:
+        return METHOD.prepare(config(models, tmp_path / "out", text=(str(text),), **options), SILENT)
+
+    task = {"task": "nli", "data_dir": data}
+    both = plan(**task)
+    shares = [("projection", 0), ("self", 1), ("teacher", 1), ("task", 1)]
+    assert [(stage.name, stage.share) for stage in both.stages] == shares
+    assert both.settings["phases"] == [1, 2] and both.settings["max_length"] == 32 and both.task == "nli"
+    assert [other.role for other in both.others] == ["llm"] and both.parent is None
+    assert both.scoring is not None and not both.scoring.loyalty
+    alone = plan()
+    assert [stage.name for stage in alone.stages] == ["projection", "self"] and alone.scoring is None
+    linear = plan(baseline="linear", **task)
+    assert [(stage.name, stage.share) for stage in linear.stages] == [("teacher", 1), ("task", 0)]
+    assert [(stage.name, stage.share) for stage in plan(baseline="linear").stages] == [("projection", 0)]
+    going_on = plan(stack=str(first), **task)
+    assert [stage.name for stage in going_on.stages] == ["teacher", "task"] and going_on.parent == first
+    assert going_on.idle.keys() <= config(models, tmp_path / "out").values().keys()
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_comes_out_does_not_depend_on_where_things_lie_nor_on_the_minutes(models: Two, tmp_path: Path) -> None:
+    """A run goes on with text or data that were moved; their content is compared."""
+    places = {"text": (str(tmp_path),), "data_dir": tmp_path, "include_path": (tmp_path,), "max_minutes": 5}
+    passing = {"checkpointing": True, "whole": True, "languages": ("sw",), "test_split": "dev", "resume": True}
+    there = config(models, tmp_path / "there", **places, **passing, overwrite=True)
+    assert there.deciding() == config(models, tmp_path / "here").deciding()
+    assert config(models, tmp_path / "here", pooling="first").deciding() != there.deciding()
 
 
 def test_vectors_are_a_text_each(first: Path) -> None:

@@ -39,7 +39,9 @@ def unused(todo: Job) -> dict[str, str]:
         "no student is trained here": ("epochs lr loss temperature dev_tolerance cache_gb" if transfers else ""),
         "no sentence of the target is read here": ("text unlabelled_split" if transfers else ""),
         "nothing is trained here": (
-            "freeze_embeddings freeze_layers batch_size bf16 train_split dev_split" if transfers and not trains else ""
+            "freeze_embeddings freeze_layers batch_size precision max_minutes train_split dev_split"
+            if transfers and not trains
+            else ""
         ),
     }
     return {name: why for why, names in groups.items() for name in names.split()}

@@ -159,7 +159,7 @@ class StackOptions(Placed):
         decides=False,
     )
     computing: Precise = group(Precise)
-    include_path: tuple[Path, ...] = include_setting("Data")
+    include_path: tuple[Path, ...] = include_setting("Data", decides=False)
     whole: bool = setting(
         False,
         "Write both models into the folder, LoRA merged and the LLM without its embedding matrix; otherwise the "

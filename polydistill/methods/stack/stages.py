@@ -38,7 +38,7 @@ def stages_of(material: Material) -> tuple[Stage, ...]:
     if 2 in job.phases:
         if job.teacher is None:
             made.append(("teacher", teacher, 1))
-        made.append(("task", linear_task if is_linear else task_distilled, 1))
+        made.append(("task", linear_task, 0) if is_linear else ("task", task_distilled, 1))
     return in_order(material, made)
 
 
