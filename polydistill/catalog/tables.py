@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from importlib.resources.abc import Traversable
 from typing import Any
 
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, library_said
 
 REQUIRED: Any = object()
 
@@ -30,7 +30,7 @@ class Table:
         except UnicodeDecodeError as error:
             raise PolydistillError(f"{path} is not UTF-8 text ({error.reason}).", "Save it as UTF-8.") from None
         except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits, and deep lists
-            raise PolydistillError(f"{path} is not valid TOML: {error}.", "Mend that line.") from None
+            raise PolydistillError(f"{path} is not valid TOML: {library_said(error)}.", "Correct that line.") from None
         except OSError as error:
             raise PolydistillError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, library_said
 
 MIB = 1 << 20
 LARGEST = 32 * MIB  # bytes of a file
@@ -95,7 +95,7 @@ def parse_json(raw: bytes, path: Path, kind: type = dict, *, unique: bool = Fals
     try:
         content = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        raise PolydistillError(f"{path} is not valid JSON ({error}).", HINT) from error
+        raise PolydistillError(f"{path} is not valid JSON ({library_said(error)}).", HINT) from error
     if type(content) is not kind:
         raise PolydistillError(f"{path} holds {shown(content)}, but must hold {NAMES[kind]}.", HINT)
     if _is_deeper([content], DEEPEST):

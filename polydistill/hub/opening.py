@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, library_said
 from polydistill.files.jsonfiles import read_json
 from polydistill.models.folder import is_stack, model_folder
 from polydistill.models.loading import load_sentence_model, quiet_transformers
@@ -52,7 +52,7 @@ def check_opens(folder: Path) -> str:
         found = json.loads(ended.stdout.splitlines()[-1])
     except (IndexError, ValueError):
         said = ended.stderr.strip().splitlines()[-1:] or ["it was killed"]
-        found = {"class": None, "problem": said[0][:300]}
+        found = {"class": None, "problem": library_said(said[0])}
     if found["problem"]:
         raise PolydistillError(
             f"The folder does not load as a user would load it: {found['problem']}.".replace(str(folder), "it"),
@@ -134,8 +134,7 @@ def main(folder: Path) -> None:
             read_json(model_folder(folder) / "config.json")
             found = open_model(folder)
         except Exception as error:
-            said = " ".join(str(error).split())[:300]
-            found = {"class": None, "problem": f"{type(error).__name__}: {said}".rstrip(".")}
+            found = {"class": None, "problem": f"{type(error).__name__}: {library_said(error)}".rstrip(".")}
     sys.stdout.write(json.dumps(found) + "\n")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from polydistill.catalog.task import CLASSIFICATION, PAIR, Task
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, library_said
 from polydistill.labelled.formats import read_rows
 from polydistill.labelled.rows import Row
 from polydistill.texts.delimited import table_rows
@@ -119,5 +119,5 @@ def _parquet(path: Path) -> Iterator[Row]:
                     number += 1
                     yield Row(str(path), f"row {number}", values)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            first = str(error).splitlines()[0]
-            raise PolydistillError(f"{path} is not a whole parquet file: {first}", "Fetch it again.") from error
+            said = library_said(error)
+            raise PolydistillError(f"{path} is not a whole parquet file: {said}", "Fetch it again.") from error

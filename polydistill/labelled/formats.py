@@ -17,7 +17,7 @@ from polydistill.catalog.task import (
     TAGGING,
     WORD_TAGGING,
 )
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, library_said
 from polydistill.labelled.nli import as_pair
 from polydistill.labelled.rows import Row
 from polydistill.labelled.words import entity_rows, word_rows
@@ -62,7 +62,7 @@ def _json_rows(path: Path) -> Iterator[Row]:
             values = orjson.loads(line)
         except orjson.JSONDecodeError as error:
             raise PolydistillError(
-                f"{path} line {number} is not JSON ({error.msg}).", "Write one JSON object a line."
+                f"{path} line {number} is not JSON ({library_said(error.msg)}).", "Write one JSON object a line."
             ) from error
         if not isinstance(values, dict):
             raise PolydistillError(f"{path} line {number} is not a JSON object.", "Write one JSON object a line.")
@@ -77,7 +77,8 @@ def _squad_rows(path: Path) -> Iterator[Row]:
         document = orjson.loads(read_document(path))
     except orjson.JSONDecodeError as error:
         raise PolydistillError(
-            f"{path} line {error.lineno} is not JSON ({error.msg}).", "Give one JSON document in SQuAD's format."
+            f"{path} line {error.lineno} is not JSON ({library_said(error.msg)}).",
+            "Give one JSON document in SQuAD's format.",
         ) from error
     try:
         for article in document["data"]:
@@ -87,7 +88,7 @@ def _squad_rows(path: Path) -> Iterator[Row]:
                     values["context"] = paragraph["context"]
                     yield Row(str(path), f"question {values['id']}", values)
     except (KeyError, TypeError, IndexError) as error:
-        missing = f"a {error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+        missing = f"a {error.args[0]!r} is missing" if isinstance(error, KeyError) else library_said(error)
         raise PolydistillError(
             f"{path} is not in SQuAD's format: {missing}.",
             "It has data, of paragraphs, of context and qas, of id, question and answers.",

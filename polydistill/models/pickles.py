@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, library_said
 from polydistill.files.inside import files_below
 from polydistill.files.jsonfiles import short
 from polydistill.models.files import pickled
@@ -102,7 +102,7 @@ def to_safetensors(file: Path, target: Path) -> None:
     try:
         found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise PolydistillError(f"torch cannot read {file} ({short(str(error))!a}).", HINT) from error
+        raise PolydistillError(f"torch cannot read {file} ({short(library_said(error))!a}).", HINT) from error
     if not isinstance(found, dict) or not all(
         type(name) is str and isinstance(tensor, torch.Tensor) and tensor.layout is torch.strided
         for name, tensor in found.items()

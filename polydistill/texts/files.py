@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, library_said
 from polydistill.texts.delimited import table_rows
 from polydistill.texts.lines import BLOCK_BYTES, FileErrors, line_blocks, open_file
 
@@ -86,7 +86,7 @@ def _json_rows(path: Path, column: str | None) -> Iterator[str | None]:
                 row = orjson.loads(line)
             except orjson.JSONDecodeError as error:
                 raise PolydistillError(
-                    f"{path} line {number} is not JSON ({error}).", "Write one JSON object a line."
+                    f"{path} line {number} is not JSON ({library_said(error)}).", "Write one JSON object a line."
                 ) from error
             if isinstance(row, str) and column is None:
                 yield row
@@ -176,8 +176,8 @@ def _parquet_rows(path: Path, column: str | None) -> Iterator[str | None]:
                 for value in _values(batch.column(0)):
                     yield text_of(value, str(path), chosen)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
-            first = str(error).splitlines()[0]
-            raise PolydistillError(f"{path} is not a whole parquet file: {first}", "Fetch it again.") from error
+            said = library_said(error)
+            raise PolydistillError(f"{path} is not a whole parquet file: {said}", "Fetch it again.") from error
 
 
 def _values(column: Any) -> Iterator[Any]:

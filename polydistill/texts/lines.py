@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, library_said
 
 BLOCK_BYTES = 1 << 22
 LONGEST_LINE = 1 << 24  # bytes; a longer one of plain text is cut, so that a file without line ends stays readable
@@ -87,7 +87,8 @@ class FileErrors:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, (gzip.BadGzipFile, zlib.error, EOFError)):
             raise PolydistillError(
-                f"{self.path} is not a whole gzip file ({error}).", "Check it with gzip -t, or fetch it again."
+                f"{self.path} is not a whole gzip file ({library_said(error)}).",
+                "Check it with gzip -t, or fetch it again.",
             ) from error
         if isinstance(error, OSError) and error.errno is not None:
             raise PolydistillError(
