@@ -109,10 +109,10 @@ def common_options(function: Function) -> Function:
             "-v",
             "--verbose",
             is_flag=True,
-            help="Show the rate of every step, also of quick ones.",
+            help="Show the rate of every step, even of quick ones.",
             cls=SectionedOption,
         ),
-        click.option("-q", "--quiet", is_flag=True, help="No notes and no progress.", cls=SectionedOption),
+        click.option("-q", "--quiet", is_flag=True, help="Print no notes and no progress.", cls=SectionedOption),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object.", cls=SectionedOption),
     ):
         function = option(function)
@@ -172,7 +172,7 @@ def _read_toml(file: Path, config: type) -> dict[str, Any]:
     for key, value in data.items():
         name = by_flag.get(key, key.replace("-", "_"))
         if name not in known:
-            raise UsageError(f"--config {file}: {key!r} is no option of this command.", "See --help for the names.")
+            raise UsageError(f"--config {file}: {key!r} is not an option of this command.", "See --help for the names.")
         if name in found:
             raise UsageError(f"--config {file}: {key!r} is given twice.", "Remove one of the two.")
         found[name] = _converted(value, known[name].hint, f"--config {file}: {key}")

@@ -1,4 +1,4 @@
-"""Whether a folder loads and computes as a user would load it: run as a process of its own, since it needs torch.
+"""Whether a folder loads and computes for its users; run as a process of its own, since it needs torch.
 
     python -m polydistill.hub.opening FOLDER
 
@@ -35,14 +35,14 @@ _SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
 
 
 def check_opens(folder: Path) -> str:
-    """The Auto class that loads a folder, found out in a new process without network and token.
+    """The Auto class that loads a folder, determined in a new process without network and token.
 
     Raises:
         PolydistillError: It cannot be loaded, lacks weights, or does not compute.
     """
     environment = {key: value for key, value in os.environ.items() if key not in _SECRETS}
     ended = subprocess.run(
-        [sys.executable, "-P", "-m", "polydistill.hub.opening", str(folder)],  # -P: no code from where we are
+        [sys.executable, "-P", "-m", "polydistill.hub.opening", str(folder)],  # -P: no code from the current folder
         capture_output=True,
         text=True,
         check=False,
@@ -88,10 +88,11 @@ def open_model(folder: Path) -> dict[str, Any]:
     model, info = getattr(transformers, auto).from_pretrained(
         inner, local_files_only=True, trust_remote_code=False, output_loading_info=True
     )
-    # A pooler is often not saved, and whoever wants vectors makes them otherwise.
-    missing = sorted(key for key in info["missing_keys"] if "pooler." not in key)
-    if missing or info["mismatched_keys"]:
-        return {"class": auto, "problem": f"{len(missing)} weights are missing or do not fit, such as {missing[:1]}"}
+    # A pooler is often not saved, and vectors are usually made without it.
+    wrong = sorted(key for key in info["missing_keys"] if "pooler." not in key)
+    wrong += sorted(str(key[0]) for key in info["mismatched_keys"])
+    if wrong:
+        return {"class": auto, "problem": f"weights are missing or do not fit ({len(wrong)}), such as {wrong[0]}"}
     ids = tokenizer(_TEXT, return_tensors="pt")
     if int(ids["input_ids"].max()) >= model.get_input_embeddings().weight.shape[0]:
         return {"class": auto, "problem": "the tokenizer has tokens for which the model has no row"}

@@ -410,7 +410,7 @@ def test_loading_checks_tokenizer_and_languages(tmp_path: Path, vocabularies: di
         counting.load_counts(paths, gpt2, [language("ro")])
     with pytest.raises(PolydistillError, match="have ro but not sw") as caught:
         counting.load_counts(paths, bert, [language("ro"), language("sw")])
-    assert "lang=sw" in caught.value.hint
+    assert "languages=sw" in caught.value.hint
 
 
 def test_each_vocabulary_has_a_fingerprint_of_its_own(vocabularies: dict[str, Any], tmp_path: Path) -> None:
