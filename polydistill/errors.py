@@ -56,11 +56,20 @@ def is_panic(error: BaseException) -> bool:
     return type(error).__name__ == "PanicException"
 
 
+def library_said(said: object, limit: int = 300) -> str:
+    """What a library said, as a part of a message: one line, cut, and without backticks, which mark settings.
+
+    Args:
+        said: An exception, or a text.
+        limit: Most characters.
+    """
+    return " ".join(str(said).split())[:limit].replace("`", "'")
+
+
 def loading_failed(sentence: str, error: BaseException, hint: str) -> PolydistillError:
-    """A sentence with what a library said, on one line; want of memory has a way out of its own."""
+    """A sentence with what a library said; running out of memory has a hint of its own."""
     hint = MORE_MEMORY if is_out_of_memory(error) else hint
-    said = " ".join(str(error).split())[:300]
-    return PolydistillError(f"{sentence} ({type(error).__name__}: {said}).", hint)
+    return PolydistillError(f"{sentence} ({type(error).__name__}: {library_said(error)}).", hint)
 
 
 @contextmanager

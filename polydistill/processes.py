@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, library_said
 
 T = TypeVar("T")
 
@@ -63,7 +63,7 @@ def answer_of(
     ended = subprocess.run(command, input=asked, capture_output=True, check=False, env=environment)
     if ended.returncode:
         said = ended.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it was killed"]
-        raise PolydistillError(f"{problem} ({said[0].rstrip('.')}).", hint)
+        raise PolydistillError(f"{problem} ({library_said(said[0]).rstrip('.')}).", hint)
     answer: dict[str, Any] = orjson.loads(ended.stdout.splitlines()[-1])
     return answer
 

@@ -8,6 +8,8 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from polydistill.errors import library_said
+
 # What each looks like to whoever gave it out; the names go into messages, what was found never does.
 PATTERNS = {
     "a Hugging Face token": r"\bhf_[A-Za-z0-9]{30,}\b|\bapi_org_[A-Za-z0-9]{30,}\b",
@@ -46,4 +48,4 @@ def redacted(text: str, limit: int = 200) -> str:
     text = re.sub(r"\w+://\S+", "(address)", text)
     for pattern in PATTERNS.values():
         text = re.sub(pattern, "***", text)
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:limit]
+    return library_said("".join(c if c.isprintable() else " " for c in text), limit)

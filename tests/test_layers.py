@@ -36,7 +36,7 @@ fetching
 catalog
 files
 options
-registry processes progress redaction interrupts
+registry processes progress redaction interrupts wording
 errors
 arch
 """

@@ -17,6 +17,7 @@ from polydistill.errors import PolydistillError
 from polydistill.files.inside import leads_out
 from polydistill.files.jsonfiles import read_json
 from polydistill.records.record import RunRecord
+from polydistill.wording import counted
 
 BESIDE = "onnx"  # what publishing with `onnx` adds to the result of a record: what the export reported
 MOST_STEPS = 50
@@ -238,7 +239,7 @@ def exported(result: Any) -> str:
     largest, rounded, inputs = (number(at(result, "difference", key)) for key in ("onnx", "int8", "inputs"))
     if largest is not None and inputs is not None:
         eight = "" if rounded is None else f", those of the 8-bit file by at most {rounded:.2g}"
-        said += f" On {inputs:,.0f} inputs, outputs differ from torch's by at most {largest:.2g}{eight}."
+        said += f" On {counted(inputs, 'input')}, outputs differ from torch's by at most {largest:.2g}{eight}."
     return said
 
 

@@ -12,6 +12,7 @@ from polydistill.card.facts import Facts, dataset, known_task
 from polydistill.card.step import Step
 from polydistill.card.text import code, first, human_bytes, number, plain, printable, shared
 from polydistill.options import commandline
+from polydistill.wording import counted
 
 WIDTH = 100
 MOST_VALUES = 20  # of one option; the record has them all
@@ -114,9 +115,9 @@ def _data(step: Step) -> str:
 def _amount(text: Mapping[str, Any]) -> str:
     examples, lines, size = (number(text.get(key)) for key in ("examples", "lines", "bytes"))
     if examples is not None:
-        return f"{examples:,.0f} examples"
-    counted = f"{lines:,.0f} lines" if lines is not None else "lines not counted"
-    return counted + (f", {human_bytes(size)}" if size is not None else "")
+        return counted(examples, "example")
+    amount = counted(lines, "line") if lines is not None else "lines not counted"
+    return amount + (f", {human_bytes(size)}" if size is not None else "")
 
 
 def data_citations(facts: Facts) -> list[str]:

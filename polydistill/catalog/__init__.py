@@ -23,7 +23,7 @@ from polydistill.errors import PolydistillError, UsageError
 
 ROLES = ("embedding", "head", "bias")
 CAPABILITIES = ("trim", "reduce", "relations", "masked", "stack")
-PAGE = "docs/architectures.md"  # how an architecture is described
+PAGE = "docs/architectures.md"  # how to describe an architecture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +38,10 @@ class Language(Written):
         iso639_3: Three-letter code.
         aliases: Every spelling that names this language: codes, names, and the extra ones of the file.
         variants: Character -> another spelling of it in wide use.
-        qa_normaliser: What answers lose before they are compared (`words: a an the`; see `metrics.answers`), or None.
-        writings: The scripts that it can be asked for in, where there are several.
-        script_of: Code of the whole language, if this is one in one script; data sets know it by that.
+        qa_normaliser: What is removed from answers before they are compared (`words: a an the`; see `metrics.answers`),
+            or None.
+        writings: The scripts that it can be requested in, if there are several.
+        script_of: Code of the whole language, if this is one in one script; data sets use that code.
     """
 
     code: str
@@ -82,14 +83,14 @@ class Language(Written):
 
     @property
     def every_script(self) -> tuple[str, ...]:
-        """Codes of all scripts that it can be asked for in, `scripts` first."""
+        """Codes of all scripts that it can be requested in, `scripts` first."""
         return tuple(dict.fromkeys((*self.scripts, *(writing.script for writing in self.writings))))
 
     def written(self, script: str) -> Language:
-        """The language in one of its scripts, under a code such as `sr-Latn`; itself where it has no other.
+        """The language in one of its scripts, under a code such as `sr-Latn`; the language itself if it has only one.
 
         Raises:
-            UsageError: It has no such script.
+            UsageError: It is not written in that script.
         """
         if script not in self.every_script:
             raise UsageError(
@@ -116,7 +117,7 @@ class Language(Written):
         )
 
     def script_in(self, name: str) -> str | None:
-        """The script that a name of the language tells, as `zh-Hant` and `zh-TW` do; None if it tells none."""
+        """The script in a name of the language, such as `zh-Hant` and `zh-TW`; None if there is none."""
         _, script, region = subtags(name)
         return script or next((one.script for one in self.writings if region in one.regions), None)
 
@@ -129,7 +130,7 @@ class VocabularyTensor:
         suffix: Its name, or the end of it after a dot.
         axis: The axis along which tokens lie.
         role: `embedding`, `head` or `bias`.
-        space: Which vocabulary it follows where a model has two: 0 the source's, 1 the target's.
+        space: Which vocabulary it follows if a model has two: 0 the source's, 1 the target's.
     """
 
     suffix: str
@@ -163,8 +164,8 @@ class Attention:
         query: Module of Q.
         key: Module of K.
         value: Module of V.
-        scores: Whether attention is softmax(Q K^T / sqrt(d)) over all positions of a text, as the modules give Q and K:
-            no position is rotated in, added or hidden.
+        scores: Whether attention is softmax(Q K^T / sqrt(d)) over all positions of a text, with Q and K as the modules
+            give them: without rotation, bias or window.
     """
 
     query: str
@@ -217,13 +218,15 @@ class Arch:
             if capability not in CAPABILITIES:
                 raise table.refuse("supports", f"has '{capability}'", f"Known are {', '.join(CAPABILITIES)}.")
             if lacking := arch.lacks(capability):
-                raise table.refuse("supports", f"has '{capability}', but {lacking}", "Leave it out, or mend the file.")
+                raise table.refuse(
+                    "supports", f"has '{capability}', but {lacking}", "Leave it out, or correct the file."
+                )
         if not arch.vocabulary:
             raise table.refuse("vocabulary", "is missing", "Add a [[vocabulary]] section for each such tensor.")
         return arch
 
     def lacks(self, capability: str) -> str | None:
-        """Why what the file says rules a capability out; None if it does not."""
+        """Why the rest of the file rules a capability out; None if it does not."""
         layers = self.layers
         both = layers is not None and layers.decoder_path is not None
         if capability in ("reduce", "relations") and layers is None:
@@ -303,7 +306,7 @@ def _toml_files(folder: Traversable) -> list[Traversable]:
 
 @cache
 def _shipped_file(shelf: _Shelf[Entry], stem: str) -> Entry | None:
-    """The entry in the shipped file of that name, without a look at the others."""
+    """The entry in the shipped file of that name; the others are not read."""
     if not stem.replace("-", "").replace("_", "").replace(".", "").isalnum():
         return None
     path = files(f"polydistill.{shelf.folder}").joinpath(f"{stem}.toml")
@@ -328,7 +331,7 @@ def _user_files(shelf: _Shelf[Entry], include: Iterable[str | Path]) -> Iterator
 
 
 def user_files(include: Iterable[str | Path]) -> tuple[Path, ...]:
-    """The TOML files that are read of paths to a user's own."""
+    """The TOML files below a user's include paths."""
     given = list(include)
     return tuple(file for shelf in _SHELVES for file in _user_files(shelf, given))
 
@@ -368,7 +371,8 @@ def language(code: str, include: Sequence[str | Path] = ()) -> Language:
         include: The user's own folders (or TOML files); they add to and override what ships.
 
     Raises:
-        UsageError: nothing is called so (says what is close), or the language is not written in that script.
+        UsageError: nothing has that name (the message says what is close), or the language is not written in that
+            script.
         PolydistillError: a file is wrong.
     """
     wanted = _fold(code)
@@ -390,7 +394,7 @@ def language(code: str, include: Sequence[str | Path] = ()) -> Language:
 
 
 def _named(name: str, users: dict[str, Language]) -> Language | None:
-    """The language that is called so, whole."""
+    """The whole language of that name."""
     # An exact code wins over an alias, so that a new language cannot be hidden by an old one's other names.
     return users.get(name) or _shipped_file(_LANGUAGES, name) or _by_alias(users).get(name)
 
@@ -413,7 +417,7 @@ def _close(wanted: str, users: dict[str, Language]) -> list[Language]:
 def _unknown_language(code: str, close: list[Language]) -> UsageError:
     names = list(dict.fromkeys(f"{entry.code} ({entry.name})" for entry in close))
     listed = "`polydistill ls languages` lists them all"
-    hint = f"Did you mean {' or '.join(names)}? {listed}." if names else f"{listed}; one TOML file adds another."
+    hint = f"Did you mean {' or '.join(names)}? {listed}." if names else f"{listed}; to add one, write a TOML file."
     return UsageError(f"Unknown language '{code}'.", hint)
 
 
@@ -437,7 +441,7 @@ def task(name: str, include: Sequence[str | Path] = ()) -> Task:
     """Find a task by its name, in any case.
 
     Raises:
-        UsageError: nothing is called so; says what is close.
+        UsageError: nothing has that name; the message says what is close.
         PolydistillError: a file is wrong.
     """
     wanted = _fold(name)
@@ -459,7 +463,7 @@ def arch(model_type: str, include: Sequence[str | Path] = ()) -> Arch:
     """Find an architecture by the `model_type` of a model's config.json.
 
     Raises:
-        PolydistillError: it is not supported (says what is, and how another one is added), or a file is wrong.
+        PolydistillError: it is not supported (the message says what is, and how to add one), or a file is wrong.
     """
     found = _users(_ARCHITECTURES, include).get(model_type) or _shipped_file(_ARCHITECTURES, model_type)
     if found is not None and found.model_type == model_type:

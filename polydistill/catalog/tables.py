@@ -1,4 +1,4 @@
-"""TOML files that users write too, read key by key: what is missing, misspelt or of a wrong type is named."""
+"""TOML files, which users write too, read key by key: missing, misspelt and mistyped keys are named."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from importlib.resources.abc import Traversable
 from typing import Any
 
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, library_said
 
 REQUIRED: Any = object()
 
@@ -29,8 +29,8 @@ class Table:
             return cls(tomllib.loads(path.read_bytes().decode("utf-8")), str(path))
         except UnicodeDecodeError as error:
             raise PolydistillError(f"{path} is not UTF-8 text ({error.reason}).", "Save it as UTF-8.") from None
-        except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits, and deep lists
-            raise PolydistillError(f"{path} is not valid TOML: {error}.", "Mend that line.") from None
+        except (ValueError, RecursionError) as error:  # also for numbers with thousands of digits, and deep lists
+            raise PolydistillError(f"{path} is not valid TOML: {library_said(error)}.", "Correct that line.") from None
         except OSError as error:
             raise PolydistillError(f"{path} cannot be read: {error.strerror}.", "Check the path.") from None
 
@@ -58,7 +58,7 @@ class Table:
         return self._get(key, str, "a string", default)
 
     def file_name(self, key: str) -> str:
-        """A string that can be a part of the name of a file: what is written somewhere carries it."""
+        """A string that can be part of a file name, as outputs are named after it."""
         value = self.text(key)
         if not re.fullmatch(r"\w[\w.-]{0,99}", value):
             raise self.refuse(key, f"cannot be {value[:80]!a}", "Use letters, digits, '-', '_' and '.', at most 100.")
@@ -124,7 +124,7 @@ class Table:
         return {key: table for key, table in found.items() if table is not None}
 
     def finish(self) -> None:
-        """Refuse keys that nothing asked for: they are misspelt, or mean nothing."""
+        """Refuse keys that nothing asked for: they are misspelt or unknown."""
         for key in self._values:
             if key not in self._asked:
                 close = closest(key, self._asked)

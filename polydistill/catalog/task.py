@@ -1,4 +1,4 @@
-"""What a task's TOML file says: what is asked, which labels there are, and where the data lies."""
+"""What a task's TOML file says: what is asked, which labels exist, and where the data is."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class HubSource:
         languages: Language code -> configuration; or its value in `language_column`, where there is one.
         splits: `train`, `dev`, `test` or another name -> split on the Hub; those that it lacks are absent.
         columns: Field of an example -> column; a field that is absent has its own name.
-        config: The one configuration of a data set that mixes its languages.
-        language_column: Its column that tells them apart; the value may go on after a hyphen, as ids do.
+        config: The only configuration of a data set whose languages are mixed.
+        language_column: The column that tells them apart; the value may continue after a hyphen, as in ids.
         revision: Commit on the Hub; or its branch of converted files, for a data set that is a script itself.
         types: Entity type there -> ours, where they differ; a type that is absent becomes O.
-        mend: Whether faults that this publication is known for are put right: an I- tag that begins an entity
+        mend: Whether known faults of this publication are repaired: an I- tag that begins an entity
             becomes B-, and an answer that is not at its offset is looked for.
     """
 
@@ -68,10 +68,10 @@ class InDataFolder:
     """What the user's data folder has of a task.
 
     Attributes:
-        local: Template of a file below the folder, with `{lang}` and mostly `{split}`.
+        local: Template of a file below the folder, with `{lang}` and usually `{split}`.
         local_languages: Language code -> its folder, for the languages that it has of this data.
         local_splits: Split -> name of its file, for what it has of this data; empty for whatever is there.
-        any_language: Whether a file of any other language in it belongs to the task too.
+        any_language: Whether files of other languages in it belong to the task too.
     """
 
     local: str | None = None
@@ -93,7 +93,7 @@ class Task(InDataFolder):
         pairs: Whether two texts are classified together, as in NLI, or one.
         not_scored: Entity types that become O in gold and predictions.
         hub: Its data set on the Hub, None if it has only local files.
-        split_sources: Split -> the data set that it comes from, where that is another than `hub`.
+        split_sources: Split -> the data set that it comes from, if not `hub`.
         licence: Licence of the data.
         citation: Paper.
         url: Home page.
@@ -159,7 +159,7 @@ class Task(InDataFolder):
         return FIELDS.get(self.kind, ())
 
     def facts(self) -> dict[str, Any] | None:
-        """What records say of what a model was tuned for, None where the task has no labels."""
+        """What records say about the task of a model, None if the task has no labels."""
         if self.kind not in WITH_LABELS:
             return None
         return {
@@ -175,7 +175,7 @@ class Task(InDataFolder):
 
     @property
     def scored_labels(self) -> tuple[str, ...]:
-        """The labels that a model of the task predicts: all but those that are not scored."""
+        """The labels that a model of the task predicts: all that are scored."""
         return tuple(label for label in self.labels if label.partition("-")[2] not in self.not_scored)
 
     def source(self, split: str) -> HubSource | None:
@@ -197,7 +197,7 @@ def _hub_source(table: Table) -> HubSource:
     )
     table.finish()
     if (source.config is None) != (source.language_column is None):
-        raise table.refuse("config", "and language_column go together", "Give both, or a configuration a language.")
+        raise table.refuse("config", "and language_column go together", "Give both, or one configuration per language.")
     return source
 
 
@@ -206,19 +206,23 @@ def _split_sources(table: Table | None) -> dict[str, HubSource]:
 
 
 def _check(task: Task, table: Table) -> None:
-    """Refuse values that no harness could work with."""
+    """Refuse values that cannot be evaluated."""
     if task.kind not in METRICS:
         raise table.refuse("kind", f"is '{task.kind}'", f"It must be one of {', '.join(METRICS)}.")
     if task.metric not in METRICS[task.kind]:
         known = " or ".join(METRICS[task.kind])
         raise table.refuse("metric", f"is '{task.metric}'", f"A task of kind {task.kind} has {known}.")
     if task.own and (task.kind not in WITH_LABELS or task.labels or task.hub is not None):
-        raise table.refuse("own_labels", "goes with files of labelled data alone", "Name the labels, or leave it out.")
+        raise table.refuse("own_labels", "is only for labelled data in files", "Name the labels, or leave it out.")
     if not task.own and bool(task.labels) != (task.kind in WITH_LABELS):
         need = "needs" if not task.labels else "has no"
-        raise table.refuse("labels", f"does not fit: a task of kind {task.kind} {need} labels", "Mend it or the kind.")
+        raise table.refuse(
+            "labels", f"does not fit: a task of kind {task.kind} {need} labels", "Correct the labels or the kind."
+        )
     if table.has("pairs") and task.kind != CLASSIFICATION:
-        raise table.refuse("pairs", f"does not fit: a task of kind {task.kind} classifies no texts", "Leave it out.")
+        raise table.refuse(
+            "pairs", f"does not fit: a task of kind {task.kind} does not classify texts", "Leave it out."
+        )
     if task.hub is None and task.local is None:
         raise table.refuse("local", "is missing", "Give a template of local files, a [hub] section, or both.")
     if task.local is not None:
@@ -226,19 +230,19 @@ def _check(task: Task, table: Table) -> None:
     if task.kind == TAGGING and not task.own:
         _check_tags(task, table)
     elif len({label.casefold() for label in task.labels}) != len(task.labels):
-        raise table.refuse("labels", "names one label twice", "Labels are compared without regard to case.")
+        raise table.refuse("labels", "names a label twice", "Labels are compared without regard to case.")
 
 
 def _check_template(template: str, table: Table) -> None:
-    """Refuses a template of files that has other places to fill in than {lang} and {split}."""
+    """Refuses a file template with placeholders other than {lang} and {split}."""
     example = "Write for instance ner/{lang}/{split}.conll."
     if "{lang}" not in template:
         raise table.refuse("local", "has no {lang}", example)
     rest = template.replace("{lang}", "").replace("{split}", "")
     if "{" in rest or "}" in rest:
-        raise table.refuse("local", "has other braces than {lang} and {split}", example)
+        raise table.refuse("local", "has braces other than {lang} and {split}", example)
     if template.startswith("/") or ".." in template.split("/") or "*" in template:
-        raise table.refuse("local", "is no file below the data folder", example)
+        raise table.refuse("local", "does not name a file in the data folder", example)
 
 
 def _check_tags(task: Task, table: Table) -> None:

@@ -37,14 +37,14 @@ class Corpus:
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """What of a language differs between its scripts.
+    """What differs between the scripts of a language.
 
     Attributes:
         letters: Main exemplar characters, lower-case (add the other case); some have several code points.
         auxiliary: Characters of loanwords and foreign names.
         punctuation: Punctuation marks in use.
         digits: Native digits in use beside the ASCII ones.
-        flores: FLORES-200 / NLLB codes, the commonest script first; empty where those lack the language.
+        flores: FLORES-200 / NLLB codes, the commonest script first; empty if those lack the language.
         corpora: Text on the Hub, the best first.
         wordfreq: Code of its list in the package `wordfreq`, or None.
     """
@@ -75,7 +75,7 @@ class Writing(Written):
 
     Attributes:
         script: ISO 15924 code.
-        regions: Codes of the countries where it is written so, other than the language's usual script.
+        regions: Codes of the countries that use this script and not the language's usual one.
     """
 
     script: str

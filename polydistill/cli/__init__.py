@@ -14,24 +14,24 @@ from polydistill import interrupts, registry
 from polydistill.errors import MORE_MEMORY, PolydistillError, UsageError, is_out_of_memory, is_panic
 from polydistill.models.loading import quiet_bitsandbytes
 
-# In the order in which one uses them; None for a method, which has its summary in its registry.
+# In the order in which they are used; None for a method, whose summary is in the registry.
 _LISTED: dict[str, str | None] = {
     "trim": None,
     "count": "Count the tokens of text; counts of shards add up.",
-    "plan": "Size and training time of a bilingual student, before it is trained.",
+    "plan": "Estimate the size and training time of a bilingual student.",
     "finetune": None,
     "bistil": None,
     "prokd": None,
     "stack": None,
-    "embed": "One vector a line of text, from a stack.",
+    "embed": "Write a vector for each line of text, from a stack.",
     "evaluate": "Score models on a task in many languages.",
-    "sparse": "Tune a language sparsely; put differences on models, take them off, add them up.",
-    "compare": "Models side by side: differences, intervals, plots.",
+    "sparse": "Tune a language sparsely; apply, remove and combine differences.",
+    "compare": "Compare models side by side: differences, intervals, plots.",
     "export": None,
-    "card": "The model card of a folder, from its record.",
+    "card": "Make the model card of a folder from its record.",
     "publish": "Put a model on the Hub, with its card.",
-    "info": "Sizes, share of embeddings and lineage of a model.",
-    "diff": "What a trimmed model does differently on text.",
+    "info": "Show the sizes, share of embeddings and lineage of a model.",
+    "diff": "Show what a trimmed model does differently on text.",
     "ls": "List languages, tasks, architectures or objectives.",
 }
 OWN = {"trim"}  # makers whose command is a file here
@@ -83,7 +83,14 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
 
 
 @click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show it.")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
 def cli() -> None:
     """Make multilingual language models small enough to use in one language or pair, and see what was kept."""
 
@@ -133,7 +140,7 @@ def _fail(error: BaseException) -> NoReturn:
     if isinstance(error, PolydistillError):
         said, hint, code = f"Error: {error.message}", error.hint, error.exit_code
     elif is_out_of_memory(error):
-        said, hint, code = "Error: The memory is not enough.", MORE_MEMORY, 1
+        said, hint, code = "Error: Not enough memory.", MORE_MEMORY, 1
     elif isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         said, code = f"Error: {place}{error.strerror or error}.", 1

@@ -34,7 +34,7 @@ Examples:
 def command(folder: Path, output: Path | None, overwrite: bool, as_json: bool, quiet: bool, verbose: bool) -> None:
     """Make the model card of DIR from its record, with the scores that `evaluate` has added since.
 
-    What the card says stands in polydistill.json; of the model only its class is read, to say how it is loaded.
+    Everything in the card comes from polydistill.json; of the model only its class is read, to say how to load it.
     """
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
     if output is not None:

@@ -46,11 +46,11 @@ def command(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Compare models with the first one: differences on the same data, their intervals, what was retained.
+    """Compare models with the first one: differences on the same data, with intervals, and what was retained.
 
     A RUN is a file that `evaluate -o FILE` wrote, or a model folder with scores; one file may hold several models.
-    Differences and averages have intervals where the predictions are in the cache of this machine. An average draws an
-    item together with its translations. p is adjusted for a model's languages in a table (Holm).
+    Differences and averages have intervals if the predictions are in the cache of this machine. Averages resample an
+    item together with its translations. p is adjusted for the number of languages of a model in a table (Holm).
     """
     from polydistill.reports.compare import compare
     from polydistill.reports.tables import markdown

@@ -50,7 +50,7 @@ def command(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """What a trimmed model does differently: tokens lost by frequency, sentences that tokenize differently."""
+    """Show what a trimmed model does differently: lost tokens by frequency, sentences that tokenize differently."""
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
     report = diff(model, trimmed, texts, include_path, console)
     console.result(report.to_json(), lambda: table(report))

@@ -16,6 +16,7 @@ from polydistill.errors import UsageError
 from polydistill.files.outputs import write_beside
 from polydistill.methods.embed import EmbedConfig, embed
 from polydistill.texts.lines import only_returns, unix_ends
+from polydistill.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +54,9 @@ def command(
         return
     write_beside(config.output, _npy(vectors), overwrite=config.overwrite)
     facts = {"command": "embed", "output": str(config.output), "texts": len(vectors), "width": vectors.shape[1]}
-    console.result(facts, lambda: f"{len(vectors):,} vectors of {vectors.shape[1]} numbers written to {config.output}.")
+    console.result(
+        facts, lambda: f"{counted(len(vectors), 'vector')} of {vectors.shape[1]} numbers written to {config.output}."
+    )
 
 
 def _lines() -> list[str]:

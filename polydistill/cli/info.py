@@ -44,7 +44,10 @@ SHOWN_TOKENS = 12
 def command(
     model: str, texts: tuple[str, ...], include_path: tuple[Path, ...], as_json: bool, quiet: bool, verbose: bool
 ) -> None:
-    """Sizes, share of embeddings and lineage of a model; per text fertility, unknown rate and vocabulary in use."""
+    """Show the sizes, share of embeddings and lineage of a model.
+
+    With --text also the fertility, the rate of unknown tokens and the vocabulary in use of each text.
+    """
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
     report = info(model, texts, include_path, console)
     console.result(report.to_json(), lambda: table(report))

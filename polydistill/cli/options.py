@@ -11,7 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from polydistill.cli.messages import with_flags
-from polydistill.errors import PolydistillError, UsageError
+from polydistill.errors import PolydistillError, UsageError, library_said
 from polydistill.files.outputs import keep
 from polydistill.options.settings import Options, Setting, declared, value_type
 
@@ -109,10 +109,10 @@ def common_options(function: Function) -> Function:
             "-v",
             "--verbose",
             is_flag=True,
-            help="Show the rate of every step, also of quick ones.",
+            help="Show the rate of every step, even of quick ones.",
             cls=SectionedOption,
         ),
-        click.option("-q", "--quiet", is_flag=True, help="No notes and no progress.", cls=SectionedOption),
+        click.option("-q", "--quiet", is_flag=True, help="Print no notes and no progress.", cls=SectionedOption),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object.", cls=SectionedOption),
     ):
         function = option(function)
@@ -165,14 +165,14 @@ def _read_toml(file: Path, config: type) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"--config {file} cannot be read ({error.strerror}).", "Check the path.") from error
     except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
-        raise UsageError(f"--config {file} is not valid TOML ({error}).", "Mend that line.") from error
+        raise UsageError(f"--config {file} is not valid TOML ({library_said(error)}).", "Correct that line.") from error
     known = declared(config)
     by_flag = {one.flag.removeprefix("--"): name for name, one in known.items() if not one.is_argument}
     found: dict[str, Any] = {}
     for key, value in data.items():
         name = by_flag.get(key, key.replace("-", "_"))
         if name not in known:
-            raise UsageError(f"--config {file}: {key!r} is no option of this command.", "See --help for the names.")
+            raise UsageError(f"--config {file}: {key!r} is not an option of this command.", "See --help for the names.")
         if name in found:
             raise UsageError(f"--config {file}: {key!r} is given twice.", "Remove one of the two.")
         found[name] = _converted(value, known[name].hint, f"--config {file}: {key}")
@@ -192,6 +192,6 @@ def _converted(value: Any, hint: Any, where: str) -> Any:
             else isinstance(item, kind) or (kind is float and type(item) is int)
         )
         if not fits or (kind is int and isinstance(item, bool)):
-            raise UsageError(f"{where} must be {KINDS[kind]}, not {item!r}.", "Mend that line.")
+            raise UsageError(f"{where} must be {KINDS[kind]}, not {item!r}.", "Correct that line.")
         converted.append(Path(item) if kind is Path else item)
     return tuple(converted) if multiple else converted[0]

@@ -34,11 +34,11 @@ Examples:
 def command(ctx: click.Context, yes: bool, as_json: bool, quiet: bool, verbose: bool, **values: Any) -> None:
     """Publish the model in DIR on the Hub, with a card made from its record.
 
-    One commit, there whole or not at all; if its answer is lost, the Hub is asked what became of it. Files that the Hub
-    has already are not sent again; parts of an older model that DIR has no longer are removed. What is no part of the
-    model is left out: weights that it does not read (GGUF too), pickles, scripts, logs, data, archives, checkpoints,
-    `stages/`, hidden files (`hf upload` can add such). Paths of this machine are not told, and a file that holds a
-    secret stops it. DIR itself stays as it is.
+    Everything goes in one commit, whole or not at all; if the answer to it is lost, the Hub is asked whether it
+    arrived. Files that the Hub already has are not sent again; parts of an older model that DIR no longer has are
+    removed. What is not part of the model is left out: weights that it does not read (GGUF too), pickles, scripts,
+    logs, data, archives, checkpoints, `stages/`, hidden files (`hf upload` can add them). Paths of this machine are
+    taken out, and a file that holds a secret stops the command. DIR itself stays as it is.
     """
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
     config = build_config(PublishConfig, ctx, values, None)

@@ -1,4 +1,4 @@
-"""`polydistill sparse`: one group, a command for each thing that is done with sparse differences."""
+"""`polydistill sparse`: a group with one command for each thing that can be done with sparse differences."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Examples:
 def command() -> None:
     """Work with sparse differences: what a sparse fine-tuning adds to some weights of a base model.
 
-    Where a DIFFERENCE is asked for, a folder that has one will do.
+    A DIFFERENCE may be given as its file or as a folder that holds one.
     """
 
 
@@ -83,9 +83,9 @@ def _apply(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Add differences to a MODEL; with those that it carries already they add up.
+    """Add differences to a MODEL, on top of those that it already carries.
 
-    What they overwrite is kept beside the weights, so that `sparse remove` gets it back bit for bit.
+    What they overwrite is kept beside the weights, so that `sparse remove` restores it bit for bit.
     """
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
     place = output.expanduser()
@@ -109,7 +109,7 @@ def _remove(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Take a DIFFERENCE off a MODEL, or without one all that it carries; a head stays as it is."""
+    """Take a DIFFERENCE off a MODEL, or all that it carries if none is named; a head stays as it is."""
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
     place = output.expanduser()
     result = remove(model, difference, place, approximate=approximate, overwrite=overwrite, progress=console)

@@ -13,6 +13,7 @@ from polydistill.cli.output import Console
 from polydistill.methods.trim.method import TrimResult, trim
 from polydistill.methods.trim.options import TrimConfig
 from polydistill.runs.tables import columns
+from polydistill.wording import counted
 
 EPILOG = """\b
 Examples:
@@ -86,10 +87,10 @@ def _vectors(check: dict[str, Any] | None) -> str:
     """What was compared of sentence-transformers' whole model, where there is one."""
     if check is None or check["max_abs_difference"] is None:
         return ""
-    with_prompts = f", {len(check['prompts'])} prompts" if check["prompts"] else ""
+    with_prompts = f", {counted(len(check['prompts']), 'prompt')}" if check["prompts"] else ""
     largest = check["max_abs_difference"]
     said = f"differ by at most {largest:.1e}" if largest else "are equal, bit for bit"
-    return f" Vectors of sentence-transformers ({check['vectors']} texts{with_prompts}) {said}."
+    return f" Vectors of sentence-transformers ({counted(check['vectors'], 'text')}{with_prompts}) {said}."
 
 
 def _difference(largest: float | None) -> str:

@@ -34,7 +34,7 @@ def check_size(parameters: int, model: object) -> None:
         raise PolydistillError(
             f"{model} would be an ONNX file of {4 * parameters / 1e9:.1f} GB, and one takes at most "
             f"{LARGEST / 1e9:.1f} GB.",
-            "Make it smaller first: `polydistill trim` takes off the vocabulary of other languages.",
+            "Make it smaller first: `polydistill trim` removes the vocabulary of other languages.",
         )
 
 

@@ -74,9 +74,9 @@ def head_of(source: Source) -> Head:
     config, name = source.config, source.arch.name
     way_out = "Export an encoder, such as BERT, XLM-R, DeBERTa, ModernBERT, or a student of one."
     if config.get("is_encoder_decoder") or (config["model_type"] in ENCODERS and config.get("is_decoder")):
-        raise PolydistillError(f"{source.folder} has a decoder ({name}), which ONNX export does not take.", way_out)
+        raise PolydistillError(f"{source.folder} has a decoder ({name}), which cannot be exported to ONNX.", way_out)
     if config["model_type"] not in ENCODERS:
-        raise PolydistillError(f"{source.folder} is a decoder ({name}), which ONNX export does not take.", way_out)
+        raise PolydistillError(f"{source.folder} is a decoder ({name}), which cannot be exported to ONNX.", way_out)
     classes = config.get("architectures") or ["Model"]
     for ending, head in _ENDINGS.items():
         if classes[0].endswith(ending) and not classes[0].endswith("LMHeadModel"):

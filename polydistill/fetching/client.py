@@ -1,6 +1,6 @@
-"""The Hub's client with an end to every wait: how long a silence may last, and what Ctrl-C does meanwhile.
+"""The Hub's client with an end to every wait: limits on silence, and Ctrl-C at any time.
 
-Left alone, the client waits for an answer as long as it takes, tries everything six times, and an interrupt waits for
+By default the client waits for an answer for ever, tries everything six times, and an interrupt waits for
 its threads. `connect` adds limits to the HTTP client that it makes, whichever library that comes from.
 """
 
@@ -19,10 +19,10 @@ from typing import Any
 
 from polydistill.errors import PolydistillError
 
-TIMEOUT = 10.0  # seconds without a byte until a question counts as not answered
+TIMEOUT = 10.0  # seconds without a byte until a request counts as unanswered
 STORING = 60.0  # the same while a file or a commit is stored
 PATIENCE = 30.0  # seconds after which what failed is not tried a third time; also the longest pause the Hub may ask for
-SLOWEST = 1000  # bytes a second, over PATIENCE; what comes more slowly does not come
+SLOWEST = 1000  # bytes a second, over PATIENCE; anything slower counts as silence
 _BUSY = (408, 429, 500, 502, 503, 504)
 _PASSED = 1 << 16  # bytes of an answer after which a request has not failed, whatever happens then
 
@@ -34,14 +34,14 @@ _sockets: deque[weakref.ref[Any]] = deque(maxlen=256)
 
 
 class HubSilent(Exception):
-    """The Hub said nothing, or nothing but that it cannot, for too long; the text says of it which, as "it ..."."""
+    """For too long the Hub said nothing, or only that it cannot answer; the text says which, as in "it ..."."""
 
 
 def connect() -> None:
-    """Puts the limits on the Hub's client; called before every use of it, it costs nothing a second time.
+    """Puts the limits on the Hub's client. It is called before every use; only the first call does anything.
 
     Raises:
-        PolydistillError: The user's token cannot be one, so that a request could not be written.
+        PolydistillError: The user's token is malformed, so no request could be sent.
     """
     from huggingface_hub import get_token, set_client_factory
     from huggingface_hub.utils import _http
@@ -56,18 +56,18 @@ def connect() -> None:
     token = get_token()
     if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
         raise PolydistillError(
-            "The token for the Hub has characters that no token has.",
+            "The Hub token has characters that a token cannot have.",
             "Log in again with `hf auth login`, or set HF_TOKEN to a valid one.",
         )
 
 
 def forget() -> None:
-    """Failures so far do not count: the next request of this thread is a first one."""
+    """Forgets the failures so far: the next request of this thread counts as its first."""
     _thread.since, _thread.tries = None, 0
 
 
 def _limited(factory: Callable[[], Any]) -> Callable[[], Any]:
-    """A factory of the same clients with limits."""
+    """A factory of clients with limits."""
 
     def make() -> Any:
         client = factory()
@@ -120,7 +120,7 @@ def _shut(known: weakref.ref[Any]) -> None:
 
 
 def _answer(response: Any, paced: Callable[..., Any]) -> None:
-    """After each answer's head: a pause that is too long is an answer, not a reason to wait."""
+    """After each answer's head: if the pause that it asks for is too long, the answer is final."""
     from huggingface_hub.utils import hf_raise_for_status
 
     busy = response.status_code in _BUSY
@@ -132,7 +132,7 @@ def _answer(response: Any, paced: Callable[..., Any]) -> None:
 
 
 def _paced(base: type) -> Callable[..., Any]:
-    """A stream of an answer's body that ends when too little comes; `base` is what the client's library demands."""
+    """A stream of an answer's body that ends when it comes too slowly; `base` is the class that the library wants."""
 
     class Paced(base):
         def __init__(self, stream: Any, *, counts: bool) -> None:
@@ -168,7 +168,7 @@ def _paced(base: type) -> Callable[..., Any]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Ctrl-C and SIGTERM also end the requests of other threads, for which the client would wait."""
+    """Lets Ctrl-C and SIGTERM also end the requests of other threads, for which the client would wait."""
     before: dict[int, Any] = {}
 
     def stop(number: int, frame: Any) -> None:

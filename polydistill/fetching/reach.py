@@ -1,4 +1,4 @@
-"""Asking the Hub, and what its silence, its refusals and its hashes mean."""
+"""Asks the Hub, and interprets its silence, refusals and hashes."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def hub_info(name: str, revision: str | None, kind: str = "model") -> Any:
         kind: "model" or "data set".
 
     Raises:
-        OutOfReach: The Hub did not answer, or not with what can be read.
-        PolydistillError: There is no such thing, or access was refused.
+        OutOfReach: The Hub did not answer, or not in a form that can be read.
+        PolydistillError: It does not exist, or access was refused.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -44,7 +44,7 @@ def hub_info(name: str, revision: str | None, kind: str = "model") -> Any:
         except (HFValidationError, HfHubHTTPError):
             raise
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
-            pass  # no JSON, or another form of it
+            pass  # not JSON, or in another form
         raise OutOfReach("its answer cannot be read")
 
 
@@ -82,7 +82,7 @@ def hub_errors(name: str, revision: str | None, kind: str = "model") -> Iterator
             f"Check the spelling; for a private {kind} log in with `hf auth login`.",
         ) from error
     except errors.HFValidationError as error:
-        raise PolydistillError(f"{name} is not a name that the Hub can have.", "Write org/name.") from error
+        raise PolydistillError(f"{name} is not a valid name on the Hub.", "Write org/name.") from error
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
         if status in (401, 403):
@@ -105,7 +105,7 @@ def _out_of_reach(error: Exception) -> str | None:
     if (silence := next((each for each in chain(error) if isinstance(each, HubSilent)), None)) is not None:
         return str(silence)
     if isinstance(error, OSError) and error.errno is None and str(error).startswith("Consistency check failed"):
-        return "a file came with another size than it said"
+        return "a file is not as large as announced"
     if not is_network_error(error):
         return None
     return "HF_HUB_OFFLINE is set" if type(error).__name__ == "OfflineModeIsEnabled" else type(error).__name__

@@ -1,4 +1,4 @@
-"""Writing that survives a power cut, and that two processes cannot do at once."""
+"""Writes that survive a power cut, and locks between processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import IO
 from polydistill.interrupts import held, let_in
 
 AT_FDCWD, RENAME_NOREPLACE, RENAME_EXCHANGE = -100, 1, 2  # of renameat2(2)
-MOST_GONE = 100  # times that a lock's folder may have gone before its file is made
+MOST_GONE = 100  # times that a lock's folder may vanish before its file is made
 NO_FOLDER_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES)  # some network file systems
 
 
@@ -104,12 +104,12 @@ def write_file(path: Path, content: bytes, *, replace: bool = True) -> None:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise
-    with suppress(OSError):  # it has its name, and what it replaced is gone
+    with suppress(OSError):  # it has its name, and the old file is gone
         sync(path.parent)
 
 
 def _rename_new(partial: Path, place: Path) -> None:
-    """Renames a file, unless there is one.
+    """Renames a file, unless the new name is taken.
 
     Raises:
         FileExistsError: There is one.
@@ -122,9 +122,9 @@ def _rename_new(partial: Path, place: Path) -> None:
 
 
 def replace_folder(new: Path, place: Path) -> None:
-    """Puts a folder in the place of another one, which goes.
+    """Puts a folder in the place of another one, which is removed.
 
-    On Linux the two change places in one step. Where a file system cannot do that, a kill in between leaves the old
+    On Linux the two swap places in one step. Where a file system cannot do that, a kill in between leaves the old
     folder under the name that `restore` looks for.
 
     Raises:
@@ -167,7 +167,7 @@ def _renameat2(one: Path, other: Path, flag: int) -> bool:
 
 
 def followed(path: Path) -> Path:
-    """Where an output really goes: what a link points to is written and the link stays, and `..` is resolved."""
+    """Where an output really goes: links are followed, so they stay links, and `..` is resolved."""
     return Path(os.path.realpath(path)) if path.is_symlink() or ".." in path.parts else path
 
 
@@ -205,14 +205,14 @@ def _hold(file: IO[bytes], *, wait: bool) -> None:
 
 
 def _locked(lock: Path, *, wait: bool) -> IO[bytes]:
-    """The open lock file, held. One that its holder has just removed or renamed is made anew."""
+    """The open lock file, held. One that its holder has just removed or renamed is created again."""
     gone = 0
     while True:
         lock.parent.mkdir(parents=True, exist_ok=True)
         try:
             # No link is followed: a model's folder may hold one of this name.
             file = open(os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b")  # noqa: PTH123, SIM115
-        except FileNotFoundError:  # the folder has just gone; or it takes no new files, as those of /proc
+        except FileNotFoundError:  # the folder has just vanished; or it takes no new files, like those of /proc
             gone += 1
             if gone > MOST_GONE:
                 raise

@@ -1,4 +1,4 @@
-"""What leads out of a model's folder: paths that its files name, and links."""
+"""Keeps paths inside a model's folder: those that its files name, and links."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from polydistill.errors import PolydistillError
 
 LONGEST = 1000  # characters of a path
 LONGEST_NAME = 255  # bytes of one name in it, which is the limit of the usual file systems
-WAY_OUT = "Take the model from where it was made once more, or put all of its files into the folder."
+WAY_OUT = "Fetch the model again from its source, or put all of its files into the folder."
 
 
 def inside(folder: Path, name: object, said_by: Path) -> Path:
@@ -25,10 +25,10 @@ def inside(folder: Path, name: object, said_by: Path) -> Path:
         A path in `folder`, which need not exist.
 
     Raises:
-        PolydistillError: It is no path, is absolute, goes up with `..`, or is a link that leads out of the folder.
+        PolydistillError: It is not a path, is absolute, goes up with `..`, or is a link that leads out of the folder.
     """
     if not isinstance(name, str) or not _is_path(name):
-        raise PolydistillError(f"{said_by} names {_short(name)}, which is no path.", WAY_OUT)
+        raise PolydistillError(f"{said_by} names {_short(name)}, which is not a valid path.", WAY_OUT)
     parts = PurePosixPath(name)
     if parts.is_absolute() or ".." in parts.parts or PureWindowsPath(name).anchor or "\\" in name:
         raise PolydistillError(f"{said_by} names {_short(name)}, which leads out of its folder.", WAY_OUT)
@@ -42,14 +42,14 @@ def leads_out(path: Path, folder: Path) -> bool:
     """Whether a path in a folder is, or goes through, a link to something outside.
 
     A snapshot of the Hub's cache is made of links to `blobs` beside it (`models--ORG--NAME/snapshots/COMMIT/FILE` ->
-    `../../blobs/HASH`). These are its own files; no other link out of it is.
+    `../../blobs/HASH`). These are its own files; other links out of it are not.
     """
     root, target = Path(os.path.realpath(folder)), Path(os.path.realpath(path))
     return not (target == root or root in target.parents or target.parent == _blobs_of(root))
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """All files of a folder, in the order of their paths; links to folders and those that lead out are left out."""
+    """All files of a folder, sorted by path; links to folders and links that lead out are left out."""
     return (path for path, is_ours in _walk(folder) if is_ours)
 
 
@@ -70,7 +70,7 @@ def _walk(folder: Path) -> Iterator[tuple[Path, bool]]:
 
 
 def _blobs_of(root: Path) -> Path | None:
-    """Where the files of a snapshot of the Hub's cache lie; None for other folders. `root` may be a part of one."""
+    """Where the Hub's cache keeps the files of a snapshot; None for other folders. `root` may be part of one."""
     for snapshot in (root, *root.parents):
         repository = snapshot.parent.parent
         if snapshot.parent.name == "snapshots" and repository.name.startswith("models--"):

@@ -1,7 +1,7 @@
-"""Reading the JSON files of a model folder: with limits, and with errors that say what is wrong where.
+"""Reads the JSON files of a model folder, with limits, and with errors that say what is wrong and where.
 
 The limits are several times what the largest models need (a tokenizer.json of 262,144 tokens has 33 MB, 2.4 million
-values and 6 levels); they keep a file made to do harm from taking memory or time out of proportion.
+values and 6 levels); they keep a malicious file from taking too much memory or time.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any
 
 import orjson
 
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, library_said
 
 MIB = 1 << 20
 LARGEST = 32 * MIB  # bytes of a file
-LARGEST_VOCABULARY = 128 * MIB  # bytes of one that holds a vocabulary
+LARGEST_VOCABULARY = 128 * MIB  # bytes of a file with a vocabulary
 MOST_VALUES = 8_000_000  # commas and brackets
 DEEPEST = 64  # levels
-KEY = re.compile(rb'"\s*:')  # the end of a key, or a part of a text
+KEY = re.compile(rb'"\s*:')  # the end of a key, or part of a text
 HINT = "Fetch or save the model again."
 NAMES = {dict: "an object", list: "a list", str: "a text", int: "a whole number", bool: "true or false"}
 
@@ -33,13 +33,13 @@ NAMES = {dict: "an object", list: "a list", str: "a text", int: "a whole number"
 def read_json(
     path: Path, kind: type = dict, *, optional: bool = False, largest: int = LARGEST, unique: bool = False
 ) -> Any:
-    """Reads a JSON file whose top is a `kind`.
+    """Reads a JSON file whose top level is a `kind`.
 
     Args:
         path: The file.
         kind: `dict` or `list`.
-        optional: Whether the file may be missing; then there is an empty `kind`.
-        largest: Bytes that it may have.
+        optional: Whether the file may be missing; the result is then an empty `kind`.
+        largest: Most bytes that it may have.
         unique: See `parse_json`.
 
     Raises:
@@ -51,7 +51,7 @@ def read_json(
 
 
 def read_bytes(path: Path, largest: int = LARGEST) -> bytes:
-    """Reads a file of a model folder that is no larger than such a file can be.
+    """Reads a file of a model folder, up to a size limit.
 
     Raises:
         PolydistillError: It is missing or larger.
@@ -79,13 +79,13 @@ def read_text(path: Path, largest: int = LARGEST) -> str:
 
 
 def parse_json(raw: bytes, path: Path, kind: type = dict, *, unique: bool = False) -> Any:
-    """Parses the content of `path`; see `read_json`. `NaN` and `Infinity` are no JSON.
+    """Parses the content of `path`; see `read_json`. `NaN` and `Infinity` are not JSON.
 
     Args:
         raw: The content.
         path: Its file, for messages.
         kind: `dict` or `list`.
-        unique: Whether a key that stands twice in an object is refused, of which otherwise the last counts.
+        unique: Whether a repeated key in an object is refused; otherwise the last one counts.
 
     Raises:
         PolydistillError: It is not JSON, holds something else, or too much.
@@ -95,7 +95,7 @@ def parse_json(raw: bytes, path: Path, kind: type = dict, *, unique: bool = Fals
     try:
         content = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        raise PolydistillError(f"{path} is not valid JSON ({error}).", HINT) from error
+        raise PolydistillError(f"{path} is not valid JSON ({library_said(error)}).", HINT) from error
     if type(content) is not kind:
         raise PolydistillError(f"{path} holds {shown(content)}, but must hold {NAMES[kind]}.", HINT)
     if _is_deeper([content], DEEPEST):
@@ -112,7 +112,7 @@ def _refuse_twice(path: Path, pairs: list[tuple[str, Any]]) -> None:
 
 
 def _is_deeper(values: Sequence[Any], most: int) -> bool:
-    """Whether lists and objects lie in each other on more than `most` levels; level by level, so that C does it."""
+    """Whether lists and objects are nested more than `most` levels deep; level by level, so the work is done in C."""
     types = set(map(type, values))
     if types.isdisjoint((dict, list)):
         return False
@@ -124,25 +124,25 @@ def _is_deeper(values: Sequence[Any], most: int) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value as an error names it: short, on one line."""
+    """A value for an error message: short, on one line."""
     if isinstance(value, dict | list):
         return f"{NAMES[type(value)]} of {len(value):,}"
     return short(orjson.dumps(value).decode())
 
 
 def short(text: str) -> str:
-    """A name from a file, cut to what a message can hold."""
+    """A name from a file, cut for a message."""
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 @dataclass(frozen=True)
 class Part:
-    """A value in a JSON file that knows where it stands, so that it can say what is wrong with it.
+    """A value in a JSON file that knows its place, so errors can name it.
 
     Args:
         file: The file.
-        value: The value; None where there is none.
-        where: Its path, such as `model.vocab[3]`; empty for the top.
+        value: The value; None if it is missing.
+        where: Its path, such as `model.vocab[3]`; empty for the top level.
         hint: The way out.
     """
 
@@ -161,7 +161,7 @@ class Part:
         return self.refuse(f"{found}, but must be {should}")
 
     def __getitem__(self, key: str | int) -> Part:
-        """A member of what must be an object (None where it is missing), or an item of a list."""
+        """A member of what must be an object (None if missing), or an item of a list."""
         if isinstance(key, int):
             return Part(self.file, self.value[key], f"{self.where}[{key}]", self.hint)
         where = f"{self.where}.{short(key)}" if self.where else short(key)
@@ -178,12 +178,12 @@ class Part:
         return self.value
 
     def members(self) -> Iterator[Part]:
-        """The members of what must be an object; none where it is missing."""
+        """The members of what must be an object; none if it is missing."""
         if self.value is not None:
             yield from (self[key] for key in self.of(dict))
 
     def items(self) -> Iterator[Part]:
-        """The items of what must be a list; none where it is missing."""
+        """The items of what must be a list; none if it is missing."""
         if self.value is not None:
             yield from (self[i] for i in range(len(self.of(list))))
 

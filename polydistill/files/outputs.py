@@ -35,31 +35,31 @@ MODEL_FILES = re.compile(
     r"(.*config|modules|special_tokens_map|added_tokens|vocab|tokenizer|.*\.index|polydistill)\.json"
     r"|.*\.(safetensors|model|spm|onnx|jinja|tiktoken)|vocab\.txt|merges\.txt"
 )
-RECORD = "polydistill.json"  # what a folder has that a command wrote
-NEARLY_FULL = 16 << 20  # bytes; torch does not say why it could not write
+RECORD = "polydistill.json"  # what every folder written by a command has
+NEARLY_FULL = 16 << 20  # free bytes, as torch does not say why it could not write
 _kept: list[Path] = []
 
 
 def keep(*files: Path) -> None:
-    """Says which files are not replaced in this run, beside what the command itself reads."""
+    """Names files that this run must not replace, besides those that the command reads."""
     _kept[:] = files
 
 
 @contextmanager
 def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A folder that appears whole or not at all: written beside and renamed when the block ends well.
+    """A folder that appears whole or not at all: written beside its place and renamed when the block succeeds.
 
-    It is on the disk when it has its name. If `path` is a link to a folder, that folder is written.
+    Once it has its name, it is on the disk. If `path` is a link to a folder, that folder is written.
 
     Args:
         path: The folder to make.
-        overwrite: Whether an existing one may be replaced; it is, in one step, only when the new one is whole.
+        overwrite: Whether an existing one may be replaced, in one step and only when the new one is whole.
 
     Yields:
         The folder to write into.
 
     Raises:
-        PolydistillError: `path` exists, also when it has appeared meanwhile; another run is making it; the disk is
+        PolydistillError: `path` exists, even if it appeared meanwhile; another run is making it; the disk is
             full, or the place cannot be written.
     """
     check_output(path, overwrite=overwrite)
@@ -91,7 +91,7 @@ def new_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def _tidy_up(place: Path, partial: Path) -> None:
-    """Removes or restores what a run that was killed has left.
+    """Removes or restores what a killed run left behind.
 
     Raises:
         PolydistillError: It cannot be removed.
@@ -107,7 +107,7 @@ def _tidy_up(place: Path, partial: Path) -> None:
 
 @contextmanager
 def os_errors(path: Path) -> Iterator[None]:
-    """Says in one sentence what libraries could not write, as they raise errors of their own for a full disk.
+    """Turns what libraries raise for a full disk and the like into one sentence.
 
     Args:
         path: What is being written.
@@ -125,7 +125,7 @@ def os_errors(path: Path) -> Iterator[None]:
 
 
 def disk_error(error: Exception, path: Path) -> OSError | None:
-    """The operating system's error behind what safetensors, tokenizers or torch raise; None if it is none.
+    """The operating system's error behind an exception of safetensors, tokenizers or torch; None if there is none.
 
     Args:
         error: What was raised.
@@ -146,15 +146,15 @@ def disk_error(error: Exception, path: Path) -> OSError | None:
 
 
 def check_output(path: Path, *, overwrite: bool, reads: Iterable[Path | str | None] = ()) -> None:
-    """Refuses an output that exists, unless it may be overwritten, which costs nothing but an earlier output.
+    """Refuses an output that exists, unless it may be overwritten and is an earlier output of ours.
 
     Args:
         path: The folder to make.
         overwrite: Whether one that is there may be replaced.
-        reads: Files and folders that the run reads; what is no place on this machine is not looked at.
+        reads: Files and folders that the run reads; names that are not paths on this machine are ignored.
 
     Raises:
-        PolydistillError: It exists, or other things than an earlier output would go with it.
+        PolydistillError: It exists, or overwriting it would delete something other than an earlier output.
     """
     place = followed(path)
     found = next((p for p in (place, *place.parents) if os.path.lexists(p)), place)
@@ -172,7 +172,7 @@ def check_output(path: Path, *, overwrite: bool, reads: Iterable[Path | str | No
 
 
 def _check_replaceable(path: Path, empty: bool, reads: Iterable[Path | str | None]) -> None:
-    """Refuses to replace a folder that this process stands in, that the run reads from, or that others have made.
+    """Refuses to replace the current folder, one that the run reads, or one that polydistill did not write.
 
     Raises:
         UsageError: It is one of these.
@@ -191,12 +191,12 @@ def _check_replaceable(path: Path, empty: bool, reads: Iterable[Path | str | Non
 
 
 def _places(reads: Iterable[Path | str | None]) -> Iterator[tuple[Path, Path]]:
-    """What is read on this machine, as given and resolved: of LANG=PATH#column the path, of a pattern every file."""
+    """The paths that are read, as given and resolved: the path of LANG=PATH#column, every file of a pattern."""
     for read in filter(None, (*reads, *_kept)):
         texts = {str(read), str(read).rpartition("=")[2]}
         for text in texts | {text.partition("#")[0] for text in texts}:
             path = Path(text).expanduser()
-            # Path.glob takes no absolute patterns.
+            # Path.glob does not take absolute patterns.
             found = glob.glob(str(path), recursive=True) if glob.has_magic(text) else []  # noqa: PTH207
             yield from ((p, p.resolve()) for p in (path, *map(Path, found)) if text and p.exists())
 
@@ -212,13 +212,13 @@ def check_outside(path: Path, folder: Path, what: str) -> None:
 
 
 def check_file(path: Path, *, overwrite: bool, option: str = "output", reads: Iterable[Path | str | None] = ()) -> None:
-    """Refuses a place for a file that is no place for one, or where a file may not be replaced.
+    """Refuses a place where no file can be written, or where a file may not be replaced.
 
     Args:
         path: The file to write.
         overwrite: Whether one that is there may be replaced.
         option: The setting that names the place.
-        reads: Files and folders that the run reads; what is no place on this machine is not looked at.
+        reads: Files and folders that the run reads; names that are not paths on this machine are ignored.
 
     Raises:
         PolydistillError: It exists and may not be replaced, or is read.
@@ -241,7 +241,7 @@ def check_file(path: Path, *, overwrite: bool, option: str = "output", reads: It
 
 
 def _is_model(folder: Path) -> bool:
-    """Whether a folder is a model's, of which the files with known names alone are read."""
+    """Whether it is a model's folder, of which only files with known names are read."""
     return any((folder / name).is_file() for name in ("config.json", "modules.json", RECORD))
 
 
@@ -268,9 +268,9 @@ def write_beside(path: Path, content: bytes, *, overwrite: bool = True, option: 
 
 
 def in_use(path: Path) -> PolydistillError:
-    """What is said where another process is making the same thing."""
+    """The error if another process is making the same output."""
     return PolydistillError(
-        f"Another run is making {path} right now.", "Wait for its end, or choose another place with `output`."
+        f"Another run is making {path} right now.", "Wait until it ends, or choose another place with `output`."
     )
 
 
@@ -281,7 +281,7 @@ def _exists(path: Path, option: str = "output") -> PolydistillError:
 
 
 def _put_in_place(partial: Path, place: Path, *, overwrite: bool) -> None:
-    """Gives a whole folder its name; what has appeared there since the run began is not touched.
+    """Gives a finished folder its name, unless something has appeared there since the run began.
 
     Raises:
         PolydistillError: Something has appeared that may not be replaced.
@@ -296,14 +296,14 @@ def _put_in_place(partial: Path, place: Path, *, overwrite: bool) -> None:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
             raise
         raise PolydistillError(
-            f"{place} has appeared while this ran, and was left as it is.",
+            f"{place} appeared while this ran and was left as it is.",
             "Move it away and run the command again, or choose another place with `output`.",
         ) from error
 
 
 def explain_os_error(error: OSError, path: Path, option: str = "output") -> PolydistillError:
     """Turns a writing error into a sentence with the way out; `option` is the setting that names the place."""
-    if error.errno is None:  # not from the operating system, so no place is at fault
+    if error.errno is None:  # not from the operating system, so the place is not at fault
         raise error
     free = "Free some space or choose" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Choose"
     return PolydistillError(

@@ -1,4 +1,4 @@
-"""Folders and JSON that are known to be whole: they carry hashes of what they hold."""
+"""Folders and JSON that carry hashes of their content, so that damage is noticed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HASH = "sha256"
 
 
 def seal(folder: Path) -> None:
-    """Notes what a folder holds, and brings all of it to the disk; not what records say, to which scores are added."""
+    """Notes what a folder holds, and flushes it to the disk; except for records, to which scores are added later."""
     kept = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != RECORD]
     files = {str(path.relative_to(folder)): file_sha256(path) for path in kept}
     (folder / SEAL).write_bytes(orjson.dumps(files, option=orjson.OPT_INDENT_2))
@@ -37,13 +37,13 @@ def is_whole(folder: Path) -> bool:
 
 
 def with_hash(content: Mapping[str, Any]) -> bytes:
-    """A JSON object with a hash of what it says."""
+    """A JSON object with a hash of its content."""
     plain = orjson.loads(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY))
     return orjson.dumps({**plain, HASH: _hash(plain)})
 
 
 def checked(file: Path) -> dict[str, Any] | None:
-    """The object that `with_hash` made, None if it is not there or not what was written."""
+    """The object that `with_hash` made, None if it is missing or was changed."""
     try:
         found = orjson.loads(file.read_bytes())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""One commit, and the truth about it where its answer is broken or does not come: the Hub is asked what it has."""
+"""Makes one commit, and asks the Hub what it has if the answer is broken or does not come."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from polydistill.hub.publication import Publication
 from polydistill.hub.session import Session, There
 from polydistill.progress import Progress
 
-LATE = (2.0, 5.0)  # seconds after which the Hub is asked again where it may still be at work
+LATE = (2.0, 5.0)  # seconds after which the Hub is asked again if it may still be at work
 _UNKNOWN = "it is not known whether it was published, since the Hub does not say what it has now"
 _NOT_YET = "it has published nothing so far, but may still be at work on it"
 _ELSE = "nothing was published, since somebody else changed {name} meanwhile"
@@ -22,12 +22,12 @@ _LOOK = "Look at {address}, or run the same command again: what has arrived is n
 
 @dataclass(frozen=True)
 class Truth:
-    """What the Hub has after a commit whose answer was not a good one.
+    """What the Hub has after a commit without a good answer.
 
     Attributes:
         there: The branch now, None if the Hub did not say.
         commit: The commit that has what was to be published, None if there is none.
-        moved: Whether the branch has changed otherwise.
+        moved: Whether the branch has changed in another way.
     """
 
     there: There | None
@@ -40,7 +40,7 @@ def send(session: Session, publication: Publication, plan: Plan, there: There, p
 
     Args:
         session: The repository and its branch, which exist.
-        publication: What the branch shall have then.
+        publication: What the branch should have afterwards.
         plan: How it differs from what is there.
         there: What is there; the commit is only made on top of it.
         progress: Where to report.
@@ -49,14 +49,14 @@ def send(session: Session, publication: Publication, plan: Plan, there: There, p
         The commit.
 
     Raises:
-        PolydistillError: It was not made, or that is not known; the sentence says which.
+        PolydistillError: It was not made, or whether it was made is not known; the message says which.
     """
     for attempt in range(ATTEMPTS):
         operations = _uploaded(session, plan)
         try:
             return session.commit(operations, there.at)
         except KeyboardInterrupt:
-            progress.warn(f"The commit was being sent; see whether it arrived at {session.address()}.")
+            progress.warn(f"The commit was being sent; check whether it arrived at {session.address()}.")
             raise
         except Exception as error:
             truth = find_out(session, publication, there, patient=still_at_work(error))
@@ -72,7 +72,7 @@ def send(session: Session, publication: Publication, plan: Plan, there: There, p
 
 
 def _uploaded(session: Session, plan: Plan) -> list[object]:
-    """The changes, with their large files on the Hub: until the commit nobody sees them.
+    """The changes, with their large files on the Hub, where nobody sees them until the commit.
 
     Raises:
         PolydistillError: They could not be sent.
@@ -120,7 +120,7 @@ def _now(session: Session, publication: Publication, before: There) -> Truth:
 def _tell(session: Session, truth: Truth, progress: Progress) -> None:
     progress.note("The Hub's answer to the commit was lost; asked again, it says that the commit is there.")
     if truth.moved:
-        progress.warn(f"Somebody else has changed {session.repository} since; the newest commit is another one.")
+        progress.warn(f"Somebody else has changed {session.repository} since: its newest commit is a different one.")
 
 
 def _explained(session: Session, error: Exception, truth: Truth) -> PolydistillError:

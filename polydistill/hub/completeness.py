@@ -28,7 +28,8 @@ def check_complete(folder: Path, found: Sequence[str]) -> set[str]:
     """Configuration, tokenizer and every weight file that an index names are there and whole.
 
     Returns:
-        The paths of the model's own weights: its own, its modules', those of what a stack stands on, and differences.
+        The paths of the weights: the model's, its modules', those of the models that a stack stands on, and
+        differences.
 
     Raises:
         PolydistillError: Something is missing or broken.
@@ -62,10 +63,10 @@ def _weights_beside(folder: Path) -> list[Path]:
 
 
 def _check_parents(folder: Path) -> list[Path]:
-    """What a stack stands on goes with it, or is on the Hub.
+    """The models that a stack stands on are sent with it, or are on the Hub.
 
     Returns:
-        The weights that go with it.
+        The weights that are sent with it.
 
     Raises:
         PolydistillError: It is a folder of this machine, or not whole.
@@ -87,7 +88,7 @@ def check_exported(folder: Path, record: RunRecord, found: Sequence[str]) -> set
     """Configuration, tokenizer and every ONNX file that the record names are there.
 
     Returns:
-        The paths of these files, of what lies beside them of their weights, and of the weights of modules.
+        The paths of these files, of the files beside them with parts of their weights, and of the weights of modules.
 
     Raises:
         PolydistillError: One is missing.
@@ -103,7 +104,7 @@ def check_exported(folder: Path, record: RunRecord, found: Sequence[str]) -> set
 
 
 def onnx_of(exported: Any, found: Sequence[str]) -> set[str]:
-    """The files that an export reported, with those that hold a part of their weights."""
+    """The files that an export reported, with those that hold parts of their weights."""
     return {path for path in found if path.startswith(tuple(_paths_of(exported)))}
 
 

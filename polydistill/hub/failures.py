@@ -1,4 +1,4 @@
-"""What can go wrong on the Hub while something is sent: what is tried again, and what is said in the end."""
+"""What can go wrong on the Hub while something is sent: what is tried again, and the error in the end."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _WAYS_OUT = {
     404: ("The Hub has no {name}, or hides it from this token", "Check the name, and what the token may see."),
     409: ("{name} was changed by somebody else meanwhile", _RUN_AGAIN),
     412: ("{name} was changed by somebody else meanwhile", _RUN_AGAIN),
-    429: ("The Hub wants fewer requests", "Wait some minutes, then run the same command again."),
+    429: ("The Hub is limiting requests", "Wait a few minutes, then run the same command again."),
     507: ("The Hub has no room left for these files", "Free some of its owner's storage, then run it again."),
 }
-# What reading an answer raises that is none, or not of the form that it should have.
+# What reading a malformed answer raises.
 _UNREADABLE = (AttributeError, KeyError, IndexError, TypeError, RecursionError, UnicodeDecodeError)
 
 Result = TypeVar("Result")
 
 
 class Unreadable(Exception):
-    """An answer of the Hub that says nothing."""
+    """An answer of the Hub that cannot be read."""
 
 
 def patiently(call: Callable[[], Result]) -> Result:
@@ -52,8 +52,8 @@ def patiently(call: Callable[[], Result]) -> Result:
 def pause_after(error: Exception, attempt: int) -> float | None:
     """Seconds to wait before the next try, None if there is none.
 
-    A silent Hub was given its time already, and what came out of an upload of large files was tried again by the Hub's
-    client before it gave up.
+    A silent Hub was already given its time, and the Hub's client itself tries uploads of large files again before it
+    gives up.
     """
     if _has(error, HubSilent) or isinstance(error, RuntimeError):
         return None
@@ -71,17 +71,17 @@ def pause_after(error: Exception, attempt: int) -> float | None:
 
 
 def timed_out(error: Exception) -> bool:
-    """Whether no answer came in the time that there is for one."""
+    """Whether no answer came in time."""
     return _status(error) is None and any("Timeout" in type(each).__name__ for each in chain(error))
 
 
 def still_at_work(error: Exception) -> bool:
-    """Whether the Hub may go on with what it gave no answer to in time."""
+    """Whether the Hub may still be working on a request that it did not answer in time."""
     return _status(error) in (408, 504) or timed_out(error)
 
 
 def is_unreadable(error: Exception) -> bool:
-    """Whether the Hub answered with something that is no answer."""
+    """Whether the Hub's answer cannot be read."""
     return _status(error) is None and (
         isinstance(error, (Unreadable, *_UNREADABLE)) or type(error).__name__ == "JSONDecodeError"
     )
@@ -92,7 +92,7 @@ def _has(error: BaseException, kind: type[BaseException]) -> bool:
 
 
 def _status(error: BaseException) -> int | None:
-    """The status of the answer that an exception or its cause has."""
+    """The HTTP status in an exception or its causes."""
     responses = (getattr(each, "response", None) for each in chain(error))
     return next((int(response.status_code) for response in responses if response is not None), None)
 
@@ -103,7 +103,7 @@ def explained(name: str, outcome: str = NOTHING) -> Iterator[None]:
 
     Args:
         name: The repository.
-        outcome: How the sentence ends: what became of what was to be published.
+        outcome: How the sentence ends: what became of the model.
 
     Raises:
         PolydistillError: Something failed.
@@ -123,7 +123,7 @@ def failure(error: Exception, name: str, outcome: str, hint: str | None = None) 
         error: What the Hub's client raised.
         name: The repository.
         outcome: How the sentence ends.
-        hint: The way out, if the reason is not what decides it.
+        hint: The way out, if it does not depend on the reason.
     """
     if isinstance(error, PolydistillError):
         return error
@@ -145,6 +145,9 @@ def _said(error: Exception, name: str) -> tuple[str, str]:
     if is_unreadable(error):
         return "The Hub's answer cannot be read", "Check HF_ENDPOINT and proxies, then run the same command again."
     if isinstance(error, OSError) and error.errno is not None:
-        return f"{error.filename or 'A file'} cannot be read ({error.strerror})", "Mend it, then run it again."
+        return (
+            f"{error.filename or 'A file'} cannot be read ({error.strerror})",
+            "Fix the file, then run the command again.",
+        )
     what = redacted(str(error)) if status is None else f"status {status}"
     return f"The Hub refused what was sent ({type(error).__name__}: {what})", "Check the folder and its README.md."

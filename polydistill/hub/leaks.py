@@ -1,4 +1,4 @@
-"""What must not leave a machine with a model: paths of it, and secrets."""
+"""What must not leave a machine with a model: its paths, and secrets."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import numpy as np
 from polydistill.redaction import PATTERNS
 
 _IN_TEXT = {name: re.compile(pattern.encode()) for name, pattern in PATTERNS.items()}
-# Among bytes that are no text any may stand before and behind.
+# In binary files any byte may come before and after.
 _IN_BINARY = {name: re.compile(pattern.replace(r"\b", "").encode()) for name, pattern in PATTERNS.items()}
-_PIECE = 1 << 22  # bytes that are looked at together
-_OVERLAP = 1 << 13  # bytes of a piece that are looked at again with the next one
+_PIECE = 1 << 22  # bytes that are searched together
+_OVERLAP = 1 << 13  # bytes of a piece that are searched again with the next one
 _ENCODINGS = ("utf-8", "utf-16-le", "utf-16-be")
 _RUN = 8  # printable characters in a row that may be text within other bytes
 FOLDERS = "folders of this machine"
-# Homes of whoever it is, on this or another machine.
+# Anybody's home, on this or another machine.
 _HOMES = rb"/(?:home|Users)/[\w.-]+/|/root/[\w.-]|\\Users\\[\w.-]+\\"
-_BEGINS = rb"(?:file://|[A-Za-z]:|(?<![\w:/\\.~-]))"  # where a path begins in a text, and not within one or an address
+_BEGINS = rb"(?:file://|[A-Za-z]:|(?<![\w:/\\.~-]))"  # where a path begins in a text, not within a path or an address
 _HOMES_IN_TEXT, _HOMES_IN_BINARY = re.compile(_BEGINS + rb"(?:%b)" % _HOMES), re.compile(_HOMES)
 # Two names behind slashes that do not belong to an address or a relative path.
 _PATH = re.compile(r"(?:file://)?(?<![\w:/\\.~-])(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\'\"`,;:|<>()\[\]{}]+){2,}[/\\]?")
@@ -30,11 +30,11 @@ _NAMES_A_PLACE = ("path", "file", "dir", "folder", "source")
 
 
 class Leaks:
-    """What must not stand in any file that is sent, be it a text or not.
+    """What must not be in any file that is sent, text or not.
 
     Args:
-        secrets: Secrets that are known literally, such as the user's own token.
-        places: Folders whose names must not be told; one such as `/data` may stand in any text by chance and is let
+        secrets: Secrets that are known literally, such as the user's token.
+        places: Folders whose names must not be told; one such as `/data`, which may be in any text by chance, is let
             through.
     """
 
@@ -51,7 +51,7 @@ class Leaks:
 
         Args:
             content: The file, or what it would hold.
-            homes: Whether somebody's home counts too; not in a vocabulary, where such a token may stand.
+            homes: Whether somebody's home counts too; not in a vocabulary, which may have such a token.
         """
         for piece in _pieces(content):
             binary = b"\0" in piece
@@ -84,18 +84,18 @@ def _pieces(content: Path | bytes) -> Iterator[bytes]:
 
 
 def _readings(text: bytes) -> Iterator[bytes]:
-    """A text as it is, and as JSON would read it."""
+    """A text as it is, and as JSON reads it."""
     yield text
     if b"\\/" in text or b"\\\\" in text:
         yield text.replace(b"\\/", b"/").replace(b"\\\\", b"\\")
 
 
 def _texts_within(piece: bytes) -> Iterator[bytes]:
-    """What can be read in bytes that are not a text, also as UTF-16: of each reading, all longer printable runs."""
+    """The longer printable runs in bytes that are not text, also as UTF-16."""
     whole = np.frombuffer(piece, np.uint8)
     for lane in (whole, whole[::2], whole[1::2]):
         run = (lane - 0x20) < 0x5F  # wraps around below 0x20
-        for step in (1, 2, 4):  # now true where _RUN printable ones begin
+        for step in (1, 2, 4):  # now true where a run of _RUN printable ones begins
             run = run[:-step] & run[step:]
         starts = np.flatnonzero(run)
         if len(starts):
@@ -106,11 +106,11 @@ def _texts_within(piece: bytes) -> Iterator[bytes]:
 
 
 def without_paths(value: Any, places: Iterable[Path] = ()) -> Any:
-    """A JSON value in which of every path of this machine the last name is left.
+    """A JSON value with every path of this machine cut down to its last name.
 
     Args:
         value: Any JSON value; the keys of objects are cleaned like the rest.
-        places: Folders whose names may stand anywhere in a text, such as the user's home.
+        places: Folders whose names may be anywhere in a text, such as the user's home.
     """
     from polydistill.card.text import shared
 
@@ -131,7 +131,7 @@ def settings_without_paths(value: Any, key: str = "") -> Any:
 
 
 def text_without_places(text: str, places: Iterable[Path]) -> str:
-    """A text without the names of some folders, and with what stands behind them."""
+    """A text without the names of some folders; what follows them stays."""
     for place in places:
         if len(place.parts) > 1:  # where a path begins, and not within one, or within an address
             text = re.sub(rf"(?<![\w./\\~-]){re.escape(str(place))}(?:[/\\]|(?![\w.-]))", "", text)
@@ -139,6 +139,6 @@ def text_without_places(text: str, places: Iterable[Path]) -> str:
 
 
 def text_without_paths(text: str, places: Iterable[Path] = ()) -> str:
-    """A text in which of every absolute path the last name is left."""
+    """A text with every absolute path cut down to its last name."""
     text = text_without_places(text, places)
     return _PATH.sub(lambda found: re.split(r"[/\\]", found[0].rstrip("/\\"))[-1], text)

@@ -1,4 +1,4 @@
-"""Whether a folder loads and computes as a user would load it: run as a process of its own, since it needs torch."""
+"""Whether a folder loads and computes for its users; run as a process of its own, since it needs torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, library_said
 from polydistill.files.jsonfiles import read_json
 from polydistill.models.folder import is_stack, model_folder
 from polydistill.models.loading import load_sentence_model, quiet_transformers
@@ -30,7 +30,7 @@ _SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
 
 
 def check_opens(folder: Path) -> str:
-    """The Auto class that loads a folder, found out in a new process without network and token.
+    """The Auto class that loads a folder, determined in a new process without network and token.
 
     Raises:
         PolydistillError: It cannot be loaded, lacks weights, or does not compute.
@@ -70,10 +70,11 @@ def open_model(folder: Path) -> dict[str, Any]:
     model, info = getattr(transformers, auto).from_pretrained(
         inner, local_files_only=True, trust_remote_code=False, output_loading_info=True
     )
-    # A pooler is often not saved, and whoever wants vectors makes them otherwise.
-    missing = sorted(key for key in info["missing_keys"] if "pooler." not in key)
-    if missing or info["mismatched_keys"]:
-        return {"class": auto, "problem": f"{len(missing)} weights are missing or do not fit, such as {missing[:1]}"}
+    # A pooler is often not saved, and vectors are usually made without it.
+    wrong = sorted(key for key in info["missing_keys"] if "pooler." not in key)
+    wrong += sorted(str(key[0]) for key in info["mismatched_keys"])
+    if wrong:
+        return {"class": auto, "problem": f"weights are missing or do not fit ({len(wrong)}), such as {wrong[0]}"}
     ids = tokenizer(_TEXT, return_tensors="pt")
     if int(ids["input_ids"].max()) >= model.get_input_embeddings().weight.shape[0]:
         return {"class": auto, "problem": "the tokenizer has tokens for which the model has no row"}
@@ -117,8 +118,7 @@ def opening(job: Mapping[str, Any]) -> dict[str, Any]:
             read_json(model_folder(folder) / "config.json")
             return open_model(folder)
         except Exception as error:
-            said = " ".join(str(error).split())[:300]
-            return {"class": None, "problem": f"{type(error).__name__}: {said}".rstrip(".")}
+            return {"class": None, "problem": f"{type(error).__name__}: {library_said(error)}".rstrip(".")}
 
 
 if __name__ == "__main__":

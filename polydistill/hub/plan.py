@@ -1,4 +1,4 @@
-"""What one commit would change: of the files to publish, those that the Hub has not, and an older model's."""
+"""What one commit would change: the files that the Hub does not have yet, and those of an older model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from polydistill.fetching.reach import hub_hash
 from polydistill.hub.publication import CARD, Item, Publication
 from polydistill.hub.session import There
 
-# What a loader reads: where the folder has it no longer, it would be mixed with what is sent.
+# What a loader reads: what the folder no longer has would be mixed with what is sent.
 _STALE = re.compile(
     r"model.*\.safetensors(\.index\.json)?|tokenizer.*|vocab\.(json|txt)|merges\.txt|added_tokens\.json|.*\.spm"
     r"|special_tokens_map\.json|sentencepiece.*\.model|spiece\.model|generation_config\.json|chat_template\.jinja"
@@ -25,7 +25,7 @@ class Plan:
 
     Attributes:
         repository: `org/name`.
-        new: Whether the repository is made first.
+        new: Whether the repository has to be made first.
         send: Files that differ from what is there.
         remove: Paths of an older model's parts.
     """
@@ -42,7 +42,7 @@ class Plan:
 
     @property
     def is_empty(self) -> bool:
-        """Whether all is there already."""
+        """Whether everything is there already."""
         return not self.send and not self.remove
 
 
@@ -58,7 +58,7 @@ def _differs(item: Item, there: tuple[str, bool] | None) -> bool:
     if there is None:
         return True
     known, large = there
-    if not large and item.bytes > 100_000_000:  # as a small file it would not be there
+    if not large and item.bytes > 100_000_000:  # as a small file it would have another hash
         return True
     return hub_hash(item.content, git=not large) != known
 

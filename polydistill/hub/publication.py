@@ -1,4 +1,4 @@
-"""What of a model's folder would be published: which files, as which bytes; nothing here reaches a network."""
+"""What would be published of a model's folder: which files, with which bytes. Nothing here uses the network."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _FOLDERS = {
     "__pycache__": "made by Python",
 }
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-# What a model is made of, and the pictures of its card.
+# The files of a model, and the pictures of its card.
 _WEIGHTS = (".safetensors", ".onnx", ".onnx_data", ".onnx.data", ".gguf")
 _VOCABULARIES = (".model", ".spm", ".bpe", ".codes")
 _TEXTS = (".json", ".jinja", ".md", ".txt")
 _PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg")
 _LEGAL = re.compile(r"(LICEN[CS]E|NOTICE|COPYING|CITATION|USE_POLICY)([._-].*)?", re.IGNORECASE)
 _ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"\x28\xb5\x2f\xfd", b"Rar!")
-# Files in which a path of this machine may stand, beside the record and the card.
+# Files that may name a path of this machine, besides the record and the card.
 _SETTINGS = (
     "config.json",
     "tokenizer_config.json",
@@ -59,7 +59,7 @@ class Item:
 
     Attributes:
         path: In the repository, with slashes.
-        content: The local file, or the bytes where they differ from it.
+        content: The local file, or the bytes if they differ from it.
         bytes: Its size.
     """
 
@@ -83,7 +83,7 @@ class Publication:
         left_out: Path -> why it is not sent.
         cleaned: Paths of files that are sent without what they say of this machine.
         card: The text of README.md.
-        edited: Whether that is the folder's own, edited by hand.
+        edited: Whether it is the folder's own, edited by hand.
     """
 
     folder: Path
@@ -143,7 +143,7 @@ def gather(
     values = without_paths(_told(folder, exported), places)
     shown = RunRecord.from_json(values)
     text, edited = _card(folder, shown, repository, licence, source)
-    own = {CARD: text_without_places(text, places).encode()}  # a new one has none; others' words stay as they are
+    own = {CARD: text_without_places(text, places).encode()}  # a new one has none; other people's words stay
     if values != read_json(folder / RECORD):
         own[RECORD] = _written(values)
     own |= {name: cleaned for name in found if (cleaned := _cleaned(folder, name)) is not None}
@@ -201,7 +201,7 @@ def _files(folder: Path) -> tuple[list[str], dict[str, str]]:
 
 
 def _why_not_this(path: Path, name: PurePosixPath, root: Path) -> str | None:
-    """Why a file is not sent for what it is and not for its name, None if it is.
+    """Why a file is not sent because of its content, None if it is sent.
 
     Raises:
         PolydistillError: It is a link that leads out of the folder.
@@ -235,7 +235,7 @@ def _walk(folder: Path, inside: PurePosixPath) -> Iterator[tuple[Path, PurePosix
 
 
 def _why_not(name: PurePosixPath) -> str | None:
-    """Why a file or folder is not sent, None if it is."""
+    """Why a file or folder is not sent because of its name, None if it is sent."""
     if name.name.startswith("."):
         return "hidden"
     if name.name in _FOLDERS:
@@ -277,7 +277,7 @@ def _card(
     if known is None:
         raise PolydistillError(
             f"No licence is known for {folder}: none of the models that it descends from states one.",
-            "Find out under which licence the original may be passed on, and give it: `license=ID`.",
+            "Find out which licence lets you pass the original on, and give it: `license=ID`.",
         )
     return card(record, folder, repository=repository, licence=known), False
 
@@ -302,13 +302,13 @@ def _written(values: Any) -> bytes:
 
 
 def _places(folder: Path) -> list[Path]:
-    """Folders whose names must not be told; the longest first, so that none is told in part."""
+    """Folders whose names must not be told, longest first, so none is left in part."""
     places = {folder.resolve().parent, Path.cwd(), Path.home()}
     return sorted(places, key=lambda place: -len(str(place)))
 
 
 def _refuse_leaks(item: Item, leaks: Leaks) -> None:
-    """Refuses a file that tells what nobody should know; what polydistill writes has been cleaned of paths.
+    """Refuses a file that holds a secret or a path; paths in what polydistill writes have been removed before.
 
     Raises:
         PolydistillError: It does.
@@ -323,7 +323,7 @@ def _refuse_leaks(item: Item, leaks: Leaks) -> None:
     found = leaks.find(item.content, homes=not vocabulary)
     if found == FOLDERS:
         raise PolydistillError(
-            f"{item.path} names {FOLDERS}.", "Take them out of it, or take the file out of the folder."
+            f"{item.path} names {FOLDERS}.", "Remove them from it, or move the file out of the folder."
         )
     if found:
         raise PolydistillError(f"{item.path} seems to hold {found}.", "Take it out, and revoke it if it was real.")

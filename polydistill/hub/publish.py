@@ -1,4 +1,4 @@
-"""Publishing a model's folder on the Hub: one commit that is there whole or not at all, through `HfApi` alone."""
+"""Publishes a model's folder on the Hub, in one commit that is made whole or not at all, through `HfApi` alone."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from polydistill.hub.session import Session, There, quietly
 from polydistill.options.settings import Options, setting
 from polydistill.progress import SILENT, Progress
 from polydistill.redaction import own_tokens
+from polydistill.wording import counted
 
 if TYPE_CHECKING:
     from polydistill.runs.result import Result
@@ -32,25 +33,25 @@ _HEAD_ALONE = re.compile(r"\ufeff?\s*---\s*\n.*?\n---\s*", re.DOTALL)
 
 @dataclass(frozen=True)
 class PublishConfig(Options):
-    """What to publish where; each field but the first two is an option of the command line."""
+    """What to publish where; each field but the first two is an option on the command line."""
 
     folder: Path
     repository: str
     private: bool = setting(False, "Make a new repository private; one that exists stays as it is.", "Repository")
-    revision: str = setting("main", "Branch to commit to; made if it is missing.", "Repository", metavar="BRANCH")
+    revision: str = setting("main", "Branch to commit to, created if it is missing.", "Repository", metavar="BRANCH")
     license: str | None = setting(
-        None, "Licence identifier, where no model of the lineage states one.", "Card", metavar="ID"
+        None, "Licence identifier, if no model of the lineage states one.", "Card", metavar="ID"
     )
     card: str | None = setting(
         None,
-        "record: a new card. folder: the README.md that is there. hub: the Hub's stays. [default: record, or folder "
-        "if that README.md was edited by hand; stops if the Hub's was]",
+        "record: a new card. folder: the folder's README.md. hub: keep the Hub's. [default: record, or folder "
+        "if its README.md was edited by hand; stops if the Hub's was]",
         "Card",
         metavar="SOURCE",
     )
     onnx: bool = setting(False, "Make ONNX files of the model first and send them too.", "Repository")
-    int8: bool = setting(False, "With `onnx`: one with weights of 8 bits as well.", "Repository")
-    verify: bool = setting(True, "Load what would be sent and compute with it first.", "Checks")
+    int8: bool = setting(False, "With `onnx`: also one with 8-bit weights.", "Repository")
+    verify: bool = setting(True, "First load what would be sent and compute with it.", "Checks")
     dry_run: bool = setting(
         False,
         "List files, sizes and the card; send nothing, load nothing (except with `onnx`), need no token.",
@@ -70,7 +71,7 @@ class Published:
         url: Of that commit.
         sent: Paths that the commit changed.
         removed: Paths that it removed: parts of an older model.
-        notes: What was decided on the way.
+        notes: Decisions that the user should know.
     """
 
     repository: str
@@ -103,7 +104,7 @@ class Published:
 def publish(
     config: PublishConfig, progress: Progress = SILENT, confirm: Callable[[Plan], bool] = lambda plan: True
 ) -> Published:
-    """Publishes a folder in one commit; what the Hub has already is not sent.
+    """Publishes a folder in one commit; files that the Hub already has are not sent.
 
     Args:
         config: What and where.
@@ -111,7 +112,7 @@ def publish(
         confirm: Asked once before anything is sent.
 
     Raises:
-        UsageError: Repository, branch or another value cannot be one.
+        UsageError: The name of the repository or branch, or another value, is not valid.
         PolydistillError: The folder is not fit to be published, the Hub refused, or could not be reached; it says what
             became of the branch.
     """
@@ -122,7 +123,7 @@ def publish(
     with tempfile.TemporaryDirectory(prefix="polydistill-") as place:
         exported = None
         if config.onnx:
-            _gather(config, token)  # what is wrong with the folder is said before anything is made of it
+            _gather(config, token)  # what is wrong with the folder is told before ONNX files are made of it
             exported = _exported(config, Path(place), progress)
         return _published(config, token, exported, progress, confirm)
 
@@ -182,7 +183,9 @@ def _published(
                 _verify(publication)
             if not confirm(plan):
                 raise PolydistillError("Nothing was sent.", "To publish, answer y or add `yes`.")
-            progress.note(f"Sending {len(plan.send)} files, {human_bytes(plan.bytes)}, to {config.repository} ...")
+            progress.note(
+                f"Sending {counted(len(plan.send), 'file')}, {human_bytes(plan.bytes)}, to {config.repository} ..."
+            )
         commit = _sent(session, config, publication, plan, there, progress)
     return replace(
         result,
@@ -205,7 +208,7 @@ def _check_private(config: PublishConfig, there: There) -> None:
 def _sent(
     session: Session, config: PublishConfig, publication: Publication, plan: Plan, there: There, progress: Progress
 ) -> str:
-    """The commit that has all of it: a new one, or the one that is there if it needs none."""
+    """The commit that has all of it: a new one, or the present one if nothing changes."""
     new = not there.exists
     with explained(config.repository):
         session.prepare(there, private=config.private)
@@ -229,7 +232,7 @@ def _check_names(config: PublishConfig) -> None:
         fits = False
     if not fits:
         raise UsageError(
-            "The repository has a name that the Hub does not allow.",
+            "The Hub does not allow this repository name.",
             "Write ORG/NAME, with letters, digits, '-', '_' and '.', at most 96 in all, and neither '--' nor '..'.",
         )
     if not _BRANCH.fullmatch(config.revision) or ".." in config.revision or config.revision.endswith(("/", ".lock")):
@@ -272,7 +275,7 @@ def _verify(publication: Publication) -> None:
 def _settle_card(
     session: Session, config: PublishConfig, publication: Publication, there: There
 ) -> tuple[Publication, tuple[str, ...]]:
-    """Leaves the Hub's card where that was asked for.
+    """Keeps the Hub's card if the user wants that.
 
     Raises:
         PolydistillError: Somebody has edited it there, and nobody said what becomes of it.

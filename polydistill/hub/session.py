@@ -21,7 +21,7 @@ from polydistill.hub.publication import Item
 from polydistill.progress import SILENT, Progress
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_COMMITS = 20  # of those that somebody else made meanwhile, so many are looked at
+_COMMITS = 20  # how many of other people's newer commits are looked at
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class There:
     Attributes:
         exists: Whether there is such a repository.
         public: Whether everybody can see it.
-        head: The branch's commit, None where there is no such branch.
+        head: The branch's commit, None if there is no such branch.
         start: Where a new branch would begin: the commit of `main`.
         files: Path -> (hash, whether it is the SHA-256 of a large file and not git's SHA-1 of a small one).
     """
@@ -50,7 +50,7 @@ class There:
 
 @dataclass(frozen=True)
 class Session:
-    """Talks to the Hub; whatever it raises is what the Hub's client raises."""
+    """Talks to the Hub; it raises what the Hub's client raises."""
 
     api: Any
     repository: str
@@ -58,7 +58,7 @@ class Session:
 
     @classmethod
     def open(cls, repository: str, branch: str, token: str) -> Session:
-        """Asks whose token it is, and whether it may write there as far as the answer says.
+        """Asks whose token it is, and, as far as the answer says, whether it may write there.
 
         Raises:
             PolydistillError: It may not.
@@ -72,8 +72,8 @@ class Session:
         owner, _, short = repository.partition("/")
         known = [str(who.get("name")), *(str(org.get("name")) for org in who.get("orgs") or [])]
         if role == "read":
-            raise PolydistillError("The token may only read.", "Make one with the role `write` and log in with it.")
-        # A fine-grained token need not tell its owner's organisations; what it may do is seen when it is done.
+            raise PolydistillError("The token can only read.", "Make one with the role `write` and log in with it.")
+        # A fine-grained token need not tell its owner's organisations; what it may do turns out later.
         if role != "fineGrained" and owner.lower() not in map(str.lower, known):
             raise PolydistillError(
                 f"The token belongs to {printable(known[0])}, who is not a member of {owner}.",
@@ -113,7 +113,7 @@ class Session:
         return patiently(fetch)
 
     def prepare(self, there: There, *, private: bool) -> None:
-        """Makes the repository and the branch where they are missing."""
+        """Makes the repository and the branch if they are missing."""
         if not there.exists:
             patiently(lambda: self.api.create_repo(self.repository, private=private, exist_ok=True))
         if self.branch != "main" and there.head is None:
@@ -123,7 +123,7 @@ class Session:
         """What a commit has.
 
         Raises:
-            Unreadable: Nothing; that is no answer, since every repository has files.
+            Unreadable: It has no files, so the answer is wrong: every repository has some.
         """
         files = self._files(commit)
         if not files:
@@ -143,7 +143,7 @@ class Session:
         return names[: names.index(str(before))]
 
     def upload(self, send: Sequence[Item], remove: Sequence[str]) -> list[Any]:
-        """Sends the large files, but for those that the Hub has already; nobody sees them before a commit.
+        """Sends the large files that the Hub does not have yet; nobody sees them before a commit.
 
         Args:
             send: Files to add or replace.
@@ -162,7 +162,7 @@ class Session:
         return patiently(sent)
 
     def commit(self, operations: Sequence[Any], parent: str | None) -> str:
-        """One commit, asked for once: whoever has no answer must look before asking again.
+        """Makes one commit, and asks only once: without an answer, look at the branch before asking again.
 
         Args:
             operations: What `upload` returned.
@@ -181,14 +181,14 @@ class Session:
         return done.oid
 
     def address(self, commit: str | None = None) -> str:
-        """The page of a commit, or that of the branch's commits; without a password that the endpoint may have."""
+        """The page of a commit, or of the branch's commits, without a password that the endpoint may have."""
         parts = urlsplit(str(self.api.endpoint))
         endpoint = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
         return f"{endpoint}/{self.repository}/{f'tree/{commit}' if commit else f'commits/{self.branch}'}"
 
 
 def _named(who: Any) -> Any:
-    """The answer to whose a token is, if it says that."""
+    """The answer to the question whose token it is, if it says that."""
     if not isinstance(who.get("name"), str):
         raise Unreadable
     return who
@@ -196,7 +196,7 @@ def _named(who: Any) -> Any:
 
 @contextmanager
 def quietly(progress: Progress) -> Iterator[None]:
-    """Without the Hub client's own lines, which repeat addresses; its bars only for somebody who looks."""
+    """Without the Hub client's own messages, which repeat addresses; with its bars only on a terminal."""
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars, logging
 
     shown = progress is not SILENT and not getattr(progress, "quiet", True) and sys.stderr.isatty()

@@ -1,1 +1,1 @@
-"""Labelled data: examples, the files and Hub data sets that they come from, and what is wrong with them."""
+"""Labelled data: examples, the files and Hub data sets that they come from, and the checks on them."""

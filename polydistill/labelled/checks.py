@@ -1,4 +1,4 @@
-"""From rows to examples: every label is known, every tag follows IOB2, every answer stands where it should."""
+"""From rows to examples: every label is known, every tag follows IOB2, every answer is at its offset."""
 
 from __future__ import annotations
 
@@ -37,27 +37,27 @@ from polydistill.labelled.examples import (
 from polydistill.labelled.nli import in_language
 from polydistill.labelled.rows import Row
 
-WRONG_ANSWERS = 0.05  # of the questions: more than so many, and the file's offsets are of another kind than ours
+WRONG_ANSWERS = 0.05  # share of the questions; beyond it the file counts its offsets in another unit than ours
 NO_AGREEMENT = "-"  # SNLI's mark for annotators who disagreed
 NO_GOLD = (NO_AGREEMENT, "-1", "")  # and the Hub's for hidden labels
-# What a scheme of tags cannot say.
+# What a scheme of tags cannot express.
 _LOSS = {schemes.IO: ", where neighbours of one type are one entity"}
-_NEARLY = re.compile("o|([bi])[-_](.+)|(.+)[-_]([bi])", re.IGNORECASE)  # what looks like tags, and is none
+_NEARLY = re.compile("o|([bi])[-_](.+)|(.+)[-_]([bi])", re.IGNORECASE)  # almost tags, such as B_PER
 NO_CLASS = "_"  # of contractions, in data made of CoNLL-U
 MISPLACED = "answer not at its offset"
 
 
 class Builder:
-    """Makes a task's examples from rows and keeps account of what was left out.
+    """Makes a task's examples from rows, and counts what was left out.
 
     Args:
         task: The task.
         language: Code of the data's language.
-        mend: Whether known faults of the data are put right; see `HubSource.mend`.
+        mend: Whether known faults of the data are repaired; see `HubSource.mend`.
 
     Attributes:
         skipped: Why -> how many rows were left out.
-        mended: What -> how many words, answers or entities were read otherwise than they are written.
+        mended: What -> how many words, answers or entities were read differently from how they are written.
         others: Another language -> how many rows of it were left out.
     """
 
@@ -87,7 +87,7 @@ class Builder:
         return [example for number, row in enumerate(rows) if (example := make(self, number, row)) is not None]
 
     def classified(self, number: int, row: Row) -> ClassifiedExample | None:
-        """A text, or two, and the class."""
+        """One or two texts and their class."""
         fields = TEXT if "text" in row.values else PAIR
         label = self._own_label(row, fields) if self.task.own else self._gold(row)
         if label is None:
@@ -101,7 +101,7 @@ class Builder:
         return PairExample(str(number), _text(row, "premise"), _text(row, "hypothesis"), label)
 
     def _gold(self, row: Row) -> str | None:
-        """The task's label of a row, None where there is none."""
+        """The task's label of a row, None if it has none."""
         label = row.values.get("label")
         if label is None or str(label) in NO_GOLD:
             return None
@@ -114,9 +114,9 @@ class Builder:
         return known
 
     def _own_label(self, row: Row, fields: Sequence[str]) -> str | None:
-        """The label of a row, whatever it is, as it was first spelt; None where there is none.
+        """The label of a row, as it was first spelt; None if it has none.
 
-        Of pairs and of tasks with labels `-` says that there is none; one text's own class may be called so.
+        For pairs and tasks with fixed labels `-` means no label; a class of single texts may have that name.
         """
         value = row.values.get("label")
         if isinstance(value, float) and value.is_integer():  # a column of whole numbers in which some are missing
@@ -125,7 +125,7 @@ class Builder:
             value = str(value).lower()
         if value is not None and not isinstance(value, (str, int)):
             raise PolydistillError(
-                f"{row.where()}: the label {str(value)[:40]} is {type(value).__name__}, and no name of a class.",
+                f"{row.where()}: the label {str(value)[:40]} is {type(value).__name__}, not the name of a class.",
                 "Give a name or a whole number for each class.",
             )
         label = "" if value is None else str(value).strip()
@@ -134,14 +134,14 @@ class Builder:
         return self._spelt(self._labels, label)
 
     def _spelt(self, known: dict[str, str], name: str) -> str:
-        """A label or type as it was first spelt; one that is not known yet becomes known."""
+        """A label or type as it was first spelt; a new one is remembered."""
         found = known.setdefault(label_key(name), name)
         if found != name:
             self.mended[f"labels written {name!r} are read as {found!r}"] += 1
         return found
 
     def _in_iob2(self, rows: Sequence[Row]) -> Iterator[Row]:
-        """Tagged sentences without codes of languages at their words, their tags in IOB2 and of the task's types."""
+        """Tagged sentences without language codes before their words, with IOB2 tags of the task's types."""
         rows, taken = without_codes(rows)
         self.mended.update(taken)
         types = {tag: self._entity_type(row, word, tag) for tag, (row, word) in _first_places(rows).items()}
@@ -185,7 +185,7 @@ class Builder:
         return TaggedExample(str(number), tuple(row.values["tokens"]), tuple(tags))
 
     def words(self, number: int, row: Row) -> TaggedExample | None:
-        """Words and their classes; contractions beside their parts, which have the class _, are left out."""
+        """Words and their classes, without the words of class _: contractions whose parts follow."""
         tokens, classes = [], []
         for word, (token, tag) in enumerate(zip(row.values["tokens"], row.values["tags"], strict=True)):
             known = self._labels.get(label_key(tag)) if isinstance(tag, str) else None
@@ -207,7 +207,7 @@ class Builder:
         return TaggedExample(str(number), tuple(tokens), tuple(classes))
 
     def question(self, number: int, row: Row) -> QuestionExample | None:
-        """A question, if it has answers and they stand where they should."""
+        """A question, if it has answers and they are at their offsets."""
         context = _text(row, "context")
         answers = [_answer(row, answer) for answer in row.values["answers"]]
         if not answers:
@@ -223,7 +223,7 @@ class Builder:
         return QuestionExample(id_, question, context, tuple(answers), self.language, self.language)
 
     def _as_spelt(self, context: str, text: str, start: int) -> tuple[str, int]:
-        """The answer as its paragraph spells it, where one is composed and the other decomposed (NFC, NFD)."""
+        """The answer as its paragraph spells it, if one of them is composed and the other decomposed (NFC, NFD)."""
         if _stands_at(context, text, start) or start < 0 or text.isascii():
             return text, start
         wanted, end, size = unicodedata.normalize("NFD", text), start, 0
@@ -278,17 +278,17 @@ class Builder:
 
 
 def _refuse_near(row: Row, word: int, tag: str) -> None:
-    """Refuses tags such as `B_PER`, `b-per` and `o`, which would become types of entities of their own."""
+    """Refuses tags such as `B_PER`, `b-per` and `o`, which would count as entity types of their own."""
     if found := _NEARLY.fullmatch(tag):
         meant = "O" if tag == "o" else f"{found[1] or found[4]}-{found[2] or found[3]}".upper()
         raise PolydistillError(
-            f"{row.where(word)}: the tag {tag!r} is none of a scheme; {meant} may be meant.",
+            f"{row.where(word)}: the tag {tag!r} belongs to no scheme; did you mean {meant}?",
             "Write B- or I- before the type of an entity, and O outside.",
         )
 
 
 def label_key(label: str) -> str:
-    """What labels are told apart by: neither case, blanks around them, nor how a character is composed."""
+    """The key that labels are compared by: case, blanks around them and Unicode composition do not count."""
     return unicodedata.normalize("NFC", label).strip().casefold()
 
 
@@ -302,7 +302,7 @@ def _first_places(rows: Iterable[Row]) -> dict[str, tuple[Row, int]]:
 
 
 def _with_types(tags: Iterable[str], types: Mapping[str, str]) -> list[str]:
-    """Tags with other names of their types; O has none."""
+    """Tags with their types renamed; O has none."""
     prefixes = ((schemes.parts(tag)[0], types[tag]) for tag in tags)
     return ["O" if prefix == "O" else f"{prefix}-{kind}" if prefix else kind for prefix, kind in prefixes]
 

@@ -1,4 +1,4 @@
-"""WikiANN's files write the code of the language before every word, as in `sw:Dodoma`; it is no part of the word."""
+"""WikiANN's files write the language's code before every word, as in `sw:Dodoma`; it is not part of the word."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from polydistill.errors import PolydistillError
 from polydistill.labelled.rows import Row
 
 _CODED = re.compile(r"([a-z]{2,3}(?:-[a-z]+){0,2}|simple):")  # Wikipedia's codes: sw, zh-min-nan, simple
-_MOST = 0.5  # a code before more words than this was meant for all of them
+_MOST = 0.5  # if more words than this have a code, all should have it
 
 
 def without_codes(rows: Sequence[Row]) -> tuple[Sequence[Row], Mapping[str, int]]:
-    """Takes the code of the language off the words of all sentences, if every one of them has it.
+    """Removes the language's code from the words of all sentences, if every word has it.
 
     Args:
         rows: All sentences of a file or data set; each has `tokens`.
 
     Returns:
-        The sentences, and what was taken off -> from how many words.
+        The sentences, and the removed code -> from how many words.
 
     Raises:
-        PolydistillError: Most words have the code but not all, or a word is nothing else.
+        PolydistillError: Most words have the code but not all, or a word is only the code.
     """
     counts: Counter[str] = Counter()
     total = 0
@@ -44,7 +44,7 @@ def _shortened(row: Row, code: str) -> list[str]:
     for word, token in enumerate(row.values["tokens"]):
         if not token.startswith(code) or token == code:
             raise PolydistillError(
-                f"{row.where(word)}: most words have the code {code} of their language before them, but not {token!r}.",
+                f"{row.where(word)}: most words begin with the code {code} of their language, but {token!r} does not.",
                 "Write it before every word, or before none.",
             )
     return [token.removeprefix(code) for token in row.values["tokens"]]

@@ -1,4 +1,4 @@
-"""Files of texts and their classes: tables and JSON lines, whose columns are found by their names."""
+"""Files of texts and their classes: tables and JSON lines, with columns found by name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from polydistill.catalog.task import CLASSIFICATION, PAIR, Task
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, library_said
 from polydistill.labelled.formats import read_rows
 from polydistill.labelled.rows import Row
 from polydistill.texts.delimited import table_rows
@@ -16,7 +16,7 @@ from polydistill.texts.files import format_of
 from polydistill.texts.lines import FileErrors, open_file
 
 TABLES = (".csv", ".tsv")
-# Names that columns have in published data, beside our own.
+# Column names in published data, besides our own.
 PAIRS = (PAIR, ("sentence1", "sentence2"), ("text1", "text2"))
 TEXTS = ("text", "sentence")
 LABELS = ("label", "labels", "gold_label", "category", "class")
@@ -28,7 +28,7 @@ def classified_rows(path: Path, task: Task) -> Iterator[Row]:
     """Yield the rows of a file with the fields of a task of classification.
 
     Args:
-        path: csv, tsv or parquet with names above the columns, or JSON lines; a name that tells nothing is JSON lines.
+        path: csv, tsv or parquet with names above the columns, or JSON lines; any other suffix means JSON lines.
         task: The task; one that takes its labels from the data also takes one text or two, as the file has them.
 
     Raises:
@@ -47,7 +47,7 @@ def classified_rows(path: Path, task: Task) -> Iterator[Row]:
 
 
 def _named(path: Path, rows: Iterable[Row], task: Task) -> Iterator[Row]:
-    """Rows with our names instead of the columns'; the first row tells which they are."""
+    """Rows with our field names instead of the column names, which are found in the first row."""
     rows = iter(rows)
     first = next(rows, None)
     if first is None:
@@ -62,7 +62,7 @@ def _named(path: Path, rows: Iterable[Row], task: Task) -> Iterator[Row]:
 def columns_of(path: object, names: Sequence[str], task: Task) -> dict[str, str]:
     """Field of an example -> the column that holds it.
 
-    A column counts whatever the case of its name. Of two columns one has to be known: the other one is clear then.
+    The case of names does not matter. In a table of two columns, one known name is enough.
 
     Raises:
         PolydistillError: A column is missing.
@@ -119,5 +119,5 @@ def _parquet(path: Path) -> Iterator[Row]:
                     number += 1
                     yield Row(str(path), f"row {number}", values)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            first = str(error).splitlines()[0]
-            raise PolydistillError(f"{path} is not a whole parquet file: {first}", "Fetch it again.") from error
+            said = library_said(error)
+            raise PolydistillError(f"{path} is not a whole parquet file: {said}", "Fetch it again.") from error

@@ -1,4 +1,4 @@
-"""Labels of a user's own: which they are, and the part of labelled data that is held out to choose a checkpoint by."""
+"""The user's own labels: which they are, and the part of the data that is held out to choose a checkpoint."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from polydistill.errors import PolydistillError, UsageError
 from polydistill.labelled.examples import LabelledSplit, PairExample, TaggedExample
 from polydistill.labelled.sources import examples_hash, load_split
 from polydistill.progress import SILENT, Progress
+from polydistill.wording import counted
 
-HELD_OUT = "held-out"  # what the split is called that was taken from the training data
-SHARE = 10  # one in so many examples is held out
+HELD_OUT = "held-out"  # name of the split that was taken from the training data
+SHARE = 10  # one in this many examples is held out
 MOST_LABELS = 1_000
-MANY_LABELS = 100  # more, and there must be two rows for each
+MANY_LABELS = 100  # with more, there must be two rows for each
 _SHOWN = 10  # labels in a message
 _APART = "\x1f"
 
@@ -30,7 +31,7 @@ class TrainingData:
     """What a model learns a task from.
 
     Args:
-        task: The task, with the labels of the data where they are the user's own.
+        task: The task, with the labels of the data if they are the user's own.
         training: Splits to train on.
         dev: Splits that choose the checkpoint.
     """
@@ -46,12 +47,12 @@ class Wanted:
 
     Args:
         data: A file to train on, None for the splits of a data folder or the Hub.
-        dev_data: A file to choose by; None for a tenth of `data`.
+        dev_data: A file for choosing the checkpoint; None for a tenth of `data`.
         data_dir: As `load_split` takes it.
         train_splits: Names of the splits to train on.
-        dev_split: Name of the one to choose by.
+        dev_split: Name of the split for choosing the checkpoint.
         limit: Most examples of a split.
-        dev_limit: Most examples to choose by.
+        dev_limit: Most examples for choosing the checkpoint.
     """
 
     data: Path | None = None
@@ -64,7 +65,7 @@ class Wanted:
 
 
 def with_own_labels(task: Task, data: Path | None) -> Task:
-    """The task as a file of the user's own is read: with whatever labels are in it, where its kind has labels."""
+    """The task for a file of the user's own: with whatever labels are in it, if tasks of its kind have labels."""
     return replace(task, own=True) if data is not None and task.kind in WITH_LABELS else task
 
 
@@ -107,7 +108,7 @@ def training_data(
 
 
 def check_request(languages: Sequence[Language], wanted: Wanted) -> None:
-    """Refuse files and splits that do not go together.
+    """Refuse combinations of files and splits that make no sense together.
 
     Raises:
         UsageError: They do not.
@@ -117,10 +118,10 @@ def check_request(languages: Sequence[Language], wanted: Wanted) -> None:
             raise UsageError("Dev data was given as a file, and training data was not.", "Give both as files.")
         return
     if len(languages) > 1:
-        raise UsageError("A file of data is of one language.", "Name one, or lay the files out as a data folder.")
+        raise UsageError("A data file is in one language.", "Name one, or lay the files out as a data folder.")
     if wanted.train_splits != ("train",) or wanted.dev_split != "dev":
         raise UsageError(
-            "A split is a part of a data folder or of the Hub, and the data given is a file.", "Leave one of them out."
+            "A split is part of a data folder or of the Hub, but a data file was given.", "Leave one of them out."
         )
 
 
@@ -140,9 +141,9 @@ def labels_of(task: Task, example: Any) -> set[str]:
 
 
 def settled(task: Task, splits: Sequence[LabelledSplit], progress: Progress = SILENT) -> Task:
-    """The task with the labels of training data, and as many texts an example as that has.
+    """The task with the labels of the training data, and with as many texts per example as that has.
 
-    They stand in the task's own order if they are the task's, else sorted: numbers by value, names by character.
+    They keep the task's order if they are the task's, and are sorted otherwise: numbers by value, names by character.
 
     Raises:
         PolydistillError: There are too many, or only one class.
@@ -178,7 +179,7 @@ def _order(name: str) -> tuple[int, int, str]:
 def _are_pairs(splits: Sequence[LabelledSplit], where: str) -> bool:
     found = {isinstance(example, PairExample) for split in splits for example in split.examples}
     if len(found) > 1:
-        raise PolydistillError(f"{where} have one text a row here and two there.", "Give data of one sort.")
+        raise PolydistillError(f"{where} mix rows of one text with rows of two.", "Give data of one kind.")
     return found == {True}
 
 
@@ -190,20 +191,20 @@ def _check_number(task: Task, counts: Counter[str], examples: int, where: str) -
         )
     if len(counts) > MOST_LABELS or len(counts) > max(MANY_LABELS, examples / 2):
         raise PolydistillError(
-            f"{where} has {len(counts):,} different labels on {examples:,} examples, such as "
-            f"{listed(sorted(counts)[:3])}; at most {MOST_LABELS:,} make sense, and two examples for each.",
-            "Name the column of classes label; numbers, dates and ids are none.",
+            f"{where} has {len(counts):,} different labels on {counted(examples, 'example')}, such as "
+            f"{listed(sorted(counts)[:3])}; at most {MOST_LABELS:,} are supported, with two examples each.",
+            "Name the column of classes label; numbers, dates and ids are not classes.",
         )
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first labels, for a message, and how many more there are."""
+    """The first labels for a message, and the number of the others."""
     more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
 
 
 def without_types(split: LabelledSplit, types: Collection[str]) -> LabelledSplit:
-    """Tagged sentences in which entities of some types are O, and counted."""
+    """Tagged sentences with the entities of some types turned into O, and how many they were."""
     ignored = Counter(tag[2:] for example in split.examples for tag in example.tags if tag[0] == "B")
     if not (left_out := {name: n for name, n in sorted(ignored.items()) if name in types}):
         return split
@@ -220,8 +221,8 @@ def without_types(split: LabelledSplit, types: Collection[str]) -> LabelledSplit
 def hold_out(task: Task, split: LabelledSplit, progress: Progress = SILENT) -> tuple[LabelledSplit, LabelledSplit]:
     """Divide training data into a part to train on and a tenth to choose the checkpoint by.
 
-    Which examples are held out follows from their texts alone. Examples with the same text stay together, and no label
-    is taken from the training part if that can be helped.
+    Only their texts decide which examples are held out. Examples with the same text stay together, and every label
+    stays in the training part if possible.
 
     Args:
         task: Its task.
@@ -239,7 +240,7 @@ def hold_out(task: Task, split: LabelledSplit, progress: Progress = SILENT) -> t
         groups.setdefault(_text_key(example), []).append(i)
     if len(groups) < 2:
         raise PolydistillError(
-            f"{split.where} has one text alone, so that none can be held out to choose the checkpoint by.",
+            f"{split.where} has only one text, so none can be held out to choose the checkpoint.",
             "Give more data, or dev data of its own.",
         )
     size, left = max(1, len(split.examples) // SHARE), label_counts(task, [split])
@@ -258,7 +259,7 @@ def hold_out(task: Task, split: LabelledSplit, progress: Progress = SILENT) -> t
 
 
 def _drawn(task: Task, split: LabelledSplit, groups: dict[str, list[int]]) -> list[list[int]]:
-    """Groups of examples in an order that looks random, those without any entity after the first that has one."""
+    """Groups of examples in a pseudo-random order, with those without entities after the first that has one."""
     order = sorted(groups, key=lambda text: hashlib.sha256(f"{HELD_OUT}{_APART}{text}".encode()).digest())
     found = [groups[text] for text in order]
     first = next((group for group in found if any(labels_of(task, split.examples[i]) for i in group)), None)
@@ -281,10 +282,10 @@ def _text_key(example: Any) -> str:
 
 
 def _check_dev(task: Task, training: Sequence[LabelledSplit], dev: Sequence[LabelledSplit], progress: Progress) -> None:
-    """Says what training and dev data do and do not share.
+    """Warns about labels and texts that training and dev data share or lack.
 
     Raises:
-        PolydistillError: One has one text a row and the other two.
+        PolydistillError: One has one text per row and the other two.
     """
     where = " and ".join(dict.fromkeys(split.where for split in dev))
     _are_pairs([*training, *dev], f"Training data and {where}")
@@ -293,4 +294,4 @@ def _check_dev(task: Task, training: Sequence[LabelledSplit], dev: Sequence[Labe
         progress.warn(f"{where}: the training data has no {listed(strange)}, which counts as missed")
     seen = {_text_key(example) for split in training for example in split.examples}
     if twice := sum(_text_key(example) in seen for split in dev for example in split.examples):
-        progress.warn(f"{where}: {twice:,} of its texts are in the training data, so that its score says too much")
+        progress.warn(f"{where}: {twice:,} of its texts are in the training data, so its score is too high")

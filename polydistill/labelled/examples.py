@@ -38,7 +38,7 @@ class PairExample:
 
 @dataclass(frozen=True)
 class TaggedExample:
-    """A sentence in words with one IOB2 tag a word (kind `tagging`), or one class (kind `word-tagging`)."""
+    """A sentence in words with one IOB2 tag (kind `tagging`) or one class (kind `word-tagging`) per word."""
 
     id: str
     tokens: tuple[str, ...]
@@ -99,10 +99,10 @@ class LabelledSplit:
         split: `train`, `dev`, `test`, or the name that the user gave.
         examples: In the order of the file.
         where: The file or Hub data set; goes into records.
-        sha256: Hash of the examples' content, the same whatever format they came in.
+        sha256: Hash of the examples' content, the same for every file format.
         ignored: Entity type that the task does not score -> how many gold entities became O.
         skipped: Why -> how many rows were left out.
-        mended: What -> how many words, answers or entities were read otherwise than they are written.
+        mended: What -> how many words, answers or entities were read differently from how they are written.
     """
 
     task: str
@@ -130,11 +130,11 @@ class LabelledSplit:
 
 
 def units_of(examples: Sequence[Any]) -> tuple[str, ...]:
-    """What each example is drawn with, in a bootstrap: questions about one paragraph go together.
+    """The bootstrap unit of each example: questions about one paragraph are drawn together.
 
     Returns:
-        The example's id, which is a row's number where the data has none of its own, or that of the paragraph's first
-        question; translations of a test set have the same.
+        The example's id (the row's number if the data has no ids), or that of the paragraph's first question.
+        Translations of a test set share their ids.
     """
     first: dict[str, str] = {}
     for example in examples:

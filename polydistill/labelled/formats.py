@@ -1,6 +1,6 @@
-"""Files of labelled examples, read into rows that know where they stand: JSON lines, CoNLL, SQuAD and tsv.
+"""Files of labelled examples, read into rows that know their place: JSON lines, CoNLL, SQuAD and tsv.
 
-Every file may also be packed with gzip. Rows are not checked for sense here; see `checks`.
+Every file may also be packed with gzip. What the rows say is checked in `checks`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from polydistill.catalog.task import (
     TAGGING,
     WORD_TAGGING,
 )
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, library_said
 from polydistill.labelled.nli import as_pair
 from polydistill.labelled.rows import Row
 from polydistill.labelled.words import entity_rows, word_rows
 from polydistill.texts.lines import LONGEST_TEXT, numbered_lines, read_document
+from polydistill.wording import counted
 
 
 def read_rows(path: Path, kind: str) -> Iterator[Row]:
@@ -45,7 +46,7 @@ def bounded(rows: Iterable[Row]) -> Iterator[Row]:
             size = sum(len(part) for part in parts if isinstance(part, str))
             if size > LONGEST_TEXT:
                 raise PolydistillError(
-                    f"{row.where()}: its {name} has {size:,} characters, and {LONGEST_TEXT:,} is the most.",
+                    f"{row.where()}: its {name} has {size:,} characters; the limit is {LONGEST_TEXT:,}.",
                     "Shorten it, or leave the example out.",
                 )
         yield row
@@ -62,10 +63,10 @@ def _json_rows(path: Path) -> Iterator[Row]:
             values = orjson.loads(line)
         except orjson.JSONDecodeError as error:
             raise PolydistillError(
-                f"{path} line {number} is not JSON ({error.msg}).", "Write one JSON object a line."
+                f"{path} line {number} is not JSON ({library_said(error.msg)}).", "Write one JSON object per line."
             ) from error
         if not isinstance(values, dict):
-            raise PolydistillError(f"{path} line {number} is not a JSON object.", "Write one JSON object a line.")
+            raise PolydistillError(f"{path} line {number} is not a JSON object.", "Write one JSON object per line.")
         yield Row(str(path), f"line {number}", as_pair(values))
 
 
@@ -77,7 +78,8 @@ def _squad_rows(path: Path) -> Iterator[Row]:
         document = orjson.loads(read_document(path))
     except orjson.JSONDecodeError as error:
         raise PolydistillError(
-            f"{path} line {error.lineno} is not JSON ({error.msg}).", "Give one JSON document in SQuAD's format."
+            f"{path} line {error.lineno} is not JSON ({library_said(error.msg)}).",
+            "Give one JSON document in SQuAD's format.",
         ) from error
     try:
         for article in document["data"]:
@@ -87,17 +89,17 @@ def _squad_rows(path: Path) -> Iterator[Row]:
                     values["context"] = paragraph["context"]
                     yield Row(str(path), f"question {values['id']}", values)
     except (KeyError, TypeError, IndexError) as error:
-        missing = f"a {error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+        missing = f"a {error.args[0]!r} is missing" if isinstance(error, KeyError) else library_said(error)
         raise PolydistillError(
             f"{path} is not in SQuAD's format: {missing}.",
-            "It has data, of paragraphs, of context and qas, of id, question and answers.",
+            "Its data has paragraphs, each with context and qas, each with id, question and answers.",
         ) from error
 
 
 def _table_rows(kind: str) -> Callable[[Path], Iterator[Row]]:
-    """Tab-separated values without a header, as many in each line as in the first.
+    """Tab-separated values without a header, the same number in each line.
 
-    What follows the last field, such as an origin, is left alone.
+    What follows the last field, such as an origin, is ignored.
     """
     fields = FIELDS[kind]
 
@@ -109,14 +111,14 @@ def _table_rows(kind: str) -> Callable[[Path], Iterator[Row]]:
             cells = line.split("\t")
             if len(cells) < len(fields):
                 raise PolydistillError(
-                    f"{path} line {number} has {len(cells)} columns instead of {len(fields)}.",
+                    f"{path} line {number} has {counted(len(cells), 'column')} instead of {len(fields)}.",
                     f"Write {', '.join(fields)}, with tabs between them.",
                 )
             width = width or len(cells)
             if len(cells) != width:
                 raise PolydistillError(
-                    f"{path} line {number} has {len(cells)} columns, and the lines before it have {width}.",
-                    "Give every line as many columns, and take the tabs out of the texts.",
+                    f"{path} line {number} has {counted(len(cells), 'column')}, but the lines before it have {width}.",
+                    "Give every line the same number of columns, and take the tabs out of the texts.",
                 )
             yield Row(str(path), f"line {number}", dict(zip(fields, cells, strict=False)))
 

@@ -1,4 +1,4 @@
-"""Labelled data sets of the Hub, as rows; only data files are read, never a script."""
+"""Labelled data sets of the Hub, as rows; only data files are read, scripts never."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def find_rows(task: Task, source: HubSource, language: Language, split: str) -> 
     """The rows of a split of a data set, and what records call it: `org/name:configuration@commit split`.
 
     Raises:
-        PolydistillError: The data set cannot be had, or lacks a column.
+        PolydistillError: The data set cannot be fetched, or lacks a column.
     """
     from polydistill.fetching.reach import OutOfReach, hub_errors, hub_info
 
@@ -89,7 +89,7 @@ def _cached(dataset: str, split: str, chosen: Mapping[str, str]) -> Any:
     """What the cache of the package `datasets` has of a data set, whatever its revision; None if it has nothing."""
     import datasets
 
-    before, datasets.config.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE, True  # else it tries for a minute
+    before, datasets.config.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE, True  # or it would try for a minute
     try:
         return datasets.load_dataset(dataset, split=split, **chosen)
     except (ValueError, OSError, datasets.exceptions.DatasetsError):
@@ -137,7 +137,7 @@ def _is_in(value: str, language: str) -> bool:
 
 
 def _names(task: Task, feature: Any) -> Sequence[str] | None:
-    """The names of a column's label numbers: the data set's own, else the task's; None if it holds names."""
+    """The names of a column's label numbers: the data set's own, else the task's; None if the column holds names."""
     feature = getattr(feature, "feature", feature)
     if getattr(feature, "dtype", None) in ("string", "large_string"):
         return None

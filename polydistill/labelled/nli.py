@@ -1,4 +1,4 @@
-"""Pairs of texts as XNLI, MultiNLI, SNLI and ANLI publish them: their names of fields, and a file of many languages."""
+"""Pairs of texts as XNLI, MultiNLI, SNLI and ANLI publish them: their field names, and files of many languages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ANLI = {"e": "entailment", "n": "neutral", "c": "contradiction"}
 
 
 def as_pair(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a row by our names, where they have those of a published set."""
+    """A row with our field names, if it has those of a published set."""
     found = dict(values)
     if "sentence1" in found and "sentence2" in found:
         for ours, theirs in _MULTINLI.items():
@@ -33,7 +33,7 @@ def in_language(rows: Iterable[Row], code: str, others: Counter[str]) -> Iterato
     """Yield the rows whose field `language` names a language, or that have no such field.
 
     Args:
-        rows: Of a file.
+        rows: The rows of a file.
         code: The language's code.
         others: Counts the rows of each other language.
 

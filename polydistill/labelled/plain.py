@@ -1,4 +1,4 @@
-"""Sentences in words without tags: what a model is taught on in a language that has no labels."""
+"""Sentences in words without tags, for teaching a model in a language that has no labels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from polydistill.labelled.sources import find_rows
 from polydistill.progress import SILENT, Progress
 from polydistill.texts.sources import read_texts, text_sources
 
-# ISO 15924 codes of scripts that put no space between words.
+# ISO 15924 codes of scripts without spaces between words.
 WITHOUT_SPACES = frozenset(("Thai", "Laoo", "Khmr", "Mymr", "Tibt", "Hani", "Hans", "Hant", "Jpan", "Hira", "Kana"))
 
 
@@ -26,7 +26,7 @@ class PlainSentences:
 
     Args:
         language: Its code.
-        sentences: Each in words.
+        sentences: Each a tuple of words.
         where: The files or the Hub data set; goes into records.
         sha256: Hash of the words alone, so that nothing kept by it can depend on a tag.
     """
@@ -46,19 +46,19 @@ def load_plain(
     limit: int | None = None,
     progress: Progress = SILENT,
 ) -> PlainSentences:
-    """Reads a labelled split for its words; its tags are dropped before anything looks at them.
+    """Reads the words of a labelled split; its tags are dropped before anything looks at them.
 
     Args:
         task: A tagging task.
         language: The language.
         split: `train`, or the name of another file of the data folder.
         data_dir: As `load_split` has it.
-        limit: Take only so many sentences, the first ones.
+        limit: Take only the first `limit` sentences.
         progress: Where notes go.
 
     Raises:
         UsageError: The task lacks the language or split, or a file is not there.
-        PolydistillError: There is no sentence in it.
+        PolydistillError: It has no sentences.
     """
     rows, where = find_rows(task, language, split, data_dir=data_dir, progress=progress)
     sentences, taken = without_codes(list(rows))
@@ -69,19 +69,19 @@ def load_plain(
 
 
 def read_plain(language: Language, paths: Sequence[str], *, limit: int | None = None) -> PlainSentences:
-    """Reads running text, one sentence a line, and cuts it into words; see `words_of`.
+    """Reads running text, one sentence per line, and splits it into words; see `words_of`.
 
     Args:
         language: The language.
         paths: Files of text, as `polydistill trim` takes them.
-        limit: Take only so many sentences, the first ones.
+        limit: Take only the first `limit` sentences.
 
     Raises:
         PolydistillError: The language puts no spaces between words, a file is missing, or there is no text.
     """
     if language.scripts[0] in WITHOUT_SPACES:
         raise PolydistillError(
-            f"{language.name} is written without spaces, so that its words cannot be told apart in raw text.",
+            f"{language.name} is written without spaces, so words cannot be told apart in raw text.",
             "Leave `text` out and give a `data_dir` whose training file has a word and a tag (any tag) a line.",
         )
     sources = text_sources(language, paths, option="text")
@@ -91,7 +91,7 @@ def read_plain(language: Language, paths: Sequence[str], *, limit: int | None = 
 
 
 def words_of(line: str, language: Language) -> Iterator[str]:
-    """Words between spaces, with the punctuation at their ends as words of its own.
+    """The words of a text: split at spaces, with punctuation at their ends split off as words.
 
     A run of the same mark is one word; marks inside a word (`ng'ombe`, `3.5`) stay, and so do letters of the language
     that look like marks.

@@ -1,4 +1,4 @@
-"""A row of labelled data: what one example's source says, and where it stands."""
+"""A row of labelled data: the content of one example, and where it comes from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Row:
 
     Attributes:
         place: The file or data set.
-        at: Where it stands in there: `line 3`, `row 3` or `question a1`.
+        at: Where it is in there: `line 3`, `row 3` or `question a1`.
         values: Field -> value, not checked.
         lines: Number of the line of each word of a tagged sentence, None if words have no lines of their own.
     """
@@ -24,7 +24,7 @@ class Row:
     lines: Sequence[int] | None = None
 
     def where(self, word: int | None = None) -> str:
-        """The place, for a message; of one word, if the row is a tagged sentence."""
+        """The place, for a message; for a tagged sentence, that of one word."""
         if word is not None and self.lines is not None:
             return f"{self.place} line {self.lines[word]}"
         return f"{self.place} {self.at}"

@@ -1,6 +1,6 @@
-"""Schemes of entity tags: what IOB1, IO, BIOES, BILOU and their like say, in IOB2.
+"""Schemes of entity tags: IOB1, IO, BIOES, BILOU and their like, converted to IOB2.
 
-In IOB2 an entity begins with B- and goes on with I-. In IOB1 it begins with I-, and with B- only where it follows
+In IOB2 an entity begins with B- and continues with I-. In IOB1 it begins with I-, and with B- only where it follows
 another one of its type (Ramshaw and Marcus 1995). IO has no B- at all, or bare types, so that neighbours of one type
 are one entity. The others mark its end (E-, L-) and entities of one word (S-, U-, W-) as well.
 """
@@ -31,7 +31,7 @@ def parts(tag: str) -> tuple[str, str]:
 
 
 def known_type(kind: str, types: Iterable[str]) -> str | None:
-    """What a task calls a type, whatever its case, and where one says PERSON for PER; None if it has none such."""
+    """A task's name of a type, in any case and also for PERSON instead of PER; None if it has no such type."""
     types = tuple(types)
     return kind if kind in types else {_short(name): name for name in types}.get(_short(kind))
 
@@ -41,9 +41,7 @@ def _short(kind: str) -> str:
 
 
 def _refuse_typeless(row: Row, word: int, tag: str) -> NoReturn:
-    raise PolydistillError(
-        f"{row.where(word)}: the tag {tag} has no type of entity.", "Write the type behind it, such as B-PER."
-    )
+    raise PolydistillError(f"{row.where(word)}: the tag {tag} has no entity type.", "Add the type, as in B-PER.")
 
 
 # --- which scheme
@@ -54,8 +52,8 @@ def recognise(rows: Sequence[Row], types: Collection[str], *, mend: bool = False
 
     Args:
         rows: All sentences of a file or data set; each has `tags`.
-        types: The types of entities that there can be; bare tags that name none say nothing here.
-        mend: Whether I- tags that begin an entity are taken for faults of IOB2 where no other scheme fits.
+        types: The possible entity types; a bare tag that is none of them tells nothing here.
+        mend: Whether I- tags that begin an entity count as faults of IOB2 if no other scheme fits.
 
     Raises:
         PolydistillError: No scheme allows all of the tags; the message names the first that does not fit.
@@ -93,13 +91,13 @@ def _refuse_mixture(first: dict[str, tuple[Row, int]], one: str, other: str) -> 
     (row, word), (there, at) = first[one], first[other]
     raise PolydistillError(
         f"{row.where(word)}: the tag {row.values['tags'][word]} and {there.values['tags'][at]} "
-        f"({there.where(at)}) are of different schemes.",
-        "Write all tags in one scheme: B-TYPE begins an entity, I-TYPE goes on with it, and O is outside.",
+        f"({there.where(at)}) belong to different schemes.",
+        "Write all tags in one scheme: B-TYPE begins an entity, I-TYPE continues it, and O is outside.",
     )
 
 
 def _of_two_prefixes(rows: Sequence[Row], mend: bool) -> str:
-    """IOB2, or IOB1 or IO where each I- and B- is as those want it."""
+    """IOB2, or else IOB1 or IO if every I- and B- follows their rules."""
     lone: tuple[Row, int, str] | None = None  # an I- that continues nothing, which IOB2 does not have
     early: tuple[Row, int] | None = None  # a B- that does not follow its own type, which IOB1 does not have
     begins = False
@@ -131,7 +129,7 @@ def _of_two_prefixes(rows: Sequence[Row], mend: bool) -> str:
 
 
 def _check_ends(rows: Iterable[Row], scheme: str) -> None:
-    """Refuses an entity that does not begin, or is not ended."""
+    """Refuses an entity without a beginning or an end."""
     for row in rows:
         open_type, before = "", "O"
         for word, tag in enumerate(row.values["tags"]):
@@ -153,10 +151,10 @@ def _refuse_order(row: Row, word: int, what: str, scheme: str) -> NoReturn:
 
 
 def to_iob2(tags: Iterable[str], scheme: str) -> list[str]:
-    """The tags of a sentence in IOB2; where they are not as their scheme wants them, what `conlleval` makes of them.
+    """The tags of a sentence in IOB2; where they break the rules of their scheme, as `conlleval` reads them.
 
     Args:
-        tags: One a word.
+        tags: One per word.
         scheme: One of `SCHEMES`.
     """
     if scheme == IOB2:
@@ -180,9 +178,9 @@ class ModelTags:
 
     Args:
         scheme: One of `SCHEMES`.
-        tags: (L,) its own tag of each output, with the task's names of types; O for types that are not scored.
-        labels: (L,) the same in IOB2, as far as one tag alone says it: an I- of IOB1 and IO stays as it is, though it
-            may begin an entity.
+        tags: (L,) the model's tag of each output, with the task's names of types; O for types that are not scored.
+        labels: (L,) the same in IOB2, as far as a single tag determines it: an I- of IOB1 and IO stays as it is, though
+            it may begin an entity.
     """
 
     scheme: str
@@ -191,7 +189,7 @@ class ModelTags:
 
     @property
     def by_context(self) -> bool:
-        """Whether it depends on the word before what a tag means."""
+        """Whether the meaning of a tag depends on the word before."""
         return self.scheme in (IOB1, IO)
 
 
@@ -208,8 +206,8 @@ def model_tags(
         own: Whether the labels are those of the user's data, which the model need not share.
 
     Raises:
-        PolydistillError: An output is none of the task's, the model cannot predict one of its types, or its labels are
-            of no scheme.
+        PolydistillError: An output is not one of the task's labels, the model cannot predict one of its types, or its
+            labels follow no scheme.
     """
     types = tuple(dict.fromkeys(parts(label)[1] for label in labels if label != "O"))
     found = []
@@ -246,7 +244,7 @@ def _spelt(name: str, types: Sequence[str], own: bool) -> str | None:
 
 
 def taught_labels(names: Sequence[str], labels: Sequence[str], not_scored: Collection[str], model: object) -> ModelTags:
-    """The same for a teacher, whose outputs have to say the task's labels one by one.
+    """The same for a teacher, each of whose outputs has to stand for one of the task's labels.
 
     Raises:
         PolydistillError: What one of its tags means depends on the word before it, or it lacks one of the labels.
@@ -284,6 +282,6 @@ def _model_scheme(tags: Sequence[str], model: object) -> str:
         if prefixes <= set(letters):
             return scheme
     raise PolydistillError(
-        f"The labels of {model} are of no known scheme: {', '.join(tags)}.",
-        f"Known are {', '.join(SCHEMES)}; name its labels so in id2label and label2id of its config.json.",
+        f"The labels of {model} follow no known scheme: {', '.join(tags)}.",
+        f"Known are {', '.join(SCHEMES)}; rename its labels in id2label and label2id of its config.json.",
     )

@@ -1,4 +1,4 @@
-"""Where a task's labelled data lies - a file, the user's data folder or the Hub - and how it is read whole."""
+"""Finds a task's labelled data (a file, the user's data folder or the Hub) and reads it."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def load_split(
         task: The task.
         language: The language; of the contexts, where `question_language` differs.
         split: `train`, `dev`, `test`, or the name of another file of the data folder.
-        data: A file of the user's own in the format of the task's kind; goes before all else.
+        data: A file of the user's own in the format of the task's kind; takes precedence over all else.
         data_dir: Folder that the task's local template starts from; by default the environment's POLYDISTILL_DATA.
-            What the task does not expect in there comes from the Hub.
-        limit: Take only so many examples, the first ones.
+            What the task does not expect there comes from the Hub.
+        limit: Take only the first `limit` examples.
         question_language: Ask another language's questions, joined by their ids (span extraction only).
         progress: Where warnings go.
 
@@ -74,7 +74,7 @@ def load_split(
 def find_rows(
     task: Task, language: Language, split: str, *, data_dir: Path | None = None, progress: Progress = SILENT
 ) -> tuple[Iterator[Row], str]:
-    """(the rows of a split, not checked, and the file or data set that they come from); see `load_split`."""
+    """The unchecked rows of a split, and the file or data set that they come from; see `load_split`."""
     found = _find(task, language, split, None, _data_dir(data_dir), progress)
     return bounded(found.rows), found.where
 
@@ -102,7 +102,7 @@ def _check_request(task: Task, data: Path | None, question_language: Language | 
 
 @dataclass(frozen=True)
 class _Found:
-    """A split's rows, what records call the place that they come from, and whether its faults are put right."""
+    """A split's rows, the name of their source in records, and whether known faults are repaired."""
 
     rows: Iterator[Row]
     where: str
@@ -144,7 +144,7 @@ def _read(path: Path, task: Task) -> Iterator[Row]:
 
 
 def _as_known(task: Task, language: Language, split: str, data_dir: Path | None) -> Language:
-    """A language in one script under the code of the whole language, unless the task has data of that script."""
+    """A language in one script under the code of the whole language, unless the task has data in that script."""
     if language.script_of is None or language.code in {*task.languages, *task.local_languages}:
         return language
     if data_dir is not None and task.local and task.any_language:
@@ -177,7 +177,7 @@ def _local_file(task: Task, language: Language, split: str, data_dir: Path) -> P
 
 
 def _what_is_there(task: Task, data_dir: Path, folder: str) -> str:
-    """The hint for a missing file: the splits of its language, or the languages that there are."""
+    """The hint for a missing file: the splits of its language, or the languages that exist."""
     assert task.local is not None
     if not data_dir.is_dir():
         return f"There is no folder {data_dir} either."
@@ -194,7 +194,7 @@ def _what_is_there(task: Task, data_dir: Path, folder: str) -> str:
 
 
 def _checked(task: Task, split: str, found: _Found, builder: Builder, progress: Progress) -> Sequence[Any]:
-    """Make the examples and refuse a split that nothing can be measured on."""
+    """Make the examples; refuse a split on which nothing can be measured."""
     examples, where = builder.build(bounded(found.rows)), found.where
     for what, count in builder.mended.items():
         progress.note(f"{where}: {count} {what}")
@@ -218,7 +218,7 @@ def _checked(task: Task, split: str, found: _Found, builder: Builder, progress: 
         raise _no_gold(where, f"no entity that is scored in its {len(examples)} sentences")
     if task.kind == CLASSIFICATION and split.startswith("test") and len({example.label for example in examples}) == 1:
         if task.own:
-            progress.warn(f"{where}: every row has the label '{examples[0].label}'; a score says nothing of others")
+            progress.warn(f"{where}: every row has the label '{examples[0].label}'; a score says nothing about others")
             return examples
         raise PolydistillError(
             f"{where}: all {len(examples)} test examples have the label '{examples[0].label}', which stands in for "
@@ -233,7 +233,7 @@ def _no_gold(where: str, what: str) -> PolydistillError:
 
 
 def _with_questions(contexts: Sequence[Any], asked: Sequence[Any], where: str, skipped: Counter[str]) -> Sequence[Any]:
-    """Put one language's questions to the contexts of another; ids that only one has are left out and counted."""
+    """Join one language's questions with another's contexts; ids that only one has are left out and counted."""
     questions = {example.id: example for example in asked}
     joined = [
         replace(example, question=other.question, question_language=other.language)

@@ -1,9 +1,9 @@
-"""Files with a word a line and its tag beside it: CoNLL-2003 and what followed it, and CoNLL-U.
+"""Files with one word and its tag per line: CoNLL-2003 and what followed it, and CoNLL-U.
 
-Sentences have blank lines between them. Columns have tabs between them if all lines have tabs, so that a word can hold
-spaces, and else tabs or spaces. Lines that begin with `#` before a sentence are remarks, unless they are a word `#` and
-its tag. Where the first column counts the words, the word is in the second one; in CoNLL-U the line of a contraction
-(`1-2`) is left out in favour of its parts, as are words that the text does not have (`1.1`).
+Sentences have blank lines between them. Columns are separated by tabs if all lines have tabs, so a word can hold
+spaces; otherwise by tabs or spaces. Lines that begin with `#` before a sentence are remarks, unless they are a word `#`
+and its tag. Where the first column counts the words, the word is in the second one; in CoNLL-U the line of a
+contraction (`1-2`) is left out in favour of its parts, as are empty nodes (`1.1`).
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from pathlib import Path
 from polydistill.errors import PolydistillError
 from polydistill.labelled.rows import Row
 from polydistill.texts.lines import numbered_lines
+from polydistill.wording import counted
 
-_BLANKS = re.compile(r"[ \t]+")  # no other white space: U+00A0 and U+3000 may stand inside a token
+_BLANKS = re.compile(r"[ \t]+")  # no other white space: U+00A0 and U+3000 may be part of a token
 _DOCUMENT_START = "-DOCSTART-"
 _MOST_WORDS = 100_000  # of a sentence
 _NUMBER = re.compile(r"\d+")
-_PART = re.compile(r"\d+[-.]\d+")  # a contraction's line, or that of a word that is not there
+_PART = re.compile(r"\d+[-.]\d+")  # the line of a contraction or of an empty node
 _ENTITY_TAG = re.compile(r"O|[BIESLUMW]-\S+")
 _REMARK = re.compile(r"#\s*[\w.:-]+\s*=|#\s")
 _ASSIGNMENT = re.compile(r"#\s*[\w.:-]+\s*=")
 _NEARLY_ALL = 0.9
-_CONLL_U, _UPOS = 10, 3  # how many columns it has, and which of them has the part of speech
+_CONLL_U, _UPOS = 10, 3  # its number of columns, and which has the part of speech
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class _Line:
 def entity_rows(path: Path) -> Iterator[Row]:
     """The sentences of a file with tags of entities.
 
-    The tag is in the last column that has such tags in most lines; it may be the first one of two.
+    The tags are in the last column that has such tags in most lines; of two columns it may be the first.
 
     Raises:
         PolydistillError: A word has no tag, or a sentence has too many words.
@@ -49,7 +50,7 @@ def entity_rows(path: Path) -> Iterator[Row]:
 
 
 def word_rows(path: Path) -> Iterator[Row]:
-    """The sentences of a file with a class for each word: the column UPOS of CoNLL-U, and the last one of others.
+    """The sentences of a file with a class for each word: column UPOS of CoNLL-U, else the last column.
 
     Raises:
         PolydistillError: A word has no tag, or a sentence has too many words.
@@ -88,7 +89,7 @@ def _cells_between_tabs(text: str) -> list[str]:
 
 
 def _is_remark(text: str, cells: Sequence[str], usual: int, tags: set[str]) -> bool:
-    """Whether a line before a sentence is about it; a word `#` has as many columns as others, and a tag."""
+    """Whether a line before a sentence is a comment; a word `#` has as many columns as others, and a tag."""
     if not _REMARK.match(text):
         return False
     a_word = len(cells) == usual and (cells[-1] in tags or _ENTITY_TAG.fullmatch(cells[-1]))
@@ -121,7 +122,7 @@ def _are_numbered(sentences: Sequence[Sequence[_Line]]) -> bool:
 
 
 def _entity_column(sentences: Sequence[Sequence[_Line]], numbered: bool) -> int:
-    """Which column has the tags, counted from the end; 0 where they stand before the words."""
+    """Which column has the tags, counted from the end; 0 if they are before the words."""
     width = _usual_width(sentences)
     usual = [line.cells for sentence in sentences for line in sentence if len(line.cells) == width]
 
@@ -155,7 +156,7 @@ def _rows(path: Path, sentences: Sequence[Sequence[_Line]], numbered: bool, colu
 
 
 def _check_columns(path: Path, line: _Line, numbered: bool, column: int, width: int) -> None:
-    """Refuses a line that has no tag, or something else where its tag is looked for."""
+    """Refuses a line without a tag, or with something else in its place."""
     place, count = f"{path} line {line.number}", len(line.cells)
     if numbered and not _NUMBER.fullmatch(line.cells[0]):
         raise PolydistillError(
@@ -165,9 +166,10 @@ def _check_columns(path: Path, line: _Line, numbered: bool, column: int, width: 
     if count < (3 if numbered else 2):
         raise PolydistillError(
             f"{place} has a word without a tag: {line.cells[-1]!r}.",
-            "Write a word, a space and its tag a line, and a blank line between sentences.",
+            "Write a word, a space and its tag on each line, and a blank line between sentences.",
         )
     if column != -1 and count != width:
         raise PolydistillError(
-            f"{place} has {count} columns, and the other lines have {width}.", "Give all lines the same columns."
+            f"{place} has {counted(count, 'column')}, and the other lines have {width}.",
+            "Give all lines the same columns.",
         )

@@ -5,14 +5,13 @@ for English: lower case, no ASCII punctuation, none of a, an and the. `mlqa` is 
 context's language decides, all Unicode punctuation goes, and each language's file says in `qa_normaliser` what else:
 
     words: a an the      these whole words are dropped
-    anywhere: ال         these letters become a space wherever they stand, within words too
+    anywhere: ال         these letters become a space wherever they are, within words too
     characters           every character from U+4E00 to U+9FA5 is a token of its own
 
-A language without a rule keeps all its words, and its tokens are what lies between spaces.
+A language without a rule keeps all its words, and its tokens are separated by spaces.
 
-Both compare composed text (Unicode's NFC), so that the same word in another spelling of its accents is the same
-answer. The public scripts compare code points: they give the same scores wherever predictions and references are in
-NFC already.
+Both compare composed text (Unicode's NFC), so accents encoded in different ways do not make different answers. The
+public scripts compare code points: they give the same scores wherever predictions and references are in NFC already.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ def answer_scores(
     As in the public scripts, an answer that normalisation leaves empty has F1 0, even against another such answer.
 
     Args:
-        predictions: One answer a question.
+        predictions: One answer per question.
         references: The right answers of each question, at least one.
         language: The context's language, or a name of it; `squad` does not look at it.
         normalisation: `squad` or `mlqa`.
@@ -112,7 +111,7 @@ def _squad(text: str) -> list[str]:
 
 
 def _without_punctuation(text: str) -> str:
-    """Without Unicode's punctuation and what ASCII calls so, such as $ and +."""
+    """Without Unicode's punctuation and ASCII's, such as $ and +."""
     return "".join(c for c in text if c not in string.punctuation and not unicodedata.category(c).startswith("P"))
 
 

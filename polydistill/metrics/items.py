@@ -1,4 +1,4 @@
-"""What every metric returns: one row of numbers an item, and how the score follows from their sums."""
+"""What every metric returns: one row of numbers per item, and how the score follows from their sums."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ class Measured:
         items: (n, k) numbers of each item, such as true positives, predicted and gold entities.
         value_of: (..., n, k) items -> (...) scores from 0 to 1; a metric of sums ignores the order of items.
         sums: Whether the score is a function of the items' sum; `value_of` then takes (..., k) sums.
-        units: (n,) name of what each item is drawn with: items of one name are drawn together, in all sets that have
-            the name, as questions about a paragraph and its translations are. None if every item is drawn by itself.
+        units: (n,) name of the bootstrap unit of each item: items with the same name are drawn together, in all sets
+            that have it, such as questions about a paragraph and its translations. None if every item is drawn by
+            itself.
     """
 
     metric: str
@@ -49,13 +50,13 @@ def share(sums: np.ndarray) -> np.ndarray:
 
 
 def f_measure(sums: np.ndarray) -> np.ndarray:
-    """(..., 3) true positives, predicted and gold -> (...) F1; 0 where nothing is predicted and nothing is gold."""
+    """(..., 3) true positives, predicted and gold -> (...) F1; 0 if nothing is predicted and nothing is gold."""
     both = np.asarray(sums[..., 1] + sums[..., 2], dtype=np.float64)
     return np.divide(2.0 * sums[..., 0], both, out=np.zeros_like(both), where=both > 0)
 
 
 def mean_of(metric: str, normalisation: str | None, scores: npt.ArrayLike) -> Measured:
-    """A metric that is the mean of one score an item; the rows are (score, 1)."""
+    """A metric that is the mean of one score per item; the rows are (score, 1)."""
     column = np.asarray(scores, dtype=np.float64)
     return Measured(metric, normalisation, np.stack([column, np.ones_like(column)], axis=1), share)
 
@@ -64,7 +65,7 @@ def check_aligned(first: Sized, second: Sized, what: str = "gold and predicted i
     """Refuse items that do not pair up.
 
     Raises:
-        PolydistillError: There are none, or not as many of the one as of the other.
+        PolydistillError: There are none, or their numbers differ.
     """
     if len(first) != len(second):
         raise PolydistillError(
@@ -78,7 +79,7 @@ def finite(numbers: npt.ArrayLike, what: str, *, dimensions: int) -> np.ndarray:
     """The numbers as an array.
 
     Raises:
-        PolydistillError: They have other dimensions, or some are not finite.
+        PolydistillError: They have the wrong number of dimensions, or some are not finite.
     """
     found = np.asarray(numbers)
     if found.ndim != dimensions:

@@ -1,4 +1,4 @@
-"""How far a student does as its teacher does, right or wrong (Xu et al. 2021), and how much of its score it keeps.
+"""How closely a student follows its teacher, right or wrong (Xu et al. 2021), and how much of its score it keeps.
 
 Regression loyalty has no settled definition: here it is Pearson's correlation of the teacher's and the student's
 scores, which a student that only rescales or shifts its teacher's scores keeps at 1.
@@ -18,7 +18,7 @@ _ROUNDING = 1e-12  # a variance below this share of the mean square is rounding,
 
 
 def label_loyalty(teacher: Sequence[str] | Sequence[int], student: Sequence[str] | Sequence[int]) -> Measured:
-    """The share of items that the student labels as the teacher does.
+    """The share of items that the student labels like the teacher.
 
     Args:
         teacher: The teacher's label of each item.
@@ -35,7 +35,7 @@ def label_loyalty(teacher: Sequence[str] | Sequence[int], student: Sequence[str]
 
 
 def probability_loyalty(teacher: npt.ArrayLike, student: npt.ArrayLike) -> Measured:
-    """Mean of 1 - sqrt(JSD(P, Q)), the Jensen-Shannon divergence in bits, so that it lies from 0 to 1.
+    """Mean of 1 - sqrt(JSD(P, Q)), the Jensen-Shannon divergence in bits, so it lies between 0 and 1.
 
     Args:
         teacher: (n, k) probabilities of the classes.
@@ -58,7 +58,7 @@ def probability_loyalty(teacher: npt.ArrayLike, student: npt.ArrayLike) -> Measu
 
     middle = (first + second) / 2
     nats = (rel_entr(first, middle) + rel_entr(second, middle)).sum(axis=1) / 2
-    distance = np.sqrt(np.clip(nats / np.log(2), 0, 1))  # rounding leaves the range when the two are all but equal
+    distance = np.sqrt(np.clip(nats / np.log(2), 0, 1))  # rounding leaves the range if the two are almost equal
     return mean_of("probability_loyalty", None, 1 - distance)
 
 
@@ -104,7 +104,7 @@ def _standardised(scores: np.ndarray) -> np.ndarray:
 
 
 def correlation_of_sums(sums: np.ndarray) -> np.ndarray:
-    """(..., 6) sums of x, y, x^2, y^2, xy and 1 -> (...) Pearson's correlation, 0 where one of the two is constant."""
+    """(..., 6) sums of x, y, x^2, y^2, xy and 1 -> (...) Pearson's correlation, 0 if one of the two is constant."""
     x, y, xx, yy, xy, n = np.moveaxis(sums, -1, 0)
     x_spread, y_spread = xx - x * x / n, yy - y * y / n
     spread = np.sqrt(np.maximum(x_spread, 0) * np.maximum(y_spread, 0))
@@ -113,5 +113,5 @@ def correlation_of_sums(sums: np.ndarray) -> np.ndarray:
 
 
 def retention(student: float, teacher: float) -> float | None:
-    """The student's score as a share of the teacher's, above 1 where it is better; None for a teacher that has 0."""
+    """The student's score as a share of the teacher's, above 1 if it is better; None if the teacher's is 0."""
     return student / teacher if teacher else None

@@ -1,10 +1,10 @@
-"""What chance can do to a score, and to the difference of two scores of the same items.
+"""How much chance can change a score, and the difference of two scores on the same items.
 
 The percentile bootstrap (Efron 1979): draw n of the n items with replacement, score them, again and again; the middle
-95% of those scores is the interval. Two models are compared on the same draws (Koehn 2004), which takes out what the
-items' own difficulty does. What belongs together is drawn together (Davison and Hinkley 1997, section 3.8): questions
-about one paragraph, and an item with its translations where a score is a mean over languages. Scores that follow from
-sums are computed from drawn sums, never item by item.
+95% of those scores is the interval. Two models are compared on the same draws (Koehn 2004), which removes the effect of
+the items' difficulty. What belongs together is drawn together (Davison and Hinkley 1997, section 3.8): questions about
+one paragraph, and an item with its translations if a score is a mean over languages. Scores that follow from sums
+are computed from drawn sums, never item by item.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ FEW = (
     "differences held the truth in 64 to 98 of 100 trials, not in 95"
 )
 SHARED = 0.25  # of the larger set's units, in sets that are drawn together
-SHARED_NUMBERS = 0.9  # the same, where units are called by numbers, which sets may share by accident
+SHARED_NUMBERS = 0.9  # the same for units named by numbers, which sets may share by accident
 _NUMBERS = 1 << 20  # drawn at a time: about what stays in the processor's cache
-_NARROW = 4  # columns: each is summed by itself, which is quicker
+_NARROW = 4  # columns; each is summed by itself, which is faster
 _ACCURACIES = ("accuracy", "accuracy_at_1", "accuracy_at_1_back")
 
 
@@ -38,10 +38,10 @@ class Difference:
     """How two models differ on the same items.
 
     Args:
-        value: The first's score less the second's.
+        value: The first score minus the second.
         interval: Its 95% interval.
-        p: McNemar's exact two-sided p, of accuracies of single items only.
-        retained: 95% interval of the first's score over the second's; None where the second may be 0.
+        p: McNemar's exact two-sided p, for accuracies of single items only.
+        retained: 95% interval of the first score over the second; None if the second may be 0.
     """
 
     value: float
@@ -74,7 +74,7 @@ def paired_difference(a: Measured, b: Measured, *, seed: int = 0, resamples: int
         resamples: As in `interval`.
 
     Raises:
-        PolydistillError: The two are different metrics or have not as many items.
+        PolydistillError: The two are different metrics or have different numbers of items.
     """
     if (a.metric, a.normalisation) != (b.metric, b.normalisation):
         raise PolydistillError(f"{_name(a)} and {_name(b)} cannot be compared.", "Compare scores of one metric.")
@@ -97,7 +97,7 @@ def middle(scores: np.ndarray) -> tuple[float, float]:
 
 
 def retained(own: np.ndarray, other: np.ndarray) -> tuple[float, float] | None:
-    """95% interval of a score over another, from (resamples,) of each; None where the other is 0 in 1 of 40 draws."""
+    """95% interval of a score over another, from (resamples,) of each; None if the other is 0 in 1 of 40 draws."""
     low, high = middle(np.divide(own, other, out=np.full_like(own, np.inf), where=other > 0))
     return (low, high) if np.isfinite(high) else None
 
@@ -108,13 +108,13 @@ def resampled(several: Sequence[Measured], *, seed: int = 0, resamples: int = RE
     Args:
         several: Metrics on the same n items.
         seed: Of the draws.
-        resamples: How many draws of n items, or of as many units as there are.
+        resamples: How many draws of n items, or of all units.
 
     Returns:
         (len(several), resamples) scores.
 
     Raises:
-        PolydistillError: There are no items, or not as many of each.
+        PolydistillError: There are no items, or their numbers differ.
     """
     for other in several:
         check_aligned(several[0].items, other.items, "items")
@@ -125,8 +125,8 @@ def resampled_means(models: Sequence[Sequence[Measured]], *, seed: int = 0, resa
     """Mean scores over several sets, such as the languages of a test set, the same draws for all models.
 
     Sets whose units have the same names, such as translations of each other, are drawn together: a unit that is drawn
-    twice counts twice in every one of them. Others are drawn by themselves. Sets that share names by accident lose
-    nothing by it, as what they have in common is then nothing.
+    twice counts twice in every one of them. Others are drawn by themselves. Sharing names by accident does no harm, as
+    such sets then have nothing in common.
 
     Args:
         models: For each model its metric on each set, the sets in the same order.
@@ -137,7 +137,7 @@ def resampled_means(models: Sequence[Sequence[Measured]], *, seed: int = 0, resa
         (len(models), resamples) means, each set counting the same.
 
     Raises:
-        PolydistillError: There are no items, or the models have not as many in a set.
+        PolydistillError: There are no items, or the models have different numbers of them in a set.
     """
     sets = [list(of_models) for of_models in zip(*models, strict=True)]
     for first, *others in sets:
@@ -153,10 +153,10 @@ def resampled_means(models: Sequence[Sequence[Measured]], *, seed: int = 0, resa
 
 
 def drawn_together(sets: Sequence[Measured]) -> list[list[int]]:
-    """Which sets are drawn together, by number: those that share a quarter of the larger one's units or more.
+    """Which sets are drawn together, by number: those that share at least a quarter of the larger one's units.
 
-    Of units that are called by their line's number nine tenths have to be shared, so that the sets are as long. A
-    metric that is no function of sums needs the same units in all of them.
+    For units named by line numbers it has to be nine tenths, so the sets are about equally long. A metric that is not a
+    function of sums needs the same units in all of them.
     """
     groups: list[list[int]] = []
     names = [frozenset(measured.units or ()) for measured in sets]
@@ -249,10 +249,10 @@ def mcnemar(correct_a: npt.ArrayLike, correct_b: npt.ArrayLike) -> float:
 
     Returns:
         The binomial probability, at 1/2, of a split of the items that only one of them gets right as uneven as this;
-        1 where they are right and wrong on the same items.
+        1 if they are right and wrong on the same items.
 
     Raises:
-        PolydistillError: There are no items, or not as many of each.
+        PolydistillError: There are no items, or their numbers differ.
     """
     first, second = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
     check_aligned(first, second, "items of the two models")

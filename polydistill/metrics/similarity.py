@@ -10,7 +10,7 @@ import numpy.typing as npt
 from polydistill.errors import PolydistillError
 from polydistill.metrics.items import Measured, check_aligned, finite, mean_of
 
-BLOCK_ROWS = 1024  # of similarities at a time, so that memory grows with n, not with n squared
+BLOCK_ROWS = 1024  # rows of similarities at a time, so memory grows with n, not with n squared
 
 
 def retrieval(
@@ -27,7 +27,7 @@ def retrieval(
         As `translations_found`.
 
     Raises:
-        PolydistillError: There are no pairs, the shapes do not agree, or a vector has values that are not finite.
+        PolydistillError: There are no pairs, the shapes differ, or a vector has values that are not finite.
     """
     return translations_found(*nearest(source, target), texts)
 
@@ -40,7 +40,7 @@ def nearest(source: npt.ArrayLike, target: npt.ArrayLike) -> tuple[np.ndarray, n
         target: (n, d) vectors.
 
     Raises:
-        PolydistillError: There are no vectors, the shapes do not agree, or a value is not finite.
+        PolydistillError: There are no vectors, the shapes differ, or a value is not finite.
     """
     first, second = _directions(source), _directions(target)
     check_aligned(first, second, "source and target sentences")
@@ -56,8 +56,8 @@ def translations_found(
 ) -> tuple[Measured, Measured]:
     """Accuracy at 1 of the rows that were found, in both directions.
 
-    The text that was found is a hit if the data align it with the sentence anywhere: where a sentence comes twice, with
-    the same translation or with two, each of them is right.
+    A found text is a hit if the data align it with the sentence anywhere: if a sentence occurs twice, with one
+    translation or with two, each of them is right.
 
     Args:
         forth: (n,) row found for each source.
@@ -129,7 +129,7 @@ def spearman(predicted: npt.ArrayLike, gold: npt.ArrayLike) -> Measured:
 
 
 def rank_correlation(items: np.ndarray) -> np.ndarray:
-    """(..., n, 2) scores -> (...) Spearman's correlation, 0 where one of the two is constant."""
+    """(..., n, 2) scores -> (...) Spearman's correlation, 0 if one of the two is constant."""
     from scipy.stats import rankdata
 
     ranks = rankdata(items, axis=-2)

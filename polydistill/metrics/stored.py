@@ -1,4 +1,4 @@
-"""Metrics again from what a cache holds of them."""
+"""Metrics restored from a cache."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ENTITY_SCHEMES = ("conlleval", "strict-iob2")
 
 
 def restore(metric: str, normalisation: str | None, items: npt.ArrayLike) -> Measured:
-    """A `Measured` again from its names and numbers, as a cache holds them.
+    """A `Measured` from the names and numbers in a cache.
 
     Args:
         metric: The metric's name.

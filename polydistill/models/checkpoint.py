@@ -110,7 +110,7 @@ class Checkpoint:
             metadata[file], entries = _read_header(file)
             for tensor in entries:
                 if tensor.name in tensors:
-                    raise _broken(file, f"the tensor {short(tensor.name)} stands in two files")
+                    raise _broken(file, f"the tensor {short(tensor.name)} is in two files")
                 tensors[tensor.name] = tensor
         return cls(folder, files, tensors, metadata)
 

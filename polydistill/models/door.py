@@ -110,7 +110,7 @@ def _check_model(folder: Path, place: Path) -> None:
     _refuse_code(folder, config)
     if config.get(OTHER_WEIGHTS) not in (None, WEIGHTS):
         raise PolydistillError(
-            f"{place / 'config.json'} names other weights than {WEIGHTS} ({OTHER_WEIGHTS}), which are not read.",
+            f"{place / 'config.json'} names weights other than {WEIGHTS} ({OTHER_WEIGHTS}), which are not read.",
             f"Take {OTHER_WEIGHTS} out of it if {WEIGHTS} is the model.",
         )
     for file in sorted(place.glob("sentence_*_config.json")):
@@ -133,7 +133,7 @@ def _check_shards(folder: Path, index: Path) -> None:
     files = {name: inside(index.parent, name, index) for name in sorted(set(shards.values()))}
     if others := [name for name in files if not name.endswith(".safetensors")]:
         raise PolydistillError(
-            f"{index} names weights that are no safetensors ({ascii(others[0])[:80]}).",
+            f"{index} names weights that are not safetensors ({ascii(others[0])[:80]}).",
             "Such weights can run any code when they are read: save the model again with save_pretrained, where you "
             "trust it.",
         )
@@ -189,7 +189,7 @@ def _check_module(folder: Path, module: Module) -> None:
             return
     if pickles := sorted(path.name for path in module.place.glob("*") if path.suffix in _PICKLES):
         raise PolydistillError(
-            f"{module.place} only has pickled weights under another name than {PICKLE} ({pickles[0]}).",
+            f"{module.place} only has pickled weights, under a name other than {PICKLE} ({pickles[0]}).",
             "Convert it once, if you trust where it came from: load the folder with sentence-transformers "
             "(SentenceTransformer) and write it with save_pretrained(ANOTHER_FOLDER).",
         )
@@ -219,7 +219,7 @@ def _check_loading(file: Path, values: Mapping[str, Any]) -> None:
     other = ["tokenizer_name_or_path"] if values.get("tokenizer_name_or_path") else []
     if found := [*other, *keys, *_kernels(parts)]:
         raise PolydistillError(
-            f"{file} sets {ascii(found[0])[:80]}, with which something else than this folder could be loaded.",
+            f"{file} sets {ascii(found[0])[:80]}, which could load something other than this folder.",
             "Take it out of the file if the model does not need it.",
         )
 
@@ -232,7 +232,7 @@ def _refuse_code(folder: Path, config: Mapping[str, Any]) -> None:
     """
     if kernels := _kernels([config, *config.values()]):
         raise PolydistillError(
-            f"{folder} asks for attention by code from the Hub ({ascii(kernels[0])[:80]}), which is not run.",
+            f"{folder} asks for attention code from the Hub ({ascii(kernels[0])[:80]}), which is not run.",
             "Take attn_implementation out of its config.json.",
         )
     if not config.get("auto_map"):

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, library_said
 from polydistill.files.inside import files_below
 from polydistill.files.jsonfiles import short
 from polydistill.models.files import pickled
@@ -42,9 +42,7 @@ def check_pickle(file: Path) -> None:
         PolydistillError: It could, is too large, or is none.
     """
     if (size := file.stat().st_size) > LARGEST:
-        raise PolydistillError(
-            f"{file} has {size >> 20:,} MiB, more than the {LARGEST >> 20} MiB of a pickle that is read.", HINT
-        )
+        raise PolydistillError(f"{file} has {size >> 20:,} MiB; the limit for a pickle is {LARGEST >> 20} MiB.", HINT)
     try:
         called = set(_called(file))
     except Exception as error:  # whatever damaged instructions and archives raise
@@ -102,12 +100,12 @@ def to_safetensors(file: Path, target: Path) -> None:
     try:
         found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise PolydistillError(f"torch cannot read {file} ({short(str(error))!a}).", HINT) from error
+        raise PolydistillError(f"torch cannot read {file} ({short(library_said(error))!a}).", HINT) from error
     if not isinstance(found, dict) or not all(
         type(name) is str and isinstance(tensor, torch.Tensor) and tensor.layout is torch.strided
         for name, tensor in found.items()
     ):
-        raise PolydistillError(f"{file} holds something else than named tensors.", HINT)
+        raise PolydistillError(f"{file} holds something other than named tensors.", HINT)
     if sum(tensor.numel() * tensor.element_size() for tensor in found.values()) > file.stat().st_size:
         raise PolydistillError(f"{file} describes larger tensors than it holds.", HINT)
     save_file({name: tensor.detach().clone().contiguous() for name, tensor in found.items()}, target)

@@ -223,7 +223,7 @@ def _check_fetched(ref: ModelRef, folder: Path, had: Container[str]) -> None:
             blob.unlink()
             path.unlink()
             raise PolydistillError(
-                f"{path.relative_to(folder)} of {ref} is not what the Hub has: it changed on its way.",
+                f"{path.relative_to(folder)} of {ref} is not what the Hub has: it changed in transit.",
                 "Run the same command again; if that does not help, look for a proxy that changes files.",
             )
 

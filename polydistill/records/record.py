@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 NAME = RECORD
 FORMAT = 1
-MOST_DEPTH = 200  # of a record: a run's own is below ten, and each step that it stands on adds one
+MOST_DEPTH = 200  # of nesting: a run's own record has less than ten, and each earlier step adds one
 PACKAGES = ("polydistill", "numpy", "tokenizers", "sentencepiece", "torch", "transformers", "peft")
 
 
@@ -37,7 +37,7 @@ class Score:
     Args:
         model: The model's name or folder.
         task: The task's name.
-        language: Code; of a question about a paragraph, the paragraph's.
+        language: Its code; for a question about a paragraph, the paragraph's.
         split: Which part of the data.
         metric: `accuracy`, `f1`, `exact_match`, `accuracy_at_1` or `spearman`.
         value: The score.
@@ -47,7 +47,7 @@ class Score:
         data_hash: Of the examples.
         weights_hash: Of the model's weights.
         task_version: Hash of the task's definition.
-        question_language: Code, where questions are asked in another language than the paragraph's.
+        question_language: Its code, if questions are asked in another language than the paragraph's.
         selection: Languages whose dev data chose the model's checkpoint, as far as its record says.
         seed: Of the bootstrap.
         predictions: Key of the predictions in the cache.
@@ -76,7 +76,7 @@ class Score:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Score:
-        """What `to_json` or `asdict`, and JSON, made of it.
+        """The score that `to_json` or `asdict` wrote, after a round trip through JSON.
 
         Raises:
             TypeError: A field is missing or unknown.
@@ -103,9 +103,9 @@ class RunRecord:
         versions: Package -> version.
         result: What the command prints as JSON.
         scores: Evaluation results, appended later.
-        costs: Time and memory beside another model, appended later.
-        parent: The record of the source, where it has one.
-        others: Further models that took part, from `other_model`: teachers, the LLM of a stack.
+        costs: Time and memory compared with another model, appended later.
+        parent: The record of the source, if it has one.
+        others: Other models that took part, from `other_model`: teachers, the LLM of a stack.
     """
 
     command: str
@@ -120,7 +120,7 @@ class RunRecord:
     others: list[dict[str, Any]] = field(default_factory=list)
 
     def save(self, folder: Path) -> None:
-        """Writes the folder's polydistill.json, in place of an older one in one step."""
+        """Writes the folder's polydistill.json, replacing an older one in one step."""
         data = {"polydistill": FORMAT, **asdict(self)}
         write_file(folder / NAME, orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n")
 
@@ -140,13 +140,13 @@ class RunRecord:
             )
         try:
             data = orjson.loads(path.read_bytes())
-            data["polydistill"]  # says that it is one
+            data["polydistill"]  # marks a record
             if not _is_flat(data):
                 raise ValueError
             if unknown := data.keys() - {f.name for f in fields(cls)} - {"polydistill"}:
                 raise PolydistillError(
                     f"{path} says {min(unknown)!r}, which this version of polydistill does not know.",
-                    "Install the newest one, which has probably written it.",
+                    "Install the newest version, which probably wrote it.",
                 )
             return cls.from_json(data)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -158,7 +158,7 @@ class RunRecord:
 
         Raises:
             KeyError: A field is missing.
-            TypeError: A field is unknown, or of another type.
+            TypeError: A field is unknown, or of the wrong type.
         """
         values = {k: v for k, v in data.items() if k != "polydistill"}
         values["scores"] = [Score.from_json(score) for score in values["scores"]]
@@ -174,7 +174,7 @@ class RunRecord:
 
 
 def _is_flat(value: Any) -> bool:
-    """Whether nothing is nested so deep that reading it would be too much for Python."""
+    """Whether nothing is nested too deep for Python to read."""
     level = [value]
     for _ in range(MOST_DEPTH):
         level = [
@@ -189,7 +189,7 @@ def _is_flat(value: Any) -> bool:
 
 
 def parent_of(folder: Path) -> dict[str, Any] | None:
-    """The record of a folder as its descendants' records hold it.
+    """The record of a folder, in the form in which its descendants' records hold it.
 
     Raises:
         PolydistillError: The file is not a record.
@@ -199,7 +199,7 @@ def parent_of(folder: Path) -> dict[str, Any] | None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide results, as far as they are installed."""
+    """Versions of Python and of the installed packages that affect results."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -210,12 +210,12 @@ def versions() -> dict[str, str]:
 
 
 def text_hash(lines: list[str]) -> str:
-    """SHA-256 of lines joined by line ends."""
+    """SHA-256 of lines joined by line feeds."""
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def source_facts(resolved: ResolvedModel, checkpoint: Checkpoint) -> dict[str, Any]:
-    """What a record says of the model that a run began with; `left_out` is in its folder, and not the model's own."""
+    """What a record says about the model that a run began with; `left_out` is in its folder, but not part of it."""
     files = own_files(resolved.folder, checkpoint.folder, checkpoint.files)
     return {
         "name": resolved.ref.name if resolved.ref.path is None else resolved.source,
@@ -229,7 +229,7 @@ def source_facts(resolved: ResolvedModel, checkpoint: Checkpoint) -> dict[str, A
 
 
 def other_model(role: str, resolved: ResolvedModel, checkpoint: Checkpoint) -> dict[str, Any]:
-    """What a record says of a model that took part, beside the one that the run began with.
+    """What a record says about a model that took part, besides the one that the run began with.
 
     Args:
         role: Such as `teacher`.
@@ -242,7 +242,7 @@ def other_model(role: str, resolved: ResolvedModel, checkpoint: Checkpoint) -> d
 def peak_memory_bytes() -> int:
     """The most memory that this process has used.
 
-    Linux counts what `getrusage` says from before the program was started: from the process that started it.
+    On Linux `getrusage` also counts the process that started this one.
     """
     status = Path("/proc/self/status")
     if status.is_file():

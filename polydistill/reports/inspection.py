@@ -31,8 +31,8 @@ class InfoReport:
         vocabulary: Number of tokens.
         rows: Rows of the embedding matrix.
         parameters: Stored values.
-        embedding_share: Share of them in tensors with a vocabulary axis.
-        bytes: Bytes of weights, those of modules too, and of the tokenizer.
+        embedding_share: Share of the parameters in tensors with a vocabulary axis.
+        bytes: Bytes of the weights (including those of modules) and the tokenizer.
         added_tokens: The tokens that `drop_added` of a trim can name.
         lineage: One line for each run that made the model, newest first.
         texts: For each text its words, tokens, fertility, unknown rate and share of the vocabulary in use.
@@ -107,8 +107,8 @@ class DiffReport:
         sentences: Number of sentences.
         identical: How many tokenize to the same tokens.
         tokens: Token occurrences of the original.
-        lost: How many of them are of tokens that are gone.
-        lost_tokens: The tokens that are gone, by frequency: token -> occurrences.
+        lost: How many of them are of lost tokens.
+        lost_tokens: The lost tokens, by frequency: token -> occurrences.
         examples: Sentences that differ, with both tokenizations.
     """
 

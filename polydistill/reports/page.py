@@ -1,7 +1,7 @@
 """A comparison as one HTML page that needs no network: plots, lineages and a table that sorts.
 
-The same comparison gives the same bytes. Everything that a user wrote is escaped, and the page's policy lets no
-script run but its own.
+The same comparison gives the same bytes. Everything that a user wrote is escaped, and the page's policy allows no
+script but its own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from polydistill.reports.rows import Comparison, Row, Section
 from polydistill.reports.runs import ModelFacts
 from polydistill.reports.tables import estimate, explanation, label, p_value, share
 
-# Metrics by how well they speak for a task; of a task's metrics the first is drawn, all are in the table.
+# Metrics by how well they represent a task; the first of a task's metrics is drawn, all are in the table.
 _DRAWN = ("accuracy", "f1", "accuracy_at_1", "spearman", "exact_match")
 _DRAWN_SCORINGS = (None, "conlleval", "squad", "strict-iob2", "mlqa")
 # Heading of a column, and whether it is sorted as numbers.
@@ -136,7 +136,7 @@ def _task(name: str, sections: Sequence[Section], comparison: Comparison, series
 
 
 def _prototypes(facts: ModelFacts, number: int) -> str:
-    """What a model's teacher makes of the tokens of both languages, before and after prototypes were aligned."""
+    """How a model's teacher sees the tokens of both languages, before and after prototypes were aligned."""
     name = f"prototypes-{number}"
     shown = [
         _figure(
@@ -161,7 +161,7 @@ def _figure(svg: str, caption: str) -> str:
 def _size_figure(
     rows: Sequence[Row], models: Sequence[ModelFacts], series: dict[str, int], measure: str, name: str
 ) -> str:
-    """Size against the average over the languages that all models have, or against the first one that they share."""
+    """Size against the average over the languages that all models have, or against the first one in common."""
     sizes = {facts.name: facts.parameters for facts in models}
     by_label: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda row: not row.is_average):
@@ -185,7 +185,7 @@ def _size_figure(
 
 
 def _table(section: Section, rows: Sequence[Row], name: str) -> str:
-    """A section's table in a frame that scrolls by itself where the page is narrow."""
+    """A section's table, in a frame that scrolls by itself on a narrow page."""
     body = [_table_cells(row) for row in rows]
     kept = [column for column in _COLUMNS if any(cells[column][0] for cells in body)]
     heads = "".join(

@@ -17,9 +17,9 @@ class Pair:
     """A model against the reference on the same items.
 
     Args:
-        difference: The model's score less the reference's, from -1 to 1.
-        interval: 95% interval of the difference, paired bootstrap over items; None where items are missing.
-        p: McNemar's exact two-sided p, of accuracies only.
+        difference: The model's score minus the reference's, from -1 to 1.
+        interval: 95% interval of the difference, paired bootstrap over items; None if items are missing.
+        p: McNemar's exact two-sided p, for accuracies only.
         retained: 95% interval of the model's score over the reference's.
         why: Why there is no interval.
     """
@@ -36,8 +36,8 @@ def pair(score: Score, reference: Score, items: Items) -> Pair:
 
     Args:
         score: The model's.
-        reference: The model's that it is compared with, on the same data.
-        items: What the cache has of both.
+        reference: That of the model that it is compared with, on the same data.
+        items: The items of both in the cache.
     """
     difference = score.value - reference.value
     ours, theirs = items.of(score), items.of(reference)

@@ -29,7 +29,7 @@ class Section(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """What two scores share that can be compared, beside the data's hash."""
+    """What two scores must share to be comparable, besides the data's hash."""
 
     section: Section
     language: str
@@ -55,16 +55,16 @@ class Row:
 
     Args:
         section: Task, split, metric and normalisation.
-        label: The language as `Cell.label` has it; of an average what it is called.
+        label: The language, as in `Cell.label`; for an average, its name.
         model: The model's name.
         value: Its score, as a fraction.
         interval: 95% interval of the score.
-        n: Number of items; of an average, of languages.
-        cell: Where it was measured, None of an average.
+        n: Number of items; for an average, of languages.
+        cell: Where it was measured, None for an average.
         average_of: The labels that an average is over.
-        difference: Its score less the reference's, None for the reference itself.
+        difference: Its score minus the reference's, None for the reference itself.
         difference_interval: 95% interval of the difference.
-        p: McNemar's exact two-sided p, of accuracies only.
+        p: McNemar's exact two-sided p, for accuracies only.
         p_adjusted: The same adjusted for the languages of the section (Holm).
         retention: Its score over the reference's.
         retention_interval: 95% interval of that.
@@ -138,7 +138,7 @@ class Comparison:
 
 
 def in_sections(rows: Iterable[Row]) -> dict[Section, list[Row]]:
-    """Rows by section, sections and rows in their order."""
+    """Rows by section, in order."""
     found: dict[Section, list[Row]] = {}
     for row in rows:
         found.setdefault(row.section, []).append(row)

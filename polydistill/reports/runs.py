@@ -14,7 +14,7 @@ from polydistill import registry
 from polydistill.errors import PolydistillError
 from polydistill.records.record import RunRecord, Score
 
-_SCORED = "evaluate"  # what a file of scores says that made it
+_SCORED = "evaluate"  # the command that makes files of scores, as they name it
 _WAY_OUT = "Give a file that `polydistill evaluate output=FILE` wrote, or a model folder with scores."
 _FIELDS = frozenset(f.name for f in fields(Score))
 _NAMES = ("model", "task", "language", "split", "metric")
@@ -61,7 +61,7 @@ class Plane:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a run says of a model; None where it does not say it.
+    """What a run says about a model; None for what it does not say.
 
     Args:
         name: What its scores call it.
@@ -93,7 +93,7 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class Run:
-    """The scores of one file or folder, and the models that they are of, in its order."""
+    """The scores of one file or folder and their models, in its order."""
 
     where: Path
     models: tuple[ModelFacts, ...]
@@ -134,7 +134,7 @@ def _why(error: Exception) -> str:
 
 
 def _score(entry: Any, number: int) -> Score:
-    """A score from JSON; fields that this version does not know are left out."""
+    """A score from JSON, without fields that this version does not know."""
     if not isinstance(entry, Mapping):
         raise ValueError(f"score {number} is not an object")
     known = {k: plain(v) if isinstance(v, str) else v for k, v in entry.items() if k in _FIELDS}
@@ -148,7 +148,7 @@ def _score(entry: Any, number: int) -> Score:
     if interval is not None and not (isinstance(interval, list) and len(interval) == 2):
         raise ValueError(f"the interval of score {number} is not a pair")
     if not all(_is_share(v) for v in (known.get("value"), *(interval or ()))) or type(known.get("n")) is not int:
-        raise ValueError(f"score {number} lacks a value, or it is not between -1 and 1, or n is no whole number")
+        raise ValueError(f"score {number} lacks a value, or it is not between -1 and 1, or n is not a whole number")
     return Score.from_json({**known, "interval": interval})
 
 
@@ -181,12 +181,12 @@ def _count(value: Any) -> int | None:
 
 
 def plain(text: Any) -> str:
-    """A text on one line without characters that steer a terminal."""
+    """A text on one line without control characters."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
 
 
 def lines(lineage: Iterable[Any]) -> tuple[str, ...]:
-    """One line for each run of a lineage, whether it is given as text or as a record."""
+    """One line for each run of a lineage, which is given as text or as a record."""
     from polydistill.card.lineage import lineage_line
 
     return tuple(plain(step if isinstance(step, str) else lineage_line(step)) for step in lineage)
@@ -203,7 +203,7 @@ def _read_folder(folder: Path) -> Run:
     told = registry.told(record.command)
     if told is not None and told.files:
         return _read_files(folder, record)
-    # The folder may have been called something else when its first scores were taken.
+    # The folder may have had another name when its first scores were taken.
     name = plain(record.scores[-1].model or folder.resolve().name)
     embedding, rest, size = _sizes(folder)
     facts = ModelFacts(
@@ -221,7 +221,7 @@ def _read_folder(folder: Path) -> Run:
 
 
 def _read_files(folder: Path, record: RunRecord) -> Run:
-    """Several models in one folder: each file that the record names is one."""
+    """Several models in one folder: one for each file that the record names."""
     hashes = {plain(score.model): score.weights_hash for score in record.scores}
     sizes = {file.get("path"): file.get("bytes") for file in record.result.get("files", ())}
     models = tuple(
@@ -239,7 +239,7 @@ def _read_files(folder: Path, record: RunRecord) -> Run:
 
 
 def _planes(folder: Path, record: RunRecord) -> tuple[Plane, ...]:
-    """The pictures of prototypes that a record has, in the order of time."""
+    """The pictures of prototypes in a record, in the order of time."""
     result = record.result
     if not (picture := result.get("picture")):
         return ()
@@ -273,7 +273,7 @@ def _spots(found: Mapping[str, Any], what: str) -> tuple[Spot, ...]:
 
 
 def _sizes(folder: Path) -> tuple[int | None, int | None, int | None]:
-    """(embedding parameters, other parameters, bytes); None where the folder holds only the record."""
+    """(embedding parameters, other parameters, bytes); None if the folder holds only the record."""
     from polydistill.models.refs import ModelRef, resolve
     from polydistill.models.source import Source
     from polydistill.trimming.surgery import embedding_parameters

@@ -24,7 +24,7 @@ def percent(value: float, *, signed: bool = False) -> str:
 
 
 def estimate(value: float | None, interval: Interval | None, *, signed: bool = False) -> str:
-    """`87.4 [86.1, 88.6]`; without brackets where there is no interval, empty where there is no value."""
+    """`87.4 [86.1, 88.6]`; without brackets if there is no interval, empty if there is no value."""
     if value is None:
         return ""
     if interval is None:
@@ -62,7 +62,7 @@ def cells(row: Row, text: Text = str) -> tuple[str, ...]:
 
 
 def model_cells(facts: ModelFacts, reference: str, text: Text = str) -> tuple[str, ...]:
-    """A model's cells under `MODEL_HEADER`, empty where its run does not say."""
+    """A model's cells under `MODEL_HEADER`; empty if its run does not say."""
     return (
         text(facts.name) + (" (reference)" if facts.name == reference else ""),
         "" if facts.parameters is None else f"{facts.parameters:,}",
@@ -73,7 +73,7 @@ def model_cells(facts: ModelFacts, reference: str, text: Text = str) -> tuple[st
 
 
 def tables(comparison: Comparison, text: Text = str) -> list[tuple[str, Table]]:
-    """(heading, rows with their header first) of the models, under an empty heading, and of each section."""
+    """(heading, rows, the header first) of the models, under an empty heading, and of each section."""
     models = [model_cells(facts, comparison.reference, text) for facts in comparison.models]
     found = [("", _without_empty([MODEL_HEADER, *models]))]
     for section, rows in comparison.sections.items():
@@ -82,13 +82,13 @@ def tables(comparison: Comparison, text: Text = str) -> list[tuple[str, Table]]:
 
 
 def _without_empty(rows: Sequence[tuple[str, ...]]) -> Table:
-    """A table without the columns that say nothing."""
+    """A table without its empty columns."""
     kept = [i for i in range(len(rows[0])) if any(row[i] for row in rows[1:])]
     return [tuple(row[i] for i in kept) for row in rows]
 
 
 def explanation(comparison: Comparison) -> str:
-    """What the numbers are, in a few words each."""
+    """Short notes on what the numbers are."""
     parts = [f"Values are times 100; differences are to {comparison.reference}"]
     if any(row.interval or row.difference_interval for row in comparison.rows):
         parts.append("intervals are 95%")
@@ -104,7 +104,7 @@ def explanation(comparison: Comparison) -> str:
 
 
 def markdown(comparison: Comparison) -> str:
-    """Tables in Markdown; what means something in it is escaped."""
+    """Tables in Markdown, with special characters escaped."""
     parts = []
     for heading, rows in tables(comparison, escape):
         rule = tuple("---:" if name in RIGHT else "---" for name in rows[0])
@@ -116,5 +116,5 @@ def markdown(comparison: Comparison) -> str:
 
 
 def escape(text: str) -> str:
-    """Text with a backslash before every sign that Markdown, or HTML in it, would take for its own."""
+    """Text with a backslash before every character that is special in Markdown, or in HTML within it."""
     return re.sub(r"([\\`*|<>\[\]~])", r"\\\1", text)

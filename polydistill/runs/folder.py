@@ -103,7 +103,7 @@ def _begun(
         if settings.read_bytes() != written:
             raise PolydistillError(
                 f"The unfinished training of {output} had other options or data{_differing(settings, written)}.",
-                f"Give the options that stand in {settings}, or: {ANEW}",
+                f"Give the options in {settings}, or: {ANEW}",
             )
     elif is_main():
         _clear(work)

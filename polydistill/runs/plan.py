@@ -124,7 +124,7 @@ class Plan:
         seen: set[str] = set()
         for stage in self.stages:
             if stage.name in seen or not seen.issuperset(stage.needs):
-                raise PolydistillError(f"The stage {stage.name} stands twice, or before one that it needs.")
+                raise PolydistillError(f"The stage {stage.name} is listed twice, or before one that it needs.")
             seen.add(stage.name)
 
     def write(self, done: Mapping[str, Done], out: Path) -> None:

@@ -157,7 +157,7 @@ class Stages:
         if is_whole(folder):
             return True
         if folder.exists():
-            self.progress.warn(f"{folder} is damaged, so that the stage is done again.")
+            self.progress.warn(f"{folder} is damaged, so the stage is done again.")
             shutil.rmtree(folder)
         return False
 

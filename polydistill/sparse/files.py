@@ -172,9 +172,9 @@ class Difference:
             if name not in base or (len(indices) and indices[-1] >= base[name].elements):
                 raise _broken(path, f"the entries of {name} lie outside its base")
             if not np.isfinite(values).all():
-                raise _broken(path, f"some values of {name} are no numbers")
+                raise _broken(path, f"some values of {name} are not numbers")
         if promised != (found.count, found.base_hash):
-            raise _broken(path, "its entries or its base are not those that its metadata promise")
+            raise _broken(path, "its entries or its base are not those that its metadata promises")
         _check_hash(path)
         return found
 
@@ -258,7 +258,7 @@ class Undo:
             if not file.is_file() or file_sha256(file) != part.sha256:
                 raise PolydistillError(
                     f"{file} is not the difference that was applied to {folder}.",
-                    "Go back to the base with `polydistill sparse remove`, then apply those that are wanted.",
+                    "Go back to the base with `polydistill sparse remove`, then apply the ones you want.",
                 )
         return [Difference.load(folder / part.file) for part in self.applied]
 

@@ -85,7 +85,7 @@ def entry_count(network: Any, density: float) -> int:
     parameters = sum(p.numel() for p in network.base_model.parameters())
     count = round(density * parameters) if 0 < density <= 1 else 0
     if not count:
-        raise UsageError(f"A density of {density:g} makes no sense.", "Give a share such as 0.08.")
+        raise UsageError(f"A density of {density:g} is impossible.", "Give a share, such as 0.08.")
     return count
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import orjson
 
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, library_said
 from polydistill.files.inside import inside
 from polydistill.files.jsonfiles import read_json
 from polydistill.models.checkpoint import Checkpoint
@@ -125,7 +125,9 @@ class Description:
                 raise ValueError(f"{wrong[0]}: {wrong[1]!r}")
             return found
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise PolydistillError(f"{folder / CONFIG} is broken ({error}).", "Make the stack again.") from error
+            raise PolydistillError(
+                f"{folder / CONFIG} is broken ({library_said(error)}).", "Make the stack again."
+            ) from error
 
     def _wrong(self) -> Iterator[tuple[str, object]]:
         """Names and values that no stack has; the file may have been changed by hand."""

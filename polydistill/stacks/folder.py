@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from polydistill.catalog import Language
-from polydistill.errors import PolydistillError, UsageError
+from polydistill.errors import PolydistillError, UsageError, library_said
 from polydistill.models.checkpoint import Checkpoint
 from polydistill.models.door import check_folder
 from polydistill.models.folder import model_folder
@@ -243,7 +243,9 @@ def load_stack(
     try:
         state = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
-        raise PolydistillError(f"{folder / WEIGHTS} cannot be read ({error}).", "Make the stack again.") from error
+        raise PolydistillError(
+            f"{folder / WEIGHTS} cannot be read ({library_said(error)}).", "Make the stack again."
+        ) from error
     wanted = trained_state(made.network)
     for name, tensor in wanted.items():
         if name not in state or state[name].shape != tensor.shape:

@@ -74,12 +74,12 @@ def open_llm(folder: Path, dtype: str = "float32") -> Any:
     network = getattr(network, "language_model", network)  # beside a part that sees pictures
     if "inputs_embeds" not in inspect.signature(network.forward).parameters:
         raise PolydistillError(
-            f"{folder} takes token ids alone, not vectors (its model has no `inputs_embeds`).", "Give another LLM."
+            f"{folder} takes only token ids, not vectors (its model has no `inputs_embeds`).", "Give another LLM."
         )
     network.config.is_causal, network.config.use_cache = False, False
     if not _sees_ahead(network):
         raise PolydistillError(
-            f"{folder} still reads from left to right alone.",
+            f"{folder} still reads only from left to right.",
             "The installed transformers does not run this architecture in both directions; give another LLM.",
         )
     return network.requires_grad_(False).eval()

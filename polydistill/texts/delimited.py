@@ -1,7 +1,7 @@
-"""Rows of csv and tsv files, each with as many cells as the first: no text is cut at a comma that belongs to it.
+"""Rows of csv and tsv files, each with as many cells as the first, so no text is cut at a comma of its own.
 
-What separates the columns of a csv is read off its first line: commas, semicolons, tabs or bars. Cells may be in
-double quotes, as RFC 4180 has it. In a tsv tabs separate, and quotes are text.
+The separator of a csv file is found in its first line: commas, semicolons, tabs or bars. Cells may be in double quotes,
+as in RFC 4180. In a tsv file tabs separate, and quotes are text.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from polydistill.errors import PolydistillError
 from polydistill.texts.lines import LONGEST_LINE, FileErrors, line_blocks, too_long
+from polydistill.wording import counted
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _QUOTED = re.compile('"[^"]*("|$)')
@@ -26,7 +27,7 @@ def table_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
     Raises:
         PolydistillError: The file cannot be read or is not UTF-8; a row has too few or too many cells, a quote is not
-            closed or followed by text, or it is not clear what separates the columns.
+            closed or followed by text, or the separator is not clear.
     """
     width = 0
     with FileErrors(path):
@@ -44,7 +45,7 @@ def _is_tsv(path: Path) -> bool:
 
 
 def _separator(path: Path, header: str) -> str:
-    """What separates the columns of a csv file, by its first line without what is quoted in there."""
+    """The separator of a csv file, from the unquoted part of its first line."""
     bare = _QUOTED.sub("", header)
     found = [separator for separator in SEPARATORS if separator in bare]
     if len(found) > 1:
@@ -57,10 +58,10 @@ def _separator(path: Path, header: str) -> str:
 
 
 def _wrong_width(path: Path, number: int, row: list[str], width: int, separator: str) -> PolydistillError:
-    columns = f"{width} column{'s' * (width != 1)}"
-    said = f"{path} line {number} has {len(row)} column{'s' * (len(row) != 1)} instead of {width}"
+    columns = counted(width, "column")
+    said = f"{path} line {number} has {counted(len(row), 'column')} instead of {width}"
     if len(row) < width:
-        return PolydistillError(f"{said}.", "Mend that line, or quote the text in it.")
+        return PolydistillError(f"{said}.", "Correct that line, or put its text in quotes.")
     name = SEPARATORS[separator]
     if _is_tsv(path):
         return PolydistillError(f"{said}: each tab begins another.", f"Leave {columns}, with no tab inside a text.")
@@ -71,7 +72,7 @@ def _wrong_width(path: Path, number: int, row: list[str], width: int, separator:
 
 
 class _Fed:
-    """The lines that a csv reader takes: how many, how much since its last row, and whether there are no more.
+    """The lines that a csv reader takes; counts them, and the characters since its last row.
 
     Blank lines before the header are counted and left out.
     """
@@ -123,13 +124,13 @@ def _rows(path: Path, fed: _Fed, separator: str) -> Iterator[tuple[int, list[str
 
 
 def _malformed(path: Path, start: int, fed: _Fed, reason: str) -> PolydistillError:
-    """What is said of a row that starts on a line and that the reader cannot take."""
+    """The error for a row that the reader cannot take."""
     if fed.ended:
         return PolydistillError(f"{path} line {start} opens a quote that is never closed.", "Close it, or double it.")
     if "new-line" in reason:
         return PolydistillError(
             f"{path} line {fed.read} has a carriage return in the middle of a cell.",
-            "Put the cell in quotes, or mend the line ends.",
+            "Put the cell in quotes, or fix the line endings.",
         )
     opened = "" if start == fed.read else f" (the cell begins on line {start} or later)"
     return PolydistillError(

@@ -1,8 +1,7 @@
 """Files of text in the formats that a corpus can have, read in blocks of about 4 MB.
 
 Plain text, JSON lines, csv, tsv and parquet, each also packed with gzip. What a file may hold is bounded: a line of
-plain text that is too long is cut, that of a table refused, so that a file packed to next to nothing cannot fill the
-memory.
+plain text that is too long is cut, that of a table refused, so a file packed to next to nothing cannot fill the memory.
 """
 
 from __future__ import annotations
@@ -12,29 +11,29 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, library_said
 from polydistill.texts.delimited import table_rows
 from polydistill.texts.lines import BLOCK_BYTES, FileErrors, line_blocks, open_file
 
 SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet")
-_ROWS = 256  # of a parquet file at once; each can be long without the file being large
-_MOST_PACKED = 100  # times its size that a packed parquet file may have: what is in it is packed already
+_ROWS = 256  # of a parquet file at once; each can be long though the file is small
+_MOST_PACKED = 100  # how much larger a packed parquet file may become, as its content is compressed already
 _PACKED = (".zip", ".bz2", ".xz", ".zst", ".7z", ".tar", ".tgz", ".rar")
 
 
 def format_of(path: Path) -> str:
-    """The format that a file's name tells, such as `.jsonl` for `a.jsonl.gz`; empty if it tells none."""
+    """The format by a file's name, such as `.jsonl` for `a.jsonl.gz`; empty if unknown."""
     name = path.name.lower().removesuffix(".gz")
     return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
 
 
 def is_packed(path: Path) -> bool:
-    """Whether a file's name tells that it is packed in a way that is not read."""
+    """Whether a file has, by its name, a compression that is not supported."""
     return path.name.lower().endswith(_PACKED)
 
 
 def read_file(path: Path, column: str | None) -> Iterator[list[str]]:
-    """Yield a file's texts in lists of about 4 MB; a name that tells no format is read as plain text.
+    """Yield a file's texts in lists of about 4 MB; an unknown suffix means plain text.
 
     Args:
         path: The file.
@@ -86,13 +85,13 @@ def _json_rows(path: Path, column: str | None) -> Iterator[str | None]:
                 row = orjson.loads(line)
             except orjson.JSONDecodeError as error:
                 raise PolydistillError(
-                    f"{path} line {number} is not JSON ({error}).", "Write one JSON object a line."
+                    f"{path} line {number} is not JSON ({library_said(error)}).", "Write one JSON object per line."
                 ) from error
             if isinstance(row, str) and column is None:
                 yield row
                 continue
             if not isinstance(row, dict):
-                raise PolydistillError(f"{path} line {number} is not a JSON object.", "Write one JSON object a line.")
+                raise PolydistillError(f"{path} line {number} is not a JSON object.", "Write one JSON object per line.")
             if column is None or column not in row:
                 strings = [key for key, value in row.items() if isinstance(value, str)]
                 column = choose_column(path if column is None else f"{path} line {number}", list(row), strings, column)
@@ -103,7 +102,7 @@ def text_of(value: Any, where: str, column: str) -> str | None:
     """A column's value, if it is text or missing.
 
     Raises:
-        PolydistillError: It is something else, such as a list.
+        PolydistillError: It is neither, such as a list.
     """
     if value is None or isinstance(value, str):
         return value
@@ -176,12 +175,12 @@ def _parquet_rows(path: Path, column: str | None) -> Iterator[str | None]:
                 for value in _values(batch.column(0)):
                     yield text_of(value, str(path), chosen)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
-            first = str(error).splitlines()[0]
-            raise PolydistillError(f"{path} is not a whole parquet file: {first}", "Fetch it again.") from error
+            said = library_said(error)
+            raise PolydistillError(f"{path} is not a whole parquet file: {said}", "Fetch it again.") from error
 
 
 def _values(column: Any) -> Iterator[Any]:
-    """A column's values; those of a dictionary are made once, as a long one can stand in every row."""
+    """A column's values; those of a dictionary are made once, as every row may have the same long one."""
     import pyarrow.types as types
 
     if not types.is_dictionary(column.type):
@@ -197,7 +196,7 @@ def _unpack(path: Path, packed: IO[bytes], unpacked: IO[bytes]) -> None:
         if left < 0:
             raise PolydistillError(
                 f"{path} unpacks to more than {_MOST_PACKED} times its size.",
-                "Unpack it yourself, and look what it is.",
+                "Unpack it yourself, and check what is in it.",
             )
         unpacked.write(part)
 

@@ -12,17 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, library_said
 
 BLOCK_BYTES = 1 << 22
-LONGEST_LINE = 1 << 24  # bytes; a longer one of plain text is cut, so that a file without line ends stays readable
-LONGEST_TEXT = 1_000_000  # characters; a longer one is cut too, as tokenizers take some 150 bytes for each
+LONGEST_LINE = 1 << 24  # bytes; a longer one of plain text is cut, so a file without line endings stays readable
+LONGEST_TEXT = 1_000_000  # characters; a longer one is cut too, as tokenizers need about 150 bytes for each
 LONGEST_DOCUMENT = 1 << 28  # bytes of a file that is read as a whole
 _MARK = b"\xef\xbb\xbf"
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield a UTF-8 file's lines with their numbers from 1, blank ones too, without line ends.
+    """Yield a UTF-8 file's lines, blank ones too, with their numbers from 1, without line endings.
 
     Raises:
         PolydistillError: The file cannot be read, is damaged, or not UTF-8.
@@ -50,7 +50,7 @@ def read_document(path: Path) -> str:
 
 
 def pieces(texts: list[str]) -> list[str]:
-    """Texts of at most 1,000,000 characters: a longer one is cut at spaces, and where there is none."""
+    """Texts of at most 1,000,000 characters: a longer one is cut, at spaces if it has any."""
     if max(map(len, texts), default=0) <= LONGEST_TEXT:
         return texts
     return [piece for text in texts for piece in _cut(text)]
@@ -66,7 +66,7 @@ def _cut(text: str) -> Iterator[str]:
 
 
 def unix_ends(data: bytes) -> bytes:
-    """Text whose lines end as they did on the classic Mac, with line feeds instead."""
+    """Text with the line endings of the classic Mac turned into line feeds."""
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
@@ -87,7 +87,8 @@ class FileErrors:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, (gzip.BadGzipFile, zlib.error, EOFError)):
             raise PolydistillError(
-                f"{self.path} is not a whole gzip file ({error}).", "Check it with gzip -t, or fetch it again."
+                f"{self.path} is not a whole gzip file ({library_said(error)}).",
+                "Check it with gzip -t, or fetch it again.",
             ) from error
         if isinstance(error, OSError) and error.errno is not None:
             raise PolydistillError(
@@ -104,7 +105,7 @@ def line_blocks(path: Path, *, cut_long: bool = False) -> Iterator[list[str]]:
     """Yield a UTF-8 file's lines in blocks, blank ones too.
 
     Raises:
-        PolydistillError: A line is too long and is not to be cut.
+        PolydistillError: A line is too long and must not be cut.
     """
     line, offset, rest = 1, 0, b""
     with open_file(path) as file:
@@ -133,10 +134,9 @@ def line_blocks(path: Path, *, cut_long: bool = False) -> Iterator[list[str]]:
 
 
 def too_long(path: Path, line: int) -> PolydistillError:
-    """What is said of a line that is too long."""
+    """The error for a line that is too long."""
     return PolydistillError(
-        f"{path} line {line} is longer than {LONGEST_LINE >> 20} MiB.",
-        "Split it, or see whether its line ends are right.",
+        f"{path} line {line} is longer than {LONGEST_LINE >> 20} MiB.", "Split it, or check its line endings."
     )
 
 

@@ -1,4 +1,4 @@
-"""Text of a language, for counting: where it is, and how it is read without ever holding all of it.
+"""Text of a language, for counting: where it is, and how it is read without holding all of it.
 
 A corpus is a file, a folder, a glob or a data set of the Hub. Without one, a language's text comes from the data
 set that its own file names, and where the Hub is out of reach from the word list of the package `wordfreq`.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from polydistill.models.offline.words import Encode, WordList
 
 FIRST_LINES = 20_000
-HUB_BYTES = 50_000_000  # of a language's own corpus: more hardly changes which tokens are frequent
+HUB_BYTES = 50_000_000  # of a language's own corpus; more would hardly change which tokens are frequent
 _HUB_SET = re.compile(
     r"(?P<dataset>[A-Za-z0-9][\w.-]*/[\w.-]+)(:(?P<config>[\w.+-]+))?"
     r"(@(?P<revision>[\w./-]+))?(#(?P<column>.+))?"
@@ -41,12 +41,12 @@ class TextSource:
     Attributes:
         language: The language's code.
         kind: Files, a data set of the Hub, or a word list (see `read_words`).
-        where: What was asked for, or what stands in for it; goes into records.
+        where: What was asked for, or its substitute; goes into records.
         files: The files, sorted.
         column: Column of tables to read; None to find it.
         corpus: The Hub's data set, with the commit as its revision.
         max_bytes: Reading stops after so many bytes of text.
-        note: What the user should be told, None if the source is what was asked for.
+        note: A note for the user, None if the source is what was asked for.
     """
 
     language: str
@@ -59,7 +59,7 @@ class TextSource:
     note: str | None = None
 
     def facts(self) -> dict[str, Any]:
-        """Whatever could change what is read, without reading it: names, sizes and times of files."""
+        """All that could change what is read, without reading it: names, sizes and times of files."""
         return {
             "where": self.where,
             "column": self.column,
@@ -81,7 +81,7 @@ def assign_corpora(
         The corpora of each language's code, in the order given; an empty tuple for a language without any.
 
     Raises:
-        UsageError: It cannot be told which language a corpus is for.
+        UsageError: It is not clear which language a corpus is for.
     """
     by_alias = {alias.casefold(): lang.code for lang in languages for alias in lang.aliases}
     by_alias |= {lang.code.casefold(): lang.code for lang in languages}  # `sr` beside `sr-Latn`, which it names too
@@ -187,7 +187,7 @@ def _find_files(text: str) -> tuple[Path, ...] | None:
     if path.is_file():
         if is_packed(path):
             raise PolydistillError(
-                f"{path} is compressed in a way that is not read.", "Unpack it, or pack it with gzip."
+                f"{path} has a compression that is not supported.", "Unpack it, or pack it with gzip."
             )
         return (path,)
     if path.is_dir():
@@ -195,8 +195,7 @@ def _find_files(text: str) -> tuple[Path, ...] | None:
         found = [other for other in found if not any(p.startswith(".") for p in other.relative_to(path).parts)]
         if not found:
             raise PolydistillError(
-                f"The folder {path} has no text.",
-                f"Files that are read end in {', '.join(SUFFIXES)}, each also with .gz.",
+                f"The folder {path} has no text.", f"Supported files end in {', '.join(SUFFIXES)}, each also with .gz."
             )
         return tuple(sorted(found))
     if path.exists():
@@ -223,15 +222,15 @@ def _near(path: Path) -> str:
 
 
 class TextReader:
-    """Reads a source once and keeps account of what was read.
+    """Reads a source once, and counts what was read.
 
     Args:
         source: Files or a data set of the Hub.
-        limit: Read at most so many texts.
+        limit: Read at most this many texts.
 
     Attributes:
         lines: Texts read so far.
-        bytes: Their size in UTF-8, each with a line end.
+        bytes: Their size in UTF-8, each with a line feed.
     """
 
     def __init__(self, source: TextSource, limit: int | None = None) -> None:
@@ -243,7 +242,7 @@ class TextReader:
 
     @property
     def sha256(self) -> str:
-        """Hash of the texts read so far, each followed by a line end: the same whatever format they came in."""
+        """Hash of the texts read so far, each followed by a line feed: the same for every file format."""
         return self._hash.hexdigest()
 
     def blocks(self) -> Iterator[list[str]]:
@@ -287,7 +286,7 @@ def read_blocks(source: TextSource, limit: int | None = None) -> Iterator[list[s
 
 
 def read_texts(source: TextSource, *, limit: int | None = None) -> Iterator[str]:
-    """Yield a source's texts one by one, without line ends; blank ones are left out."""
+    """Yield a source's texts one by one, without line endings; blank ones are left out."""
     for block in read_blocks(source, limit):
         yield from block
 
@@ -382,5 +381,5 @@ def read_words(language: Language, encode: Encode) -> WordList:
 
 
 def first_lines(text: str) -> list[str]:
-    """The first 20,000 lines of a text that is given as `text` options are."""
+    """The first 20,000 lines of a text given with `text`."""
     return list(read_texts(parse_corpus(language("en"), text), limit=FIRST_LINES))

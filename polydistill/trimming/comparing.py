@@ -47,7 +47,7 @@ def check_numbers(folder: Path, name: str, values: np.ndarray) -> None:
     fine = np.isfinite(values) | (np.isneginf(values) if "logits" in name else False)
     if not fine.all():
         raise PolydistillError(
-            f"The original computes NaN or infinite values ({name}), so that nothing can be compared with it: its "
+            f"The original computes NaN or infinite values ({name}), so nothing can be compared with it: its "
             f"weights are damaged, or overflow ({folder}).",
             f"Fetch or save the model again, {NOT_VERIFIED}",
         )

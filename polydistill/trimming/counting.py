@@ -73,7 +73,7 @@ def count_word_lists(
     counted = {}
     for language in languages:
         if not language.wordfreq:
-            progress.warn(f"wordfreq has no list of {language.name} words; its text has to do.")
+            progress.warn(f"wordfreq has no list of {language.name} words, so only its text counts.")
             continue
         counter = TextCounter(vocabulary.spaces)
         words = read_words(language, vocabulary.spaces[0].encoders[0])

@@ -1,4 +1,4 @@
-"""Vocabularies as data: what tokens there are, which stay, and the files rewritten without the rest. No torch here."""
+"""Vocabularies as data: which tokens exist, which stay, and files rewritten without the others. No torch here."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from polydistill.vocab.tokenizer_config import TokenizerConfig
 from polydistill.vocab.tokenizer_json import NAME, TokenizerJson, checked
 
 Vocabulary = TokenizerJson | SentencePieceVocabulary
-# Classes of transformers that run the SentencePiece library itself and number its pieces by a vocab.json.
+# Classes of transformers that use the SentencePiece library and number its pieces by a vocab.json.
 WITH_VOCAB_JSON = ("MarianTokenizer", "M2M100Tokenizer")
-# Everything by which a folder's vocabulary is written; whoever copies a folder leaves these to `Vocabulary.write`.
+# All files that hold a folder's vocabulary; code that copies a folder leaves them to `Vocabulary.write`.
 OWNED_NAMES = (
     NAME,
     "tokenizer_config.json",
@@ -39,7 +39,7 @@ def open_vocabulary(folder: Path) -> Vocabulary:
     transformers in memory, and its trimmed copy gets a tokenizer.json.
 
     Raises:
-        PolydistillError: There is no tokenizer, or one of a kind that cannot be trimmed.
+        PolydistillError: There is no tokenizer, or one that cannot be trimmed.
     """
     if TokenizerConfig(folder).class_name in WITH_VOCAB_JSON and (folder / "vocab.json").is_file():
         return SentencePieceVocabulary(folder)
@@ -57,7 +57,7 @@ def check_tokenizer_files(folder: Path) -> None:
     """Refuses a broken tokenizer before transformers reads it.
 
     Raises:
-        PolydistillError: A file is broken or too large; the message says what is wrong where.
+        PolydistillError: A file is broken or too large; the message says what is wrong, and where.
     """
     config = TokenizerConfig(folder)
     if (folder / NAME).is_file():
@@ -89,8 +89,8 @@ def _convert(folder: Path) -> bytes:
 def collector_paused() -> Iterator[None]:
     """Pauses the cyclic garbage collector.
 
-    A parsed tokenizer is a quarter of a million small lists, none of them garbage; looking through them again and
-    again would take a tenth of the time.
+    A parsed tokenizer is a quarter of a million small lists, none of them garbage; scanning them again and again would
+    take a tenth of the time.
     """
     enabled = gc.isenabled()
     gc.disable()

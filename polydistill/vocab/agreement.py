@@ -1,6 +1,6 @@
-"""Whether all files of a tokenizer number its tokens alike, since readers choose among them.
+"""Whether all files of a tokenizer number its tokens in the same way, since programs choose among them.
 
-transformers takes tokenizer.json where there is one; llama.cpp, vLLM and older code take `tokenizer.model`,
+transformers reads tokenizer.json if there is one; llama.cpp, vLLM and older code read `tokenizer.model`,
 `tekken.json`, `vocab.json` with `merges.txt`, or `vocab.txt`.
 """
 
@@ -23,7 +23,7 @@ TEKKEN = "tekken.json"
 
 
 def disagreements(vocabulary: TokenizerJson) -> list[str]:
-    """What the files beside a tokenizer.json say otherwise than it, each with the file's name."""
+    """Where the files beside a tokenizer.json disagree with it, each with the file's name."""
     folder, ids, model = vocabulary.folder, vocabulary.ids, vocabulary.model
     found = []
     if (path := folder / "vocab.txt").is_file():
@@ -49,7 +49,7 @@ def disagreements(vocabulary: TokenizerJson) -> list[str]:
 
 
 def _differences(path: Path, table: Mapping[str, int], ids: Mapping[str, int]) -> list[str]:
-    """One token that a table numbers otherwise, if there is one."""
+    """One token that a table numbers differently, if there is one."""
     for token in (*table, *ids):
         if table.get(token) != ids.get(token):
             return [f"{path.name} gives {quoted(token)} the id {table.get(token)}, tokenizer.json {ids.get(token)}"]

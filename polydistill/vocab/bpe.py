@@ -1,8 +1,8 @@
 """BPE models (Sennrich et al. 2016): byte-level (GPT-2, Qwen, Llama 3) and SentencePiece with byte fallback (Gemma).
 
-Trimming keeps the symbols that the merges of a kept token really pass through. Which ones those are depends on the
-token alone: wherever it stands, the merges inside it are the ones that BPE makes of its text by itself, since a merge
-across its border never happened. Its last merge splits it into two parts, and the same holds for each part.
+Trimming keeps the symbols that the merges of a kept token really pass through. They depend on the token alone: in any
+text, the merges inside it are those that BPE makes of its text by itself, since no merge crossed its border. Its last
+merge splits it into two parts, and the same holds for each part.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def merge_path(token: str, rank: Rank) -> tuple[str, ...]:
         rank: The rank of merging two symbols (lower goes first), infinite if they do not merge.
 
     Returns:
-        Every symbol on the path with `token` last, or `()` if the merges do not arrive there.
+        Every symbol on the path with `token` last, or `()` if the merges do not lead there.
     """
     symbols = list(token)
     path = dict.fromkeys(symbols)
@@ -64,7 +64,7 @@ class BPE:
 
     Args:
         model: The JSON object: vocab, merges in rank order, unk_token, byte_fallback, ignore_merges.
-        byte_level: Whether text reaches the model as the 256-character byte alphabet.
+        byte_level: Whether text reaches the model in the byte alphabet of 256 characters.
     """
 
     model: dict[str, Any]
@@ -111,7 +111,7 @@ class BPE:
         return []
 
     def forms(self, text: str) -> list[str]:
-        """How a short text can stand in the vocabulary: without and with a space before it."""
+        """The forms of a short text in the vocabulary: without and with a space before it."""
         if self.byte_level:
             table = byte_alphabet()
             return ["".join(table[b] for b in t.encode()) for t in (text, " " + text)]

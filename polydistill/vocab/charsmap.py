@@ -13,9 +13,9 @@ HAS_LEAF, FAR = 1 << 8, 1 << 9
 
 
 def fault(blob: bytes) -> str | None:
-    """What is wrong with a character map, None if a walk through it never leaves it.
+    """What is wrong with a character map; None if no lookup can leave it.
 
-    SentencePiece itself reads whatever lies where a broken trie points to.
+    SentencePiece itself would read whatever memory a broken trie points to.
     """
     size = int.from_bytes(blob[:4], "little")
     if len(blob) < 4 or size % 4 or not 0 < size <= len(blob) - 4:

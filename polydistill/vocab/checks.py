@@ -1,6 +1,6 @@
 """What a tokenizer.json must be before anything reads it: structure, types, ids, sizes.
 
-Whatever passes is what the `tokenizers` library makes of the same file, and costs no more memory than its size allows.
+What passes is read in the same way by the `tokenizers` library, and needs no more memory than its size warrants.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from polydistill.errors import library_errors
 from polydistill.files.jsonfiles import Part, short
 from polydistill.vocab import charsmap
 
-MOST_IDS = 4_000_000  # the largest vocabulary of a published model has a quarter of it
-LONGEST_TOKEN = 4_096  # characters; how a BPE token is put together takes the square of its length
+MOST_IDS = 4_000_000  # four times the largest published vocabulary
+LONGEST_TOKEN = 4_096  # characters; putting a BPE token together takes time quadratic in its length
 LONGEST_PATTERN = 10_000
 MOST_ADDED = 100_000
 GROWTH = 1_024  # how many times longer a normaliser's replacements may make a text
@@ -31,7 +31,7 @@ PARTS = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "post_pr
 
 
 def quoted(token: str) -> str:
-    """A token as a message names it."""
+    """A token for a message."""
     return short(repr(token))
 
 
@@ -67,7 +67,7 @@ def check_ids(part: Part) -> dict[str, int]:
     """Token -> id, of a table in JSON.
 
     Raises:
-        PolydistillError: It is no such table, an id is too large, or two tokens share one.
+        PolydistillError: It is not such a table, an id is too large, or two tokens share one.
     """
     table: dict[str, int] = part.of(dict)
     if not table:
@@ -89,7 +89,7 @@ def check_unigram(model: Part) -> dict[str, int]:
     """Piece -> id, of the model of a Unigram tokenizer.json.
 
     Raises:
-        PolydistillError: It is no list of different pieces with their scores.
+        PolydistillError: It is not a list of different pieces with their scores.
     """
     vocab = model["vocab"]
     entries: list[Any] = vocab.of(list)
@@ -107,7 +107,7 @@ def check_unigram(model: Part) -> dict[str, int]:
     ids = dict(zip(pieces, range(len(pieces)), strict=True))
     if len(ids) < len(entries):
         i = next(i for i, piece in enumerate(pieces) if ids[piece] != i)
-        raise vocab[i].refuse(f"is the piece {quoted(pieces[i])}, which stands there twice")
+        raise vocab[i].refuse(f"is the piece {quoted(pieces[i])}, which is there twice")
     if "" in ids or max(map(len, ids)) > LONGEST_TOKEN:
         i = ids.get("", next((i for p, i in ids.items() if len(p) > LONGEST_TOKEN), 0))
         raise vocab[i][0].wrong(f"a text of 1 to {LONGEST_TOKEN:,} characters")
@@ -166,7 +166,7 @@ def _check_added(part: Part, ids: Mapping[str, int]) -> dict[str, int]:
         if not 0 < len(text) <= LONGEST_TOKEN:
             raise token["content"].wrong(f"a text of 1 to {LONGEST_TOKEN:,} characters")
         if text in added:
-            raise token.refuse(f"is {quoted(text)}, which stands there twice")
+            raise token.refuse(f"is {quoted(text)}, which is there twice")
         if text in ids and ids[text] != i:
             raise token["id"].refuse(f"is {i}, but {quoted(text)} has the id {ids[text]} in the vocabulary")
         if text not in ids and text not in added and i in taken:
@@ -199,7 +199,7 @@ def _check_charsmap(step: Part) -> None:
 
 
 def _check_growth(part: Part, steps: list[Part]) -> None:
-    """Replacements, one after the other, must not make a short text endless."""
+    """A chain of replacements must not blow a short text up."""
     growth = 1
     for step in steps:
         if isinstance(step["pattern"].value, dict):
@@ -214,7 +214,7 @@ def _check_growth(part: Part, steps: list[Part]) -> None:
 
 
 def _check_inserted(step: Part, known: Mapping[str, int]) -> None:
-    """The special tokens that a post-processor inserts are in the vocabulary, under the ids that it says."""
+    """The special tokens that a post-processor inserts must be in the vocabulary, with the ids that it says."""
     for key in ("sep", "cls"):
         if step[key].value is not None:
             if len(step[key].of(list)) != 2:
@@ -226,7 +226,7 @@ def _check_inserted(step: Part, known: Mapping[str, int]) -> None:
     for special in step["special_tokens"].members():
         special.of(dict)
         if len(special["tokens"].of(list)) != len(special["ids"].of(list)):
-            raise special.refuse("has not as many ids as tokens")
+            raise special.refuse("needs one id per token")
         for token, i in zip(special["tokens"].items(), special["ids"].items(), strict=True):
             _check_known(token, i, known)
     for form in ("single", "pair"):
@@ -257,7 +257,7 @@ def _check_padding(part: Part, known: Mapping[str, int]) -> None:
 
 
 def _check_with_library(top: Part, kind: str) -> None:
-    """Has the library read everything but the vocabulary, and cut a text as its patterns say."""
+    """Lets the library read everything but the vocabulary, and cut a text by its patterns."""
     from tokenizers import Tokenizer
 
     model = top["model"].value
@@ -272,7 +272,7 @@ def _check_with_library(top: Part, kind: str) -> None:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Without what a library in Rust prints when it gives up, which says no more than its exception."""
+    """Hides what a library in Rust prints when it gives up, which is no more than its exception says."""
     try:
         kept = os.dup(2)
     except OSError:  # nobody listens

@@ -20,7 +20,7 @@ from polydistill.errors import PolydistillError, UsageError
 Encode = Callable[[list[str]], list[list[int]]]
 
 FORMAT = 2
-WORDS_KEPT = 100_000  # most frequent words that a count remembers, for smoothing
+WORDS_KEPT = 100_000  # most frequent words that counts keep, for smoothing
 HELD_OUT_EVERY, HELD_OUT_LINES = 50, 500
 PENDING_UNITS, PENDING_CHARACTERS = 1_000_000, 64 << 20
 ENCODE_AT_ONCE, CHARACTERS_AT_ONCE = 20_000, 1_000_000
@@ -55,13 +55,13 @@ class Text:
 
 @dataclass(frozen=True)
 class LanguageCounts:
-    """What the text of one language says.
+    """The counts of one language's text.
 
     Args:
         spaces: Name of an id space -> (size,) occurrences of its tokens.
         words: The most frequent words with their occurrences.
         texts: Where the text came from.
-        held_out: Lines of it that new text is estimated on; they are counted like the others.
+        held_out: Lines of it that stand for new text in estimates; they are counted like the others.
         wordlist: Whether the "text" is a list of words with frequencies instead of running text.
     """
 
@@ -83,7 +83,7 @@ class LanguageCounts:
         )
 
     def without_held_out(self, spaces: Sequence[Any]) -> LanguageCounts:
-        """What would have been counted without the lines held out, to which those are new text.
+        """The counts without the held-out lines, for which those lines are new text.
 
         Args:
             spaces: The id spaces that were counted for.
@@ -197,7 +197,7 @@ def _unpack(data: Mapping[str, Any]) -> LanguageCounts:
 
 
 def at_once(texts: Sequence[str], most: int = ENCODE_AT_ONCE) -> Iterator[slice]:
-    """Yields which texts to encode together: so many, or a million characters, which can take 150 MB."""
+    """Yields the texts to encode together: a number of them, or a million characters, which can take 150 MB."""
     start = size = 0
     for end, text in enumerate(texts):
         if end - start == most or (size + len(text) > CHARACTERS_AT_ONCE and end > start):
@@ -215,7 +215,7 @@ def tally(encode: Encode, units: Mapping[str, float], size: int, glue: str | Non
         encode: Texts -> ids.
         units: Text -> occurrences.
         size: Number of ids.
-        glue: What joins units that occur equally often into longer texts, which encode faster; None leaves them.
+        glue: Text that joins units of equal frequency into longer texts, which encode faster; None for no joining.
 
     Returns:
         (size,) float64 occurrences of each id.
@@ -232,9 +232,9 @@ def tally(encode: Encode, units: Mapping[str, float], size: int, glue: str | Non
 
 
 def _joined(units: Mapping[str, float], glue: str) -> tuple[list[str], list[float]]:
-    """Texts of 32 units that occur equally often, with their weights; long units gain nothing and stay as they are.
+    """Texts of 32 units of equal frequency, with their weights; long units gain nothing and stay as they are.
 
-    ASCII is joined to ASCII, which some encoders are faster with.
+    ASCII is joined to ASCII, which is faster for some encoders.
     """
     alike: dict[tuple[float, bool], list[str]] = {}
     texts: list[str] = []
@@ -257,8 +257,8 @@ class Cut(NamedTuple):
 
     Args:
         name: What the units are.
-        units: Lines -> units with their occurrences; those that can be joined, and those that cannot.
-        glue: What stands between units that are joined; None joins none.
+        units: Lines -> units with their occurrences: those that can be joined, and those that cannot.
+        glue: Text between joined units; None for no joining.
     """
 
     name: str
@@ -337,7 +337,7 @@ class TextCounter:
 
     Args:
         spaces: The id spaces, each with its `encoders`.
-        seed: Which of every 50 lines is held out: remembered, beside being counted.
+        seed: Chooses which of every 50 lines is held out: kept, besides being counted.
     """
 
     def __init__(self, spaces: Sequence[Any], seed: int = 0) -> None:
@@ -395,12 +395,12 @@ class TextCounter:
     def _cut(self) -> Cut:
         text = "".join(self._first)
         if 2 * len(UNSEGMENTED.findall(text)) > len(text):
-            return LINES  # hardly two of these units are equal: there is nothing to gain
+            return LINES  # hardly any two of these units are equal: there is nothing to gain
         if len(self._spaces) == 1 and self._spaces[0].cut:
             return self._spaces[0].cut
         lines = self._sample_counts(LINES)
         for cut in (WORDS, REGULAR_WORDS, SPACED_WORDS):
-            # Few words that are joined again may give the line that they came from: each must be right by itself.
+            # Joining few words may give back the line that they came from, so each must be right by itself.
             if self._treats_spaces(cut) and all(
                 np.array_equal(self._sample_counts(c), lines) for c in (cut._replace(glue=None), cut)
             ):
@@ -412,7 +412,7 @@ class TextCounter:
         return np.concatenate([self._tally(space, cut, *units) for space in self._spaces])
 
     def _treats_spaces(self, cut: Cut) -> bool:
-        """Whether a cut is right for white space that the first lines happen not to have."""
+        """Whether a cut is right for white space that the first lines happen to lack."""
         words = [word[:12] for word in " ".join(self._first).split()[:3]]
         for line in [sign.join(words) for sign in ODD_SPACES] + [" ".join(("", *words)), " ".join((*words, "")), "  "]:
             units = [unit for part in cut.units([line]) for unit in part.elements()]
@@ -483,7 +483,7 @@ def fertility(encode: Encode, lines: list[str], unknown: frozenset[int]) -> Fert
     Args:
         encode: Texts -> ids, without special tokens.
         lines: The text.
-        unknown: Ids that stand for text that the vocabulary cannot write.
+        unknown: Ids for text that the vocabulary cannot write.
     """
     words = sum(len(line.split()) for line in lines)
     ids = Counter(itertools.chain.from_iterable(row for part in at_once(lines) for row in encode(lines[part])))

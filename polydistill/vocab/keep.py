@@ -26,10 +26,10 @@ class KeepSet:
     """The kept ids of one id space, with the reason for each.
 
     Args:
-        ids: (K,) old ids, ascending but for `with_last` and `with_rows`; the new id of `ids[i]` is `i`.
+        ids: (K,) old ids, ascending except after `with_last` and `with_rows`; the new id of `ids[i]` is `i`.
         reasons: (K,) positions in `REASONS`.
         size: Number of ids before.
-        bare: How many of the last ids are rows without a token.
+        bare: How many of the ids, at the end, are rows without a token.
     """
 
     ids: np.ndarray
@@ -55,7 +55,7 @@ class KeepSet:
         return KeepSet(self.ids[order], self.reasons[order], self.size)
 
     def with_rows(self, olds: Sequence[int], size: int) -> KeepSet:
-        """The same tokens, and after them rows of ids that are no token's but that a configuration needs.
+        """The same tokens, followed by rows for ids without a token that a configuration needs.
 
         Args:
             olds: Their old ids.
@@ -67,7 +67,7 @@ class KeepSet:
 
     @property
     def tokens(self) -> np.ndarray:
-        """(tokens,) the old ids of those that are a token's."""
+        """(tokens,) the old ids that belong to a token."""
         return self.ids[: len(self.ids) - self.bare]
 
     def __len__(self) -> int:
@@ -118,7 +118,7 @@ class IdSpace(Protocol):
 
     @property
     def name(self) -> str:
-        """What counts call it."""
+        """Its name in counts."""
 
     @property
     def ids(self) -> Mapping[str, int]:
@@ -130,14 +130,14 @@ class IdSpace(Protocol):
 
     @property
     def counting_encoders(self) -> Sequence[Callable[[list[str]], list[list[int]]]]:
-        """The same, by the fastest library that gives the same counts."""
+        """The same, from the fastest library that gives the same counts."""
 
     @property
     def cut(self) -> Cut | None:
-        """How its files say that lines may be cut to be counted, None where they do not tell."""
+        """How lines may be cut for counting according to its files, None if they do not tell."""
 
     def required(self) -> dict[int, str]:
-        """Old id -> reason, for what stays whatever the text says."""
+        """Old id -> reason, for what stays whatever is in the text."""
 
     @property
     def size(self) -> int:
@@ -151,10 +151,10 @@ class IdSpace(Protocol):
         """Ids that must stay although nothing uses them."""
 
     def dependencies(self, token: str) -> Iterable[str]:
-        """Tokens without which `token` would not be produced any more."""
+        """Tokens without which `token` would no longer be produced."""
 
     def forms(self, text: str) -> list[str]:
-        """How a short text can stand in the vocabulary: inside a word and at its start."""
+        """The forms of a short text in the vocabulary: inside a word and at its start."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class Evidence:
         language: Its code.
         counts: (size,) occurrences in the text.
         expected: (size,) smoothed occurrences, also for tokens not seen; the order of selection.
-        weight: How much the language counts beside the others.
+        weight: How much the language counts compared with the others.
     """
 
     language: str
@@ -181,7 +181,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class KeepRule:
-    """How many tokens stay: one of the four.
+    """How many tokens stay; one of the four is set.
 
     Args:
         coverage: The shortest prefix of each language's ranking that holds this share of its token occurrences.
@@ -212,7 +212,7 @@ class KeepRule:
 
 
 class _Builder:
-    """A growing set of ids that is closed at every moment: what a token needs is added just before it."""
+    """A growing set of ids that is always closed: what a token needs is added just before it."""
 
     def __init__(self, space: IdSpace, limit: int | None) -> None:
         self.space = space
@@ -245,13 +245,13 @@ def select(
 
     Args:
         space: The table of tokens.
-        required: Old id -> reason, for what stays whatever the text says.
-        evidence: One entry a language.
+        required: Old id -> reason, for what stays whatever is in the text.
+        evidence: One entry per language.
         rule: How many tokens the text may add.
         dropped: Ids that the user does not want (added tokens).
 
     Returns:
-        A closed set; with `rule.vocab_size` of exactly that size.
+        A closed set; with `rule.vocab_size`, of exactly that size.
 
     Raises:
         UsageError: `rule.vocab_size` is smaller than what must stay, or larger than the vocabulary.
@@ -263,7 +263,7 @@ def select(
     for old in space.guards():
         builder.add(old, "guard")
     for old, reason in required.items():
-        if old in builder.reasons:  # a stated reason is worth more than "something needed it"
+        if old in builder.reasons:  # a stated reason takes precedence over "something needed it"
             builder.reasons[old] = reason
     if rule.vocab_size is not None:
         _check_size(space, rule.vocab_size, builder.reasons, dropped)

@@ -1,4 +1,4 @@
-"""Characters that a language's model must be able to write, whatever the text at hand shows."""
+"""Characters that a language's model must be able to write, whatever is in the text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NUMBERS = tuple(str(n) for n in range(100))
 
 
 def characters(languages: Sequence[Language]) -> Iterator[str]:
-    """Yields the languages' letters in both cases, digits and punctuation, and what all text has in common.
+    """Yields the languages' letters in both cases, digits and punctuation, and the characters common to all text.
 
     Source: the main exemplar characters, digits and punctuation of CLDR, ASCII, and the other spellings
     (`variants`) of a language's letters.
@@ -36,7 +36,7 @@ def characters(languages: Sequence[Language]) -> Iterator[str]:
 
 
 def required_letters(space: IdSpace, languages: Sequence[Language]) -> dict[int, str]:
-    """Ids of the languages' characters, each as it stands inside a word and at its start.
+    """Ids of the languages' characters, inside a word and at its start.
 
     Args:
         space: The id space; its `forms` says how a character stands in it.
@@ -50,7 +50,7 @@ def required_letters(space: IdSpace, languages: Sequence[Language]) -> dict[int,
 
 
 def unwritten(before: Vocabulary, after: Vocabulary, languages: Sequence[Language]) -> dict[str, dict[str, Any]]:
-    """Languages whose letters a vocabulary writes worse than another one did.
+    """Languages whose letters a vocabulary writes worse than the original one.
 
     Args:
         before: The original vocabulary.
@@ -74,7 +74,7 @@ def unwritten(before: Vocabulary, after: Vocabulary, languages: Sequence[Languag
 
 
 def _unwritten(vocabulary: Vocabulary, letters: list[str]) -> set[str]:
-    """Those of the letters that are not written with a token of their own or of a piece of them."""
+    """The letters that are not written with a token of their own or of a part of them."""
     space = vocabulary.spaces[0]
     unknown = {space.ids[token] for token in vocabulary.unknown() if token in space.ids}
     return {letter for letter, ids in zip(letters, space.encoders[0](letters), strict=True) if unknown & set(ids)}

@@ -1,4 +1,4 @@
-"""SentencePiece models: beside a tokenizer.json, or the tokenizer itself with a vocab.json (Marian, M2M-100)."""
+"""SentencePiece models: beside a tokenizer.json, or as the tokenizer itself with a vocab.json (Marian, M2M-100)."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def _fault(proto: Any, names: Sequence[str]) -> str | None:
     if not all(names) or max(map(len, names)) > LONGEST_TOKEN:
         return f"a piece is empty, or longer than {LONGEST_TOKEN:,} characters"
     if len(set(names)) < len(names):
-        return f"the piece {quoted(Counter(names).most_common(1)[0][0])} stands in it twice"
+        return f"the piece {quoted(Counter(names).most_common(1)[0][0])} is in it twice"
     if not np.isfinite([p.score for p in proto.pieces]).all():
-        return "a score is no number"
+        return "a score is not a number"
     if [p.type for p in proto.pieces].count(UNKNOWN) != 1:
         return "it has no unknown piece, or several"
     if not proto.HasField("trainer_spec") or not proto.HasField("normalizer_spec"):
@@ -92,7 +92,7 @@ def _with_pieces(proto: Any, pieces: Sequence[Any]) -> Any:
     for name in ("unk_id", "bos_id", "eos_id", "pad_id"):
         old = getattr(proto.trainer_spec, name)
         if 0 <= old < len(proto.pieces):
-            # A specification that was left at its defaults may name a piece of text, which can be gone.
+            # A specification with default values may name a piece of text, which may be gone.
             setattr(copy.trainer_spec, name, position.get(proto.pieces[old].piece, -1))
     if "self_test_data" in copy.DESCRIPTOR.fields_by_name:  # its samples need pieces that are gone
         copy.ClearField("self_test_data")
@@ -102,7 +102,7 @@ def _with_pieces(proto: Any, pieces: Sequence[Any]) -> Any:
 
 
 def rewrite_beside(path: Path, target: Path, ids: Mapping[str, int], keep: KeepSet) -> list[str]:
-    """Writes the model that agrees with the trimmed tokenizer.json, or nothing where it cannot be made to agree.
+    """Writes the model that agrees with the trimmed tokenizer.json, or nothing if it cannot be made to agree.
 
     It keeps exactly the pieces whose ids are kept, so that readers number them as tokenizer.json does.
 
@@ -129,7 +129,7 @@ def rewrite_beside(path: Path, target: Path, ids: Mapping[str, int], keep: KeepS
 
 
 def _is_usable(raw: bytes) -> bool:
-    """Whether the SentencePiece library takes a model, which must have all 256 bytes if it has some, for example."""
+    """Whether the SentencePiece library accepts a model, which must have all 256 bytes if it has any, for example."""
     from sentencepiece import SentencePieceProcessor
 
     try:
@@ -154,7 +154,7 @@ def piece_ids(proto: Any, ids: Mapping[str, int]) -> list[int]:
 
 
 def disagreement(proto: Any, ids: Mapping[str, int], keep: KeepSet | None = None) -> str | None:
-    """Why a SentencePiece model does not number its pieces as tokenizer.json does, None where it does.
+    """Why a SentencePiece model does not number its pieces as tokenizer.json does, None if it does.
 
     A control piece, which no text becomes, may have another name there, as in models whose spare pieces were renamed.
 
@@ -206,7 +206,7 @@ class JsonSpace:
         return [read_model(path) for path in self.models]
 
     def guards(self) -> list[int]:
-        """The lowest score of each Unigram model: the unknown penalty hangs on it."""
+        """The lowest score of each Unigram model, which sets the penalty of unknown text."""
         found = []
         for proto in self.protos:
             normal = [p for p in proto.pieces if p.type == NORMAL]
@@ -231,11 +231,11 @@ class JsonSpace:
         return tuple(found)
 
     def forms(self, text: str) -> list[str]:
-        """How a short text can stand in the vocabulary."""
+        """The forms of a short text in the vocabulary."""
         return [text, "▁" + text]
 
     def required(self) -> dict[int, str]:
-        """Special tokens, language codes and everything that is no piece of a model."""
+        """Special tokens, language codes and everything that is not a piece of a model."""
         pieces = {p.piece for proto in self.protos for p in proto.pieces if p.type in (NORMAL, USER_DEFINED)}
         required = {i: "special" for token, i in self.ids.items() if token not in pieces}
         required[self.ids[self.unk]] = "special"
@@ -280,7 +280,7 @@ def read_table(path: Path) -> dict[str, int]:
     """Token -> id, from a vocab.json.
 
     Raises:
-        PolydistillError: It is none.
+        PolydistillError: It is not one.
     """
     return check_ids(Part(path, read_json(path, largest=LARGEST_VOCABULARY, unique=True)))
 
@@ -332,7 +332,7 @@ class SentencePieceVocabulary:
 
     @property
     def added(self) -> dict[str, int]:
-        """The language codes and other tokens that are no pieces of text."""
+        """The language codes and other tokens that are not pieces of text."""
         space = self.spaces[0]
         return {t: i for t, i in space.ids.items() if language_code(t) or t in space.extra}
 

@@ -1,8 +1,8 @@
 """A Unigram tokenizer.json run by the SentencePiece library, to count text.
 
 The two libraries search for the same best path over the same pieces; SentencePiece adds scores in single precision,
-so that a tie may break otherwise (none did in 1.9 million tokens of eight languages). A count can bear that; what has
-to be exact, verification and `diff`, uses the tokenizer itself.
+so a tie may break differently (none did in 1.9 million tokens of eight languages). That is good enough for counts;
+verification and `diff`, which have to be exact, use the tokenizer itself.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ODD = re.compile(r"[^\S ]|  |^ | $|\u2581| [\u0300-\u036f\u0900-\u0dff\u200c\u20
 
 
 def encoder(data: Mapping[str, Any], exact: Encode) -> Encode | None:
-    """A function from texts to ids, None where SentencePiece would not read the tokenizer alike.
+    """A function from texts to ids, None if SentencePiece would read the tokenizer differently.
 
     Args:
         data: tokenizer.json. Its model has to be Unigram without byte fallback, its normaliser SentencePiece's
@@ -43,7 +43,7 @@ def encoder(data: Mapping[str, Any], exact: Encode) -> Encode | None:
     proto = _proto(model["vocab"], model["unk_id"], controls, charsmap)
     try:
         processor, threads = SentencePieceProcessor(model_proto=proto), os.cpu_count() or 1
-    except RuntimeError:  # a character map of another make
+    except RuntimeError:  # another kind of character map
         return None
 
     def encode(texts: list[str]) -> list[list[int]]:
@@ -68,7 +68,7 @@ def splits_at_white_space(data: Mapping[str, Any]) -> bool:
 
 
 def _charsmap(normalizer: Any) -> bytes | None:
-    """The character map of a normaliser that is nothing else, but for collapsing white space."""
+    """The character map of a normaliser that does nothing else, except collapsing white space."""
     steps = normalizer["normalizers"] if normalizer and normalizer["type"] == "Sequence" else [normalizer or {}]
     maps = [base64.b64decode(s["precompiled_charsmap"]) for s in steps if s.get("type") == "Precompiled"]
     rest = [s for s in steps if s.get("type") != "Precompiled"]

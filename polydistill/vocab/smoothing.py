@@ -1,14 +1,14 @@
 """Expected counts of tokens in text that was not counted: Good-Turing's estimate, given what a token looks like.
 
-A vocabulary of every token seen has no way to choose among the tokens that happened not to occur. Good and
+A vocabulary of all tokens seen cannot choose among the tokens that happened not to occur. Good and
 Turing: in more text of the same kind, all tokens never seen so far together occur about as often as there are
 tokens seen exactly once, so that each unseen token has the expected count n1 / n0. That ratio is not the same
 for all tokens: a piece made of the language's usual letter sequences is likelier than a piece of another
 language. A logistic regression that tells tokens seen once from tokens never seen has n1(x) / n0(x) as its
-odds, where x are features of the token: how often its letter sequences stand in the words of the text,
+odds, where x are features of the token: how often its letter sequences occur in the words of the text,
 whether its other spellings (case, diacritics, inside or at the start of a word) occur, its place in the
 vocabulary (most tokenizers are built from frequent to rare), its shape. The features of a token seen once
-leave out its own occurrence, or they would tell that it was seen. Nothing is tokenized: the cost follows the
+leave out its own occurrence, or they would give away that it was seen. Nothing is tokenized: the cost follows the
 vocabulary and the number of distinct words.
 """
 
@@ -58,7 +58,7 @@ def expected_counts(
 
     Args:
         surfaces: The text of each token in id order, with a leading space where it begins a word (see `surfaces_of`).
-        words: The distinct words of the text, as they stand in it.
+        words: The distinct words of the text.
         counts: (V,) counts of the tokens in the text: raw, so that "seen once" means it; weights are for the result.
             Fractions count as the next whole number.
         evidence: (V,) counts from another source, of a similar or a higher total (fractions are welcome).
@@ -88,7 +88,7 @@ def expected_counts(
 
 
 def unseen_share(counts: np.ndarray) -> float:
-    """Share of new text's tokens that are none of those seen: n1 / N (Good 1953).
+    """Share of new text's tokens that were not seen: n1 / N (Good 1953).
 
     Args:
         counts: (V,) counts of the tokens in the text.
@@ -103,9 +103,9 @@ def surfaces_of(tokens: Sequence[str]) -> list[str]:
         tokens: Vocabulary in id order, of SentencePiece (`▁a`), byte-level BPE (`Ġa`) or WordPiece (`a`, `##a`).
 
     Returns:
-        One string a token. Bytes that are no whole UTF-8 character become U+FFFD.
+        One string per token. Bytes that are not a whole UTF-8 character become U+FFFD.
     """
-    # The commonest marker tells the family: each is an ordinary character in some vocabulary of another.
+    # The most frequent marker tells the family: each marker is an ordinary character in some other vocabulary.
     sample = tokens[:: 1 + len(tokens) // 20_000]
     marker = max(("▁", "Ġ", "##"), key=lambda mark: sum(token.startswith(mark) for token in sample))
     if marker == "##":

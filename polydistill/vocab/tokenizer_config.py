@@ -54,7 +54,7 @@ def is_code_of(token: str, languages: Sequence[Language]) -> bool:
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether a text is one that a pattern describes: `*` is any text and `?` any character, all else is itself.
+    """Whether a text matches a pattern: `*` is any text and `?` any character, all else is itself.
 
     `[[]` is a bracket, as in a shell, where one alone would begin a class of characters.
     """
@@ -66,8 +66,8 @@ def matching(patterns: Iterable[str], tokens: Iterable[str], languages: Sequence
     """The added tokens that match a pattern, each with that pattern.
 
     Args:
-        patterns: A token; or a pattern for the token's text, as `matches` reads it; or `lang:PATTERN` for the code of
-            a language token, which spares the languages that are kept.
+        patterns: A token; or a pattern for the token's text, as in `matches`; or `lang:PATTERN` for the code of a
+            language token, which spares the languages that are kept.
         tokens: The added tokens.
         languages: The languages that are kept.
 
@@ -94,7 +94,7 @@ def matching(patterns: Iterable[str], tokens: Iterable[str], languages: Sequence
 
 
 def _similar(pattern: str, tokens: Sequence[str]) -> str:
-    """Added tokens that a pattern without a match may have meant."""
+    """Added tokens that may have been meant by a pattern without a match."""
     codes = [f"lang:{code}" for t in tokens if pattern.startswith("lang:") and (code := language_code(t))]
     close = closest(pattern, codes or tokens) or [*codes, *tokens][:3]
     if not close:
@@ -104,7 +104,7 @@ def _similar(pattern: str, tokens: Sequence[str]) -> str:
 
 
 def check_config(top: Part) -> None:
-    """Refuses a tokenizer_config.json or special_tokens_map.json with a value of another type than is read here.
+    """Refuses a tokenizer_config.json or special_tokens_map.json with a value of the wrong type.
 
     Raises:
         PolydistillError: It has one; the message says where.
@@ -120,7 +120,7 @@ def check_config(top: Part) -> None:
     for key in top["added_tokens_decoder"].optional(dict) or ():
         token = top["added_tokens_decoder"][key]
         if not (key.isascii() and key.isdigit() and len(key) < 10 and int(key) < MOST_IDS):
-            raise token.refuse(f"stands under {quoted(key)}, which is no id below {MOST_IDS:,}")
+            raise token.refuse(f"stands under {quoted(key)}, which is not an id below {MOST_IDS:,}")
         token.of(dict)
         token["content"].of(str)
     for name in ("separate_vocabs", "do_lower_case", "add_bos_token", "add_eos_token"):
@@ -231,7 +231,7 @@ class TokenizerConfig:
             keep: The ids that stay.
             dropped: Added tokens that go.
             languages: The languages that stay.
-            ids: Token -> old id where the tokenizer itself says it; these files may be older than it.
+            ids: Token -> old id according to the tokenizer itself; these files may be older than it.
             special: Tokens that the tokenizer itself says are special.
         """
         known = ids or {}
@@ -258,7 +258,7 @@ class TokenizerConfig:
             write_json(out / FILES[2], {t: keep.new(i) for t, i in old.items() if i in keep})
 
     def _settle_class(self, config: dict[str, Any], dropped: frozenset[str], special: Sequence[str]) -> None:
-        """Keeps the tokenizer's class from adding the dropped tokens again, which some do where no list is given."""
+        """Keeps the tokenizer's class from adding the dropped tokens again, as some do if no list is given."""
         name = self.class_name
         if name == "M2M100Tokenizer":
             raise UsageError(
@@ -269,12 +269,12 @@ class TokenizerConfig:
             left = {*self.added_tokens(), *self.listed()} - dropped
             config["extra_ids"] = sum(t.startswith("<extra_id_") for t in left)
         if all(config.get(key) is None for key in EXTRA_LISTS) and name in (*DEFAULT_LANGUAGE, "T5Tokenizer"):
-            # What such a list names is special, so no token goes into it that was not.
+            # What such a list names is special, so no other token goes into it.
             gone = {*dropped, *self.named(), *self.other_roles()}
             config["extra_special_tokens"] = [t for t in dict.fromkeys((*self.special(), *special)) if t not in gone]
 
     def _settle_language(self, config: dict[str, Any], dropped: frozenset[str], languages: Sequence[Language]) -> None:
-        """The default source language must not be a code that is gone."""
+        """Makes sure that the default source language is a code that stays."""
         default = DEFAULT_LANGUAGE.get(self.class_name)
         current = config.get("src_lang") or default
         if current in dropped:

@@ -1,4 +1,4 @@
-"""Tokenizers that stand in one tokenizer.json (the `tokenizers` library), whatever their model."""
+"""Tokenizers in one tokenizer.json (the `tokenizers` library), whatever their model."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class TokenizerJson:
     """One tokenizer.json and the files beside it: a vocabulary of a single id space.
 
     Args:
-        folder: Where the tokenizer lies.
-        raw: The bytes of its tokenizer.json, where the folder has none and it was converted.
+        folder: Where the tokenizer is.
+        raw: The bytes of its tokenizer.json, if the folder has none and it was converted.
     """
 
     name = "vocabulary"
@@ -62,7 +62,7 @@ class TokenizerJson:
         self.model = MODELS[kind](model, _is_byte_level(self.data))
         listed = {t["content"]: t["id"] for t in self.data.get("added_tokens", [])}
         named = {**self.config.added_tokens(), **dict.fromkeys(self.config.special(), -1)}
-        # transformers makes special what the files beside name, also where this file has it as plain vocabulary.
+        # transformers makes special what the files beside it name, even what is plain vocabulary in this file.
         known = {t: self.model.ids[t] for t in named if t in self.model.ids}
         beside = {t: i for t, i in self.config.added_tokens().items() if t not in listed and t not in known}
         self.added: dict[str, int] = {**listed, **known, **beside}
@@ -72,7 +72,8 @@ class TokenizerJson:
         self.added.update(zip(new, count(following), strict=False))
 
     def _check_added(self, listed: Mapping[str, int], beside: Mapping[str, int]) -> None:
-        """The added tokens that the vocabulary lacks have ids of their own, those that the library gives them.
+        """Checks that the added tokens that the vocabulary lacks have ids of their own, those that the library gives
+        them.
 
         Raises:
             PolydistillError: Another token has such an id.
@@ -114,7 +115,7 @@ class TokenizerJson:
         return self.model.guards()
 
     def forms(self, text: str) -> list[str]:
-        """How a short text can stand in the vocabulary."""
+        """The forms of a short text in the vocabulary."""
         return self.model.forms(text)
 
     def dependencies(self, token: str) -> Sequence[str]:
@@ -137,7 +138,7 @@ class TokenizerJson:
         return {**self._written(), **{t: f"it is the tokenizer's {role}" for t, role in self.config.named().items()}}
 
     def beyond(self, rows: int) -> frozenset[str]:
-        """The added tokens whose ids are beyond the rows of a model, which can make nothing of them.
+        """The added tokens whose ids are beyond the rows of a model, which cannot use them.
 
         Raises:
             PolydistillError: The tokenizer itself writes one of them.
@@ -185,7 +186,7 @@ class TokenizerJson:
         """Without truncation and padding.
 
         Raises:
-            PolydistillError: The library cannot read it, or numbers its added tokens otherwise.
+            PolydistillError: The library cannot read it, or numbers its added tokens differently.
         """
         from tokenizers import Tokenizer
 
@@ -217,14 +218,14 @@ class TokenizerJson:
 
     @property
     def cut(self) -> Cut | None:
-        """How its files say that lines may be cut to be counted, None where they do not tell."""
+        """How lines may be cut for counting according to its files, None if they do not tell."""
         if sentencepiece_unigram.splits_at_white_space(self.data):
             return WORDS
         return bare_words(self.added) if wordpiece.splits_at_punctuation(self.data) else None
 
     @cached_property
     def counting_encoders(self) -> list[Encode]:
-        """The same, faster where the files tell that another way gives the same ids.
+        """The same, or a faster way if the files show that it gives the same ids.
 
         SentencePiece is five times as fast for its own models; ASCII needs no normaliser in BERT's.
         """
@@ -245,7 +246,7 @@ class TokenizerJson:
             languages: The languages that stay.
 
         Returns:
-            What the user should know.
+            Notes for the user.
         """
         (keep,) = keeps
         model = self.model.trimmed(keep)
@@ -267,7 +268,7 @@ class TokenizerJson:
         return notes
 
     def _write_older(self, out: Path, model: Mapping[str, Any]) -> None:
-        """Writes the older form of the tokenizer where the folder has it and it can say the same as tokenizer.json."""
+        """Writes the older form of the tokenizer if the folder has it and it can express the same as tokenizer.json."""
         vocab = model["vocab"]
         if (self.folder / "vocab.txt").is_file() and isinstance(self.model, WordPiece):
             tokens = sorted(vocab, key=vocab.__getitem__)
@@ -298,14 +299,14 @@ def checked(content: bytes, folder: Path, config: TokenizerConfig) -> tuple[dict
 
     Args:
         content: Its bytes.
-        folder: Where it lies.
+        folder: Its folder.
         config: The files beside it.
 
     Returns:
-        (its content, the kind of its model or None); of a kind that is not in `MODELS`, little was checked.
+        (its content, the kind of its model or None); if the kind is not in `MODELS`, little was checked.
 
     Raises:
-        PolydistillError: It is broken; the message says what is wrong where.
+        PolydistillError: It is broken; the message says what is wrong, and where.
     """
     data: dict[str, Any] = parse_json(content, folder / NAME, unique=True)
     top = Part(folder / NAME, data)

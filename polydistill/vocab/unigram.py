@@ -23,7 +23,7 @@ class Unigram:
         return dict(zip(map(itemgetter(0), vocab), range(len(vocab)), strict=True))
 
     def required(self) -> dict[int, str]:
-        """The unknown piece, and the byte pieces where the model falls back to bytes."""
+        """The unknown piece, and the byte pieces if the model falls back to bytes."""
         required = {}
         if self.model.get("unk_id") is not None:
             required[int(self.model["unk_id"])] = "special"
@@ -32,12 +32,12 @@ class Unigram:
         return required
 
     def guards(self) -> list[int]:
-        """The lowest score: the unknown penalty is min(score) - 10, so losing it changes other text."""
+        """The piece with the lowest score: the unknown penalty is min(score) - 10, so losing it changes other text."""
         scores = [*map(itemgetter(1), self.model["vocab"])]
         return [scores.index(min(scores))]
 
     def forms(self, text: str) -> list[str]:
-        """How a short text can stand in the vocabulary: inside a word and at its start."""
+        """The forms of a short text in the vocabulary: inside a word and at its start."""
         return [text, "▁" + text]
 
     def dependencies(self, token: str) -> tuple[str, ...]:

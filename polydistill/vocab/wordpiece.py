@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class WordPiece:
     """The `model` part of a WordPiece tokenizer.json.
 
-    The longest kept match of a word that was cut into kept pieces is the one that the whole vocabulary gave, so no
-    piece depends on another one.
+    In a word that was cut into kept pieces, the longest kept match is the one that the whole vocabulary gave, so no
+    piece depends on another.
     """
 
     model: dict[str, Any]
@@ -38,7 +38,7 @@ class WordPiece:
         return []
 
     def forms(self, text: str) -> list[str]:
-        """How a short text can stand in the vocabulary: at the start of a word and inside it."""
+        """The forms of a short text in the vocabulary: at the start of a word and inside it."""
         return [text, self.model.get("continuing_subword_prefix", "##") + text]
 
     def dependencies(self, token: str) -> tuple[str, ...]:

@@ -306,7 +306,7 @@ def test_corpus_that_is_no_text(here: Path, models: Path, refuse: Refuse) -> Non
         "utf16.txt": (ro.encode("utf-16"), "is UTF-16, not UTF-8"),
         "hidden.txt": (gzip.compress(ro.encode()), "is gzip-compressed"),
         "cut.txt.gz": (gzip.compress(ro.encode())[:200], "is not a whole gzip file"),
-        "text.zip": (b"PK", "is compressed in a way that is not read"),
+        "text.zip": (b"PK", "has a compression that is not supported"),
         "bad.jsonl": (b'{"text": "abc"}\n{"text"', "line 2 is not JSON"),
         "two.jsonl": (b'{"a": "x", "b": "y"}\n', "It is not clear which column"),
         "bad.parquet": (b"PAR1", "is not a whole parquet file"),

@@ -380,7 +380,7 @@ def test_config_file(say: Say, models: Path) -> None:
     ("text", "said"),
     [
         ("x = = 2", "is not valid TOML"),
-        ('langs = ["ro"]', "'langs' is no option"),
+        ('langs = ["ro"]', "'langs' is not an option"),
         ('lang = "ro"\nvocab-size = "big"', "vocab-size must be a whole number, not 'big'"),
         ('lang = "ro"\nvocab_size = true', "vocab_size must be a whole number, not True"),
         ("lang = 3", "lang must be text in quotes, not 3"),
@@ -519,7 +519,7 @@ def test_too_little_memory_is_no_bug(error: Exception, say: Say, monkeypatch: py
 
     monkeypatch.setattr("polydistill.catalog.languages", greedy)
     said = say("ls", "languages")
-    assert said.code == 1 and said.err.startswith("Error: The memory is not enough.\nTry smaller batches")
+    assert said.code == 1 and said.err.startswith("Error: Not enough memory.\nTry smaller batches")
     assert str(loading_failed("A model cannot be loaded", error, "Mend it.")).endswith("with more memory.")
 
 

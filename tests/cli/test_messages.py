@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,10 +12,14 @@ from pathlib import Path
 import click
 import pytest
 
+import polydistill
 from polydistill.cli import cli, main
 from polydistill.cli.messages import with_flags
 from polydistill.cli.output import Console
-from polydistill.errors import PolydistillError, UsageError
+from polydistill.errors import PolydistillError, UsageError, library_errors, library_said, loading_failed
+from polydistill.redaction import redacted
+
+PACKAGE = Path(polydistill.__file__).parent
 
 
 def context_of(*names: str) -> click.Context:
@@ -121,6 +126,31 @@ def test_anything_else_stays_as_it_is(text: str) -> None:
 def test_a_users_backtick_does_not_hide_a_setting() -> None:
     said = with_flags("a`b.txt cannot be read, give `corpus`; c`d", context_of("trim"))
     assert said == "a`b.txt cannot be read, give --corpus; c`d"
+
+
+def test_what_a_library_said_names_no_settings() -> None:
+    said = "set `max_length`,\n or `task`"
+    assert library_said(ValueError(said)) == redacted(said) == "set 'max_length', or 'task'"
+    assert library_said("x" * 400) == "x" * 300 and library_said("abc", limit=2) == "ab"
+    failed = loading_failed("It cannot be loaded", ValueError(said), "Choose another `task`.")
+    expected = "It cannot be loaded (ValueError: set 'max_length', or 'task'). Choose another --task."
+    assert with_flags(str(failed), context_of("finetune")) == expected
+    quotes = pytest.raises(PolydistillError, match=r"\(ValueError: set 'max_length', or 'task'\)")
+    with quotes, library_errors("It cannot be loaded", ""):
+        raise ValueError(said)
+
+
+def test_every_message_that_quotes_an_exception_does_so_safely() -> None:
+    loose = re.compile(r"\{(error|str\(error\))(!\w)?\}")
+    ours = re.compile(r"out of reach \(\{error\}\)")  # OutOfReach: our own words
+    found = [
+        f"{file.relative_to(PACKAGE)}: {line.strip()}"
+        for file in sorted(PACKAGE.rglob("*.py"))
+        if file.parent.name != "cli"
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if loose.search(line) and not ours.search(line)
+    ]
+    assert found == []
 
 
 def test_without_a_command_line_messages_stay_as_they_are() -> None:

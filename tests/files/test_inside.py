@@ -45,7 +45,7 @@ TOO_LONG = ["x" * 256, "é" * 128, "a/" * 501]
 
 @pytest.mark.parametrize("name", [*UPWARDS, *ABSOLUTE, *NO_PATHS, *TOO_LONG])
 def test_what_leads_out_or_is_no_path_is_refused_in_one_sentence(name: object, folder: Path) -> None:
-    said = "leads out of its folder" if name in (*UPWARDS, *ABSOLUTE) else "is no path"
+    said = "leads out of its folder" if name in (*UPWARDS, *ABSOLUTE) else "is not a valid path"
     with pytest.raises(PolydistillError, match=said) as caught:
         inside(folder, name, folder / "modules.json")
     assert str(folder / "modules.json") in caught.value.message and caught.value.hint

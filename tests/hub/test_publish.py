@@ -330,7 +330,7 @@ print(json.dumps(sorted({{"torch", "transformers", "datasets", "sentence_transfo
         (Fault("commit", 412), "changed by somebody else meanwhile (412)"),
         (Fault("PUT /lfs", 507), "no room left for these files (507)"),
         (Fault("commit", 507), "no room left for these files (507)"),
-        (Fault("commit", 429, 9, {"Retry-After": "9999"}), "wants fewer requests (429)"),
+        (Fault("commit", 429, 9, {"Retry-After": "9999"}), "is limiting requests (429)"),
         (Fault("validate-yaml", 400), "refused what was sent"),
         (Fault("commit", 422, text=f"see https://u:{TOKEN}@hub/x?token={TOKEN}"), "refused what was sent"),
     ],
@@ -486,7 +486,7 @@ def test_a_silent_hub_is_left(folder: Path, hub: HubStub, path: str, share: floa
 
 def test_a_hub_that_asks_for_hours_is_not_waited_for(folder: Path, hub: HubStub) -> None:
     hub.writable.faults.append(Fault("objects/batch", 429, 9, {"Retry-After": "9999"}))
-    assert "wants fewer requests (429); nothing was published" in say(hub, folder).err
+    assert "is limiting requests (429); nothing was published" in say(hub, folder).err
 
 
 @pytest.mark.parametrize("path", ["GET /api/whoami", "PUT /lfs", "commit"])
@@ -527,7 +527,7 @@ def test_no_token(folder: Path, hub: HubStub) -> None:
 
 def test_a_token_that_may_only_read_and_one_of_somebody_else(folder: Path, hub: HubStub) -> None:
     hub.writable.allow(TOKEN, "ann", "acme", role="read")
-    assert "may only read" in say(hub, folder).err
+    assert "can only read" in say(hub, folder).err
     hub.writable.allow(TOKEN, "bob")
     said = say(hub, folder)
     assert said.code == 1 and "belongs to bob, who is not a member of acme" in said.err
@@ -556,7 +556,7 @@ except PolydistillError as error: print(json.dumps([asked, error.message]))
 
 @pytest.mark.parametrize("name", ["tiny", "acme/", "acme/a b", "acme/a--b", "a/b/c", "../x", "acme/..", "acme/x.git"])
 def test_names_that_cannot_be(folder: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="a name that the Hub does not allow"):
+    with pytest.raises(UsageError, match="does not allow this repository name"):
         publish(PublishConfig(folder, name, dry_run=True))
 
 
@@ -864,7 +864,7 @@ def test_every_token_that_the_user_has_is_known(folder: Path, tmp_path: Path, hu
 
 def test_a_token_that_cannot_be_one_is_not_repeated(folder: Path, hub: HubStub) -> None:
     said = say(hub, folder, token="hf_with a space" + "x" * 20)
-    assert said.code == 1 and "has characters that no token has" in said.err and hub.requests == []
+    assert said.code == 1 and "has characters that a token cannot have" in said.err and hub.requests == []
 
 
 def test_the_password_of_an_endpoint_is_not_repeated() -> None:

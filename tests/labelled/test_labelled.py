@@ -354,7 +354,7 @@ def test_translations_and_rated_sentences_are_tab_separated(tmp_path: Path) -> N
     ("task", "text", "said"),
     [
         ("bitext", "a\tb\nc\n", "line 2 has 1 columns instead of 2"),
-        ("bitext", "a\tb\nc\td\te\n", "line 2 has 3 columns, and the lines before it have 2"),
+        ("bitext", "a\tb\nc\td\te\n", "line 2 has 3 columns, but the lines before it have 2"),
         ("sts", "a\tb\n", "line 1 has 2 columns instead of 3"),
         ("sts", "a\tb\t1\na\tb\tmuch\n", "line 2: the score 'much' is not a number"),
         ("sts", "a\tb\tnan\n", "line 1: the score 'nan' is not a number"),

@@ -177,7 +177,7 @@ def test_the_scheme_of_a_model_follows_from_its_labels(names: str, scheme: str, 
         ("O B-PER I-PER B-LOC I-LOC", "m cannot predict ORG"),
         ("O B-PER B-GPE", "m has the label B-GPE, which the task does not know"),
         ("I-PER I-ORG I-LOC", "m cannot predict O"),
-        ("O S-PER L-PER ORG LOC", "the labels of m are of no known scheme"),
+        ("O S-PER L-PER ORG LOC", "the labels of m follow no known scheme"),
     ],
 )
 def test_labels_of_a_model_that_do_not_fit_are_refused(names: str, said: str) -> None:

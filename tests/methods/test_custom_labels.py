@@ -193,8 +193,8 @@ def test_the_snippet_of_a_card_reads_one_text(made: Made) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"dev_split": "more"}, "the data given is a file"),
-        ({"languages": ("en", "sw")}, "is of one language"),
+        ({"dev_split": "more"}, "a data file was given"),
+        ({"languages": ("en", "sw")}, "is in one language"),
         ({"data": None, "dev_data": Path("x.csv")}, "training data was not"),
         ({"data": Path("none.csv")}, "There is no file none.csv"),
         ({"data": None}, "can only be read from files"),

@@ -195,7 +195,7 @@ def test_bistil_takes_it_for_its_teacher(
         ({"text": ("missing.txt",)}, "missing.txt"),
         ({"density": 0.0}, "`density` must be above 0"),
         ({"density": 1.0}, "cannot be chosen"),
-        ({"density": 1e-9}, "makes no sense"),
+        ({"density": 1e-9}, "is impossible"),
         ({"steps": 5, "epochs": 1.0}, "both say how long"),
         ({"steps": 0}, "`steps` must be at least 1"),
         ({"batch_size": 3, "accumulate": 2}, "equal parts"),

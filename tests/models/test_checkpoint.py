@@ -136,7 +136,7 @@ def test_a_tensor_in_two_files_is_refused(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / f"{name}.safetensors").write_bytes(GOOD)
     write_index(tmp_path, {"a": "one.safetensors", "b": "two.safetensors"})
-    with pytest.raises(PolydistillError, match="stands in two files"):
+    with pytest.raises(PolydistillError, match="is in two files"):
         Checkpoint.open(tmp_path)
 
 

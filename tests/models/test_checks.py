@@ -88,12 +88,12 @@ CASES: list[tuple[str, Change, str]] = [
     (
         "bert",
         lambda d: d["added_tokens"].extend([added("<x>", 9_000), added("<x>", 9_001)]),
-        r"added_tokens\[6\] is '<x>', which stands there twice",
+        r"added_tokens\[6\] is '<x>', which is there twice",
     ),
     (
         "bert",
         lambda d: d["added_tokens"].append({**d["added_tokens"][1], "special": False}),
-        r"added_tokens\[5\] is '\[UNK\]', which stands there twice",
+        r"added_tokens\[5\] is '\[UNK\]', which is there twice",
     ),
     ("bert", lambda d: d["added_tokens"].append(added("<x>", -1)), r"added_tokens\[5\]\.id is -1, but must be a whole"),
     ("bert", lambda d: d.update(normalizer={"type": 3}), r"normalizer\.type is 3, but must be a text"),
@@ -111,7 +111,7 @@ CASES: list[tuple[str, Change, str]] = [
     ("bert", lambda d: d.update(normalizer={"type": "Precompiled", "precompiled_charsmap": "%"}), r"is not base64"),
     ("bert", lambda d: d.update(normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}), r"is cut off"),
     ("bert", lambda d: d.update(normalizer={"type": "Precompiled", "precompiled_charsmap": "BAAAAP////8="}), r"trie"),
-    ("bert", lambda d: d["post_processor"]["special_tokens"]["[CLS]"].update(ids=[]), r"has not as many ids as tokens"),
+    ("bert", lambda d: d["post_processor"]["special_tokens"]["[CLS]"].update(ids=[]), r"needs one id per token"),
     ("bert", lambda d: d["post_processor"]["special_tokens"]["[CLS]"].update(ids=[9]), r"ids\[0\] is 9, but must be 2"),
     ("bert", lambda d: d["post_processor"]["special_tokens"].pop("[CLS]"), r"'\[CLS\]', which special_tokens does not"),
     (
@@ -138,7 +138,7 @@ CASES: list[tuple[str, Change, str]] = [
     (
         "xlm-roberta",
         lambda d: d["model"]["vocab"].append(["▁", -1.0]),
-        r"\] is the piece '▁', which stands there twice|"
+        r"\] is the piece '▁', which is there twice|"
         r"vocab\[\d+\] is the piece '▁'",
     ),
     ("xlm-roberta", lambda d: d["model"].update(unk_id=10**6), r"model\.unk_id is 1000000, but must be a whole number"),
@@ -254,9 +254,9 @@ BESIDE: list[tuple[str, Any, str]] = [
     (
         "tokenizer_config.json",
         {"added_tokens_decoder": {"-1": {"content": "a"}}},
-        r"'-1', which is no id below 4,000,000",
+        r"'-1', which is not an id below 4,000,000",
     ),
-    ("tokenizer_config.json", {"added_tokens_decoder": {"9999999999": {"content": "a"}}}, r"which is no id below"),
+    ("tokenizer_config.json", {"added_tokens_decoder": {"9999999999": {"content": "a"}}}, r"which is not an id below"),
     ("tokenizer_config.json", {"added_tokens_decoder": {"900": "a"}}, r"decoder\.900 is \"a\", but must be an object"),
     ("tokenizer_config.json", {"added_tokens_decoder": {"7": {"content": "<a>"}}}, r"'<a>' the id 7, which another"),
     ("tokenizer_config.json", {"model_max_length": "512"}, r"model_max_length is \"512\", but must be a number of tok"),
@@ -317,9 +317,9 @@ def test_a_cut_sentencepiece_model_is_refused_wherever_it_is_cut(tmp_path: Path)
 
 
 PIECES: list[tuple[Callable[[Any], object], str]] = [
-    (lambda m: m.pieces.add(piece="▁", score=0.0), "the piece '▁' stands in it twice"),
+    (lambda m: m.pieces.add(piece="▁", score=0.0), "the piece '▁' is in it twice"),
     (lambda m: m.pieces.add(piece="", score=0.0), "a piece is empty"),
-    (lambda m: setattr(m.pieces[9], "score", float("nan")), "a score is no number"),
+    (lambda m: setattr(m.pieces[9], "score", float("nan")), "a score is not a number"),
     (lambda m: setattr(m.pieces[9], "type", 2), "no unknown piece, or several"),
     (lambda m: m.ClearField("trainer_spec"), "it is cut off"),
     (lambda m: setattr(m.normalizer_spec, "precompiled_charsmap", b"\4\0\0\0\xff\xff\xff\x7fa\0"), "its character map"),

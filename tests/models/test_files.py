@@ -317,10 +317,10 @@ def test_a_pickle_that_could_run_code_is_refused_at_the_door_and_nothing_of_it_r
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({"a": {"b": torch.zeros(2)}}, "something else than named tensors"),
-        ({"a": torch.zeros(2), "n": 3}, "something else than named tensors"),
-        ([torch.zeros(2)], "something else than named tensors"),
-        ({3: torch.zeros(2)}, "something else than named tensors"),
+        ({"a": {"b": torch.zeros(2)}}, "something other than named tensors"),
+        ({"a": torch.zeros(2), "n": 3}, "something other than named tensors"),
+        ([torch.zeros(2)], "something other than named tensors"),
+        ({3: torch.zeros(2)}, "something other than named tensors"),
         ({"a": torch.zeros(1).expand(1 << 40)}, "larger tensors than it holds"),
     ],
 )
@@ -345,7 +345,7 @@ def test_a_pickle_is_only_read_up_to_a_size(tmp_path: Path, monkeypatch: pytest.
     torch.save({"a": torch.zeros(1 << 19)}, tmp_path / "x.bin")
     check_pickle(tmp_path / "x.bin")
     monkeypatch.setattr(pickles, "LARGEST", 1 << 20)
-    with pytest.raises(PolydistillError, match="has 2 MiB, more than the 1 MiB"):
+    with pytest.raises(PolydistillError, match="has 2 MiB; the limit for a pickle is 1 MiB"):
         check_pickle(tmp_path / "x.bin")
 
 

@@ -314,7 +314,7 @@ LIMITS = "from polydistill.fetching import client as h; h.TIMEOUT = h.STORING = 
         (Fault("HEAD", times=99, silent=True), "gave no good answer in"),
         (Fault("GET .*safetensors", times=99, silent=True, share=0.9, done=True), "gave no good answer in"),
         (Fault("GET .*safetensors", times=99, slowly=True, share=0.3, done=True), "sent less than 1000 bytes a second"),
-        (Fault("GET .*safetensors", 200, 99, text="short", done=True), "another size"),
+        (Fault("GET .*safetensors", 200, 99, text="short", done=True), "not as large as announced"),
         (Fault("GET /api/models", 200, text="[]", done=True), "its answer cannot be read"),
     ],
     ids=["silent", "silent in the middle", "slow", "short", "garbage"],
@@ -367,7 +367,7 @@ except KeyboardInterrupt: print(json.dumps("interrupted"))
 
 def test_a_token_that_cannot_be_one(hub: HubStub, tmp_path: Path) -> None:
     found = resolve_in_process("org/model", hub.endpoint, tmp_path / "home", HF_TOKEN="hf_täst and more")
-    assert found["error"] == "The token for the Hub has characters that no token has." and "täst" not in str(found)
+    assert found["error"] == "The Hub token has characters that a token cannot have." and "täst" not in str(found)
 
 
 def test_no_network_is_not_waited_for(tmp_path: Path) -> None:

@@ -605,7 +605,7 @@ def test_runs_that_cannot_be_read(cache: Path, tmp_path: Path, refuse: Refuse) -
         ("value", "0.5", "score 1 lacks a value"),
         ("value", None, "score 1 lacks a value"),
         ("value", 87.4, "score 1 lacks a value"),
-        ("n", 2.5, "n is no whole number"),
+        ("n", 2.5, "n is not a whole number"),
         ("interval", 0.5, "the interval of score 1 is not a pair"),
         ("interval", [0.1, None], "score 1 lacks a value"),
         ("data_hash", 5, "data_hash of score 1 is not text"),

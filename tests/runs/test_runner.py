@@ -172,5 +172,5 @@ def test_a_plan_whose_stages_cannot_be_run_in_order_is_refused(order: tuple[str,
     needs = {"one": (), "two": ("one",)}
     stages = tuple(Stage(name, partial(made, name, []), needs[name]) for name in order)
     resolved = resolve(ModelRef.parse(str(base)))
-    with pytest.raises(PolydistillError, match="stands twice, or before one that it needs"):
+    with pytest.raises(PolydistillError, match="is listed twice, or before one that it needs"):
         Plan(base, Origin(resolved, Checkpoint.open(base)), stages, lambda done, out: Report({}))

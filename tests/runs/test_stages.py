@@ -49,7 +49,7 @@ def test_a_stage_that_is_damaged_is_done_again(name: str, damage: str, tmp_path:
     else:
         file.write_bytes(content[:-3] if damage == "cut" else content[:3] + bytes([content[3] ^ 1]) + content[4:])
     stages = _made(tmp_path, done, listener)
-    assert done == ["one", "two", "one"] and "one is damaged, so that the stage is done again" in listener.said
+    assert done == ["one", "two", "one"] and "one is damaged, so the stage is done again" in listener.said
     assert (tmp_path / "one/model/weights").read_text() == "weights of one" and stages.done["one"].steps == 2
 
 

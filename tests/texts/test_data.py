@@ -376,7 +376,7 @@ BAD: list[tuple[str, bytes, str]] = [
     ("t.jsonl", b'{"text": "a"}\n{"text": 7}\n', "line 2: the column text holds int"),
     ("t.jsonl", b'{"text": "B\xe3"}\n', "not UTF-8"),
     ("t.parquet", b"PAR1 not really", "not a whole parquet"),
-    ("t.zip", b"PK", "compressed in a way that is not read"),
+    ("t.zip", b"PK", "has a compression that is not supported"),
 ]
 
 

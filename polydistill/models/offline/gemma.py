@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, library_said
 from polydistill.models.offline import package_file, reinstall
 from polydistill.models.offline.floats import write_floats
 
@@ -56,7 +56,7 @@ def convert(distribution: metadata.Distribution, folder: Path, log: Callable[[st
         _write_tokenizer(gguf, folder)
     except (FileNotFoundError, ImportError, KeyError, ValueError) as error:
         raise PolydistillError(
-            f"The package {distribution.name} is damaged: {error}.", reinstall(distribution)
+            f"The package {distribution.name} is damaged: {library_said(error)}.", reinstall(distribution)
         ) from error
     gguf.unlink()
     for path in terms:

