@@ -88,11 +88,12 @@ class Run:
         ]
         return GeneralText.split(blocks)
 
-    def objectives(self, weights: dict[str, float], scale: str) -> Any:
-        from polydistill.distill.objectives.build import Options, build
+    def objectives(self, specs: Sequence[str], scale: str) -> Any:
+        from polydistill.distill.listing import TEXT, objectives
+        from polydistill.distill.objectives.build import build
         from polydistill.distill.student import layer_pairs
 
-        return build(weights, pairs=layer_pairs(self.layers, max(self.layers) + 1), options=Options(scale=scale))
+        return build(objectives(specs, TEXT), scale=scale, pairs=layer_pairs(self.layers, max(self.layers) + 1))
 
 
 def yardsticks(student: Path, folder: Path, sources: Sequence[str]) -> dict[str, float]:
@@ -108,7 +109,7 @@ def yardsticks(student: Path, folder: Path, sources: Sequence[str]) -> dict[str,
     from polydistill.distill.blocks import MaskedBlocks
     from polydistill.distill.general import batches_of
     from polydistill.distill.loss import DistilLoss
-    from polydistill.distill.teachers import load_teacher
+    from polydistill.distill.teachers.frozen import load_teacher
     from polydistill.models.loading import load_encoder, load_tokenizer
 
     record = json.loads((folder / "polydistill.json").read_text(encoding="utf-8"))
@@ -119,7 +120,7 @@ def yardsticks(student: Path, folder: Path, sources: Sequence[str]) -> dict[str,
     sums: dict[str, float] = {}
     rows = 0
     for prefix, scale in (("", "none"), ("relative ", "teacher")):
-        asked, rows = run.objectives({"hidden": 1.0, "attention": 1.0}, scale), 0
+        asked, rows = run.objectives(("hidden=1", "attention=1"), scale), 0
         loss = DistilLoss(network, asked, load_teacher(run.teacher, asked.needs.teacher), run.arch)
         with torch.no_grad():
             for batch in batches_of(held, phase["batch_size"]):
@@ -179,7 +180,7 @@ def trained(run: Run, text: Any, phase: Any, steps: int, checks: int, bf16: bool
         epochs=1, lr=phase.lr, batch_size=phase.batch_size, warmup=phase.warmup, checks=checks, bf16=bf16
     )
     teachers = dict.fromkeys((blocks.language for blocks in text.training), run.teacher)
-    asked = run.objectives(dict(phase.objectives), "teacher")
+    asked = run.objectives(phase.objectives, "teacher")
     with tempfile.TemporaryDirectory() as work, mock.patch.object(general, "DistilLoss", Timed):
         general.distil_general(run.student, teachers, run.arch, text, asked, schedule, steps, Path(work), SILENT)
     between = steps // checks
@@ -230,12 +231,19 @@ def bare(run: Run, batches: Sequence[dict[str, Any]], lr: float, bf16: bool, pla
 
 def batches_of_run(run: Run, text: Any, phase: Any, steps: int) -> list[dict[str, Any]]:
     """The batches that phase 1 begins with."""
+    from polydistill.distill.batches import GroupBatches
     from polydistill.distill.blocks import MaskedBlocks, stacked
-    from polydistill.distill.samplers import Even, GroupBatches
+    from polydistill.distill.samplers.even import Even
     from polydistill.models.loading import load_tokenizer
 
     data = MaskedBlocks(text.training, load_tokenizer(run.student))
-    order = GroupBatches(data.groups, Even(tuple(data.groups)), phase.batch_size, steps, turns=True)
+    order = GroupBatches(
+        data.groups,
+        Even({group: len(places) for group, places in data.groups.items()}),
+        phase.batch_size,
+        steps,
+        turns=True,
+    )
     return [stacked([data[i] for i in places]) for places in order]
 
 

@@ -42,6 +42,8 @@ DATA_OPTIONS = (
 TRAINING = ("--freeze-embeddings", "--precision", "bfloat16", "--teacher-lr", "5e-5")
 FROZEN = ("--freeze-layers", "3")  # as in the teacher that all begin with; not in a student of 6 layers
 TEACHER_EPOCHS = "0.5"
+PROBABILITIES = ("--objective", "probabilities=1")
+HARD = (*PROBABILITIES, "--objective", "pseudo-labels=1:form=hard")
 ABLATED = "sw-0"
 ABLATIONS = {
     "no-alignment": "the plain teacher, its labels rectified by prototypes",
@@ -54,8 +56,8 @@ ABLATIONS = {
     "tag": "a prototype for each BIO tag",
 }
 ALIGNED = {  # what else a teacher is trained with
-    "align-0.1": ("--align-weight", "0.1"),
-    "align-tau-1": ("--align-temperature", "1"),
+    "align-0.1": ("--objective", "alignment=0.1"),
+    "align-tau-1": ("--objective", "alignment=1:temperature=1"),
     "tag": ("--classes", "tag"),
 }
 BISTIL = "ner-sw-3-half"
@@ -144,7 +146,7 @@ def method(args: argparse.Namespace, part: str, name: str) -> tuple[Path, dict[s
         begins = str(cut_teacher(args, target, int(seed)))
         return run(args, part, name, "--method", name, "--teacher", begins, "--teacher-epochs", TEACHER_EPOCHS)
     plain = method(args, part, "tsl")[0] / "stages/teacher"
-    labels = ("--pseudo-labels", "hard") if name == "selftrain" else ()  # soft ones would say what the probabilities do
+    labels = HARD if name == "selftrain" else ()  # soft ones would say what the probabilities do
     return run(args, part, name, "--method", name, "--teacher", str(plain), *labels)
 
 
@@ -157,8 +159,8 @@ def ablation(args: argparse.Namespace, name: str) -> tuple[Path, dict[str, Any]]
         return run(args, ABLATED, name, "--teacher", begins, "--teacher-epochs", TEACHER_EPOCHS, *ALIGNED[name])
     changed = {
         "no-alignment": ("--teacher", plain),
-        "no-rectification": ("--teacher", aligned, "--no-rectify"),
-        "hard": ("--teacher", aligned, "--pseudo-labels", "hard"),
+        "no-rectification": ("--teacher", aligned, *PROBABILITIES, "--objective", "pseudo-labels=1:rectify=no"),
+        "hard": ("--teacher", aligned, *HARD),
         "selftrain-soft": ("--teacher", plain, "--method", "selftrain"),
         "best-on-dev": ("--teacher", aligned, "--dev-tolerance", "0"),
     }[name]

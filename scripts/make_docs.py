@@ -28,6 +28,7 @@ from click.testing import CliRunner
 import polydistill
 from polydistill.cli import cli
 from polydistill.cli import commands as every_command
+from polydistill.options.specs import written
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PART = re.compile(r"<!-- (commands|options|list|api)(?:: (\S+))? -->\n(?:.*?\n)??<!-- end -->", re.DOTALL)
@@ -159,9 +160,21 @@ def commands(places: dict[str, str]) -> str:
 
 
 def listed(name: str) -> str:
-    """What `polydistill ls` lists, as a table."""
+    """What `polydistill ls` lists, as a table; below it the options of each entry that has some."""
     rows = json.loads(CliRunner().invoke(cli, ["ls", name, "--json"], catch_exceptions=False).stdout)[name]
-    return table((key.replace("_", " ") for key in rows[0]), ([_cell(value) for value in row.values()] for row in rows))
+    options = {row["name"]: row.pop("options", {}) for row in rows}
+    cells = ([_cell(value) for value in row.values()] for row in rows)
+    parts = [table((key.replace("_", " ") for key in rows[0]), cells)]
+    for entry, known in options.items():
+        if known:
+            parts += [f"### Options of {entry}", "\n".join(_own_option(*item) for item in known.items())]
+    return "\n\n".join(parts)
+
+
+def _own_option(name: str, about: dict[str, Any]) -> str:
+    """An option of an objective, a sampler or a teacher."""
+    default = "" if about["default"] in (None, []) else f" (default: {written(about['default'])})"
+    return f"- `{name}`: {escaped(about['help'])}{default}"
 
 
 def _cell(value: Any) -> str:

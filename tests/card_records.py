@@ -164,7 +164,7 @@ def general() -> RunRecord:
         "layers": 6,
         "text": ["en=en.txt", "sw=sw.txt"],
         "task": "",
-        "squared_temperature": True,
+        "sampler": "even",
         "output": "/home/ann/models/small",
     }
     result = {
@@ -190,7 +190,7 @@ def distilled() -> RunRecord:
         "model": "/home/ann/models/small",
         "task": "ner",
         "teacher": ["/home/ann/models/ner"],
-        "squared_temperature": False,
+        "objective": ["hidden=1", "2:logits=0.5:temperature=4"],
         "density": None,
         "output": "/home/ann/models/out",
     }
@@ -229,8 +229,7 @@ def unlabelled() -> RunRecord:
         "target": "sw",
         "model": "org/base",
         "method": "prokd",
-        "rectify": False,
-        "momentum": 0.9,
+        "objective": ["probabilities=1", "pseudo-labels=1:rectify=no"],
         "output": "out",
     }
     texts = [
@@ -251,7 +250,7 @@ def unlabelled() -> RunRecord:
         "output": "out",
         "pseudo_labels": {"share_entity": 0.134, "changed": 0.0139},
         "parameters": {"teacher": 2700, "student": 2700},
-        "settings": {"aligned": False, "momentum": 0.9, "rectify": False},
+        "settings": {"aligned": False, "objective": ["probabilities=1", "pseudo-labels=1:rectify=false"]},
         "stages": [_stage("student", 6, {}, {})],
         "selection": None,
         "scores": [],

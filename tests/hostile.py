@@ -192,7 +192,7 @@ FOLDERS: dict[str, tuple[Change, str]] = {
     "a pipe in a module": (pipe_in_a_module, "neither a file nor a folder"),
     "an index of pickles under another name": (
         values("config.json", transformers_weights="x.safetensors.index.json"),
-        "names other weights",
+        "names weights other",
     ),
     "an adapter": (adapter, "has an adapter"),
     "an attention kernel": (values("config.json", attn_implementation="evil/kernel"), "code from the Hub"),

@@ -12,16 +12,20 @@ from polydistill.distill.objectives.base import Mean, Objective
 from polydistill.distill.objectives.cosine import Cosine
 from polydistill.distill.objectives.hidden import HiddenStates
 from polydistill.distill.objectives.labels import HardLabels
-from polydistill.distill.objectives.logits import Logits
+from polydistill.distill.objectives.logits import Logits, LogitsOptions
 from polydistill.distill.objectives.mlm import MaskedTokens
 from polydistill.distill.objectives.pooled import PooledVectors
-from polydistill.distill.objectives.relations import Relations
+from polydistill.distill.objectives.probabilities import Probabilities
+from polydistill.distill.objectives.relations import Relations, RelationsOptions
 from polydistill.distill.objectives.scores import AttentionScores
-from polydistill.distill.signals import ATTENTION, HIDDEN, LOGITS, POOLED, PROJECTIONS, SCORES, Signal
+from polydistill.distill.objectives.taid import Taid
+from polydistill.distill.objectives.vectors import Vectors
+from polydistill.distill.signals import ATTENTION, HIDDEN, LOGITS, POOLED, PROJECTIONS, SCORES, VECTOR, Signal
+from polydistill.training.facts import TrainingFacts
 
 PAIRS = ((0, 1), (1, 3))
 WIDTH, HEADS, OUTPUTS = 8, 2, 5
-CLASSES, TAGS, ANSWERS, TEXT = "classes", "tags", "answers", "text"
+CLASSES, TAGS, WORDS, ANSWERS, TEXT = "classes", "tags", "words", "answers", "text"
 Seen = dict[Signal, Tensor]
 
 
@@ -31,7 +35,7 @@ def tensor(*values: Any) -> Tensor:
 
 def value(objective: Objective, student: Seen, teacher: Seen, batch: dict[str, Any]) -> float:
     """The sum of its terms."""
-    return sum(float(mean.value) for mean in objective(student, teacher, batch).values())
+    return sum(float(mean.value.detach()) for mean in objective(student, teacher, batch).values())
 
 
 def logits(student: Tensor, teacher: Tensor | None = None) -> tuple[Seen, Seen]:
@@ -51,6 +55,12 @@ def relations_of(*vectors: Tensor, layer: int = 0) -> Seen:
     return {Signal(kind, layer): x.unsqueeze(0) for kind, x in zip(PROJECTIONS, given, strict=True)}
 
 
+def begun(objective: Objective, steps: int = 10, an_epoch: int = 10) -> Any:
+    """The objective as it is at the first step of a training."""
+    objective.begin(TrainingFacts(steps, an_epoch))
+    return objective
+
+
 class Case(NamedTuple):
     """An objective, and the kind of task its logits and labels are of."""
 
@@ -64,21 +74,26 @@ CASES = {
     "attention": Case(AttentionProbabilities(PAIRS)),
     "attention-relative": Case(AttentionProbabilities(PAIRS, relative=True)),
     "scores": Case(AttentionScores(PAIRS)),
-    "relations": Case(Relations((1, 3))),
-    "relations-4": Case(Relations((1, 3), heads=4)),
+    "relations": Case(Relations(pairs=PAIRS)),
+    "relations-4": Case(Relations(RelationsOptions(heads=4), pairs=PAIRS)),
     "logits-classes": Case(Logits(), CLASSES),
     "logits-tags": Case(Logits(), TAGS),
-    "logits-text": Case(Logits(form="kl"), TEXT),
-    "logits-answers": Case(Logits(temperature=3), ANSWERS),
+    "logits-text": Case(Logits(LogitsOptions(form="kl")), TEXT),
+    "logits-answers": Case(Logits(LogitsOptions(temperature=3)), ANSWERS),
+    "taid-classes": Case(begun(Taid()), CLASSES),
+    "taid-tags": Case(begun(Taid()), TAGS),
+    "taid-answers": Case(begun(Taid()), ANSWERS),
+    "probabilities": Case(Probabilities(), WORDS),
     "cosine": Case(Cosine(PAIRS)),
     "pooled": Case(PooledVectors()),
+    "vectors": Case(begun(Vectors())),
     "mlm": Case(MaskedTokens(), TAGS),
     "labels-classes": Case(HardLabels(), CLASSES),
     "labels-tags": Case(HardLabels(), TAGS),
     "labels-answers": Case(HardLabels(), ANSWERS),
 }
-TAUGHT = [name for name, case in CASES.items() if case.objective.needs.teacher]
-BY_POSITION = [name for name, case in CASES.items() if case.task != CLASSES and name != "pooled"]
+TAUGHT = [name for name, case in CASES.items() if case.objective.needs.teacher and not name.startswith("taid")]
+BY_POSITION = [name for name, case in CASES.items() if case.task != CLASSES and name not in ("pooled", "vectors")]
 LENGTHS = (6, 3, 4)
 
 
@@ -92,6 +107,9 @@ def batch_of(task: str) -> dict[str, Any]:
     if task == TAGS:
         labels = torch.randint(0, OUTPUTS, mask.shape, generator=generator)
         batch["labels"] = labels.masked_fill(mask == 0, -100).index_fill(1, torch.tensor([0]), -100)
+    if task == WORDS:
+        batch["word_ids"] = (torch.arange(mask.shape[1]) // 2).expand_as(mask).masked_fill(mask == 0, -1)
+        batch["word_ids"] = batch["word_ids"].index_fill(1, torch.tensor([1, 3, 5]), -1)
     if task == ANSWERS:
         batch |= {"start_positions": torch.tensor([1, 0, 2]), "end_positions": torch.tensor([4, 2, 3])}
     return batch
@@ -104,6 +122,7 @@ def signals(needs: frozenset[Signal], batch: dict[str, Any], task: str, seed: in
         ATTENTION: (rows, HEADS, n, n),
         SCORES: (rows, HEADS, n, n),
         POOLED: (rows, WIDTH),
+        VECTOR: (rows, WIDTH),
         LOGITS: kinds.get(task, (rows, n, OUTPUTS)),
     }
     found = {s: torch.randn(shapes.get(s.kind, (rows, n, WIDTH)), generator=generator) for s in sorted(needs)}

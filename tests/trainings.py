@@ -100,7 +100,7 @@ def unlabelled(root: Path, output: Path, progress: Progress = SILENT, **options:
         "batch_size": 8,
         "teacher_epochs": 1,
         "epochs": 2,
-        "align_warmup": 0.0,
+        "objective": ("alignment=1:warmup=0",),
         "test_split": ("en=none", "sw=none"),
         "model": str(root / "base"),
     }

@@ -10,7 +10,9 @@ import click
 from polydistill import catalog
 from polydistill.cli.options import SectionedCommand, SectionedOption, common_options
 from polydistill.cli.output import Console
-from polydistill.distill.listing import LISTED
+from polydistill.distill.listing import OBJECTIVES, SAMPLERS, TEACHERS
+from polydistill.options.settings import plain
+from polydistill.options.specs import Listing, written
 from polydistill.runs.tables import columns
 
 EPILOG = """\b
@@ -18,11 +20,16 @@ Examples:
   polydistill ls languages
   polydistill ls architectures --json
   polydistill ls objectives
+  polydistill ls samplers --json
 """
 
 
+TABLES = ("languages", "tasks", "architectures")
+SPECS = {"objectives": OBJECTIVES, "samplers": SAMPLERS, "teachers": TEACHERS}
+
+
 @click.command("ls", cls=SectionedCommand, epilog=EPILOG)
-@click.argument("what", type=click.Choice(["languages", "tasks", "architectures", "objectives"]))
+@click.argument("what", type=click.Choice([*TABLES, *SPECS]))
 @click.option(
     "--include-path",
     multiple=True,
@@ -34,9 +41,13 @@ Examples:
 )
 @common_options
 def command(what: str, include_path: tuple[Path, ...], as_json: bool, quiet: bool, verbose: bool) -> None:
-    """List what polydistill knows: languages, tasks, architectures, or objectives of distillation."""
-    kinds = {"languages": _languages, "tasks": _tasks, "architectures": _architectures, "objectives": _objectives}
-    rows = kinds[what](include_path)
+    """List what polydistill knows: languages, tasks and architectures; objectives, samplers and teachers.
+
+    The options of an objective, a sampler or a teacher follow its name, with colons between them, as in
+    `--objective logits=1:temperature=4`.
+    """
+    tables = dict(zip(TABLES, (_languages, _tasks, _architectures), strict=True))
+    rows = tables[what](include_path) if what in tables else _specs(SPECS[what])
     header = list(rows[0])
     cells = [header] + [[_cell(row[key]) for key in header] for row in rows]
     Console(as_json=as_json, quiet=quiet).result({"command": "ls", what: rows}, lambda: columns(cells))
@@ -45,7 +56,14 @@ def command(what: str, include_path: tuple[Path, ...], as_json: bool, quiet: boo
 def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "-"
+    if isinstance(value, dict):
+        return " ".join(_option(name, about["default"]) for name, about in value.items()) or "-"
     return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value if value is not None else "-")
+
+
+def _option(name: str, default: Any) -> str:
+    """`temperature=2.0`; `layers=...` where what is used depends on the model."""
+    return f"{name}={written(default) if default not in (None, [], ()) else '...'}"
 
 
 def _languages(include: tuple[Path, ...]) -> list[dict[str, Any]]:
@@ -83,5 +101,15 @@ def _architectures(include: tuple[Path, ...]) -> list[dict[str, Any]]:
     ]
 
 
-def _objectives(include: tuple[Path, ...]) -> list[dict[str, Any]]:
-    return [{"name": o.name, "phases": o.phases, "summary": o.summary, "source": o.source} for o in LISTED]
+def _specs(listing: Listing) -> list[dict[str, Any]]:
+    """The options are shown with their defaults; JSON says what each of them does."""
+    return [
+        {
+            "name": one.name,
+            "uses": one.uses,
+            "summary": one.summary,
+            "options": {k: {"default": plain(s.default), "help": s.asked("help")} for k, s in one.options.items()},
+            "source": one.source,
+        }
+        for one in listing
+    ]

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from polydistill.distill.signals import ATTENTION, LOGITS, NEVER, POOLED, SCORES, Batch, Signal, Signals
-from polydistill.distill.teachers import Teacher
+from polydistill.distill.teachers.base import Teacher
 from polydistill.errors import PolydistillError
 from polydistill.files.outputs import explain_os_error, write_beside
 from polydistill.models.checkpoint import write_all
@@ -141,7 +141,7 @@ def _free(folder: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-class CachedTeacher:
+class CachedTeacher(Teacher):
     """Signals are written when an example is first seen, and read from then on; padding is 0 (`NEVER` in answers).
 
     Each example has a checksum. While signals are written, one that does not fit has them written again.

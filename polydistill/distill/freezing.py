@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from polydistill.catalog import Arch
-from polydistill.distill.signals import layers_of
+from polydistill.distill.observer import layers_of
 from polydistill.errors import UsageError
 
 

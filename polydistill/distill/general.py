@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,21 +10,30 @@ from typing import Any
 import torch
 
 from polydistill.catalog import Arch
+from polydistill.distill.batches import GroupBatches
 from polydistill.distill.blocks import Blocks, MaskedBlocks, stacked
 from polydistill.distill.loss import DistilLoss
 from polydistill.distill.objectives.base import Weighted
-from polydistill.distill.samplers import Even, GroupBatches
+from polydistill.distill.samplers.base import Losses, Sampler
+from polydistill.distill.samplers.even import Even
 from polydistill.distill.signals import LOGITS, Batch, Signal, Signals, needs_attention
-from polydistill.distill.teachers import Teacher, load_teacher
+from polydistill.distill.teachers.base import Teacher
+from polydistill.distill.teachers.frozen import load_teacher
 from polydistill.models.loading import load_encoder, load_masked_lm, load_tokenizer
 from polydistill.progress import Progress
+from polydistill.training.facts import TrainingFacts
 from polydistill.training.loop import Curves, Schedule, train
 
 HELD_OUT = 0.01  # share of the blocks that validate
 MOST_HELD_OUT = 64  # of each language
 
 
-class LanguageTeachers:
+def even(sizes: Mapping[str, int]) -> Sampler:
+    """All languages alike."""
+    return Even(sizes)
+
+
+class LanguageTeachers(Teacher):
     """A teacher for each language: the one of the batch's language answers.
 
     Args:
@@ -74,6 +83,7 @@ def distil_general(
     work: Path,
     progress: Progress,
     include: Sequence[Path] = (),
+    sampler: Callable[[Mapping[str, int]], Sampler] = even,
 ) -> tuple[Any, Curves]:
     """Trains a student on its teacher's signals.
 
@@ -88,6 +98,7 @@ def distil_general(
         work: Folder for checkpoints.
         progress: Where to report.
         include: Folders with architectures of the user's own.
+        sampler: Language -> number of its blocks, to what says how often it is seen.
 
     Returns:
         (the student at its least validation loss, without a head, what was seen on the way: the dev score is that
@@ -98,7 +109,7 @@ def distil_general(
     loaded = {f: load_teacher(f, needs, autocast=schedule.bf16, include=include) for f in folders} if needs else {}
     teacher = LanguageTeachers({code: loaded[folder] for code, folder in teachers.items()}) if needs else None
     loss = DistilLoss(network, objectives, teacher, arch)
-    curves = learn(network, load_tokenizer(student), text, loss, schedule, steps, work, progress)
+    curves = learn(network, load_tokenizer(student), text, loss, schedule, steps, work, progress, sampler=sampler)
     loss.close()
     return network.base_model, curves
 
@@ -113,8 +124,10 @@ def learn(
     work: Path,
     progress: Progress,
     optimizer: torch.optim.Optimizer | None = None,
+    *,
+    sampler: Callable[[Mapping[str, int]], Sampler] = even,
 ) -> Curves:
-    """Trains a network on masked blocks, all languages alike, and leaves it at its least loss of held-out blocks.
+    """Trains a network on masked blocks of one language each, and leaves it at its least loss of held-out blocks.
 
     Args:
         network: The model.
@@ -126,23 +139,28 @@ def learn(
         work: Folder for checkpoints.
         progress: Where to report.
         optimizer: AdamW over all parameters if there is none.
+        sampler: Language -> number of its blocks, to what says how often it is seen.
     """
     data = MaskedBlocks(text.training, tokenizer, seed=schedule.seed)
+    shares = sampler({language: len(places) for language, places in data.groups.items()})
     batches = GroupBatches(
-        data.groups,
-        Even(tuple(data.groups)),
-        schedule.batch_size,
-        steps,
-        seed=schedule.seed,
-        parts=schedule.accumulate,
-        turns=True,
+        data.groups, shares, schedule.batch_size, steps, seed=schedule.seed, parts=schedule.accumulate, turns=True
     )
     held = MaskedBlocks(text.held_out, tokenizer, seed=schedule.seed)
+
+    def score(net: Any) -> float:
+        if shares.follows:
+            shares.update(losses_of(net, loss, held, batches.batch_size))
+        return -loss.mean(net, batches_of(held, held.groups, batches.batch_size))
+
+    if shares.follows:
+        loss.begin(TrainingFacts(steps, steps, data, schedule.seed))
+        shares.update(losses_of(network, loss, held, batches.batch_size))
     return train(
         network,
         tokenizer,
         data,
-        lambda net: -loss.mean(net, batches_of(held, batches.batch_size)),
+        score,
         schedule,
         work,
         progress,
@@ -169,8 +187,14 @@ def student_network(folder: Path, objectives: Weighted, seed: int, progress: Pro
     return network
 
 
-def batches_of(held: MaskedBlocks, batch_size: int) -> Iterator[dict[str, Any]]:
+def losses_of(network: Any, loss: DistilLoss, held: MaskedBlocks, batch_size: int) -> dict[str, Losses]:
+    """Language -> what is lost on its held-out blocks; the student's loss is its distance to the teacher."""
+    means = {code: loss.mean(network, batches_of(held, [code], batch_size)) for code in held.groups}
+    return {code: Losses(mean, 1.0) for code, mean in means.items()}
+
+
+def batches_of(held: MaskedBlocks, languages: Iterable[str], batch_size: int) -> Iterator[dict[str, Any]]:
     """Held-out blocks, one language at a time."""
-    for places in held.groups.values():
+    for places in (held.groups[language] for language in languages):
         for start in range(places.start, places.stop, batch_size):
             yield stacked([held[i] for i in range(start, min(start + batch_size, places.stop))])

@@ -1,143 +1,211 @@
-"""Which objectives there are, and their weights as a user gives them; without torch."""
+"""All objectives, samplers and teachers, a line each; without torch.
+
+To add one, write its class in a file of its own and list it here; another package calls `OBJECTIVES.add(...)`.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 
-from polydistill.catalog.tables import closest
 from polydistill.errors import UsageError
 from polydistill.options.settings import MOST
+from polydistill.options.specs import Listed, Listing, Spec
 
-PHASES = (1, 2)
-SCALES = ("none", "first", "teacher")  # what makes terms compare, see `objectives.build.Options`
+# Where a spec can be used: command, and phase or training.
+TEXT, TASK, TUNING = "bistil-1", "bistil-2", "finetune"
+ALIGNED, UNLABELLED, STACKED = "prokd-teacher", "prokd-student", "stack"
+BISTIL = {"1": TEXT, "2": TASK}  # phase -> use
+BOTH = (TEXT, TASK)
+LABELLED = (TASK, TUNING)
+IMITATE = frozenset({"logits", "taid"})  # objectives that compare logits with a teacher's
 
-
-@dataclass(frozen=True)
-class Listed:
-    """An objective.
-
-    Attributes:
-        name: What users call it.
-        where: `module:Class`.
-        phases: Where it can be used: 1 on plain text, 2 on a task's labelled text.
-        summary: What it compares.
-        source: Where it comes from.
-    """
-
-    name: str
-    where: str
-    phases: tuple[int, ...]
-    summary: str
-    source: str
+_OF = "polydistill.distill"
 
 
-def _listed(name: str, class_name: str, phases: tuple[int, ...], summary: str, source: str) -> Listed:
-    return Listed(name, f"polydistill.distill.objectives.{name}:{class_name}", phases, summary, source)
+def _objective(name: str, class_name: str, uses: tuple[str, ...], summary: str, source: str) -> Listed:
+    return Listed(name, f"{_OF}.objectives.{name.replace('-', '_')}:{class_name}", summary, source, uses)
 
 
-LISTED = (
-    _listed(
-        "hidden",
-        "HiddenStates",
-        (1, 2),
-        "squared error of hidden states, layer by layer",
-        "BiStil (Ansell et al. 2023)",
+OBJECTIVES = Listing(
+    "objective",
+    (
+        _objective("hidden", "HiddenStates", BOTH, "squared error of hidden states, layer by layer", "BiStil (2023)"),
+        _objective(
+            "attention", "AttentionProbabilities", BOTH, "squared error of attention probabilities", "BiStil (2023)"
+        ),
+        _objective(
+            "scores", "AttentionScores", BOTH, "squared error of attention scores before the softmax", "TinyBERT (2020)"
+        ),
+        _objective(
+            "relations",
+            "Relations",
+            BOTH,
+            "KL of Q-Q, K-K and V-V relations of one layer; any width and heads",
+            "MiniLMv2 (2021)",
+        ),
+        _objective("cosine", "Cosine", BOTH, "1 - cosine of the last hidden states", "DistilBERT (2019)"),
+        _objective("mlm", "MaskedTokens", (TEXT,), "cross-entropy of masked tokens, without a teacher", "BERT (2019)"),
+        _objective(
+            "logits",
+            "Logits",
+            (*LABELLED, UNLABELLED),
+            "soft cross-entropy or KL of logits at a temperature",
+            "Hinton et al. (2015), BiStil (2023)",
+        ),
+        _objective(
+            "taid",
+            "Taid",
+            (*LABELLED, UNLABELLED),
+            "cross-entropy with a target that moves from student to teacher",
+            "TAID (2025)",
+        ),
+        _objective(
+            "labels", "HardLabels", (*LABELLED, STACKED), "cross-entropy with gold labels, without a teacher", "-"
+        ),
+        _objective(
+            "ps-kd",
+            "PsKd",
+            LABELLED,
+            "cross-entropy with gold labels and the model's own past, without a teacher",
+            "PS-KD (2021)",
+        ),
+        _objective(
+            "pooled", "PooledVectors", (TASK,), "1 - cosine of the vectors of whole texts", "Reimers, Gurevych (2020)"
+        ),
+        _objective(
+            "probabilities", "Probabilities", (UNLABELLED,), "squared error of probabilities of tags", "TSL (2020)"
+        ),
+        _objective(
+            "pseudo-labels",
+            "PseudoLabels",
+            (UNLABELLED,),
+            "cross-entropy with the teacher's tags, rectified by prototypes",
+            "ProKD (2023)",
+        ),
+        _objective(
+            "alignment",
+            "PrototypeAlignment",
+            (ALIGNED,),
+            "contrast of both languages' prototypes, without a teacher",
+            "ProKD (2023)",
+        ),
+        _objective("vectors", "Vectors", (STACKED,), "share of the variance of vectors that is left", "MT-LLM (2024)"),
     ),
-    _listed(
-        "attention",
-        "AttentionProbabilities",
-        (1, 2),
-        "squared error of attention probabilities, layer by layer",
-        "BiStil (Ansell et al. 2023)",
+)
+
+SAMPLERS = Listing(
+    "sampler",
+    (
+        Listed("even", f"{_OF}.samplers.even:Even", "all languages alike", "BiStil (2023)", (TEXT,)),
+        Listed(
+            "size", f"{_OF}.samplers.size:Size", "by the size of each text, raised to a power", "XLM-R (2020)", (TEXT,)
+        ),
+        Listed(
+            "ddk",
+            f"{_OF}.samplers.ddk:Ddk",
+            "more of the language in which the student is further behind",
+            "DDK (2024)",
+            (TEXT,),
+        ),
     ),
-    _listed(
-        "scores",
-        "AttentionScores",
-        (1, 2),
-        "squared error of attention scores before the softmax",
-        "TinyBERT (Jiao et al. 2020)",
+    weighted=False,
+)
+
+FOLDER, PAST, AVERAGE = "FOLDER", "past", "average"
+TEACHERS = Listing(
+    "teacher",
+    (
+        Listed(FOLDER, "", "a tuned model: folder, org/name or org/name@revision", "Hinton et al. (2015)", (TASK,)),
+        Listed(
+            PAST,
+            f"{_OF}.teachers.past:PastStudent",
+            "the student as it was when the epoch began",
+            "Carrino et al. (2023)",
+            LABELLED,
+        ),
+        Listed(
+            AVERAGE,
+            f"{_OF}.teachers.average:AverageStudent",
+            "the moving average of the student's weights",
+            "Mean Teacher (2017)",
+            LABELLED,
+        ),
     ),
-    _listed(
-        "relations",
-        "Relations",
-        (1, 2),
-        "KL of Q-Q, K-K and V-V relations of one layer; any width and heads",
-        "MiniLMv2 (Wang et al. 2021)",
-    ),
-    _listed(
-        "logits", "Logits", (2,), "soft cross-entropy or KL of logits at a temperature", "Hinton et al. 2015; BiStil"
-    ),
-    _listed("cosine", "Cosine", (1, 2), "1 - cosine of the last hidden states", "DistilBERT (Sanh et al. 2019)"),
-    _listed(
-        "pooled", "PooledVectors", (2,), "1 - cosine of the vectors of whole texts", "after Reimers and Gurevych 2020"
-    ),
-    _listed(
-        "mlm", "MaskedTokens", (1,), "cross-entropy of masked tokens, without a teacher", "BERT (Devlin et al. 2019)"
-    ),
-    _listed("labels", "HardLabels", (2,), "cross-entropy with gold labels, without a teacher", "Hinton et al. 2015"),
 )
 
 
-def find(name: str) -> Listed:
-    """The objective of that name.
-
-    Raises:
-        UsageError: There is none; says what is close.
-    """
-    known = {listed.name: listed for listed in LISTED}
-    if name not in known:
-        close = closest(name, known)
-        hint = f"Did you mean {' or '.join(close)}?" if close else f"Known are {', '.join(known)}."
-        raise UsageError(f"Unknown objective '{name}'.", hint)
-    return known[name]
-
-
-def parse_weights(given: Iterable[str], phase: int) -> dict[str, float]:
-    """The weights of a phase out of what was given for all of them.
+def objectives(given: Iterable[str], use: str, phases: Mapping[str, str] | None = None) -> dict[str, Spec]:
+    """The objectives of one training out of what was given for all trainings of a command.
 
     Args:
-        given: `NAME=WEIGHT` goes to every phase in which the objective can be used, `PHASE:NAME=WEIGHT` to that one,
-            where it wins; a later one wins over an earlier one. 0 turns an objective off.
-        phase: 1 or 2.
+        given: `NAME=WEIGHT:key=value` goes to every training in which the objective can be used, `PHASE:NAME=WEIGHT...`
+            to that one, where it wins; a later one wins over an earlier one. The weight 0 turns an objective off.
+        use: The training.
+        phases: Phase -> its use; None where the command has no phases.
+
+    Returns:
+        Name -> spec, in the order given.
 
     Raises:
-        UsageError: One of them is not of that form, has a name that is unknown or cannot be used in its phase, or a
-            weight that is no number from 0 on.
+        UsageError: One is unknown, cannot be used in its phase or with this command, or has an option that is wrong.
     """
-    everywhere: dict[str, float] = {}
-    here: dict[str, float] = {}
+    phases = phases or {}
+    everywhere: dict[str, Spec] = {}
+    here: dict[str, Spec] = {}
+    command = use.partition("-")[0]
     for text in given:
-        only, listed, weight = _parsed(text)
-        if only == phase:
-            here[listed.name] = weight
-        elif only is None and phase in listed.phases:
-            everywhere[listed.name] = weight
+        prefix, _, rest = (part.strip() for part in text.partition(":"))
+        only = phases.get(prefix)
+        spec = OBJECTIVES.parse(rest if only else text)
+        uses = OBJECTIVES.find(spec.name).uses
+        if only and only not in uses:
+            able = [phase for phase, one in phases.items() if one in uses]
+            raise UsageError(
+                f"The objective `{spec.name}` cannot be used in phase {prefix}.",
+                f"It can be used in phase {' and '.join(able)}." if able else f"It is for {', '.join(uses)}.",
+            )
+        if not any(one.partition("-")[0] == command for one in uses):
+            raise UsageError(
+                f"The objective `{spec.name}` cannot be used in `polydistill {command}`.",
+                f"It is for {', '.join(uses)}.",
+            )
+        if only == use:
+            here[spec.name] = spec
+        elif not only and use in uses:
+            everywhere[spec.name] = spec
     return {**everywhere, **here}
 
 
-def _parsed(text: str) -> tuple[int | None, Listed, float]:
-    """(the phase if one is named, the objective, its weight)."""
-    name, equals, number = (part.strip() for part in text.partition("="))
-    prefix, colon, rest = (part.strip() for part in name.partition(":"))
-    only = {str(phase): phase for phase in PHASES}.get(prefix) if colon else None
-    if not equals or (colon and only is None):
-        raise UsageError(
-            f"'{text}' is no weight of an objective.", "Write hidden=1, or 1:hidden=1 for the first phase alone."
-        )
-    listed = find(rest if colon else name)
-    if only is not None and only not in listed.phases:
-        raise UsageError(
-            f"The objective `{listed.name}` cannot be used in phase {only}.",
-            f"It can be used in phase {' and '.join(map(str, listed.phases))}.",
-        )
+def teachers(given: Iterable[str], use: str) -> tuple[list[tuple[str, float]], list[Spec]]:
+    """(folders of tuned models with their weights, teachers that are the student's own past).
+
+    Args:
+        given: `FOLDER`, `FOLDER=WEIGHT`, or `NAME=WEIGHT:key=value` for the student's own past.
+        use: The training.
+
+    Raises:
+        UsageError: A weight or an option is wrong, or a teacher cannot be used there.
+    """
+    folders, own = [], []
+    for text in given:
+        name = text.partition(":")[0].partition("=")[0].strip()
+        if name not in (PAST, AVERAGE):
+            folders.append(_weighted(text))
+            continue
+        spec = TEACHERS.parse(text)
+        if use not in TEACHERS.find(spec.name).uses:
+            raise UsageError(f"The teacher `{spec.name}` cannot be used here.", "Leave it out.")
+        own.append(spec)
+    return folders, own
+
+
+def _weighted(given: str) -> tuple[str, float]:
+    """FOLDER=WEIGHT, or FOLDER alone."""
+    name, equals, number = given.rpartition("=")
     try:
-        weight = float(number)
-    except ValueError:
-        weight = math.nan
-    if not 0 <= weight <= MOST:
-        raise UsageError(
-            f"The weight '{number}' of {listed.name} makes no sense.", f"Give a number from 0 to {MOST:,}."
-        )
-    return only, listed, weight
+        weight = float(number) if equals else 1.0
+    except ValueError:  # a folder with an equals sign in its name
+        return given, 1.0
+    if not 0 < weight <= MOST:
+        raise UsageError(f"'{number}' is not a weight of the teacher {name}.", "Write FOLDER=2.")
+    return (name if equals else given), weight

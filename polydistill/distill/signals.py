@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-from torch import Tensor, nn
-
-from polydistill.catalog import Arch
-from polydistill.errors import PolydistillError
-from polydistill.models.attention import trained_attention
-from polydistill.models.pooling import mean_pooled
-from polydistill.training.batching import MODEL_KEYS
+if TYPE_CHECKING:
+    from torch import Tensor
 
 HIDDEN, ATTENTION, SCORES = "hidden", "attention", "scores"
 QUERY, KEY, VALUE = "query", "key", "value"
-LOGITS, POOLED = "logits", "pooled"
+LOGITS, POOLED, VECTOR = "logits", "pooled", "vector"
 PROJECTIONS = (QUERY, KEY, VALUE)
 NEVER = -1e4  # logit of a padded position: its probability is 0 in every precision
 
@@ -29,7 +22,7 @@ class Signal(NamedTuple):
         kind: `HIDDEN` (B, N, H); `ATTENTION` (B, A, N, N) probabilities; `SCORES` (B, A, N, N) before the softmax;
             `QUERY`, `KEY`, `VALUE` (B, N, H), the heads side by side; `LOGITS` (B, L) of classes, (B, N, L) of tags or
             tokens, (B, 2, N) of the start and the end of an answer; `POOLED` (B, H), the mean of the last hidden
-            states over the text.
+            states over the text; `VECTOR` (B, H), what a stack makes of a text.
         layer: For `HIDDEN` 0 is what the embeddings give and j what layer j gives, counted from 1; for the others,
             the layer counted from 0; 0 for logits and vectors.
     """
@@ -38,129 +31,10 @@ class Signal(NamedTuple):
     layer: int = 0
 
 
-Signals = Mapping[Signal, Tensor]
+Signals = Mapping[Signal, "Tensor"]
 Batch = Mapping[str, Any]
-
-
-class Observer:
-    """Runs a network on batches and returns what was asked for.
-
-    Args:
-        network: A transformers model; its modules get hooks where projections are needed.
-        needs: What to return.
-        arch: Its architecture; needed for projections and scores.
-
-    Raises:
-        PolydistillError: The architecture's file does not say where the projections are, or that Q K^T / sqrt(d) are
-            its scores.
-    """
-
-    def __init__(self, network: Any, needs: frozenset[Signal], arch: Arch | None = None) -> None:
-        self.network, self.needs, self._arch = network, needs, arch
-        self._seen: dict[Signal, Tensor] = {}
-        self._hooks: list[Any] = []
-        if any(s.kind == SCORES for s in needs):
-            _check_scores(arch)
-        projected = {s for s in needs if s.kind in PROJECTIONS}
-        projected |= {Signal(kind, s.layer) for s in needs if s.kind == SCORES for kind in (QUERY, KEY)}
-        for signal in projected:
-            self._hooks.append(self._module(signal).register_forward_hook(partial(self._keep, signal)))
-
-    def __call__(self, batch: Batch, through: Callable[..., Any] | None = None) -> Signals:
-        """The signals of a batch.
-
-        Args:
-            batch: `input_ids` and `attention_mask` (B, N); keys that a model does not take are left out.
-            through: What to call in place of the network: the same one, wrapped for several processes.
-        """
-        kinds = {s.kind for s in self.needs}
-        inputs = {key: batch[key] for key in MODEL_KEYS if key in batch}
-        self._seen.clear()
-        with trained_attention(batch["input_ids"]):
-            output = (through or self.network)(
-                **inputs, output_hidden_states=bool(kinds & {HIDDEN, POOLED}), output_attentions=ATTENTION in kinds
-            )
-        found = {s: self._signal(s, output, batch["attention_mask"]) for s in self.needs}
-        self._seen.clear()
-        return found
-
-    def close(self) -> None:
-        """Takes the hooks away."""
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks.clear()
-
-    def _signal(self, signal: Signal, output: Any, mask: Tensor) -> Tensor:
-        if signal.kind == HIDDEN:
-            return output.hidden_states[signal.layer]
-        if signal.kind == ATTENTION:
-            return output.attentions[signal.layer]
-        if signal.kind in PROJECTIONS:
-            return self._seen[signal]
-        if signal.kind == SCORES:
-            return self._scores(signal.layer)
-        if signal.kind == POOLED:
-            return mean_pooled(output.hidden_states[-1], mask)
-        return logits_of(output, mask)
-
-    def _scores(self, layer: int) -> Tensor:
-        """(B, A, N, N) Q K^T / sqrt(d), before the mask and the softmax."""
-        heads = self.network.config.num_attention_heads
-        query, key = (
-            self._seen[Signal(kind, layer)].unflatten(-1, (heads, -1)).transpose(1, 2) for kind in (QUERY, KEY)
-        )
-        return query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
-
-    def _keep(self, signal: Signal, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        self._seen[signal] = output
-
-    def _module(self, signal: Signal) -> nn.Module:
-        attention = self._arch.attention if self._arch else None
-        if attention is None:
-            name = self._arch.name if self._arch else "this"
-            raise PolydistillError(
-                f"The architecture file of {name} does not name the module of attention's {signal.kind}.",
-                "Leave out the objectives `relations` and `scores`, or describe it in a TOML file (`include_path`).",
-            )
-        found: nn.Module = layers_of(self.network, self._arch)[signal.layer].get_submodule(
-            getattr(attention, signal.kind)
-        )
-        return found
-
-
-def _check_scores(arch: Arch | None) -> None:
-    """Refuses architectures whose attention is more than softmax(Q K^T / sqrt(d)), and those that are not known."""
-    if arch is None or arch.attention is None or not arch.attention.scores:
-        raise PolydistillError(
-            f"The attention scores of {arch.name if arch else 'this model'} are not known: its architecture file does "
-            "not say `scores = true`.",
-            "Use the objective `attention` or `relations`.",
-        )
 
 
 def needs_attention(needs: Iterable[Signal]) -> bool:
     """Whether attention probabilities are asked for, which only the plain implementation gives."""
     return any(signal.kind == ATTENTION for signal in needs)
-
-
-def layers_of(network: Any, arch: Arch | None) -> Any:
-    """The list of a network's layers.
-
-    Raises:
-        PolydistillError: The architecture's file does not say where they are.
-    """
-    if arch is None or arch.layers is None:
-        raise PolydistillError(
-            f"The architecture file of {arch.name if arch else 'this model'} does not say where the layers are.",
-            "Describe it in a TOML file and pass it with `include_path`.",
-        )
-    return network.base_model.get_submodule(arch.layers.path)
-
-
-def logits_of(output: Any, mask: Tensor) -> Tensor:
-    """The logits of a model's output; those of an answer's start and end are (B, 2, N), `NEVER` at padding."""
-    if hasattr(output, "start_logits"):
-        both = torch.stack([output.start_logits, output.end_logits], 1)
-        return both.masked_fill(mask.unsqueeze(1) == 0, NEVER)
-    logits: Tensor = output.logits
-    return logits

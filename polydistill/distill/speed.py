@@ -12,12 +12,13 @@ from typing import Any
 import torch
 
 from polydistill.catalog import Arch
-from polydistill.catalog.task import CLASSIFICATION, TAGGING, WORD_TAGGING
+from polydistill.catalog.task import CLASSIFICATION, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
 from polydistill.distill.objectives.base import Weighted
-from polydistill.distill.signals import Observer
+from polydistill.distill.observer import Observer
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.heads import AUTO_CLASSES
 from polydistill.models.loading import load_config, loading_failed, quiet_transformers
+from polydistill.training.facts import TrainingFacts
 
 PRECISIONS = ("float32", "bfloat16")
 CPU_TOKENS = 512  # a CPU is as fast with a small batch as with a large one, token by token
@@ -86,6 +87,9 @@ def tokens_per_second(
     """
     rows = batch_size if _device() != "cpu" else max(1, min(batch_size, CPU_TOKENS // length))
     batch = _random_batch(student, rows, length, kind)
+    rows_of = [{k: v[i].tolist() if isinstance(v, torch.Tensor) else v for k, v in batch.items()} for i in range(rows)]
+    objectives.begin(TrainingFacts(1, 1, rows_of))
+    objectives.module.to(_device())
     teacher.eval()
     student.train()
     observers = Observer(teacher, objectives.needs.teacher, arch), Observer(student, objectives.needs.student, arch)
@@ -153,6 +157,8 @@ def _random_batch(network: Any, rows: int, length: int, kind: str | None) -> dic
         batch["labels"] = torch.zeros_like(ids)
     elif kind == CLASSIFICATION:
         batch["labels"] = torch.zeros(rows, dtype=torch.long)
+    elif kind == SPAN_EXTRACTION:
+        batch["start_positions"] = batch["end_positions"] = torch.ones(rows, dtype=torch.long)
     return {**{key: tensor.to(_device()) for key, tensor in batch.items()}, "language": "en"}
 
 

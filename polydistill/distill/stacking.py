@@ -16,10 +16,13 @@ from typing import Any
 import numpy as np
 import orjson
 import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from polydistill.distill.cached import make_room
+from polydistill.distill.listing import STACKED, objectives
+from polydistill.distill.loss import DistilLoss
+from polydistill.distill.objectives.build import build
+from polydistill.distill.signals import VECTOR, Batch, Signal, Signals
+from polydistill.distill.teachers.base import Teacher
 from polydistill.errors import PolydistillError
 from polydistill.files.outputs import write_beside
 from polydistill.models.offline import cache_root
@@ -184,64 +187,32 @@ def least_squares(inputs: np.ndarray, wanted: np.ndarray, dev_inputs: np.ndarray
 # --- training
 
 
-class VectorLoss:
-    """Squared error of a stack's vectors and its teacher's, the loss of both stages.
-
-    It is divided by the teacher's variance, a constant, so that it is the share that is unexplained.
+class KeptVectors(Teacher):
+    """A teacher whose vectors are all known.
 
     Args:
-        wanted: (n, H) the teacher's vectors, by `example`.
+        vectors: (n, H), by `example`.
     """
 
-    def __init__(self, wanted: np.ndarray) -> None:
-        self._wanted = torch.from_numpy(wanted)
-        self._variance = float(((wanted - wanted.mean(0)) ** 2).sum(1).mean()) or 1.0
+    def __init__(self, vectors: np.ndarray) -> None:
+        self._vectors = torch.from_numpy(vectors)
+        self.needs = frozenset({Signal(VECTOR)})
 
-    def __call__(
-        self, network: Any, batch: dict[str, Any], agree: Callable[[Tensor], Tensor]
-    ) -> tuple[Tensor, dict[str, float]]:
-        """(loss, {"vectors": its value}); the batch has `example` (B,)."""
-        found = _output(network, batch).vectors
-        wanted = self._wanted[batch["example"].cpu()].to(found.device)
-        loss = (found.float() - wanted).square().sum(-1).mean() / self._variance
-        return loss, {"vectors": float(agree(loss.detach()))}
-
-    def begin_step(self, network: Any, parts: Sequence[dict[str, Any]], agree: Callable[[Tensor], Tensor]) -> None:
-        """Nothing to prepare: all parts of a batch are of one size."""
-
-    def on_step(self, step: int, losses: Mapping[str, float]) -> None:
-        """Nothing changes."""
-
-    def state(self) -> dict[str, Any]:
-        """Nothing to keep."""
-        return {}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Nothing was kept."""
+    def signals(self, batch: Batch) -> Signals:
+        """(B, H) vectors; the batch has `example` (B,)."""
+        found = self._vectors[batch["example"].cpu()]
+        return {Signal(VECTOR): found.to(batch["example"].device)}
 
 
-class LabelLoss(VectorLoss):
-    """Cross-entropy of the head's logits and gold labels: how the LLM alone learns a task."""
-
-    def __init__(self) -> None:
-        pass
-
-    def __call__(
-        self, network: Any, batch: dict[str, Any], agree: Callable[[Tensor], Tensor]
-    ) -> tuple[Tensor, dict[str, float]]:
-        """(loss, {"labels": its value}); the batch has `labels` (B,)."""
-        loss = cross_entropy(_output(network, batch).logits.float(), batch["labels"])
-        return loss, {"labels": float(agree(loss.detach()))}
-
-
-def _output(network: Any, batch: Mapping[str, Any]) -> Any:
-    return network(**{k: batch[k] for k in ("input_ids", "attention_mask", "token_type_ids") if k in batch})
+def vector_loss(stack: LoadedStack, wanted: np.ndarray) -> DistilLoss:
+    """The loss of both phases: squared error of a stack's vectors and its teacher's (n, H), by `example`."""
+    return DistilLoss(stack.network, build(objectives(["vectors=1"], STACKED)), KeptVectors(wanted), None)
 
 
 def train_stack(
     stack: LoadedStack,
     features: Sequence[Feature],
-    loss: VectorLoss,
+    loss: DistilLoss,
     dev_score: Callable[[Stack], float],
     schedule: Schedule,
     work: Path,

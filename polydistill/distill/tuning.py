@@ -18,19 +18,15 @@ from polydistill.catalog import Arch, Task
 from polydistill.catalog import language as find_language
 from polydistill.catalog.task import TAGGING, WORD_TAGGING
 from polydistill.distill.cached import CachedTeacher, cached
+from polydistill.distill.listing import TEACHERS
 from polydistill.distill.loss import DistilLoss
 from polydistill.distill.objectives.base import Weighted
 from polydistill.distill.signals import LOGITS, Signal, needs_attention
-from polydistill.distill.teachers import (
-    Ensemble,
-    ExampleAligned,
-    FrozenTeacher,
-    Teacher,
-    WordAligned,
-    check_labels,
-    load_teacher,
-    rows_of,
-)
+from polydistill.distill.teachers.aligned import ExampleAligned, WordAligned
+from polydistill.distill.teachers.base import Teacher
+from polydistill.distill.teachers.ensemble import Ensemble
+from polydistill.distill.teachers.frozen import FrozenTeacher, load_teacher
+from polydistill.distill.teachers.labels import check_labels, rows_of
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.heads import ANSWER, TaskModel, new_head, open_model
 from polydistill.evaluation.kinds import dev_predictions, dev_score, finest_loyalty, training_inputs
@@ -38,6 +34,7 @@ from polydistill.evaluation.reuse import output_parameters
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.models.checkpoint import Checkpoint
 from polydistill.models.loading import load_encoder, load_tokenizer, longest_input
+from polydistill.options.specs import Spec
 from polydistill.processes import is_main, wait
 from polydistill.progress import SILENT, Progress
 from polydistill.records.record import text_hash
@@ -231,6 +228,7 @@ class TaskInputs:
         note: File that says whether they are there, once that was decided.
         progress: Where to report.
         include: Folders with architectures of the user's own.
+        own: Teachers that are the student's own past, whose logits count beside those of `teachers`.
     """
 
     student: Path
@@ -246,6 +244,7 @@ class TaskInputs:
     note: Path
     progress: Progress
     include: tuple[Path, ...] = ()
+    own: tuple[Spec, ...] = ()
 
 
 def task_job(
@@ -311,13 +310,14 @@ def _task_teacher(
             found.append((one, place.weight))
             whole = logits
     teacher = found[0][0] if len(found) == 1 else Ensemble(found)
+    weight = sum(weight for _, weight in found)
     facts = {
         "teachers": [[Checkpoint.open(t.folder).weights_hash, t.weight, t.aligned] for t in inputs.teachers],
         "data": [split.sha256 for split in training],
         "bf16": inputs.bf16,
         "labels": [wanted, *(model.labels for model in models)],
     }
-    return kept_on_disk(
+    kept = kept_on_disk(
         teacher,
         facts,
         features,
@@ -326,6 +326,24 @@ def _task_teacher(
         note=inputs.note,
         progress=inputs.progress,
     )
+    past = own_past(inputs.own, student.model.network, logits, inputs.arch, autocast=inputs.bf16)
+    return Ensemble([(kept, weight), *past]) if past else kept
+
+
+def own_past(
+    specs: Sequence[Spec], network: Any, needs: frozenset[Signal], arch: Arch, *, autocast: bool
+) -> list[tuple[Teacher, float]]:
+    """Teachers that are copies of the student, with their weights.
+
+    Args:
+        specs: Those that are asked for.
+        network: The student, before anything observes it.
+        needs: What they are asked for.
+        arch: The student's architecture.
+        autocast: Whether matrices are multiplied in bfloat16.
+    """
+    known = {"student": network, "needs": needs, "arch": arch, "autocast": autocast}
+    return [(TEACHERS.make(spec, known), spec.weight) for spec in specs if spec.weight]
 
 
 def vector_job(inputs: TaskInputs, lines: Mapping[str, Sequence[str]], objectives: Weighted) -> Job:

@@ -15,29 +15,32 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from polydistill.catalog import Arch, Task
+from polydistill.distill.batches import PairedBatches
+from polydistill.distill.listing import OBJECTIVES
 from polydistill.distill.loss import DistilLoss
 from polydistill.distill.objectives.alignment import NO_TAG, PrototypeAlignment
 from polydistill.distill.objectives.base import Objective, Weighted
+from polydistill.distill.objectives.build import build
 from polydistill.distill.objectives.labels import HardLabels
-from polydistill.distill.objectives.logits import Logits
-from polydistill.distill.objectives.probabilities import Probabilities
-from polydistill.distill.objectives.pseudo_labels import PseudoLabels
+from polydistill.distill.objectives.pseudo_labels import PseudoLabelsOptions
 from polydistill.distill.prototypes import class_means, classes_of, nearness, rectified
-from polydistill.distill.samplers import PairedBatches
 from polydistill.distill.signals import HIDDEN, LOGITS, Signal
-from polydistill.distill.teachers import Ensemble, FrozenTeacher, Teacher, check_labels
+from polydistill.distill.teachers.base import Teacher
+from polydistill.distill.teachers.ensemble import Ensemble
+from polydistill.distill.teachers.frozen import FrozenTeacher
+from polydistill.distill.teachers.labels import check_labels
 from polydistill.evaluation import tagging
 from polydistill.evaluation.heads import TaskModel, new_head, open_model
 from polydistill.evaluation.reuse import tell
 from polydistill.labelled.examples import LabelledSplit, TaggedExample
 from polydistill.labelled.plain import PlainSentences
 from polydistill.models.folder import is_tagger
+from polydistill.options.specs import Spec
 from polydistill.progress import SILENT, Progress
 from polydistill.training.batching import NOT_TRAINED, Feature, by_length
 from polydistill.training.loop import Curves, Schedule, collator, train
 
 OUTSIDE = "O"
-MSE, KL = "mse", "kl"
 OBSERVED_BATCH = 32
 
 
@@ -54,50 +57,6 @@ class Prototyped:
     by: str
     layer: int
     whole_words: bool
-
-
-@dataclass(frozen=True)
-class Aligning:
-    """How a teacher's prototypes are aligned; see `PrototypeAlignment`.
-
-    Args:
-        weight: lambda, of the alignment beside the cross-entropy.
-        temperature: tau.
-        momentum: m.
-        symmetric: Whether both languages' prototypes are anchors.
-        confidence: Least probability of a target token's tag.
-        warmup: Share of the steps before target tokens count.
-    """
-
-    weight: float
-    temperature: float
-    momentum: float
-    symmetric: bool
-    confidence: float
-    warmup: float
-
-
-@dataclass(frozen=True)
-class SelfTraining:
-    """How a student learns its teacher's labels; see `PseudoLabels`.
-
-    Args:
-        weight: beta.
-        form: `soft` or `hard`.
-        ramp: Share of the steps in which beta grows.
-        temperature: tau of the rectification.
-        distance: `euclidean` or `unit`.
-        of_student: Whether distances are those of the student's features.
-        momentum: Of the prototypes, if so.
-    """
-
-    weight: float
-    form: str
-    ramp: float
-    temperature: float
-    distance: str
-    of_student: bool
-    momentum: float
 
 
 # --- inputs
@@ -166,14 +125,28 @@ def _prepared(feature: Feature, number: int, language: str, tags: list[int]) -> 
 # --- the teacher
 
 
+def alignment_of(spec: Spec, labels: Sequence[str], kind: Prototyped, width: int) -> PrototypeAlignment:
+    """What aligns the prototypes of a teacher.
+
+    Args:
+        spec: Its options.
+        labels: (L,) the tags.
+        kind: What prototypes are.
+        width: H, size of a hidden state.
+    """
+    names, class_of = classes_of(labels, kind.by)
+    known = {"classes": names, "class_of": class_of, "layer": kind.layer, "width": width}
+    made: PrototypeAlignment = OBJECTIVES.make(spec, known)
+    return made
+
+
 def tune_teacher(
     model: TaskModel,
     source: Sequence[Feature],
     target: Sequence[Feature],
     dev_score: Callable[[Any], float],
     schedule: Schedule,
-    kind: Prototyped,
-    aligning: Aligning | None,
+    aligning: tuple[PrototypeAlignment, float] | None,
     arch: Arch,
     work: Path,
     progress: Progress,
@@ -186,8 +159,7 @@ def tune_teacher(
         target: Inputs without, whose numbers go on from the source's; only looked at where prototypes are aligned.
         dev_score: Network -> score on the source's dev data.
         schedule: How long and how fast; its batch size is that of each language.
-        kind: What prototypes are.
-        aligning: How they are aligned; None for plain fine-tuning.
+        aligning: What aligns prototypes, and its weight; None for plain fine-tuning.
         arch: The model's architecture.
         work: Folder for checkpoints.
         progress: Where to report.
@@ -198,19 +170,7 @@ def tune_teacher(
         features += target
         lengths = [len(f["input_ids"]) for f in features]
         batches = PairedBatches(lengths[: len(source)], lengths[len(source) :], schedule.batch_size, schedule.seed)
-        names, class_of = classes_of(model.labels, kind.by)
-        objective = PrototypeAlignment(
-            names,
-            class_of,
-            layer=kind.layer,
-            width=model.network.config.hidden_size,
-            temperature=aligning.temperature,
-            momentum=aligning.momentum,
-            symmetric=aligning.symmetric,
-            confidence=aligning.confidence,
-            warmup=round(aligning.warmup * len(batches) * schedule.epochs),
-        )
-        asked["alignment"] = (objective, aligning.weight)
+        asked["alignment"] = aligning
     loss = DistilLoss(model.network, Weighted(asked), None, arch)
     curves = train(
         model.network, model.tokenizer, features, dev_score, schedule, work, progress, batches=batches, step_loss=loss
@@ -315,13 +275,13 @@ class Prototypes:
 
 
 def pseudo_label_facts(
-    target: Observed, prototypes: Prototypes, labels: Sequence[str], how: SelfTraining, *, rectify: bool
+    target: Observed, prototypes: Prototypes, labels: Sequence[str], rectifying: PseudoLabelsOptions | None
 ) -> dict[str, float | None]:
     """What self-training will be told: the share of words whose label is rectified, and of those in an entity."""
     guessed = target.logits[target.first].softmax(-1)
     wanted = guessed
-    if rectify:
-        near = nearness(target.hidden[target.first], prototypes.target, how.temperature, how.distance)
+    if rectifying is not None:
+        near = nearness(target.hidden[target.first], prototypes.target, rectifying.temperature, rectifying.distance)
         wanted = rectified(guessed, near, torch.tensor(prototypes.class_of))
     before, after = guessed.argmax(-1), wanted.argmax(-1)
     outside = labels.index(OUTSIDE)
@@ -362,48 +322,20 @@ def teachers_as_one(
 
 
 def student_objectives(
-    labels: Sequence[str],
-    kind: Prototyped,
-    *,
-    loss: str,
-    temperature: float,
-    how: SelfTraining | None,
-    prototypes: Prototypes | None,
-    layer: int,
-    steps: int,
+    specs: Mapping[str, Spec], labels: Sequence[str], prototypes: Prototypes | None, layer: int
 ) -> Weighted:
     """What is asked of a student.
 
     Args:
+        specs: Name -> what is asked for.
         labels: (L,) its tags.
-        kind: What prototypes are.
-        loss: `mse` of probabilities, or `kl` of logits.
-        temperature: T of either.
-        how: Of the self-training; None for none.
         prototypes: What rectifies its labels; None for labels as the teacher gives them.
         layer: Whose hidden states are the features, counted from 1: the teacher's, or the student's own.
-        steps: Of the whole training.
     """
-    asked: dict[str, tuple[Objective, float]] = {}
-    if loss == KL:
-        asked["logits"] = (Logits(temperature=temperature, form="kl"), 1.0)
-    else:
-        asked["probabilities"] = (Probabilities(temperature=temperature), 1.0)
-    if how is not None:
-        objective = PseudoLabels(
-            outside=list(labels).index(OUTSIDE),
-            form=how.form,
-            ramp=round(how.ramp * steps),
-            prototypes=prototypes.target if prototypes else None,
-            class_of=prototypes.class_of if prototypes else (),
-            layer=layer,
-            of_student=how.of_student,
-            momentum=how.momentum,
-            temperature=how.temperature,
-            distance=how.distance,
-        )
-        asked["pseudo_labels"] = (objective, how.weight)
-    return Weighted(asked)
+    known: dict[str, Any] = {"outside": list(labels).index(OUTSIDE), "layer": layer}
+    if prototypes is not None:
+        known |= {"prototypes": prototypes.target, "class_of": prototypes.class_of}
+    return build(specs, **known)
 
 
 def tune_student(

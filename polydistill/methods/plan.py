@@ -291,7 +291,7 @@ def _presets(config: PlanConfig, case: _Case, notes: list[str], progress: Progre
                 done(1)
                 if case.kind in WITH_HEAD:
                     tokens = None if an_epoch is None else round(phase.teacher_epochs * an_epoch)
-                    alone = replace(phase, objectives={"labels": 1.0})
+                    alone = replace(phase, objectives=("labels=1",))
                     teacher = _phase(case, preset, alone, case.kind, tokens, who="teacher")
                     done(1)
             parts = [part["seconds"] for part in (general, teacher, tuning) if part]
@@ -304,11 +304,11 @@ def _phase(
     case: _Case, preset: Preset, phase: General | Tuning, kind: str | None, tokens: int | None, who: str = "student"
 ) -> dict[str, Any]:
     """Speed of the steps that train a student, or the task's teacher, and the time that so many tokens take."""
-    from polydistill.distill.objectives.build import Options, build
+    from polydistill.distill.objectives.build import build
     from polydistill.distill.signals import needs_attention
     from polydistill.distill.speed import random_network, tokens_per_second
 
-    objectives = build(phase.objectives, pairs=case.pairs, options=Options(scale=preset.scale))
+    objectives = build(phase.asked, scale=preset.scale, pairs=case.pairs, outputs=case.labels)
     eager = needs_attention(objectives.needs.student | objectives.needs.teacher)
     folders = ("teacher" if kind else "shallow", who)
     teacher, student = (random_network(case.folder / name, kind, case.labels, eager=eager) for name in folders)

@@ -160,16 +160,17 @@ class Options:
         Raises:
             UsageError: There is one.
         """
-        for one, value in zip(declared(type(self)).values(), self.values().values(), strict=True):
-            choices, bounds = one.asked("choices") or (), one.asked("range")
-            if value is None and one.default is None:
-                continue
-            if choices and value not in choices:
-                raise UsageError(f"`{one.name}={value}` is unknown.", f"Choose {', '.join(choices)}.")
-            if bounds and not bounds.holds(value):
-                raise _refused(one, str(bounds), value)
-            if (problem := _no_number(value, value_type(one.hint)[0], bounds)) is not None:
-                raise _refused(one, problem, value)
+        for one, given in zip(declared(type(self)).values(), self.values().values(), strict=True):
+            (kind, several), bounds = value_type(one.hint), one.asked("range")
+            for value in given if several else (given,):
+                if value is None and one.default is None:
+                    continue
+                if (choices := one.asked("choices") or ()) and value not in choices:
+                    raise UsageError(f"`{one.name}={value}` is unknown.", f"Choose {', '.join(choices)}.")
+                if bounds and not bounds.holds(value):
+                    raise _refused(one, str(bounds), value)
+                if (problem := _no_number(value, kind, bounds)) is not None:
+                    raise _refused(one, problem, value)
 
     def in_vain(self, why_not: Mapping[str, str]) -> list[str]:
         """One sentence for each reason why options that were given change nothing.

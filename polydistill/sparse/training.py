@@ -255,6 +255,10 @@ class SparseAdamW(torch.optim.AdamW):
         super().zero_grad(set_to_none)
         self._network.zero_grad(set_to_none)
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds parameters that are trained as a whole."""
+        super().add_param_group({"entries": self._which, **param_group})
+
     def load_state_dict(self, state_dict: Any) -> None:
         """Takes up a state.
 

@@ -7,6 +7,7 @@ losses. Under `torchrun` the processes share each batch, and a loss is the one t
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 import transformers
+from accelerate import PartialState
 from torch.utils.data import BatchSampler, Sampler
 
 from polydistill.files.durable import make_folders, sync
@@ -21,10 +23,12 @@ from polydistill.models.loading import quiet_transformers
 from polydistill.processes import is_main, told_by_main
 from polydistill.progress import Progress
 from polydistill.training.batching import NOT_TRAINED, Feature, padded
+from polydistill.training.facts import TrainingFacts
 from polydistill.training.resuming import has_ended, keep_only, needed_of, newest_checkpoint, writing
 from polydistill.training.trainer import Clock, DevTrainer, Reporter, StepLoss, Terms
 
 POOL = 50  # batches among which lengths are sorted
+LOOK_BATCH = 32
 LABELS = ("labels", "start_positions", "end_positions")
 ABOUT = ("word_ids", "feature_tags", "example", "example_id")
 
@@ -156,34 +160,39 @@ def train(
         PolydistillError: A loss is no number, or a checkpoint cannot be written.
     """
     batches = _of_like_length(features, schedule) if batches is None else batches
-    terms = Terms(step_loss)
-    callbacks = _callbacks(schedule, terms, progress)
+    collate = collate or collator(tokenizer, about=True)
+    arguments = _arguments(schedule, len(batches), work)
+    facts = _facts(arguments, len(batches), features)
+    terms = Terms(step_loss, batches, facts, schedule.clip)
     with quiet_transformers(), writing(work):
         checkpoint = told_by_main(_begun(work, progress) if is_main() else None)
         trainer = DevTrainer(
             model=network,
-            args=_arguments(schedule, len(batches), work),
+            args=arguments,
             train_dataset=features,
             processing_class=tokenizer,
             eval_dataset=[features[0]],  # asked for, and not used: `evaluate` has its own
-            data_collator=collate or collator(tokenizer, about=True),
-            callbacks=callbacks,
+            data_collator=collate,
+            callbacks=_callbacks(schedule, terms, progress),
             optimizers=(optimizer, None),
             dev_score=dev_score,
             batches=batches,
             terms=terms,
             tolerance=schedule.tolerance,
         )
+        step_loss.begin(facts)
         if checkpoint:
             terms.restore(checkpoint)
-        for unwanted in (transformers.PrinterCallback, transformers.ProgressCallback):
-            trainer.remove_callback(unwanted)
+        elif step_loss.looks:
+            step_loss.look(_every_batch(features, collate, progress))
         _run(trainer, checkpoint)
     return _curves(trainer.state, terms)
 
 
 def _run(trainer: DevTrainer, checkpoint: Path | None) -> None:
     """Trains from the beginning or from a checkpoint, and takes up the best weights."""
+    for unwanted in (transformers.PrinterCallback, transformers.ProgressCallback):
+        trainer.remove_callback(unwanted)
     if checkpoint and has_ended(checkpoint):
         trainer.take_up_end(checkpoint)
     else:
@@ -280,6 +289,23 @@ def _arguments(schedule: Schedule, batches: int, work: Path) -> transformers.Tra
         dataloader_pin_memory=torch.cuda.is_available(),
         log_level="error",
     )
+
+
+def _facts(arguments: transformers.TrainingArguments, batches: int, features: Any) -> TrainingFacts:
+    an_epoch = -(-batches // arguments.gradient_accumulation_steps)
+    total = arguments.max_steps if arguments.max_steps > 0 else math.ceil(an_epoch * arguments.num_train_epochs)
+    return TrainingFacts(total, an_epoch, features, arguments.seed, PartialState().num_processes)
+
+
+def _every_batch(
+    features: Any, collate: Callable[[list[Feature]], dict[str, Any]], progress: Progress
+) -> Iterator[dict[str, Any]]:
+    """All inputs once, in their order."""
+    with progress.bar("looking", len(features), "input") as done:
+        for start in range(0, len(features), LOOK_BATCH):
+            places = range(start, min(start + LOOK_BATCH, len(features)))
+            yield collate([features[i] for i in places])
+            done(len(places))
 
 
 def _curves(state: Any, terms: Terms) -> Curves:

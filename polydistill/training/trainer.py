@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,19 +16,38 @@ from typing import Any, Protocol
 import orjson
 import torch
 import transformers
+from accelerate.utils import reduce
+from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 
 from polydistill.errors import PolydistillError
 from polydistill.files.sealing import is_whole
 from polydistill.processes import told_by_main, wait
 from polydistill.progress import Progress
+from polydistill.training.facts import TrainingFacts
 from polydistill.training.resuming import LOSSES, PARTIAL, STATE, checkpoint_of, finish, keep_only, writing
 
-LOSS_STATE = "loss.json"
+LOSS_STATE, BATCHES_STATE = "loss.safetensors", "batches.json"
 
 
 class StepLoss(Protocol):
     """The loss of a batch."""
+
+    @property
+    def looks(self) -> bool:
+        """Whether `look` is to be called."""
+
+    def begin(self, facts: TrainingFacts) -> None:
+        """Called before training begins or goes on."""
+
+    def look(self, batches: Iterable[dict[str, Any]]) -> None:
+        """Called with all training data before training begins, and not when it goes on."""
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """What is trained beside the network, and not saved with it."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Called before the first step of each epoch, counted from 0."""
 
     def __call__(
         self, network: Any, batch: dict[str, Any], agree: Callable[[torch.Tensor], torch.Tensor]
@@ -43,10 +62,10 @@ class StepLoss(Protocol):
     def on_step(self, step: int, losses: Mapping[str, float]) -> None:
         """Called after each step with the mean terms of its batches."""
 
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint has to keep, as JSON."""
+    def state(self) -> dict[str, torch.Tensor]:
+        """What a checkpoint has to keep."""
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
         """Takes up what a checkpoint kept."""
 
 
@@ -55,29 +74,53 @@ class Terms(transformers.TrainerCallback):
 
     Args:
         loss: The loss.
+        batches: What says which examples come next; its `state` and `restore` are called if it has them.
+        facts: Of the training.
+        clip: Largest norm of the gradients of what the loss trains beside the network.
 
     Attributes:
         batches: Terms of each batch of the present step.
         steps: Mean terms of every step, in order.
     """
 
-    def __init__(self, loss: StepLoss) -> None:
+    def __init__(self, loss: StepLoss, batches: Any, facts: TrainingFacts, clip: float) -> None:
         self.loss, self.batches, self.steps = loss, list[dict[str, float]](), list[dict[str, float]]()
+        self._order = batches if hasattr(batches, "state") else None
+        self._facts, self._clip = facts, clip
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Says that an epoch begins; the Trainer would say so again when training goes on in the middle of one."""
+        epoch, step = divmod(state.global_step, self._facts.steps_an_epoch)
+        if step == 0:
+            self.loss.begin_epoch(epoch)
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Agrees on the gradients of what the loss trains, and clips them; the Trainer does so only for the network."""
+        trained = [parameter for parameter in self.loss.parameters() if parameter.grad is not None]
+        for parameter in trained:
+            parameter.grad = reduce(parameter.grad, "mean")
+        torch.nn.utils.clip_grad_norm_(trained, self._clip)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """The means over the batches of the step."""
+        for parameter in self.loss.parameters():
+            parameter.grad = None
         seen, self.batches = self.batches, []
         self.steps.append({term: sum(s[term] for s in seen) / len(seen) for term in seen[0]})
         self.loss.on_step(state.global_step, self.steps[-1])
 
     def save(self, folder: Path) -> None:
         """Writes them into a checkpoint."""
-        (folder / LOSS_STATE).write_bytes(orjson.dumps(self.loss.state()))
+        save_file({name: t.cpu().contiguous() for name, t in self.loss.state().items()}, folder / LOSS_STATE)
+        if self._order is not None:
+            (folder / BATCHES_STATE).write_bytes(orjson.dumps(self._order.state()))
         (folder / LOSSES).write_bytes(b"".join(orjson.dumps(step) + b"\n" for step in self.steps))
 
     def restore(self, folder: Path) -> None:
         """Takes up what a checkpoint kept."""
-        self.loss.restore(orjson.loads((folder / LOSS_STATE).read_bytes()))
+        self.loss.restore(load_file(folder / LOSS_STATE))
+        if self._order is not None:
+            self._order.restore(orjson.loads((folder / BATCHES_STATE).read_bytes()))
         self.steps = [orjson.loads(line) for line in (folder / LOSSES).read_bytes().splitlines()]
 
 
@@ -105,6 +148,19 @@ class DevTrainer(transformers.Trainer):
         self._work = Path(self.args.output_dir or ".")
         self._partial: Path | None = None  # where a checkpoint is being written
         self.model_accepts_loss_kwargs = False  # the mean over the batches of a step is taken by the Trainer
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The optimizer, which also trains what the loss has to train; biases and norms of it without weight decay."""
+        optimizer = super().create_optimizer(model)
+        beside = self._terms.loss.parameters()
+        there = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        for decay, group in (
+            (self.args.weight_decay, [p for p in beside if p.ndim > 1]),
+            (0.0, [p for p in beside if p.ndim < 2]),
+        ):
+            if group and id(group[0]) not in there:
+                optimizer.add_param_group({"params": group, "weight_decay": decay})
+        return optimizer
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The batches, each shared by all processes."""

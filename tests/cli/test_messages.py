@@ -52,7 +52,7 @@ def context_of(*names: str) -> click.Context:
         ("bistil", "The `source` is the `target`.", "The SOURCE is the TARGET."),
         ("embed", "The `model` is no stack.", "The DIR is no stack."),
         ("plan", "Give a `model`.", "Give a --model."),
-        ("prokd", "`rectify=False` and `sources=es`", "--no-rectify and --sources es"),
+        ("prokd", "`freeze_embeddings=True` and `sources=es`", "--freeze-embeddings and --sources es"),
     ],
 )
 def test_a_setting_becomes_the_flag_that_the_command_declares(command: str, text: str, expected: str) -> None:

@@ -31,13 +31,15 @@ from polydistill.distill.objectives.base import Objective, Weighted
 from polydistill.distill.objectives.cosine import Cosine
 from polydistill.distill.objectives.hidden import HiddenStates
 from polydistill.distill.objectives.labels import HardLabels
-from polydistill.distill.objectives.logits import Logits
+from polydistill.distill.objectives.logits import Logits, LogitsOptions
 from polydistill.distill.objectives.mlm import MaskedTokens
 from polydistill.distill.objectives.pooled import PooledVectors
-from polydistill.distill.objectives.relations import Relations
+from polydistill.distill.objectives.relations import Relations, RelationsOptions
 from polydistill.distill.objectives.scores import AttentionScores
 from polydistill.distill.signals import ATTENTION, HIDDEN, POOLED, SCORES, Signal
 from polydistill.errors import PolydistillError, UsageError
+
+LAST = ((0, 0),)
 
 # --- values by hand
 
@@ -71,7 +73,7 @@ def test_relations_by_hand() -> None:
     batch = {"attention_mask": torch.tensor([[1, 1, 0]])}
     some, none = tensor([1], [0], [5]), tensor([0], [0], [3])
     for teacher, terms in (((some, none, none), (1, 0, 0)), ((some, some, some), (1, 1, 1))):
-        found = Relations((0, 0), heads=1)(relations_of(none), relations_of(*teacher), batch)
+        found = Relations(RelationsOptions(heads=1), pairs=LAST)(relations_of(none), relations_of(*teacher), batch)
         assert list(found) == ["relations_q", "relations_k", "relations_v"]
         assert [float(mean.value) for mean in found.values()] == pytest.approx([0.055472 * n for n in terms], abs=1e-6)
     assert sum(float(mean.value) for mean in found.values()) == pytest.approx(0.166416, abs=1e-6)
@@ -84,7 +86,9 @@ def test_relations_of_several_heads_and_widths_by_hand() -> None:
     p = math.exp(4 / 2**0.5) / (math.exp(4 / 2**0.5) + 1)
     divergence = p * math.log(2 * p) + (1 - p) * math.log(2 * (1 - p))
     teacher = relations_of(tensor([2, 0, 0, 0], [0, 0, 0, 0]))
-    assert value(Relations((0, 0), heads=2), student, teacher, batch) == pytest.approx(3 * divergence / (2 * 2))
+    assert value(Relations(RelationsOptions(heads=2), pairs=LAST), student, teacher, batch) == pytest.approx(
+        3 * divergence / (2 * 2)
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,10 +98,10 @@ def test_relation_heads_by_default(teacher: int, student: int, heads: int) -> No
     torch.manual_seed(0)
     batch = {"attention_mask": torch.ones(1, 4)}
     own, theirs = relations_of(torch.randn(4, student)), relations_of(torch.randn(4, teacher))
-    given = value(Relations((0, 0), heads=heads), own, theirs, batch)
-    assert value(Relations((0, 0)), own, theirs, batch) == pytest.approx(given)
+    given = value(Relations(RelationsOptions(heads=heads), pairs=LAST), own, theirs, batch)
+    assert value(Relations(pairs=LAST), own, theirs, batch) == pytest.approx(given)
     other = 2 if heads == 1 else 1
-    assert value(Relations((0, 0), heads=other), own, theirs, batch) != pytest.approx(given)
+    assert value(Relations(RelationsOptions(heads=other), pairs=LAST), own, theirs, batch) != pytest.approx(given)
 
 
 SOFT = [
@@ -111,7 +115,7 @@ SOFT = [
 @pytest.mark.parametrize(("options", "by_hand"), SOFT)
 def test_logits_by_hand(options: dict[str, Any], by_hand: float) -> None:
     one, other, far = tensor(1, 0, 0), tensor(2, 0, 0), tensor(0, 0, 9)
-    objective, mask = Logits(**options), torch.tensor([[1, 1, 1, 0]])
+    objective, mask = Logits(LogitsOptions(**options)), torch.tensor([[1, 1, 1, 0]])
     classes = logits(torch.stack([one]), torch.stack([other]))
     assert value(objective, *classes, {"attention_mask": mask}) == pytest.approx(by_hand, abs=4e-6)
     # Tags: the second position has a label; without labels all three positions of the text count.
@@ -133,7 +137,7 @@ def test_padding_of_answers_has_no_probability_at_any_temperature(temperature: f
     mask = torch.tensor([[1, 1, 1, 0]])
     short = logits(tensor([[1, 0, 0], [0, 1, 2]]), tensor([[2, 0, 0], [0, 0, 1]]))
     long = logits(tensor([[1, 0, 0, -1e4], [0, 1, 2, -1e4]]), tensor([[2, 0, 0, -1e4], [0, 0, 1, -1e4]]))
-    objective = Logits(temperature=temperature, squared=False)
+    objective = Logits(LogitsOptions(temperature=temperature, squared=False))
     without = value(objective, *short, {"attention_mask": mask[:, :3]})
     assert value(objective, *long, {"attention_mask": mask}) == pytest.approx(without)
 
@@ -297,13 +301,13 @@ def test_models_of_different_sizes_are_refused(name: str, cut: tuple[int, int], 
 
 
 def test_options_that_make_no_sense() -> None:
-    for temperature in (0.0, -1.0, math.nan, math.inf):
-        with pytest.raises(UsageError, match="makes no sense"):
-            Logits(temperature=temperature)
-    with pytest.raises(UsageError, match=r"form .*'mse'.*kl"):
-        Logits(form="mse")
-    with pytest.raises(UsageError, match="0 relation heads"):
-        Relations((0, 0), heads=0)
+    for layers in ((0,), (0, 1, 2), (-1, 0)):
+        with pytest.raises(UsageError, match="does not name two layers"):
+            Relations(RelationsOptions(layers=layers), pairs=LAST)
+    with pytest.raises(UsageError, match=r"student's \(0 to 1\) and the teacher's \(0 to 3\), such as 1,3"):
+        Relations(RelationsOptions(layers=(2, 3)), pairs=LAST, depths=(2, 4))
     batch = {"attention_mask": torch.ones(1, 2)}
     with pytest.raises(PolydistillError, match=r"5 relation heads do not divide the widths 12 and 18\..*divisor of 6"):
-        Relations((0, 0), heads=5)(relations_of(torch.ones(2, 12)), relations_of(torch.ones(2, 18)), batch)
+        Relations(RelationsOptions(heads=5), pairs=LAST)(
+            relations_of(torch.ones(2, 12)), relations_of(torch.ones(2, 18)), batch
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
-from polydistill.distill.samplers import Even, GroupBatches, PairedBatches, Proportional, Sampler
+from polydistill.distill.batches import GroupBatches, PairedBatches
+from polydistill.distill.samplers.base import Losses, Sampler
+from polydistill.distill.samplers.ddk import Ddk, DdkOptions
+from polydistill.distill.samplers.even import Even
+from polydistill.distill.samplers.size import Size, SizeOptions
 from polydistill.errors import PolydistillError
 
 GROUPS = {"en": range(10), "sw": range(10, 37)}
@@ -25,17 +30,47 @@ def language(batch: list[int]) -> str:
     return found
 
 
+SIZES = {"en": 10, "sw": 27}
+
+
 def test_weights_by_hand() -> None:
-    assert Even(["a", "b"]).weights() == {"a": 0.5, "b": 0.5}
-    assert Proportional({"a": 1, "b": 3}).weights() == {"a": 0.25, "b": 0.75}
-    assert Proportional({"a": 1, "b": 16}, 0.5).weights() == pytest.approx({"a": 0.2, "b": 0.8})
-    assert Proportional({"a": 1, "b": 16}, 0).weights() == {"a": 0.5, "b": 0.5}
+    assert Even({"a": 1, "b": 9}).weights() == {"a": 0.5, "b": 0.5}
+    for exponent, small in ((1, 0.2), (0.5, 1 / 3), (0, 0.5)):
+        shares = Size({"a": 1, "b": 4}, SizeOptions(exponent)).weights()
+        assert shares == pytest.approx({"a": small, "b": 1 - small})
+    assert Size({"a": 1, "b": 16}).weights() == pytest.approx({"a": 0.303, "b": 0.697}, abs=1e-3)  # 16^.3 = 2.297
+
+
+def test_ddk_by_hand() -> None:
+    sampler = Ddk({"a": 1, "b": 9})
+    assert sampler.weights() == {"a": 0.5, "b": 0.5}
+    losses = {"a": Losses(4.0, 2.0), "b": Losses(2.0, 2.0)}
+    for share in (0.731059, 0.690399):
+        sampler.update(losses)
+        assert sampler.weights() == pytest.approx({"a": share, "b": 1 - share}, abs=1e-6)
+    resumed = Ddk({"a": 1, "b": 9})
+    resumed.restore(json.loads(json.dumps(sampler.state())))
+    assert resumed.weights() == sampler.weights()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(0.01, 1e3)), min_size=2, max_size=5), st.floats(0, 1))
+def test_ddk_leaves_no_group_out(found: list[tuple[float, float]], alpha: float) -> None:
+    names = [str(i) for i in range(len(found))]
+    sampler = Ddk(dict.fromkeys(names, 1), DdkOptions(alpha=alpha))
+    for _ in range(4):
+        sampler.update({name: Losses(*losses) for name, losses in zip(names, found, strict=True)})
+    shares = sampler.weights()
+    assert sum(shares.values()) == pytest.approx(1)
+    assert min(shares.values()) >= (1 - alpha) / len(names) - 1e-9
+    if alpha == 0:
+        assert list(shares.values()) == pytest.approx([1 / len(names)] * len(names))
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 60), st.integers(0, 5), st.integers(0, 3))
 def test_even_batches_differ_by_one_at_most(steps: int, epoch: int, seed: int) -> None:
-    batches = GroupBatches(GROUPS, Even(list(GROUPS)), 4, steps, seed=seed)
+    batches = GroupBatches(GROUPS, Even(SIZES), 4, steps, seed=seed)
     batches.set_epoch(epoch)
     found = list(batches)
     assert len(found) == len(batches) == steps and {len(b) for b in found} == {4}
@@ -43,32 +78,92 @@ def test_even_batches_differ_by_one_at_most(steps: int, epoch: int, seed: int) -
     assert abs(counts["en"] - counts["sw"]) <= 1
 
 
-def test_batches_follow_the_weights_of_the_moment() -> None:
-    class Follows:
-        def __init__(self) -> None:
-            self.shares = {"en": 0.5, "sw": 0.5}
+class Follows(Sampler):
+    """Gives each group its share of the students' losses, asked for every ten batches."""
 
+    every = 10
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        super().__init__(sizes)
+        self.shares, self.asked = {"en": 0.5, "sw": 0.5}, 0
+
+    def weights(self) -> dict[str, float]:
+        self.asked += 1
+        return self.shares
+
+    def update(self, losses: Mapping[str, Losses]) -> None:
+        total = sum(loss.student for loss in losses.values())
+        self.shares = {group: loss.student / total for group, loss in losses.items()}
+
+    def state(self) -> dict[str, Any]:
+        return {"shares": self.shares}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.shares = dict(state["shares"])
+
+
+MORE_ENGLISH = {"en": Losses(3.0, 1.0), "sw": Losses(1.0, 1.0)}
+
+
+def test_a_sampler_is_asked_for_weights_every_so_many_batches() -> None:
+    sampler = Follows(SIZES)
+    batches = GroupBatches(GROUPS, sampler, 2, 25)
+    drawn = iter(batches)
+    assert Counter(map(language, itertools.islice(drawn, 10))) == {"en": 5, "sw": 5}
+    sampler.update(MORE_ENGLISH)
+    assert Counter(map(language, drawn)) == {"en": 11, "sw": 4}  # of 15: 7.5 and 2.5, then 3.75 and 1.25 with the rest
+    assert sampler.asked == 3
+    sampler.update({"en": Losses(1.0, 1.0), "sw": Losses(3.0, 1.0)})
+    assert Counter(map(language, batches)) == {"en": 16, "sw": 9}  # an epoch that was drawn is drawn again as it was
+    batches.set_epoch(1)
+    assert Counter(map(language, batches)) == {"en": 6, "sw": 19}
+
+
+def test_batches_of_a_run_that_goes_on_are_those_of_the_whole_run() -> None:
+    whole, stopped, resumed = (GroupBatches(GROUPS, Follows(SIZES), 2, 40, seed=4) for _ in range(3))
+    expected = []
+    for batches in (whole, stopped):
+        batches.set_epoch(2)
+        drawn, found = iter(batches), []
+        for block in range(4):
+            found += list(itertools.islice(drawn, 10))
+            batches._sampler.update(MORE_ENGLISH if block % 2 else {"en": Losses(1, 1), "sw": Losses(4, 1)})
+            if batches is stopped and block == 1:
+                break
+        expected.append(found)
+    resumed.restore(json.loads(json.dumps(stopped.state())))
+    resumed.set_epoch(2)
+    drawn = iter(resumed)
+    rest = list(itertools.islice(drawn, 20))
+    assert rest == expected[1] == expected[0][:20]
+    rest += list(itertools.islice(drawn, 10))
+    resumed._sampler.update({"en": Losses(1, 1), "sw": Losses(4, 1)})
+    assert rest + list(drawn) == expected[0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.integers(1, 7), st.integers(1, 40))
+def test_rounding_never_loses_a_batch(shares: list[float], every: int, steps: int) -> None:
+    """Over all blocks a group has its share of the batches, to within one or two."""
+    waiting = iter(shares * 40)
+
+    class Changing(Even):
         def weights(self) -> dict[str, float]:
-            return self.shares
+            share = next(waiting)
+            wanted.append(share)
+            return {"en": share, "sw": 1 - share}
 
-        def update(self, losses: Mapping[str, float]) -> None:
-            self.shares = {group: loss / sum(losses.values()) for group, loss in losses.items()}
-
-        def state_dict(self) -> dict[str, Any]:
-            return self.shares
-
-        def load_state_dict(self, state: Mapping[str, Any]) -> None:
-            self.shares = dict(state)
-
-    sampler: Sampler = Follows()
-    batches = GroupBatches(GROUPS, sampler, 2, 20)
-    assert Counter(map(language, batches)) == {"en": 10, "sw": 10}
-    sampler.update({"en": 3.0, "sw": 1.0})
-    assert Counter(map(language, batches)) == {"en": 15, "sw": 5}
+    wanted: list[float] = []
+    sampler = Changing(SIZES)
+    sampler.every = every
+    found = Counter(map(language, GroupBatches(GROUPS, sampler, 1, steps)))
+    assert found.total() == steps
+    sizes = [min(every, steps - start) for start in range(0, steps, every)]
+    assert abs(found["en"] - sum(s * w for s, w in zip(sizes, wanted, strict=True))) <= 1
 
 
 def test_a_group_is_seen_whole_before_it_begins_again() -> None:
-    found = list(GroupBatches(GROUPS, Even(list(GROUPS)), 5, 40, seed=1))
+    found = list(GroupBatches(GROUPS, Even(SIZES), 5, 40, seed=1))
     laps = [list(itertools.chain(*(b for b in found if language(b) == "en")))[i * 10 : i * 10 + 10] for i in range(10)]
     assert all(sorted(lap) == list(range(10)) for lap in laps)
     assert len({tuple(lap) for lap in laps}) == 10
@@ -76,7 +171,7 @@ def test_a_group_is_seen_whole_before_it_begins_again() -> None:
 
 def test_order_follows_from_seed_and_epoch() -> None:
     def listed(seed: int, epoch: int) -> list[list[int]]:
-        batches = GroupBatches(GROUPS, Even(list(GROUPS)), 4, 12, seed=seed)
+        batches = GroupBatches(GROUPS, Even(SIZES), 4, 12, seed=seed)
         batches.set_epoch(epoch)
         return list(batches)
 
@@ -87,7 +182,7 @@ def test_order_follows_from_seed_and_epoch() -> None:
 
 
 def test_turns_number_every_time_that_a_group_begins() -> None:
-    batches = GroupBatches(GROUPS, Even(list(GROUPS)), 5, 16, turns=True)
+    batches = GroupBatches(GROUPS, Even(SIZES), 5, 16, turns=True)
     turns = set()
     for epoch in range(3):
         batches.set_epoch(epoch)
@@ -102,8 +197,8 @@ def test_turns_number_every_time_that_a_group_begins() -> None:
 @pytest.mark.parametrize("parts", [2, 4])
 def test_the_parts_of_a_step_are_of_one_group(parts: int) -> None:
     groups = {"a": range(12), "b": range(12, 40)}
-    whole = list(GroupBatches(groups, Even(("a", "b")), 8, 6, seed=3))
-    batches = GroupBatches(groups, Even(("a", "b")), 8, 6, seed=3, parts=parts)
+    whole = list(GroupBatches(groups, Even(dict.fromkeys(groups, 1)), 8, 6, seed=3))
+    batches = GroupBatches(groups, Even(dict.fromkeys(groups, 1)), 8, 6, seed=3, parts=parts)
     found = list(batches)
     assert len(found) == len(batches) == 6 * parts and batches.batch_size == 8 // parts
     together = [list(itertools.chain(*found[i : i + parts])) for i in range(0, len(found), parts)]
@@ -112,7 +207,7 @@ def test_the_parts_of_a_step_are_of_one_group(parts: int) -> None:
 
 def test_an_empty_group_is_refused() -> None:
     with pytest.raises(PolydistillError, match="nothing of sw"):
-        GroupBatches({"en": range(3), "sw": range(0)}, Even(["en", "sw"]), 2, 2)
+        GroupBatches({"en": range(3), "sw": range(0)}, Even(SIZES), 2, 2)
 
 
 # ---- two groups in a batch ----
@@ -156,7 +251,7 @@ class Numbers(Dataset[int]):
 
 
 def loader(processes: int, process: int) -> Any:
-    batches = GroupBatches(GROUPS, Even(list(GROUPS)), 6, 9, turns=True)
+    batches = GroupBatches(GROUPS, Even(SIZES), 6, 9, turns=True)
     plain: DataLoader[int] = DataLoader(Numbers(), batch_sampler=batches)
     return prepare_data_loader(
         plain,
@@ -177,7 +272,7 @@ def test_the_parts_of_two_processes_are_the_batch_of_one(epoch: int) -> None:
     expected = [batch.tolist() for batch in whole]
     assert len(expected) == 9
     assert [torch.cat(pair).tolist() for pair in zip(*parts, strict=True)] == expected
-    plain = GroupBatches(GROUPS, Even(list(GROUPS)), 6, 9, turns=True)
+    plain = GroupBatches(GROUPS, Even(SIZES), 6, 9, turns=True)
     plain.set_epoch(epoch)
     assert list(plain) == expected
 

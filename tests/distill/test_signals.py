@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from polydistill import catalog
+from polydistill.distill.observer import Observer
 from polydistill.distill.signals import (
     ATTENTION,
     HIDDEN,
@@ -21,7 +22,6 @@ from polydistill.distill.signals import (
     PROJECTIONS,
     QUERY,
     SCORES,
-    Observer,
     Signal,
 )
 from polydistill.errors import PolydistillError

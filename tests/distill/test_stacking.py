@@ -11,18 +11,20 @@ import pytest
 import tiny
 import torch
 
+from polydistill.distill.loss import DistilLoss, label_loss
 from polydistill.distill.stacking import (
-    LabelLoss,
-    VectorLoss,
     input_means,
     least_squares,
     text_features,
     unexplained_variance,
+    vector_loss,
     vectors,
 )
 from polydistill.models.pooling import mean_pooled, pooled
 from polydistill.progress import SILENT
+from polydistill.stacks.folder import LoadedStack
 from polydistill.stacks.network import Stack, StackOutput
+from polydistill.training.facts import TrainingFacts
 
 
 def test_pooling_by_hand() -> None:
@@ -80,7 +82,7 @@ class _Fixed(torch.nn.Module):
         return StackOutput(self.vectors, self.logits)
 
 
-def test_losses_by_hand() -> None:
+def test_vector_loss_by_hand() -> None:
     batch = {
         "input_ids": torch.zeros(2, 1),
         "attention_mask": torch.ones(2, 1),
@@ -89,14 +91,32 @@ def test_losses_by_hand() -> None:
     }
     wanted = np.array([[0.0, 0.0], [9.0, 9.0], [2.0, 2.0], [1.0, 1.0]], np.float32)  # mean 3; variance 2 x 50 / 4 = 25
     network = _Fixed([[2.0, 3.0], [1.0, 2.0]], [[0.0, 0.0], [0.0, 0.0]])
-    loss, terms = VectorLoss(wanted)(network, batch, lambda value: value)
-    assert loss.item() == pytest.approx((1 + (1 + 4)) / 2 / 25)  # row 2 is off by (0, 1), row 0 by (1, 2)
-    assert terms == {"vectors": pytest.approx(loss.item())}
-    loss.backward()
+    loss = of_vectors(network, wanted)
+    value, terms = loss(network, batch, lambda value: value)
+    assert value.item() == pytest.approx((1 + (1 + 4)) / 2 / 25)  # row 2 is off by (0, 1), row 0 by (1, 2)
+    assert terms == {"vectors": pytest.approx(value.item())}
+    value.backward()
     assert network.vectors.grad is not None and float(network.vectors.grad[0, 0]) == 0
-    loss, terms = LabelLoss()(network, batch, lambda value: value)
-    assert loss.item() == pytest.approx(np.log(2)) and set(terms) == {"labels"}
-    assert VectorLoss(wanted).state() == {}
+    assert {name: float(value) for name, value in loss.state().items() if "variance" in name} == {
+        "objectives/vectors.variance": pytest.approx(25)
+    }
+    value, terms = label_loss(network)(network, batch, lambda value: value)
+    assert value.item() == pytest.approx(np.log(2)) and set(terms) == {"labels"}
+
+
+def of_vectors(network: Any, wanted: np.ndarray) -> DistilLoss:
+    """The loss as it is when training begins; it has looked at the teacher's vectors in batches of three."""
+    loss = vector_loss(LoadedStack(network, None, None), wanted)  # type: ignore[arg-type]
+    loss.begin(TrainingFacts(1, 1))
+    loss.look({"example": places} for places in torch.arange(len(wanted)).split(3))
+    return loss
+
+
+def test_vectors_that_are_all_the_same_have_the_variance_1() -> None:
+    network = _Fixed([[0.1, 0.2], [0.1, 0.2]], [[0.0, 0.0], [0.0, 0.0]])
+    loss = of_vectors(network, np.full((7, 2), 0.1, np.float32))
+    batch = {"input_ids": torch.zeros(2, 1), "attention_mask": torch.ones(2, 1), "example": torch.tensor([2, 0])}
+    assert float(loss(network, batch, lambda value: value)[0]) == pytest.approx(0.01)
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ import transformers
 from polydistill.catalog import arch as find_arch
 from polydistill.distill import cached as cache_module
 from polydistill.distill.cached import CachedTeacher, bytes_of, cached, shapes_of
+from polydistill.distill.observer import Observer, layers_of
 from polydistill.distill.signals import (
     ATTENTION,
     HIDDEN,
@@ -31,12 +32,14 @@ from polydistill.distill.signals import (
     QUERY,
     SCORES,
     Batch,
-    Observer,
     Signal,
     Signals,
-    layers_of,
 )
-from polydistill.distill.teachers import Ensemble, FrozenTeacher, WordAligned, in_order, load_teacher
+from polydistill.distill.teachers.aligned import WordAligned
+from polydistill.distill.teachers.base import Teacher
+from polydistill.distill.teachers.ensemble import Ensemble
+from polydistill.distill.teachers.frozen import FrozenTeacher, load_teacher
+from polydistill.distill.teachers.labels import in_order
 from polydistill.errors import PolydistillError
 from polydistill.evaluation import classification, spans, tagging
 from polydistill.evaluation.heads import TaskModel, new_head, open_model
@@ -230,7 +233,7 @@ def test_labels_by_hand() -> None:
 # ---- several
 
 
-class Says:
+class Says(Teacher):
     """A teacher that always says the same."""
 
     def __init__(self, **signals: torch.Tensor) -> None:
@@ -358,7 +361,7 @@ def test_several_teachers_with_other_vocabularies(student: TaskModel, tmp_path: 
 # ---- on disk
 
 
-class Counted:
+class Counted(Teacher):
     """A teacher that counts how often it is asked."""
 
     def __init__(self, inner: Any) -> None:
@@ -565,7 +568,7 @@ KILLED = """
     sys.path[:0] = {tests!r}
     import test_teachers as here
     from polydistill.distill import cached as module
-    from polydistill.distill.teachers import load_teacher
+    from polydistill.distill.teachers.frozen import load_teacher
     teacher = load_teacher(Path({folder!r}), here.EVERY, kind="classification", labels=here.NLI)
     module.FLUSH_SECONDS = -1  # marks every example at once
     keep = module.cached(teacher, {{}}, here.ROWS, max_bytes=1 << 30)

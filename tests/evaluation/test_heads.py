@@ -17,7 +17,8 @@ import transformers
 from kills import Killed, Listener
 
 from polydistill.catalog import arch, language, task
-from polydistill.distill.objectives.build import Options, build
+from polydistill.distill.listing import OBJECTIVES
+from polydistill.distill.objectives.build import build
 from polydistill.distill.signals import LOGITS, Signal
 from polydistill.distill.tuning import TaskInputs, TeacherFolder, task_job
 from polydistill.errors import PolydistillError
@@ -247,7 +248,7 @@ def test_a_teachers_signals_on_disk_are_those_of_its_labels(root: Path, tmp_path
     teachers = [first, renamed(first, tmp_path / "second", TAGS[::-1])]
     wanted, english = task("ner"), language("en")
     data = [load_split(wanted, english, name, data_dir=root, limit=6) for name in ("train", "dev")]
-    asked = build({"logits": 1.0}, pairs=((0, 0),), options=Options())
+    asked = build({"logits": OBJECTIVES.parse("logits")})
 
     def says(folder: Path) -> torch.Tensor:
         inputs = TaskInputs(

@@ -248,7 +248,7 @@ def test_no_label_is_taken_from_the_training_part() -> None:
 def test_of_three_rows_with_three_labels_one_is_held_out() -> None:
     kept, held = hold_out(CLASSES, texts(3, 3))
     assert len(kept.examples) == 2 and len(held.examples) == 1
-    with pytest.raises(PolydistillError, match="one text alone"):
+    with pytest.raises(PolydistillError, match="only one text"):
         hold_out(CLASSES, texts(3, 1))
 
 
@@ -276,7 +276,7 @@ def test_dev_data_is_compared_with_the_training_data(tmp_path: Path) -> None:
     ("languages", "wanted", "said"),
     [
         ([EN, SW], Wanted(Path("a.csv")), "is in one language"),
-        ([EN], Wanted(Path("a.csv"), train_splits=("more",)), "A split is a part of a data folder"),
+        ([EN], Wanted(Path("a.csv"), train_splits=("more",)), "A split is part of a data folder"),
         ([EN], Wanted(dev_data=Path("a.csv")), "training data was not"),
         ([EN], Wanted(Path("none.csv")), "There is no file none.csv"),
         ([EN], Wanted(), "can only be read from files"),

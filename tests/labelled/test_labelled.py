@@ -353,7 +353,7 @@ def test_translations_and_rated_sentences_are_tab_separated(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("task", "text", "said"),
     [
-        ("bitext", "a\tb\nc\n", "line 2 has 1 columns instead of 2"),
+        ("bitext", "a\tb\nc\n", "line 2 has 1 column instead of 2"),
         ("bitext", "a\tb\nc\td\te\n", "line 2 has 3 columns, but the lines before it have 2"),
         ("sts", "a\tb\n", "line 1 has 2 columns instead of 3"),
         ("sts", "a\tb\t1\na\tb\tmuch\n", "line 2: the score 'much' is not a number"),
@@ -476,7 +476,7 @@ def test_what_is_not_of_a_task_is_not_read_as_its_data(tmp_path: Path, monkeypat
 def test_texts_too_long_for_a_tokenizer_are_refused_by_their_line(tmp_path: Path) -> None:
     row = {"premise": "a", "hypothesis": "b" * 1_000_001, "label": "neutral"}
     path = write(tmp_path / "t.jsonl", pairs("neutral") + json.dumps(row))
-    assert "line 2: its hypothesis has 1,000,001 characters, and 1,000,000 is" in refused("nli", path).message
+    assert "line 2: its hypothesis has 1,000,001 characters; the limit is 1,000,000" in refused("nli", path).message
     path = write(tmp_path / "t.conll", "Ana B-PER\n" * 100_001)
     assert "line 100001: the sentence has more than 100,000 words" in refused("ner", path).message
 

@@ -130,7 +130,7 @@ def test_types_in_other_words_are_read_as_the_tasks_and_that_is_said(tmp_path: P
 
 
 def test_a_prefix_without_a_type_is_refused() -> None:
-    with pytest.raises(PolydistillError, match="x row 1: the tag B has no type"):
+    with pytest.raises(PolydistillError, match="x row 1: the tag B has no entity type"):
         recognise([Row("x", "row 1", {"tokens": ["a"], "tags": ["B"]})], {"B"})
 
 

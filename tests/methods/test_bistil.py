@@ -33,7 +33,7 @@ from polydistill.evaluation.heads import new_head
 from polydistill.methods.bistil import stages as bistil_stages
 from polydistill.methods.bistil.options import BistilOptions
 from polydistill.methods.bistil.plan import prepare
-from polydistill.progress import SILENT
+from polydistill.progress import SILENT, Progress
 from polydistill.records.record import RunRecord
 from polydistill.runs.result import Result
 from polydistill.runs.stages import Stage
@@ -248,6 +248,42 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(
     assert a.keys() == b.keys() and all((a[name] == b[name]).all() for name in a)
     assert [s["loss"] for s in resumed.stages] == [s["loss"] for s in unbroken.stages]
     assert loss_curves(tmp_path / "out") == loss_curves(folder)
+
+
+@pytest.mark.parametrize(
+    ("phase", "options"),
+    [
+        ("1", {"sampler": "ddk:every=2"}),
+        ("2", {"objective": ("2:taid=1", "2:ps-kd=0.5"), "sampler": "size"}),
+        ("2", {"teacher": ("past=0.5",)}),
+        ("2", {"teacher": ("average:decay=0.5",), "objective": ("2:logits=1:form=kl",)}),
+    ],
+    ids=["ddk", "taid and ps-kd", "past", "average"],
+)
+def test_what_changes_on_the_way_goes_on_where_it_was(
+    phase: str, options: dict[str, Any], student: Result, tuned: str, base: Path, data: Path, tmp_path: Path
+) -> None:
+    """Shares of languages, shares of a teacher, kept probabilities, and teachers that follow the student."""
+
+    def run(name: str, progress: Progress = SILENT, **more: Any) -> Result:
+        if phase == "1":
+            return bistil(config(base, data, tmp_path / name, steps=16, **options, **more), progress)
+        teachers = {"teacher": (tuned, *options.get("teacher", ()))}
+        scores = {"test_split": ("sw=none", "en=none"), "task_sparse_epochs": 0, "task_epochs": 4}
+        return bistil(ner(student.output, data, tmp_path / name, **{**options, **teachers, **scores, **more}), progress)
+
+    whole = run("whole")
+    with pytest.raises(Killed):
+        run("cut", Listener(1))
+    resumed = run("cut", resume=True)
+    a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
+    assert all((a[name] == b[name]).all() for name in a)
+    assert [stage["loss"] for stage in resumed.stages] == [stage["loss"] for stage in whole.stages]
+    if phase == "1":
+        shares = whole.stages[-1]["facts"]["shares"]
+        assert shares == resumed.stages[-1]["facts"]["shares"]
+        assert sum(shares.values()) == pytest.approx(1) and 0.25 <= shares["sw"] != 0.5
+        assert whole.settings["sampler"] == "ddk:alpha=0.5:every=2"
 
 
 def test_a_student_of_phase_1_goes_on_with_a_task(base: Path, data: Path, tmp_path: Path) -> None:
@@ -482,7 +518,6 @@ def test_options_that_change_nothing_are_said(base: Path, student: Result, data:
         "limit": 200,
         "task_epochs": 1,
         "init": "top",
-        "temperature": 3.0,
         "dev_split": "x",
         "task_sparse_epochs": 0,
         "test_split": ("en=none",),
@@ -490,7 +525,6 @@ def test_options_that_change_nothing_are_said(base: Path, student: Result, data:
     bistil(config(student.output, data, tmp_path / "out", data_dir=data, **options), listener)
     assert "`init` changes nothing: the model is a student already" in listener.said
     assert "`steps` and `batch_size` and `max_length` change nothing: there is no phase 1" in listener.said
-    assert "`temperature` changes nothing: logits are not an objective" in listener.said
     assert "`dev_split` changes nothing: vectors of sentences" in listener.said and "`text`" not in listener.said
 
 
@@ -684,7 +718,7 @@ def test_the_plan_says_which_stages_there_are_and_how_long_each_may_take(
 
 def test_the_plan_names_options_that_change_nothing(base: Path, data: Path, tmp_path: Path) -> None:
     plan = prepare(config(base, data, tmp_path / "out", objective=("2:logits=1",)), SILENT)
-    assert {"task_lr", "density", "temperature", "relation_heads", "data_dir"} <= plan.idle.keys()
+    assert {"task_lr", "density", "data_dir", "cache_gb"} <= plan.idle.keys()
     assert not {"steps", "lr", "max_length", "vocab_size"} & plan.idle.keys()
     assert plan.warnings == ("`objective=2:...` changes nothing: there is no phase 2 here.",)
 

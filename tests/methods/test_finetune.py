@@ -120,6 +120,45 @@ def test_it_learns_and_the_folder_can_be_evaluated(task: str, base: Path, data: 
     assert "tuned for" in (tmp_path / "out" / "README.md").read_text()
 
 
+@pytest.mark.parametrize("task", ["ner", "nli", "qa"])
+def test_it_learns_from_its_own_past(task: str, base: Path, data: Path, tmp_path: Path) -> None:
+    """In every kind of task, as PS-KD does and with a teacher that follows the model."""
+    given = {"objective": ("ps-kd=1", "logits=0.5:temperature=1"), "teacher": ("average:decay=0.9",)}
+    result = finetune(config(base, data, tmp_path / "out", task=task, epochs=8, **given))
+    assert result.selection["value"] > 0.85
+    (stage,) = result.stages
+    assert set(stage["loss"]["first"]) == {"ps_kd", "logits"}
+    assert stage["loss"]["last"]["ps_kd"] < stage["loss"]["first"]["ps_kd"]
+    assert result.settings["objective"] == [
+        "ps-kd=1:alpha=0.8",
+        "logits=0.5:temperature=1:squared=true:form=cross-entropy",
+    ]
+    assert result.settings["teacher"] == ["average=1:decay=0.9"]
+    shown = (tmp_path / "out" / "README.md").read_text()
+    assert "ps-kd=1" in shown and "average:decay=0.9" in shown
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"objective": ("logits=1",)}, "`logits` needs a teacher"),
+        ({"teacher": ("past",)}, "`past` gives logits, and no objective looks at them"),
+        ({"teacher": ("past",), "objective": ("labels=1", "taid=0")}, "`past` gives logits, and no objective"),
+        ({"teacher": ("some/model",), "objective": ("logits=1",)}, "some/model is not the model's own past"),
+        ({"objective": ("hidden=1",)}, "`hidden` cannot be used in `polydistill finetune`"),
+        ({"objective": ("labels=0",)}, "No objective has a weight above 0"),
+        ({"objective": ("ps-kd=1:alpha=2",)}, "'alpha' must be at least 0 and at most 1"),
+    ],
+    ids=str,
+)
+def test_objectives_that_do_not_go_together(
+    given: dict[str, Any], sentence: str, base: Path, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=sentence) as refused:
+        finetune(config(base, data, tmp_path / "out", **given))
+    assert refused.value.hint
+
+
 def test_a_run_that_was_killed_goes_on_with_the_same_losses(
     whole: Result, base: Path, data: Path, tmp_path: Path
 ) -> None:

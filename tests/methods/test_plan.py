@@ -14,7 +14,8 @@ from polydistill.catalog import arch, resolve_languages, task
 from polydistill.cli import main
 from polydistill.cli.plan import _duration
 from polydistill.distill import speed
-from polydistill.distill.objectives.build import Options, build
+from polydistill.distill.listing import OBJECTIVES
+from polydistill.distill.objectives.build import build
 from polydistill.distill.signals import needs_attention
 from polydistill.distill.student import reduce_layers
 from polydistill.errors import PolydistillError, UsageError
@@ -224,7 +225,8 @@ def test_vectors_are_learnt_from_the_lines_of_both_texts(home: Path, measured: M
     ],
 )
 def test_steps_of_every_kind_are_measured(kind: str | None, weights: dict[str, float], home: Path) -> None:
-    objectives = build(weights, pairs=((0, 1), (1, 3)), options=Options(scale="teacher"))
+    specs = {name: OBJECTIVES.parse(f"{name}={weight}") for name, weight in weights.items()}
+    objectives = build(specs, scale="teacher", pairs=((0, 1), (1, 3)))
     eager = needs_attention(objectives.needs.student)
     assert eager == ("attention" in weights)
     teacher, student = (speed.random_network(home / "m", kind, 3, eager=eager) for _ in range(2))

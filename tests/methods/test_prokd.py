@@ -107,7 +107,9 @@ def plain(tuned: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return student, trained / "stages/teacher"
 
 
-WHOLE: dict[str, Any] = {"teacher_epochs": 2, "epochs": 2, "align_warmup": 0.0}
+PROBABILITIES = "probabilities=1"
+OF_STUDENT = (PROBABILITIES, "pseudo-labels=1:features=student")
+WHOLE: dict[str, Any] = {"teacher_epochs": 2, "epochs": 2, "objective": ("alignment=1:warmup=0",)}
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +160,7 @@ def test_prokd_from_a_bare_model(whole: Result) -> None:
     network = AutoModelForTokenClassification.from_pretrained(out)
     assert network.config.id2label[0] == "O" and not list(out.parent.glob(".whole*"))
     card = (out / "README.md").read_text()
-    assert "reconstruction of ProKD" in card and "rectify_temperature" in card
+    assert "reconstruction of ProKD" in card and "pseudo-labels=1:form=soft" in card
     record = json.loads((out / "polydistill.json").read_text())
     assert record["command"] == "prokd" and record["texts"][-1]["split"] == "words alone, tags not read"
 
@@ -229,19 +231,20 @@ def test_a_given_teacher_is_trained_further_if_asked(tuned: Path, data: Path, tm
     [
         {"classes": "tag"},
         {"tokens": "all"},
-        {"loss": "kl", "temperature": 2.0},
-        {"pseudo_labels": "hard"},
-        {"features": "student"},
-        {"distance": "euclidean"},
-        {"rectify": False},
-        {"rectify_temperature": 0.01},
-        {"self_weight": 0.1},
-        {"self_ramp": 1.0},
+        {"objective": ("logits=1:form=kl:temperature=2", "pseudo-labels=1")},
+        {"objective": ("taid=1", "pseudo-labels=1")},
+        {"objective": (PROBABILITIES, "pseudo-labels=1:form=hard")},
+        {"objective": (PROBABILITIES, "pseudo-labels=1:features=student")},
+        {"objective": (PROBABILITIES, "pseudo-labels=1:distance=euclidean")},
+        {"objective": (PROBABILITIES, "pseudo-labels=1:rectify=no")},
+        {"objective": (PROBABILITIES, "pseudo-labels=1:temperature=0.01")},
+        {"objective": (PROBABILITIES, "pseudo-labels=0.1")},
+        {"objective": (PROBABILITIES, "pseudo-labels=1:ramp=1")},
         {"layer": 1},
         {"freeze_layers": 1},
         {"freeze_embeddings": True},
     ],
-    ids=lambda o: next(iter(o)),
+    ids=lambda o: o.get("objective", tuple(o))[-1],
 )
 def test_every_choice_changes_the_student(
     options: dict[str, Any], plain: tuple[Path, Path], tuned: Path, data: Path, tmp_path: Path
@@ -256,21 +259,13 @@ def test_every_choice_changes_the_student(
 
 
 @pytest.mark.parametrize(
-    "options",
-    [
-        {"align_weight": 0.1},
-        {"align_temperature": 1.0},
-        {"align_symmetric": True},
-        {"align_confidence": 0.9},
-        {"align_warmup": 1.0},
-        {"momentum": 0.5},
-    ],
-    ids=lambda o: next(iter(o)),
+    "alignment", ["0.1", "1:temperature=1", "1:symmetric=yes", "1:confidence=0.9", "1:warmup=1", "1:momentum=0.5"]
 )
 def test_every_choice_changes_the_teacher(
-    options: dict[str, Any], plain: tuple[Path, Path], tuned: Path, data: Path, tmp_path: Path
+    alignment: str, plain: tuple[Path, Path], tuned: Path, data: Path, tmp_path: Path
 ) -> None:
-    result = prokd(config(data, tmp_path / "out", **short(tuned, teacher_epochs=1, limit=32, **options)))
+    options = short(tuned, teacher_epochs=1, limit=32, objective=(f"alignment={alignment}",))
+    result = prokd(config(data, tmp_path / "out", **options))
     assert weights(result.output / "stages/teacher") != weights(plain[1])
 
 
@@ -362,7 +357,7 @@ def test_other_architectures(model_type: str, frozen: int, data: Path, tmp_path:
     options = {
         "limit": 16,
         "teacher_epochs": 1,
-        "align_warmup": 0.0,
+        "objective": ("alignment=1:warmup=0",),
         "freeze_layers": frozen,
         "max_length": 64,
         "test_split": ("en=none", "sw=none"),
@@ -411,7 +406,7 @@ def test_a_smaller_student_with_a_cut_vocabulary(base: Path, tuned: Path, data: 
     assert result.parameters["student"] < result.parameters["teacher"]
     record = json.loads((tmp_path / "out/polydistill.json").read_text())
     assert record["parent"]["command"] == "bistil" and record["result"]["teachers"] == [str(tuned)]
-    own = prokd(config(data, tmp_path / "own", features="student", **given))
+    own = prokd(config(data, tmp_path / "own", objective=OF_STUDENT, **given))
     assert weights(own.output) != weights(result.output)
     assert json.loads((tmp_path / "out/config.json").read_text())["num_hidden_layers"] == 1
 
@@ -462,11 +457,13 @@ def without_org(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     return root / "data", made, listener
 
 
-@pytest.mark.parametrize("features", ["teacher", "student"])
-def test_a_class_that_never_occurs(features: str, without_org: tuple[Path, Result, Listener], tmp_path: Path) -> None:
+@pytest.mark.parametrize("objective", [(), OF_STUDENT], ids=["teacher", "student"])
+def test_a_class_that_never_occurs(
+    objective: tuple[str, ...], without_org: tuple[Path, Result, Listener], tmp_path: Path
+) -> None:
     root, result, listener = without_org
     assert "English labels have no ORG" in listener.said
-    given = {"teacher": (str(result.output / "stages/teacher"),), "features": features, "epochs": 2}
+    given = {"teacher": (str(result.output / "stages/teacher"),), "objective": objective, "epochs": 2}
     whole = prokd(config(root, tmp_path / "whole", **given))
     with pytest.raises(Killed):
         prokd(config(root, tmp_path / "again", **given), Listener(2))
@@ -530,8 +527,13 @@ def test_labels_in_another_order_and_more_of_them(tuned: Path, data: Path, tmp_p
         ({"sources": ("en",)}, "English is named twice"),
         ({"sources": ("sw",)}, "Swahili is named twice"),
         ({"task": "nli"}, "has none"),
-        ({"align_temperature": 0.0}, "`align_temperature` must be at least 1e-06, not 0.0"),
-        ({"momentum": 1.0}, "`momentum` must be at least 0 and at most 0.9999999, not 1.0"),
+        ({"objective": ("alignment=1:temperature=0",)}, "`alignment`: 'temperature' must be at least 1e-06, not 0.0"),
+        ({"objective": ("alignment=1:momentum=1",)}, "'momentum' must be at least 0 and at most 0.9999999, not 1.0"),
+        ({"objective": ("hidden=1",)}, "`hidden` cannot be used in `polydistill prokd`"),
+        ({"objective": ("probabilities=0",)}, "No objective of the student has a weight above 0"),
+        ({"objective": ("pseudo-labels=1",), "method": "tsl"}, "`method=tsl` has no objective `pseudo-labels`"),
+        ({"objective": ("alignment=1",), "method": "selftrain"}, "`method=selftrain` has no objective `alignment`"),
+        ({"objective": ("probabilities=1",), "method": "transfer"}, "Direct transfer trains no student"),
         ({"layer": 3}, "`layer=3` is too high"),
         ({"teacher": ("a", "b")}, "1 source languages and 2 teachers"),
         ({"text": ("x.txt",), "unlabelled_split": "dev"}, "both say"),
@@ -662,9 +664,8 @@ def test_words_without_spaces_come_from_the_data(tuned: Path, data: Path, tmp_pa
 
 def test_options_that_change_nothing_are_said(tuned: Path, data: Path, tmp_path: Path) -> None:
     listener = Listener()
-    options = {"align_weight": 2.0, "weigh": "similarity", "limit": 16}
+    options = {"objective": ("alignment=2",), "weigh": "similarity", "limit": 16}
     prokd(config(data, tmp_path / "out", teacher=(str(tuned),), **options), listener)
-    assert "`align_weight` changes nothing: no teacher is aligned" in listener.said
     assert "`weigh` changes nothing: there is one source" in listener.said
     assert "`teacher_lr` changes nothing: no teacher is trained" in listener.said
     assert "prototypes are not aligned" in listener.said
@@ -677,7 +678,7 @@ def test_options_that_change_nothing_are_said(tuned: Path, data: Path, tmp_path:
     assert "`classes` changes nothing: there are no prototypes" in listener.said
     idle = "`freeze_embeddings` and `batch_size` and `precision` and `max_minutes`"
     assert f"{idle} change nothing: nothing is trained" in listener.said
-    assert not {"align_weight", "rectify", "classes", "lr"} & result.settings.keys()
+    assert not {"objective", "classes", "lr"} & result.settings.keys()
 
 
 def test_the_plan_says_which_stages_there_are_and_how_long_each_may_take(
@@ -709,12 +710,11 @@ def test_every_option_that_may_change_nothing_is_one(tuned: Path, data: Path, tm
     assert METHOD.prepare(options, SILENT).idle.keys() <= options.values().keys()
 
 
-def test_an_alignment_that_is_switched_off_is_no_idle_option(tuned: Path, data: Path, tmp_path: Path) -> None:
-    listener = Listener()
-    options = {**short(tuned), "teacher_epochs": 1, "align_weight": 0.0, "align_symmetric": True}
-    result = prokd(config(data, tmp_path / "out", **options), listener)
-    assert "`align_symmetric` changes nothing" in listener.said and "`align_weight`" not in listener.said
-    assert result.settings["align_weight"] == 0
+def test_an_alignment_can_be_switched_off(tuned: Path, data: Path, tmp_path: Path) -> None:
+    options = {**short(tuned), "teacher_epochs": 1, "objective": ("alignment=0",)}
+    plan = METHOD.prepare(config(data, tmp_path / "out", **options), SILENT)
+    assert not plan.settings["aligned"]
+    assert [text.partition(":")[0] for text in plan.settings["objective"]] == ["probabilities=1", "pseudo-labels=1"]
 
 
 def test_transfer_needs_no_text(tuned: Path, data: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from polydistill.distill.loss import label_loss
 from polydistill.distill.signals import HIDDEN, LOGITS, Signal
 from polydistill.distill.stacking import least_squares
-from polydistill.distill.teachers import FrozenTeacher
+from polydistill.distill.teachers.frozen import FrozenTeacher
 from polydistill.errors import PolydistillError
 from polydistill.evaluation import classification, retrieval
 from polydistill.evaluation.heads import TaskModel, new_head

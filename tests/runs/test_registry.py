@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import re
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import pytest
 import tiny
+import trainings
 
 import polydistill
 from polydistill import registry
 from polydistill.cli import commands, main
+from polydistill.distill.listing import OBJECTIVES
 from polydistill.errors import UsageError
 from polydistill.runs import functions
 
@@ -39,6 +42,22 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     sys.modules.pop("shout", None)
     registry._installed.cache_clear()
     functions.named.cache_clear()
+
+
+def test_the_objective_on_the_page_can_be_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = re.search(r'```python\n("""penalty\.py.*?)```', PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert code is not None
+    (tmp_path / "penalty.py").write_text(code[1], encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(OBJECTIVES, "_listed", dict(OBJECTIVES._listed))
+    monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path / "cache"))
+    importlib.import_module("penalty")
+    root = trainings.prepare(tmp_path / "root")
+    made = trainings.tune(root, tmp_path / "out", objective=("labels=1", "penalty=0.1:entropy=0.5"))
+    (stage,) = made.stages
+    assert set(stage["loss"]["first"]) == {"labels", "penalty"}
+    assert made.settings["objective"] == ["labels=1", "penalty=0.1:entropy=0.5"]
+    assert "penalty=0.1:entropy=0.5" in (tmp_path / "out/README.md").read_text()
 
 
 def test_a_package_adds_a_command(installed: Path, capsys: pytest.CaptureFixture[str]) -> None:

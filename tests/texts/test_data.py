@@ -372,7 +372,7 @@ BAD: list[tuple[str, bytes, str]] = [
     ("t.txt.gz", GZ[:30] + b"XXXX" + GZ[34:], "not a whole gzip file"),
     ("t.jsonl", b'{"text": "a"}\n{"text": \n', "line 2 is not JSON"),
     ("t.jsonl", b'{"text": "a"}\n[1]\n', "line 2 is not a JSON object"),
-    ("t.json", b'[\n{"text": "a"}\n]\n', "line 1 is not JSON.*one JSON object a line"),
+    ("t.json", b'[\n{"text": "a"}\n]\n', "line 1 is not JSON.*one JSON object per line"),
     ("t.jsonl", b'{"text": "a"}\n{"text": 7}\n', "line 2: the column text holds int"),
     ("t.jsonl", b'{"text": "B\xe3"}\n', "not UTF-8"),
     ("t.parquet", b"PAR1 not really", "not a whole parquet"),

@@ -15,7 +15,7 @@ from polydistill.distill.objectives.base import Weighted
 from polydistill.distill.objectives.hidden import HiddenStates
 from polydistill.distill.objectives.labels import HardLabels
 from polydistill.distill.objectives.logits import Logits
-from polydistill.distill.teachers import FrozenTeacher
+from polydistill.distill.teachers.frozen import FrozenTeacher
 from polydistill.evaluation.heads import new_head
 from polydistill.methods.bistil.stages import _parts
 from polydistill.progress import SILENT
@@ -125,9 +125,9 @@ def test_parts_are_those_of_the_batches_that_an_unsplit_run_has(folder: Path, tm
         examples: list[int] = []
 
         class Watched(HardLabels):
-            def forward(self, student: Any, teacher: Any, batch: Any, seen: list[int] = examples) -> Any:
+            def __call__(self, student: Any, teacher: Any, batch: Any, seen: list[int] = examples) -> Any:
                 seen.extend(batch["example_id"].tolist())
-                return super().forward(student, teacher, batch)
+                return super().__call__(student, teacher, batch)
 
         model = new_head(folder, "tagging", TAGS, seed=1)
         loss = DistilLoss(model.network, Weighted({"labels": (Watched(), 1.0)}), None, None)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from polydistill.distill.objectives.base import LayerPairs, Mean, Needs, Objective
 from polydistill.distill.objectives.common import comparable, squared_error
 from polydistill.distill.signals import ATTENTION, Batch, Signal, Signals
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class AttentionProbabilities(Objective):
@@ -26,12 +27,11 @@ class AttentionProbabilities(Objective):
     kind: ClassVar[str] = ATTENTION  # also the name of the term
 
     def __init__(self, pairs: LayerPairs, *, relative: bool = False) -> None:
-        super().__init__()
         self._pairs = tuple((Signal(self.kind, s), Signal(self.kind, t)) for s, t in pairs)
         self._relative = relative
         self.needs = Needs(frozenset(s for s, _ in self._pairs), frozenset(t for _, t in self._pairs))
 
-    def forward(self, student: Signals, teacher: Signals, batch: Batch) -> dict[str, Mean]:
+    def __call__(self, student: Signals, teacher: Signals, batch: Batch) -> dict[str, Mean]:
         """One term; its weight is the number of (query, key) positions.
 
         Raises:
@@ -39,8 +39,8 @@ class AttentionProbabilities(Objective):
         """
         mask = batch["attention_mask"].bool()
         valid = (mask.unsqueeze(2) & mask.unsqueeze(1)).unsqueeze(1)  # (B, 1, N, N)
-        total = sum(self._error(student[s], teacher[t], valid) for s, t in self._pairs)
-        assert isinstance(total, Tensor)
+        errors = [self._error(student[s], teacher[t], valid) for s, t in self._pairs]
+        total = sum(errors[1:], errors[0])
         return {self.kind: Mean(total / len(self._pairs), self.weight(batch))}
 
     def weight(self, batch: Batch) -> Tensor:

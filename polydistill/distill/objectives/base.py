@@ -1,15 +1,20 @@
-"""What every objective has: what it needs to see, and its loss as named terms."""
+"""What every objective has: what it needs to see, its loss as named terms, and what it carries from step to step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from types import MappingProxyType
-from typing import NamedTuple
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from polydistill.distill.signals import Batch, Signal, Signals
+from polydistill.errors import UsageError
+from polydistill.options.settings import Options
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from polydistill.training.facts import TrainingFacts
 
 LayerPairs = tuple[tuple[int, int], ...]  # (student's layer, teacher's layer), both counted from 0
 
@@ -38,13 +43,40 @@ class Needs(NamedTuple):
     teacher: frozenset[Signal]
 
 
-class Objective(nn.Module):
-    """One thing that is asked of a student. Buffers are its state, and are kept in checkpoints."""
+class AddsUp(Enum):
+    """How the loss of a step is made of those of its parts, on several processes or with `accumulate`."""
 
+    ITEMS = "totals and weights are added up, so that the loss is that of the whole batch"
+    BATCHES = "every part has a loss of its own, and their mean is taken: it depends on how a batch is split"
+    ALONE = "the objective needs all examples in one process; several processes are refused"
+
+
+class Objective:
+    """One thing that is asked of a student.
+
+    Modules of objectives load without torch: `ls objectives` and the checks before a run read their options. So a
+    constructor makes no tensors where it is called before a run, but `begin` does.
+
+    Attributes:
+        options_class: That of its options.
+        needs: What it looks at.
+        adds_up: How its losses of the parts of a batch become one.
+        looks: Whether `look` is to see all training data before training begins.
+        module: Its tensors. Parameters are trained with the student, buffers are state; checkpoints have both, and
+            neither is saved with the student.
+        noted: What a step's record says beside the terms, after a call; a `Mean` is agreed on by all processes.
+        learns: Whether a call may change its state; not while held-out data are looked at.
+    """
+
+    options_class: ClassVar[type[Options]] = Options
     needs: Needs
-    noted: Mapping[str, float] = MappingProxyType({})  # what a step's record says beside the terms, after `forward`
+    adds_up: ClassVar[AddsUp] = AddsUp.ITEMS
+    looks: ClassVar[bool] = False
+    module: nn.Module | None = None
+    noted: Mapping[str, float | Mean] = MappingProxyType({})
+    learns = True
 
-    def forward(self, student: Signals, teacher: Signals, batch: Batch) -> dict[str, Mean]:
+    def __call__(self, student: Signals, teacher: Signals, batch: Batch) -> dict[str, Mean]:
         """The loss, as one or more named terms that add up to it.
 
         Args:
@@ -60,11 +92,32 @@ class Objective(nn.Module):
         """
         return batch["attention_mask"].sum()
 
+    def begin(self, facts: TrainingFacts) -> None:
+        """Called before training begins or goes on: the time to make `module`, whose values a checkpoint may replace.
+
+        Raises:
+            PolydistillError: The objective cannot be trained so.
+        """
+
+    def look(self, teacher: Signals, batch: Batch) -> None:
+        """Called once for each batch of the training data before training begins, where `looks`.
+
+        Args:
+            teacher: What `needs.teacher` asked for.
+            batch: Of the training data.
+        """
+
+    def end_look(self) -> None:
+        """Called after the last `look`."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Called before the first step of each epoch, counted from 0."""
+
     def on_step(self, step: int, losses: Mapping[str, float]) -> None:
-        """Called after each step with the values of all terms; for objectives that change on the way."""
+        """Called after each step with the values of all terms and notes, for objectives that change on the way."""
 
 
-class Weighted(nn.Module):
+class Weighted:
     """Several objectives with weights.
 
     Args:
@@ -72,12 +125,12 @@ class Weighted(nn.Module):
         by_first: Whether a term is divided by its value at the first step, so that weights compare.
 
     Attributes:
+        parts: Name -> objective.
         first: Term -> its value at the first step; goes into checkpoints.
     """
 
     def __init__(self, objectives: Mapping[str, tuple[Objective, float]], *, by_first: bool = False) -> None:
-        super().__init__()
-        self.parts = nn.ModuleDict({name: part for name, (part, _) in objectives.items()})
+        self.parts = {name: part for name, (part, _) in objectives.items()}
         self.weights = {name: weight for name, (_, weight) in objectives.items()}
         self.by_first = by_first
         self.first: dict[str, float] = {}
@@ -85,15 +138,32 @@ class Weighted(nn.Module):
     @property
     def needs(self) -> Needs:
         """What all of them look at."""
-        found: list[Needs] = [part.needs for part in self.objectives()]
+        found = [part.needs for part in self.parts.values()]
         return Needs(
             frozenset().union(*(needs.student for needs in found)),
             frozenset().union(*(needs.teacher for needs in found)),
         )
 
-    def objectives(self) -> list[Objective]:
-        """The objectives, in the order given."""
-        return [part for part in self.parts.values() if isinstance(part, Objective)]
+    @property
+    def module(self) -> nn.ModuleDict:
+        """The tensors of all objectives that have some."""
+        from torch import nn
+
+        return nn.ModuleDict({name: part.module for name, part in self.parts.items() if part.module is not None})
+
+    def begin(self, facts: TrainingFacts) -> None:
+        """Prepares each objective for a training.
+
+        Raises:
+            PolydistillError: One of them cannot be trained so.
+        """
+        for name, part in self.parts.items():
+            if facts.processes > 1 and part.adds_up is AddsUp.ALONE:
+                raise UsageError(
+                    f"The objective `{name}` needs all examples in one process, and there are {facts.processes}.",
+                    "Start one process, or leave it out.",
+                )
+            part.begin(facts)
 
     def counts(self, parts: Sequence[Batch], agree: Callable[[Tensor], Tensor] = lambda t: t) -> dict[str, Tensor]:
         """Objective -> what the losses of a batch's parts are divided by, so that their mean is the whole batch's loss.
@@ -102,10 +172,15 @@ class Weighted(nn.Module):
             parts: The batch in parts.
             agree: Takes the mean of a scalar over all processes.
         """
-        named = zip(self.parts, self.objectives(), strict=True)
-        return {name: agree(torch.stack([part.weight(b) for b in parts]).float().mean()) for name, part in named}
+        import torch
 
-    def forward(
+        return {
+            name: agree(torch.stack([part.weight(b) for b in parts]).float().mean())
+            for name, part in self.parts.items()
+            if part.adds_up is not AddsUp.BATCHES
+        }
+
+    def __call__(
         self,
         student: Signals,
         teacher: Signals,
@@ -128,20 +203,37 @@ class Weighted(nn.Module):
         """
         total: Tensor | None = None
         values: dict[str, float] = {}
-        for name, part in zip(self.parts, self.objectives(), strict=True):
+        for name, part in self.parts.items():
             for term, mean in part(student, teacher, batch).items():
-                count = agree(mean.weight.detach().float()) if counts is None else counts[name]
-                count = count.clamp(min=1e-12)
-                values[term] = float(agree(mean.total.detach()) / count)
-                self.first.setdefault(term, values[term])
-                scale = self.weights[name] / (self.first[term] or 1.0 if self.by_first else 1.0)
+                count = self._count(name, mean, agree, counts)
+                values[term] = float(agree(mean.total.detach() / count))
+                first = self.first.setdefault(term, values[term]) if part.learns else self.first.get(term, values[term])
+                scale = self.weights[name] / (first or 1.0 if self.by_first else 1.0)
                 loss = scale * mean.total / count
                 total = loss if total is None else total + loss
-            values.update(part.noted)
+            for term, note in part.noted.items():
+                if isinstance(note, Mean):
+                    note = float(agree(note.total.detach() / self._count(name, note, agree, counts)))
+                values[term] = note
         assert total is not None
         return total, values
 
+    def _count(
+        self, name: str, mean: Mean, agree: Callable[[Tensor], Tensor], counts: Mapping[str, Tensor] | None
+    ) -> Tensor:
+        """Scalar: what a total is divided by, so that the mean over parts and processes is the loss of the step."""
+        if self.parts[name].adds_up is AddsUp.BATCHES:
+            count = mean.weight.detach().float()
+        else:
+            count = agree(mean.weight.detach().float()) if counts is None else counts[name]
+        return count.clamp(min=1e-12)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Tells each objective that an epoch begins."""
+        for part in self.parts.values():
+            part.begin_epoch(epoch)
+
     def on_step(self, step: int, losses: Mapping[str, float]) -> None:
         """Passes the values of all terms on to each objective."""
-        for part in self.objectives():
+        for part in self.parts.values():
             part.on_step(step, losses)

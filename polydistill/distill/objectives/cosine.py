@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from torch.nn.functional import cosine_similarity
-
 from polydistill.distill.objectives.base import LayerPairs, Mean, Needs, Objective
 from polydistill.distill.objectives.common import comparable
 from polydistill.distill.signals import HIDDEN, Batch, Signal, Signals
@@ -19,17 +17,18 @@ class Cosine(Objective):
     """
 
     def __init__(self, pairs: LayerPairs) -> None:
-        super().__init__()
         last = max(pairs)
         self._student, self._teacher = (Signal(HIDDEN, layer + 1) for layer in last)
         self.needs = Needs(frozenset({self._student}), frozenset({self._teacher}))
 
-    def forward(self, student: Signals, teacher: Signals, batch: Batch) -> dict[str, Mean]:
+    def __call__(self, student: Signals, teacher: Signals, batch: Batch) -> dict[str, Mean]:
         """One term, `cosine`; its weight is the number of positions.
 
         Raises:
             PolydistillError: Student and teacher differ in width.
         """
+        from torch.nn.functional import cosine_similarity
+
         mask = batch["attention_mask"].bool()
         states = student[self._student][mask], teacher[self._teacher][mask]
         own, theirs = comparable("cosine", "columns of hidden states", *states)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from polydistill.distill.objectives.base import LayerPairs, Mean, Needs, Objective
 from polydistill.distill.objectives.common import comparable, squared_error
 from polydistill.distill.signals import HIDDEN, Batch, Signal, Signals
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class HiddenStates(Objective):
@@ -22,21 +25,20 @@ class HiddenStates(Objective):
     """
 
     def __init__(self, pairs: LayerPairs, *, relative: bool = False) -> None:
-        super().__init__()
         outputs = ((0, 0), *((s + 1, t + 1) for s, t in pairs))
         self._pairs = tuple((Signal(HIDDEN, s), Signal(HIDDEN, t)) for s, t in outputs)
         self._relative = relative
         self.needs = Needs(frozenset(s for s, _ in self._pairs), frozenset(t for _, t in self._pairs))
 
-    def forward(self, student: Signals, teacher: Signals, batch: Batch) -> dict[str, Mean]:
+    def __call__(self, student: Signals, teacher: Signals, batch: Batch) -> dict[str, Mean]:
         """One term, `hidden`; its weight is the number of positions.
 
         Raises:
             PolydistillError: Student and teacher differ in width.
         """
         valid = batch["attention_mask"].bool().unsqueeze(-1)
-        total = sum(self._error(student[s], teacher[t], valid) for s, t in self._pairs)
-        assert isinstance(total, Tensor)
+        errors = [self._error(student[s], teacher[t], valid) for s, t in self._pairs]
+        total = sum(errors[1:], errors[0])
         return {"hidden": Mean(total / len(self._pairs), self.weight(batch))}
 
     def _error(self, student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-from torch.nn.functional import cross_entropy
+from typing import TYPE_CHECKING
 
 from polydistill.distill.objectives.base import Mean, Needs, Objective
-from polydistill.distill.objectives.logits import NOT_TRAINED, is_answer
+from polydistill.distill.objectives.common import NOT_TRAINED, is_answer
 from polydistill.distill.signals import LOGITS, NEVER, Batch, Signal, Signals
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _LOGITS = Signal(LOGITS)
 
@@ -20,10 +22,9 @@ class HardLabels(Objective):
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self.needs = Needs(frozenset({_LOGITS}), frozenset())
 
-    def forward(self, student: Signals, teacher: Signals, batch: Batch) -> dict[str, Mean]:
+    def __call__(self, student: Signals, teacher: Signals, batch: Batch) -> dict[str, Mean]:
         """One term, `labels`.
 
         Args:
@@ -45,5 +46,7 @@ class HardLabels(Objective):
 
 def labelled(logits: Tensor, labels: Tensor) -> Mean:
     """Cross-entropy of logits (..., L) where labels (...) are not -100."""
+    from torch.nn.functional import cross_entropy
+
     known = labels != NOT_TRAINED
     return Mean(cross_entropy(logits[known].float(), labels[known], reduction="sum"), known.sum())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from polydistill.distill.objectives.base import Mean, Needs, Objective
+from polydistill.distill.objectives.common import NOT_TRAINED
 from polydistill.distill.objectives.labels import labelled
-from polydistill.distill.objectives.logits import NOT_TRAINED
 from polydistill.distill.signals import LOGITS, Batch, Signal, Signals
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _LOGITS = Signal(LOGITS)
 
@@ -19,10 +22,9 @@ class MaskedTokens(Objective):
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self.needs = Needs(frozenset({_LOGITS}), frozenset())
 
-    def forward(self, student: Signals, teacher: Signals, batch: Batch) -> dict[str, Mean]:
+    def __call__(self, student: Signals, teacher: Signals, batch: Batch) -> dict[str, Mean]:
         """One term, `mlm`.
 
         Args:

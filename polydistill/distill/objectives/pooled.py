@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-from torch.nn.functional import cosine_similarity
+from typing import TYPE_CHECKING
 
 from polydistill.distill.objectives.base import Mean, Needs, Objective
 from polydistill.distill.objectives.common import comparable
 from polydistill.distill.signals import POOLED, Batch, Signal, Signals
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _POOLED = Signal(POOLED)
 
@@ -20,15 +22,16 @@ class PooledVectors(Objective):
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self.needs = Needs(frozenset({_POOLED}), frozenset({_POOLED}))
 
-    def forward(self, student: Signals, teacher: Signals, batch: Batch) -> dict[str, Mean]:
+    def __call__(self, student: Signals, teacher: Signals, batch: Batch) -> dict[str, Mean]:
         """One term, `pooled`; its weight is the number of texts.
 
         Raises:
             PolydistillError: Student and teacher differ in width.
         """
+        from torch.nn.functional import cosine_similarity
+
         own, theirs = comparable("pooled", "columns of vectors", student[_POOLED], teacher[_POOLED])
         similarity = cosine_similarity(own, theirs, dim=-1)
         return {"pooled": Mean((1 - similarity).sum(), self.weight(batch))}

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from polydistill.distill.objectives.base import Mean, Needs, Objective
-from polydistill.distill.objectives.common import comparable, first_tokens
-from polydistill.distill.objectives.logits import OTHER_LABELS
+from polydistill.distill.objectives.common import OTHER_LABELS, comparable, first_tokens
 from polydistill.distill.signals import LOGITS, Batch, Signal, Signals
+from polydistill.options.settings import Options, setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _LOGITS = Signal(LOGITS)
+
+
+@dataclass(frozen=True)
+class ProbabilitiesOptions(Options):
+    """The options of `probabilities`."""
+
+    temperature: float = setting(1.0, "Softmax temperature of both distributions.", "", least=1e-6)
+    squared: bool = setting(False, "Multiply by the squared temperature.", "")
 
 
 class Probabilities(Objective):
@@ -18,16 +30,17 @@ class Probabilities(Objective):
     T^2 ||softmax(z_T/T) - softmax(z_S/T)||^2 / L at the first token of each word; T^2 if `squared`.
 
     Args:
-        temperature: T.
-        squared: Whether to multiply with T^2.
+        options: Temperature, and whether to multiply by its square.
     """
 
-    def __init__(self, *, temperature: float = 1.0, squared: bool = False) -> None:
-        super().__init__()
-        self._temperature, self._factor = temperature, temperature**2 if squared else 1.0
+    options_class = ProbabilitiesOptions
+
+    def __init__(self, options: ProbabilitiesOptions = ProbabilitiesOptions()) -> None:
+        self._temperature = options.temperature
+        self._factor = options.temperature**2 if options.squared else 1.0
         self.needs = Needs(frozenset({_LOGITS}), frozenset({_LOGITS}))
 
-    def forward(self, student: Signals, teacher: Signals, batch: Batch) -> dict[str, Mean]:
+    def __call__(self, student: Signals, teacher: Signals, batch: Batch) -> dict[str, Mean]:
         """One term, `probabilities`.
 
         Args:

@@ -3,81 +3,101 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import torch
-from torch import Tensor
-from torch.nn.functional import one_hot
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from polydistill.distill.objectives.base import Mean, Needs, Objective
-from polydistill.distill.objectives.common import comparable, first_tokens
-from polydistill.distill.objectives.logits import OTHER_LABELS
-from polydistill.distill.prototypes import MovingPrototypes, nearness, rectified
+from polydistill.distill.objectives.common import OTHER_LABELS, comparable, first_tokens
 from polydistill.distill.signals import HIDDEN, LOGITS, Batch, Signal, Signals
-from polydistill.errors import UsageError
+from polydistill.options.settings import Options, setting
 
-FORMS = ("soft", "hard")
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from polydistill.training.facts import TrainingFacts
+
+TEACHER, STUDENT = "teacher", "student"
 _LOGITS = Signal(LOGITS)
+
+
+@dataclass(frozen=True)
+class PseudoLabelsOptions(Options):
+    """The options of `pseudo-labels`."""
+
+    form: str = setting(
+        "soft", "soft: rectified probabilities; hard: their likeliest tag.", "", choices=("soft", "hard")
+    )
+    ramp: float = setting(0.5, "Share of the steps in which the weight grows from 0.", "", least=0, most=1)
+    rectify: bool = setting(True, "Rectify the labels by prototypes.", "")
+    temperature: float = setting(1.0, "Temperature of the rectification.", "", least=1e-6)
+    distance: str = setting(
+        "unit",
+        "Distance to a prototype: euclidean, or unit for vectors scaled to length 1.",
+        "",
+        choices=("euclidean", "unit"),
+    )
+    features: str = setting(TEACHER, "Whose features are compared.", "", choices=(TEACHER, STUDENT))
+    momentum: float = setting(
+        0.9, "Momentum of the prototypes that move with the student's features.", "", least=0, most=0.9999999
+    )
 
 
 class PseudoLabels(Objective):
     """Cross-entropy with the teacher's own labels (reconstruction of ProKD, Ge et al. 2023, arXiv 2301.08855).
 
     -sum_c q_c log softmax(z_S)_c at the first token of each word, q in proportion to p_teacher times
-    softmax_k(-||h - c_k|| / tau) of the tag's class, or p_teacher alone where there are no prototypes. The weight
-    grows from 0 in a ramp.
+    softmax_k(-||h - c_k|| / tau) of the tag's class, or p_teacher alone where labels are not rectified. The weight
+    grows from 0 in a ramp. The features h are the teacher's; where they are the student's, the prototypes move with
+    them, and the given ones are the first.
 
     Args:
+        options: Form, ramp and rectification.
         outside: Number of the tag O.
-        form: `soft`, or `hard` for q's likeliest tag.
-        ramp: Steps in which the weight grows to its full value.
-        prototypes: (K, H), rows that are no numbers for classes without one; None for no rectification.
+        prototypes: (K, H), rows that are no numbers for classes without one; needed to rectify.
         class_of: (L,) class of each tag.
-        layer: Whose hidden states h are, counted from 1: the teacher's, or the student's.
-        of_student: Whether h are the student's; then the prototypes move with its own features, and the given ones are
-            the first.
-        momentum: Of that movement.
-        temperature: tau.
-        distance: See `prototypes.nearness`.
-
-    Raises:
-        UsageError: The form is unknown.
+        layer: Whose hidden states h are, counted from 1.
     """
 
-    step: Tensor
-    class_of: Tensor
+    options_class = PseudoLabelsOptions
 
     def __init__(
         self,
+        options: PseudoLabelsOptions = PseudoLabelsOptions(),
         *,
         outside: int,
-        form: str = "soft",
-        ramp: int = 0,
         prototypes: Tensor | None = None,
         class_of: tuple[int, ...] = (),
         layer: int = 0,
-        of_student: bool = False,
-        momentum: float = 0.9,
-        temperature: float = 0.1,
-        distance: str = "euclidean",
     ) -> None:
-        super().__init__()
-        if form not in FORMS:
-            raise UsageError(f"Unknown form of pseudo-labels '{form}'.", f"Known are {', '.join(FORMS)}.")
-        self._outside, self._form, self._ramp = outside, form, ramp
-        self._temperature, self._distance = temperature, distance
-        self._features, self._of_student = Signal(HIDDEN, layer), of_student
+        import torch
+        from torch import nn
+
+        from polydistill.distill.prototypes import MovingPrototypes
+
+        self._options, self._outside, self._ramp = options, outside, 0
+        self._features, self._class_of = Signal(HIDDEN, layer), torch.tensor(class_of, dtype=torch.long)
+        self.module: nn.Module = nn.Module()
+        self.module.register_buffer("steps", torch.tensor(0))
         self.prototypes: MovingPrototypes | None = None
-        if prototypes is not None:
-            self.prototypes = MovingPrototypes(len(prototypes), prototypes.shape[1], momentum)
+        seen = set[Signal]()
+        if options.rectify and prototypes is not None:
+            self.prototypes = MovingPrototypes(len(prototypes), prototypes.shape[1], options.momentum)
             self.prototypes.values.copy_(prototypes)
             self.prototypes.seen.copy_(~prototypes.isnan().any(1))
-        self.register_buffer("class_of", torch.tensor(class_of, dtype=torch.long))
-        self.register_buffer("step", torch.tensor(0))
-        seen = {self._features} if prototypes is not None else set()
-        own, theirs = (seen, set()) if of_student else (set(), seen)
+            self.module.add_module("prototypes", self.prototypes)
+            seen = {self._features}
+        own, theirs = (seen, set()) if self._of_student else (set(), seen)
         self.needs = Needs(frozenset({_LOGITS, *own}), frozenset({_LOGITS, *theirs}))
 
-    def forward(self, student: Signals, teacher: Signals, batch: Batch) -> dict[str, Mean]:
+    @property
+    def _of_student(self) -> bool:
+        return self._options.features == STUDENT
+
+    def begin(self, facts: TrainingFacts) -> None:
+        """Counts the steps of the ramp."""
+        self._ramp = round(self._options.ramp * facts.steps)
+
+    def __call__(self, student: Signals, teacher: Signals, batch: Batch) -> dict[str, Mean]:
         """One term, `pseudo_labels`, ramp included.
 
         Args:
@@ -88,21 +108,19 @@ class PseudoLabels(Objective):
         Raises:
             PolydistillError: Student and teacher have not as many outputs.
         """
+        from torch.nn.functional import one_hot
+
         rows = first_tokens(batch)
         own, theirs = comparable(
-            "pseudo_labels", "outputs", student[_LOGITS][rows], teacher[_LOGITS][rows], hint=OTHER_LABELS
+            "pseudo-labels", "outputs", student[_LOGITS][rows], teacher[_LOGITS][rows], hint=OTHER_LABELS
         )
         guessed = theirs.softmax(-1)
-        wanted = guessed
-        if self.prototypes is not None:
-            features = (student if self._of_student else teacher)[self._features][rows].detach().float()
-            where = self.prototypes(features, self.class_of[guessed.argmax(-1)]) if self._of_student else None
-            where = self.prototypes.values if where is None else where
-            wanted = rectified(guessed, nearness(features, where, self._temperature, self._distance), self.class_of)
+        wanted = self._rectified(guessed, (student if self._of_student else teacher), rows)
         best = wanted.argmax(-1)
-        if self._form == "hard":
+        if self._options.form == "hard":
             wanted = one_hot(best, own.shape[-1]).to(own.dtype)
-        share = min(1.0, (float(self.step) + 1) / self._ramp) if self._ramp else 1.0
+        steps = float(self.module.get_buffer("steps"))
+        share = min(1.0, (steps + 1) / self._ramp) if self._ramp else 1.0
         words = max(1, len(best))
         self.noted = {
             "changed": float((best != guessed.argmax(-1)).sum()) / words,
@@ -110,10 +128,23 @@ class PseudoLabels(Objective):
         }
         return {"pseudo_labels": Mean(-share * (wanted * own.log_softmax(-1)).sum(), self.weight(batch))}
 
+    def _rectified(self, guessed: Tensor, signals: Signals, rows: Tensor) -> Tensor:
+        """(n, L) the labels of n words; `guessed` are the teacher's probabilities."""
+        from polydistill.distill.prototypes import nearness, rectified
+
+        if self.prototypes is None:
+            return guessed
+        class_of, options = self._class_of.to(guessed.device), self._options
+        features = signals[self._features][rows].detach().float()
+        where = self.prototypes.values
+        if self._of_student:
+            where = self.prototypes(features, class_of[guessed.argmax(-1)])
+        return rectified(guessed, nearness(features, where, options.temperature, options.distance), class_of)
+
     def weight(self, batch: Batch) -> Tensor:
         """Scalar: the number of words that begin."""
         return first_tokens(batch).sum()
 
     def on_step(self, step: int, losses: Mapping[str, float]) -> None:
         """Counts for the ramp."""
-        self.step.fill_(step)
+        self.module.get_buffer("steps").fill_(step)

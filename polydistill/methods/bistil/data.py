@@ -8,12 +8,14 @@ from pathlib import Path
 
 from polydistill.catalog import Language, Task, language
 from polydistill.catalog.task import RETRIEVAL
-from polydistill.errors import UsageError
+from polydistill.errors import PolydistillError, UsageError
 from polydistill.labelled.custom import Wanted, training_data, with_own_labels
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.sources import load_split
 from polydistill.methods.bistil.options import BistilOptions
+from polydistill.methods.bistil.presets import General, Tuning
 from polydistill.progress import Progress
+from polydistill.texts.sources import TextSource, assign_corpora, text_sources
 
 NO_SCORE = "none"
 
@@ -130,3 +132,31 @@ def per_language(
             raise UsageError(f"`{option}={text}` is for neither of the two languages.", "Leave it out.")
         found[code] = Path(value)
     return found
+
+
+def texts_of(
+    options: BistilOptions,
+    languages: Sequence[Language],
+    general: General | None,
+    tuning: Tuning | None,
+    wanted: Task | None,
+    given: bool,
+    progress: Progress,
+) -> dict[str, list[TextSource]]:
+    """The text of both languages, where a phase or the vocabulary needs it.
+
+    Raises:
+        PolydistillError: There is no running text for one of them.
+    """
+    vectors = tuning is not None and wanted is not None and wanted.kind == RETRIEVAL
+    if given and general is None and not vectors:
+        return {}
+    assigned = assign_corpora(languages, options.text, "text")
+    texts = {lang.code: text_sources(lang, assigned[lang.code], option="text") for lang in languages}
+    for lang in languages:
+        if any(text.kind == "wordlist" for text in texts[lang.code]):
+            raise PolydistillError(
+                f"There is no running text for {lang.name}, and a word list is none.",
+                f"Give some with `text={lang.code}=PATH`.",
+            )
+    return texts

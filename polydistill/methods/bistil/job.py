@@ -15,6 +15,7 @@ from polydistill.methods.bistil.data import Labelled
 from polydistill.methods.bistil.options import BistilOptions
 from polydistill.methods.bistil.presets import General, Tuning
 from polydistill.models.source import Source
+from polydistill.options.specs import Spec
 from polydistill.records.record import RunRecord
 from polydistill.texts.sources import TextSource
 from polydistill.trimming.plan import TrimPlan
@@ -51,14 +52,16 @@ class Job:
         student_given: Whether it is such a student, whose vocabulary and layers stay.
         layers: The teacher's layers that the student begins with, or began with.
         pairs: (student's, teacher's) layers that are compared.
+        depth: Layers of the teacher.
         general: Phase 1, None if it is left out.
         tuning: Phase 2, None if it is left out.
         density: Share of the base model that the sparse stage trains.
-        scale: See `distill.objectives.build.Options`.
-        relation_layers: (student's, teacher's) layer of `relations`, None for the last ones.
+        scale: What makes terms compare, see `distill.objectives.build`.
+        sampler: What says how often phase 1 sees each language.
         by_loyalty: Whether loyalty to the first teacher chooses phase 2's checkpoints, in place of the task's metric.
         task: What phase 2 is about; for vectors of sentences, the retrieval that scores them.
         teachers: Tuned models; empty to make one.
+        past: Teachers beside them that are the student's own past.
         texts: Language -> its text; empty where no phase reads any.
         labelled: None without labels.
         limit: Most labelled examples of a split, None for all.
@@ -73,14 +76,16 @@ class Job:
     student_given: bool
     layers: tuple[int, ...]
     pairs: LayerPairs
+    depth: int
     general: General | None
     tuning: Tuning | None
     density: float
     scale: str
-    relation_layers: tuple[int, int] | None
+    sampler: Spec
     by_loyalty: bool
     task: Task | None
     teachers: tuple[GivenTeacher, ...]
+    past: tuple[Spec, ...]
     texts: Mapping[str, Sequence[TextSource]]
     labelled: Labelled | None
     limit: int | None

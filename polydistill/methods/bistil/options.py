@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from polydistill.distill.listing import SCALES
+from polydistill.distill.scales import SCALES
 from polydistill.methods.bistil.presets import PRESETS
 from polydistill.models.refs import DEFAULT_MODEL
 from polydistill.options.groups import Computing, Labelled, Placed, TimedPlace
@@ -48,30 +48,6 @@ class Student(Options):
         "Sparse language fine-tuning for the teacher of phase 1, LANG=FOLDER; not used in phase 2.",
         "Model",
         metavar="LANG=DIR",
-    )
-
-
-@dataclass(frozen=True)
-class Measuring(Options):
-    """How objectives are measured."""
-
-    temperature: float = setting(2.0, "Softmax temperature of the logits.", "Training", metavar="T", least=1e-6)
-    squared_temperature: bool = setting(True, "Multiply the loss of the logits by the squared temperature.", "Training")
-    logit_form: str = setting(
-        "cross-entropy",
-        "Form of the loss of the logits: cross-entropy or kl; the gradients are the same.",
-        "Training",
-        metavar="FORM",
-        choices=("cross-entropy", "kl"),
-    )
-    relation_heads: int | None = setting(
-        None, "Number of heads that the objective `relations` splits vectors into.", "Training", metavar="N", least=1
-    )
-    relation_layers: str | None = setting(
-        None,
-        "Layer of the student and of the teacher for `relations`, counted from 0. [default: the last ones]",
-        "Training",
-        metavar="S,T",
     )
 
 
@@ -208,10 +184,11 @@ class BistilOptions(Placed):
     )
     teacher: tuple[str, ...] = setting(
         (),
-        "Model tuned for the task, FOLDER or FOLDER=WEIGHT; repeat for several, whose logits are averaged. "
-        "[default: made by `finetune`]",
+        "Model tuned for the task, FOLDER or FOLDER=WEIGHT; repeat for several, whose logits are averaged. The "
+        "student's own past can be one: `ls teachers`. [default: made by `finetune`]",
         "Data",
-        metavar="DIR",
+        metavar="SPEC",
+        reads=True,
     )
     labelled: Data = group(Data)
     preset: str = setting(
@@ -224,10 +201,16 @@ class BistilOptions(Placed):
     phase: str = setting("all", "Phases to run: 1, 2 or all.", "Training", metavar="WHICH", choices=("1", "2", "all"))
     objective: tuple[str, ...] = setting(
         (),
-        "Weight of an objective, NAME=WEIGHT, or PHASE:NAME=WEIGHT for one phase; `ls objectives` lists "
-        "them. They replace the preset's.",
+        "What the student learns: NAME=WEIGHT, with options NAME=WEIGHT:KEY=VALUE, and 1:NAME=WEIGHT or "
+        "2:NAME=WEIGHT for one phase; `ls objectives` lists them. They replace the preset's.",
         "Training",
-        metavar="NAME=W",
+        metavar="SPEC",
+    )
+    sampler: str = setting(
+        "even",
+        "How often phase 1 sees each language: NAME, or NAME:KEY=VALUE; `ls samplers` lists them.",
+        "Training",
+        metavar="SPEC",
     )
     scale: str | None = setting(
         None,
@@ -237,7 +220,6 @@ class BistilOptions(Placed):
         metavar="HOW",
         choices=SCALES,
     )
-    measuring: Measuring = group(Measuring)
     general: Phase1 = group(Phase1)
     tuning: Phase2 = group(Phase2, prefix="task")
     made_teacher: MadeTeacher = group(MadeTeacher, prefix="teacher")

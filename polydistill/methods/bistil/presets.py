@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from polydistill.catalog.task import CLASSIFICATION, RETRIEVAL, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
+from polydistill.distill.listing import TASK, TEXT, objectives
+from polydistill.options.specs import Spec
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class General:
         max_length: Tokens of a block.
         lr: Highest learning rate.
         warmup: Share of the steps in which it rises.
-        objectives: Name -> weight.
+        objectives: Specs of what is asked of the student.
     """
 
     steps: int
@@ -26,7 +28,12 @@ class General:
     max_length: int
     lr: float
     warmup: float
-    objectives: Mapping[str, float] = field(hash=False)
+    objectives: tuple[str, ...]
+
+    @property
+    def asked(self) -> dict[str, Spec]:
+        """Name -> what is asked of the student."""
+        return objectives(self.objectives, TEXT)
 
     @property
     def tokens(self) -> int:
@@ -45,7 +52,7 @@ class Tuning:
         max_length: Most tokens of an input.
         lr: Highest learning rate of both stages.
         warmup: Share of each stage's steps in which it rises.
-        objectives: Name -> weight.
+        objectives: Specs of what is asked of the student.
         teacher_epochs: Passes in which the task's teacher is tuned, where none is given.
         teacher_lr: Its highest learning rate.
     """
@@ -56,9 +63,14 @@ class Tuning:
     max_length: int
     lr: float
     warmup: float
-    objectives: Mapping[str, float] = field(hash=False)
+    objectives: tuple[str, ...]
     teacher_epochs: float = 1
     teacher_lr: float = 5e-5
+
+    @property
+    def asked(self) -> dict[str, Spec]:
+        """Name -> what is asked of the student."""
+        return objectives(self.objectives, TASK)
 
 
 @dataclass(frozen=True)
@@ -69,7 +81,7 @@ class Preset:
         general: Phase 1.
         tuning: Kind of task -> phase 2; `RETRIEVAL` stands for vectors of sentences.
         density: Share of the base model's parameters that the sparse stage trains.
-        scale: What the terms of the loss are divided by, see `distill.objectives.build.Options`.
+        scale: What the terms of the loss are divided by, see `distill.objectives.build`.
         examples: Most labelled examples to train on, or lines of a text for vectors; None for all.
         dev_examples: Most examples of the dev split that chooses; None for all.
     """
@@ -82,10 +94,10 @@ class Preset:
     dev_examples: int | None = None
 
 
-HIDDEN = {"hidden": 1.0}
-SOFT = {"hidden": 1.0, "logits": 1.0}
-PAPER, PAPER_SOFT = {"attention": 1.0, "hidden": 1.0}, {"attention": 1.0, "hidden": 1.0, "logits": 1.0}
-VECTORS = {"hidden": 1.0, "pooled": 1.0}
+HIDDEN = ("hidden=1",)
+SOFT = ("hidden=1", "logits=1")
+PAPER, PAPER_SOFT = ("attention=1", "hidden=1"), ("attention=1", "hidden=1", "logits=1")
+VECTORS = ("hidden=1", "pooled=1")
 
 PRESETS: dict[str, Preset] = {
     "smoke": Preset(

@@ -10,6 +10,7 @@ from typing import Any
 
 from polydistill.files.hashing import file_sha256
 from polydistill.methods.bistil.job import Job
+from polydistill.methods.bistil.presets import General, Tuning
 from polydistill.methods.bistil.stages import base_of
 from polydistill.methods.sparse.method import Given
 from polydistill.models.refs import ModelRef, resolve
@@ -25,12 +26,12 @@ def settings(job: Job) -> dict[str, Any]:
     options = job.options
     return {
         "preset": options.preset,
-        "phase_1": asdict(job.general) if job.general else None,
-        "phase_2": asdict(job.tuning) if job.tuning else None,
+        "phase_1": _phase(job.general),
+        "phase_2": _phase(job.tuning),
         "density": job.density,
         "scale": job.scale,
-        **asdict(options.measuring),
-        "relation_layers": job.relation_layers,
+        "sampler": str(job.sampler),
+        "past": [str(spec) for spec in job.past],
         "layers": list(job.layers),
         "examples": job.limit,
         "by_loyalty": job.by_loyalty,
@@ -39,6 +40,15 @@ def settings(job: Job) -> dict[str, Any]:
         **asdict(options.computing),
         "labelled": job.task.facts() if job.task else None,
     }
+
+
+def _phase(phase: General | Tuning | None) -> dict[str, Any] | None:
+    """A phase with the weights of its objectives, and beside them their options where they have some."""
+    if phase is None:
+        return None
+    weights = {name: spec.weight for name, spec in phase.asked.items()}
+    options = {name: spec.known for name, spec in phase.asked.items() if spec.known}
+    return {**asdict(phase), "objectives": weights, "objective_options": options}
 
 
 def inputs(job: Job) -> dict[str, Any]:

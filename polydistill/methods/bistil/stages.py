@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polydistill.catalog import languages as every_language
+from polydistill.distill.listing import SAMPLERS
 from polydistill.distill.matched import check_writable, trim_together
+from polydistill.distill.samplers.base import Sampler
 from polydistill.distill.student import RANDOM, randomise_layers, reduce_layers
 from polydistill.methods.bistil.job import Job
-from polydistill.methods.bistil.presets import Tuning
+from polydistill.methods.bistil.presets import General, Tuning
 from polydistill.methods.finetune.options import Frozen
 from polydistill.methods.finetune.plan import DEFAULTS
 from polydistill.methods.finetune.stages import Tuning as TeacherTuning
@@ -35,7 +37,7 @@ from polydistill.vocab.keep import KeepRule
 from polydistill.vocab.letters import unwritten
 
 if TYPE_CHECKING:
-    from polydistill.distill.objectives.build import Options
+    from polydistill.distill.objectives.base import Weighted
     from polydistill.distill.tuning import Job as TuningJob
     from polydistill.distill.tuning import TaskInputs
     from polydistill.training.loop import Schedule
@@ -154,7 +156,6 @@ def wishes(job: Job) -> Wishes:
 def general(job: Job, work: Work) -> Made:
     """Phase 1: the student learns from the whole model on text of both languages."""
     from polydistill.distill.general import distil_general
-    from polydistill.distill.objectives.build import build
     from polydistill.training.loop import Schedule
 
     phase, student = job.general, work.folder("vocabulary") / "student"
@@ -173,17 +174,24 @@ def general(job: Job, work: Work) -> Made:
         accumulate=computing.accumulate,
         minutes=work.minutes,
     )
+    made: list[Sampler] = []
+
+    def sampler(sizes: Mapping[str, int]) -> Sampler:
+        made.append(SAMPLERS.make(job.sampler, {"sizes": sizes}))
+        return made[-1]
+
     network, curves = distil_general(
         student,
         teachers,
         job.source.arch,
         _blocks(job, student, work),
-        build(phase.objectives, pairs=job.pairs, options=measured(job)),
+        asked_of(job, phase),
         schedule,
         phase.steps,
         work.checkpoints,
         work.progress,
         job.options.include_path,
+        sampler,
     )
 
     def write(out: Path) -> dict[str, Any]:
@@ -192,6 +200,7 @@ def general(job: Job, work: Work) -> Made:
             "validation": [[step, -score] for step, score in curves.dev],
             "best_step": curves.best_step,
             "tokens": curves.steps * phase.batch_size * phase.max_length,
+            "shares": made[-1].weights(),
             "bf16": schedule.bf16,
         }
 
@@ -223,19 +232,12 @@ def _blocks(job: Job, student: Path, work: Work) -> Any:
     )
 
 
-def measured(job: Job) -> Options:
-    """How objectives are measured."""
-    from polydistill.distill.objectives.build import Options
+def asked_of(job: Job, phase: General | Tuning) -> Weighted:
+    """What a phase asks of the student."""
+    from polydistill.distill.objectives.build import build
 
-    asked = job.options.measuring
-    return Options(
-        temperature=asked.temperature,
-        squared_temperature=asked.squared_temperature,
-        logit_form=asked.logit_form,
-        relation_heads=asked.relation_heads,
-        relation_layers=job.relation_layers,
-        scale=job.scale,
-    )
+    outputs = len(job.task.scored_labels) if job.task and not job.vectors else 0
+    return build(phase.asked, scale=job.scale, pairs=job.pairs, depths=(len(job.layers), job.depth), outputs=outputs)
 
 
 # --- phase 2
@@ -342,10 +344,9 @@ class Phase2:
 
     def _job(self, bf16: bool) -> TuningJob:
         from polydistill.distill import tuning
-        from polydistill.distill.objectives.build import build
 
         job = self.job
-        asked = build(self.tuning.objectives, pairs=job.pairs, options=measured(job))
+        asked = asked_of(job, self.tuning)
         if job.vectors:
             return tuning.vector_job(self._inputs(bf16), self._lines(), asked)
         assert job.labelled is not None
@@ -371,6 +372,7 @@ class Phase2:
             note=self.work.note(SIGNALS),
             progress=self.work.progress,
             include=job.options.include_path,
+            own=job.past,
         )
 
     def _lines(self) -> Mapping[str, list[str]]:

@@ -38,6 +38,20 @@ class FinetuneOptions(Placed):
         (), "Language of the training and dev data. Repeat for several.", "Data", metavar="LANG"
     )
     labelled: Labelled = group(Labelled)
+    objective: tuple[str, ...] = setting(
+        (),
+        "What the model learns: NAME=WEIGHT, with options NAME=WEIGHT:KEY=VALUE; `ls objectives` lists them. "
+        "[default: labels=1]",
+        "Training",
+        metavar="SPEC",
+    )
+    teacher: tuple[str, ...] = setting(
+        (),
+        "The model's own past as a teacher whose logits are an objective: past or average; see `ls teachers`.",
+        "Training",
+        metavar="SPEC",
+        reads=False,
+    )
     epochs: float | None = setting(
         None, "Passes over the training data. [default: 3]", "Training", metavar="N", above=0
     )

@@ -10,6 +10,8 @@ from typing import Any
 
 from polydistill.catalog import Language, Task, resolve_languages, task
 from polydistill.catalog.task import CLASSIFICATION, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
+from polydistill.distill.listing import IMITATE, TUNING, objectives, teachers
+from polydistill.distill.objectives.build import build
 from polydistill.errors import UsageError
 from polydistill.evaluation.kinds import trainable_kind_of
 from polydistill.files.hashing import file_sha256
@@ -20,6 +22,7 @@ from polydistill.methods.finetune.stages import Tuning, tuned
 from polydistill.models.checkpoint import Checkpoint
 from polydistill.models.folder import model_folder
 from polydistill.models.refs import ModelRef, resolve
+from polydistill.options.specs import Spec
 from polydistill.progress import Progress
 from polydistill.runs.plan import OUTPUTS, Origin, Plan, Report, selection
 from polydistill.runs.stages import Done, Stage
@@ -89,6 +92,7 @@ def _request(options: FinetuneOptions) -> Wanted:
 def _tuning(options: FinetuneOptions, wanted: Task) -> Tuning:
     """How long and how fast, with the defaults of the kind of task."""
     epochs, lr, batch_size, max_length = DEFAULTS[wanted.kind]
+    asked, past = _objectives(options)
     job = Tuning(
         folder=Path(),
         task=wanted,
@@ -103,14 +107,45 @@ def _tuning(options: FinetuneOptions, wanted: Task) -> Tuning:
         frozen=options.frozen,
         computing=options.computing,
         include_path=options.include_path,
+        objectives=asked,
+        teachers=tuple(past),
     )
     check_parts(job.batch_size, job.computing.accumulate)
     return job
 
 
+def _objectives(options: FinetuneOptions) -> tuple[dict[str, Spec], list[Spec]]:
+    """(what is learnt, the model's own past as a teacher).
+
+    Raises:
+        UsageError: They do not go together, or a teacher is another model.
+    """
+    folders, own = teachers(options.teacher, TUNING)
+    if folders:
+        raise UsageError(
+            f"{folders[0][0]} is not the model's own past.",
+            "Give `teacher=past` or `teacher=average`; `polydistill bistil` learns from other models.",
+        )
+    asked = objectives(options.objective, TUNING)
+    needs = [name for name, spec in asked.items() if spec.weight and name in IMITATE]
+    if asked:
+        build(asked, outputs=1)
+    if needs and not own:
+        raise UsageError(f"The objective `{needs[0]}` needs a teacher.", "Add one, such as `teacher=past`.")
+    if own and not needs:
+        raise UsageError(
+            f"The teacher `{own[0].name}` gives logits, and no objective looks at them.",
+            "Add one, such as `objective=labels=1` with `objective=logits=1`.",
+        )
+    return asked, own
+
+
 def _settings(options: FinetuneOptions, job: Tuning) -> dict[str, Any]:
     names = ("epochs", "lr", "batch_size", "max_length", "warmup", "weight_decay", "checks", "patience")
     values = {name: getattr(job, name) for name in names}
+    if job.objectives:
+        values["objective"] = [str(spec) for spec in job.objectives.values()]
+        values["teacher"] = [str(spec) for spec in job.teachers]
     return {**values, **asdict(job.frozen), **asdict(job.computing), "labelled": job.task.facts()}
 
 

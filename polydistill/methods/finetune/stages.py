@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,15 @@ from polydistill.models.copying import copy_beside
 from polydistill.models.folder import model_folder, model_type
 from polydistill.models.refs import ModelRef, resolve
 from polydistill.options.groups import Computing
+from polydistill.options.specs import Spec
 from polydistill.records.record import RunRecord, parent_of, source_facts
 from polydistill.runs.made import Made, chosen_facts
 from polydistill.runs.precision import multiplies_in_bfloat16
 from polydistill.runs.stages import Work
 
 if TYPE_CHECKING:
+    from polydistill.catalog import Arch
+    from polydistill.distill.loss import DistilLoss
     from polydistill.evaluation.heads import TaskModel
     from polydistill.training.loop import Curves, Schedule
 
@@ -46,6 +49,8 @@ class Tuning:
         frozen: What is not trained.
         computing: Precision, parts of a batch, seed.
         include_path: Folders with architectures of the user's own.
+        objectives: Name -> what is learnt; gold labels if there is nothing else.
+        teachers: The model's own past, where it is an objective.
     """
 
     folder: Path
@@ -63,6 +68,8 @@ class Tuning:
     frozen: Frozen = Frozen()
     computing: Computing = Computing()
     include_path: tuple[Path, ...] = ()
+    objectives: Mapping[str, Spec] = field(default_factory=dict)
+    teachers: tuple[Spec, ...] = ()
 
 
 def tuned(job: Tuning, work: Work) -> Made:
@@ -76,7 +83,6 @@ def tuned(job: Tuning, work: Work) -> Made:
         PolydistillError: The model cannot have a head for the task, or its training fails.
     """
     from polydistill.distill.freezing import freeze
-    from polydistill.distill.loss import label_loss
     from polydistill.evaluation.heads import new_head, refuse_stack
     from polydistill.evaluation.kinds import dev_score, training_inputs
     from polydistill.evaluation.reuse import tell
@@ -92,17 +98,20 @@ def tuned(job: Tuning, work: Work) -> Made:
     tell(work.progress, head)
     freeze(model.network, architecture, embeddings=job.frozen.freeze_embeddings, layers=job.frozen.freeze_layers)
     inputs = [training_inputs(task, model, split, work.progress) for split in job.training]
+    found = [feature for features, _ in inputs for feature in features]
     schedule = _schedule(job, folder, work)
+    loss = _loss(job, model, architecture, schedule.bf16)
     curves = train(
         model.network,
         model.tokenizer,
-        [feature for features, _ in inputs for feature in features],
+        [{**feature, "example_id": i} for i, feature in enumerate(found)],
         lambda network: dev_score(task, model, job.dev),
         schedule,
         work.checkpoints,
         work.progress,
-        step_loss=label_loss(model.network, answers=task.kind == SPAN_EXTRACTION),
+        step_loss=loss,
     )
+    loss.close()
 
     def write(out: Path) -> Mapping[str, Any]:
         with quiet_transformers():
@@ -116,6 +125,21 @@ def tuned(job: Tuning, work: Work) -> Made:
         }
 
     return Made(write, curves.steps, curves.terms)
+
+
+def _loss(job: Tuning, model: TaskModel, architecture: Arch, bf16: bool) -> DistilLoss:
+    """Cross-entropy with gold labels, or what was asked for."""
+    from polydistill.distill.loss import DistilLoss, label_loss
+    from polydistill.distill.objectives.build import build
+    from polydistill.distill.teachers.ensemble import Ensemble
+    from polydistill.distill.tuning import own_past
+
+    if not job.objectives:
+        return label_loss(model.network, answers=job.task.kind == SPAN_EXTRACTION)
+    asked = build(job.objectives, outputs=len(model.labels))
+    needs = asked.needs.teacher
+    past = own_past(job.teachers, model.network, needs, architecture, autocast=bf16) if needs else []
+    return DistilLoss(model.network, asked, Ensemble(past) if past else None, architecture)
 
 
 def record_of(job: Tuning, facts: Mapping[str, Any], steps: int, languages: Sequence[str]) -> RunRecord:

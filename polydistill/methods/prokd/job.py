@@ -9,9 +9,12 @@ from polydistill.catalog import Language, Task
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.plain import PlainSentences
 from polydistill.methods.prokd.options import ProkdOptions
-from polydistill.methods.prokd.presets import PROKD, TRANSFER, Preset
+from polydistill.methods.prokd.presets import TRANSFER, Preset
 from polydistill.models.source import Source
+from polydistill.options.specs import Spec
 from polydistill.trimming.plan import TrimPlan
+
+ALIGNMENT, PSEUDO_LABELS = "alignment", "pseudo-labels"
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Job:
         preset: With what the command line says of it.
         teacher_epochs: Passes of each teacher; 0 for teachers that stay as they are given.
         layer: Of the teacher, whose hidden states are the features, counted from 1.
+        aligning: How prototypes are aligned while a teacher is trained; None where they are not.
+        student_objectives: Name -> what the student learns.
         options: Of the command.
     """
 
@@ -59,6 +64,8 @@ class Job:
     preset: Preset
     teacher_epochs: float
     layer: int
+    aligning: Spec | None
+    student_objectives: Mapping[str, Spec]
     options: ProkdOptions
 
     @property
@@ -78,9 +85,3 @@ class Job:
     def transfers(self) -> bool:
         """Whether the teacher is the result."""
         return self.options.method == TRANSFER
-
-    @property
-    def aligns(self) -> bool:
-        """Whether prototypes are aligned while a teacher is trained."""
-        asked = self.options.method == PROKD and bool(self.options.alignment.weight)
-        return asked and self.teacher_epochs > 0

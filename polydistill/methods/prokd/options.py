@@ -43,34 +43,9 @@ class Data(Options):
 
 
 @dataclass(frozen=True)
-class Alignment(Options):
-    """How prototypes of both languages are aligned while the teacher is trained."""
-
-    weight: float = setting(1.0, "Weight of the alignment of prototypes; 0 for none.", "Method", metavar="X", least=0)
-    temperature: float = setting(
-        0.1, "Temperature of the alignment, and of weights by similarity.", "Method", metavar="T", least=1e-6
-    )
-    symmetric: bool = setting(False, "Let prototypes of both languages be anchors.", "Method")
-    confidence: float = setting(
-        0.0,
-        "A target token counts if the teacher's tag has at least this probability.",
-        "Method",
-        metavar="P",
-        least=0,
-        most=1,
-    )
-    warmup: float = setting(
-        0.1, "Share of the teacher's steps before target tokens count.", "Method", metavar="SHARE", least=0, most=1
-    )
-
-
-@dataclass(frozen=True)
 class Prototypes(Options):
     """What prototypes are made of."""
 
-    momentum: float = setting(
-        0.9, "Momentum of the moving averages that make the prototypes.", "Method", metavar="M", least=0, most=0.9999999
-    )
     classes: str = setting(
         "type",
         "One prototype for each entity type, or for each BIO tag.",
@@ -95,51 +70,9 @@ class Prototypes(Options):
 
 
 @dataclass(frozen=True)
-class Teaching(Options):
-    """What the student learns of the teacher."""
+class Several(Options):
+    """How several teachers count."""
 
-    loss: str = setting(
-        "mse",
-        "Loss of the student: mse of probabilities (TSL), or kl.",
-        "Method",
-        metavar="LOSS",
-        choices=("mse", "kl"),
-    )
-    temperature: float = setting(1.0, "Temperature of the student's loss.", "Method", metavar="T", least=1e-6)
-    self_weight: float = setting(
-        1.0, "Weight of the pseudo-labels beside the student's loss.", "Method", metavar="X", least=0
-    )
-    self_ramp: float = setting(
-        0.5,
-        "Share of the student's steps in which the weight of pseudo-labels grows from 0.",
-        "Method",
-        metavar="SHARE",
-        least=0,
-        most=1,
-    )
-    pseudo_labels: str = setting(
-        "soft",
-        "Form of pseudo-labels: soft (rectified probabilities) or hard (their likeliest tag).",
-        "Method",
-        metavar="FORM",
-        choices=("soft", "hard"),
-    )
-    rectify: bool = setting(True, "Rectify pseudo-labels by prototypes.", "Method")
-    rectify_temperature: float = setting(1.0, "Temperature of the rectification.", "Method", metavar="T", least=1e-6)
-    distance: str = setting(
-        "unit",
-        "Distance to a prototype: euclidean, or unit for vectors scaled to length 1.",
-        "Method",
-        metavar="KIND",
-        choices=("euclidean", "unit"),
-    )
-    features: str = setting(
-        "teacher",
-        "Whose features are compared: teacher or student.",
-        "Method",
-        metavar="WHOSE",
-        choices=("teacher", "student"),
-    )
     weigh: str = setting(
         "equal",
         "Weights of several teachers: equal, or similarity of their prototypes.",
@@ -147,6 +80,7 @@ class Teaching(Options):
         metavar="HOW",
         choices=("equal", "similarity"),
     )
+    weigh_temperature: float = setting(0.1, "Temperature of weights by similarity.", "Method", metavar="T", least=1e-6)
 
 
 @dataclass(frozen=True)
@@ -236,9 +170,15 @@ class ProkdOptions(Placed):
         metavar="METHOD",
         choices=METHODS,
     )
-    alignment: Alignment = group(Alignment, prefix="align")
+    objective: tuple[str, ...] = setting(
+        (),
+        "What teacher or student learns: NAME=WEIGHT, with options NAME=WEIGHT:KEY=VALUE; `ls objectives` lists them. "
+        "Those of the student replace the method's.",
+        "Method",
+        metavar="SPEC",
+    )
     prototypes: Prototypes = group(Prototypes)
-    teaching: Teaching = group(Teaching)
+    several: Several = group(Several)
     preset: str = setting(
         "small",
         "Defaults of the options that follow: smoke (a first try), small (for a CPU) or paper (as TSL).",

@@ -10,22 +10,25 @@ from pathlib import Path
 from polydistill.card.facts import Facts
 from polydistill.catalog import Language, Task, language, task
 from polydistill.catalog.task import TAGGING
+from polydistill.distill.listing import ALIGNED, UNLABELLED, objectives
 from polydistill.distill.matched import plan_like, same_vocabulary
+from polydistill.distill.objectives.pseudo_labels import STUDENT, PseudoLabelsOptions
 from polydistill.distill.student import hidden_layers
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation.heads import output_labels
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.plain import PlainSentences, load_plain, read_plain
 from polydistill.labelled.sources import load_split
-from polydistill.methods.prokd.job import GivenTeacher, Job
+from polydistill.methods.prokd.job import ALIGNMENT, PSEUDO_LABELS, GivenTeacher, Job
 from polydistill.methods.prokd.options import ProkdOptions
-from polydistill.methods.prokd.presets import PRESETS, PROKD, TRANSFER, Preset
+from polydistill.methods.prokd.presets import OBJECTIVES, PRESETS, PROKD, SELFTRAIN, TRANSFER, Preset
 from polydistill.methods.prokd.report import inputs, placed, report, scoring, settings, texts_read
 from polydistill.methods.prokd.stages import stages_of
 from polydistill.methods.prokd.unused import unused
 from polydistill.models.folder import is_tagger
 from polydistill.models.refs import DEFAULT_MODEL, ModelRef, resolve
 from polydistill.models.source import Source
+from polydistill.options.specs import Spec
 from polydistill.progress import Progress
 from polydistill.records.record import RunRecord
 from polydistill.runs.plan import OUTPUTS, Origin, Plan
@@ -75,6 +78,8 @@ def job_of(options: ProkdOptions, progress: Progress) -> Job:
             f"Prototypes are of the classes of tags, and {wanted.name} has none.", "Choose a task such as `task=ner`."
         )
     model, teachers = _models(options, wanted, sources, target, progress)
+    aligning, student_objectives = _objectives(options)
+    teacher_epochs = 0 if teachers and options.made_teacher.epochs is None else chosen.teacher_epochs
     opened = [source for source in (*(t.source for t in teachers), model) if source]
     layers = hidden_layers(opened[0])
     if options.prototypes.layer is not None and options.prototypes.layer > layers:
@@ -107,8 +112,10 @@ def job_of(options: ProkdOptions, progress: Progress) -> Job:
         model=model,
         teachers=teachers,
         preset=chosen,
-        teacher_epochs=0 if teachers and options.made_teacher.epochs is None else chosen.teacher_epochs,
+        teacher_epochs=teacher_epochs,
         layer=options.prototypes.layer or layers,
+        aligning=aligning if teacher_epochs else None,
+        student_objectives=student_objectives,
         options=options,
     )
 
@@ -120,10 +127,38 @@ def _check(options: ProkdOptions) -> None:
         raise UsageError("A teacher that is made here needs `teacher_epochs` above 0.", "Give it, or `teacher`.")
     if options.method == TRANSFER and options.teacher and options.model:
         raise UsageError("Direct transfer keeps the teacher as it is.", "Leave `model` out.")
-    if options.teaching.features == "student" and options.prototypes.layer and options.teacher and options.model:
-        raise UsageError("`layer` is the teacher's, and the student is another model.", "Leave `layer` out.")
     if options.data.text and options.data.unlabelled_split:
         raise UsageError("`text` and `unlabelled_split` both say what the target's text is.", "Give one of them.")
+
+
+def _objectives(options: ProkdOptions) -> tuple[Spec | None, dict[str, Spec]]:
+    """(what aligns prototypes of a teacher that is trained, what the student learns).
+
+    Raises:
+        UsageError: An objective is none of the method's, or nothing is left to learn.
+    """
+    usual, has_student = OBJECTIVES[options.method], options.method != TRANSFER
+    teacher = objectives(options.objective, ALIGNED) or objectives(usual, ALIGNED)
+    student = objectives(options.objective, UNLABELLED) or objectives(usual, UNLABELLED)
+    for name, methods in ((ALIGNMENT, (PROKD,)), (PSEUDO_LABELS, (PROKD, SELFTRAIN))):
+        if name in {**teacher, **student} and options.method not in methods:
+            raise UsageError(
+                f"`method={options.method}` has no objective `{name}`.",
+                f"Choose `method={methods[0]}`, or leave it out.",
+            )
+    if options.method == TRANSFER and student:
+        raise UsageError("Direct transfer trains no student.", "Leave `objective` out, or choose another method.")
+    if has_student and not any(spec.weight for spec in student.values()):
+        raise UsageError(
+            "No objective of the student has a weight above 0.", "Add one, for instance `objective=probabilities=1`."
+        )
+    if (labels := student.get(PSEUDO_LABELS)) and isinstance(labels.options, PseudoLabelsOptions):
+        rectify = labels.options.rectify and options.method == PROKD
+        student[PSEUDO_LABELS] = replace(labels, options=replace(labels.options, rectify=rectify))
+        if labels.options.features == STUDENT and options.prototypes.layer and options.teacher and options.model:
+            raise UsageError("`layer` is the teacher's, and the student is another model.", "Leave `layer` out.")
+    aligning = teacher.get(ALIGNMENT)
+    return (aligning if aligning and aligning.weight else None), student
 
 
 def _warnings(job: Job) -> tuple[str, ...]:

@@ -6,6 +6,13 @@ from dataclasses import dataclass
 
 PROKD, TSL, SELFTRAIN, TRANSFER = "prokd", "tsl", "selftrain", "transfer"
 METHODS = (PROKD, TSL, SELFTRAIN, TRANSFER)
+# What the student learns, and with ProKD what the teacher learns beside labels.
+OBJECTIVES: dict[str, tuple[str, ...]] = {
+    PROKD: ("alignment=1", "probabilities=1", "pseudo-labels=1"),
+    TSL: ("probabilities=1",),
+    SELFTRAIN: ("probabilities=1", "pseudo-labels=1:rectify=false"),
+    TRANSFER: (),
+}
 
 
 @dataclass(frozen=True)

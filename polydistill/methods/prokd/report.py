@@ -26,8 +26,14 @@ NOT_SETTINGS = ("source", "target", "model", "teacher", "sources", "data_dir", "
 def settings(job: Job) -> dict[str, Any]:
     """Every value that the run goes by, presets resolved; without those that change nothing here."""
     left_out = {*NOT_SETTINGS, "unlabelled_split", "train_split", "dev_split", "test_split", *unused(job)}
-    values = {**job.options.deciding(), "aligned": job.aligns, **asdict(job.preset)}
-    values |= {"teacher_epochs": job.teacher_epochs, "layer": job.layer}
+    values = {**job.options.deciding(), "aligned": job.aligning is not None, **asdict(job.preset)}
+    asked = [*([job.aligning] if job.aligning else []), *job.student_objectives.values()]
+    values |= {
+        "teacher_epochs": job.teacher_epochs,
+        "layer": job.layer,
+        "limit": job.options.data.limit or job.preset.limit,
+    }
+    values |= {"objective": [str(spec) for spec in asked]}
     return {name: value for name, value in values.items() if name not in left_out}
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polydistill.distill.objectives.pseudo_labels import TEACHER
 from polydistill.methods.prokd.job import Job
-from polydistill.methods.prokd.presets import TSL
 from polydistill.methods.prokd.tagging import PICTURE, PROTOTYPES, Tagging
 from polydistill.models.checkpoint import Checkpoint
 from polydistill.runs.made import Made, chosen_facts, cut_models, save_network
@@ -19,7 +18,7 @@ from polydistill.training.deciding import SIGNALS
 
 if TYPE_CHECKING:
     from polydistill.distill.signals import Signal
-    from polydistill.distill.teachers import Teacher
+    from polydistill.distill.teachers.base import Teacher
     from polydistill.distill.unlabelled import Observed, Prototypes
     from polydistill.evaluation.heads import TaskModel
     from polydistill.training.batching import Feature
@@ -81,7 +80,7 @@ def teacher(job: Job, index: int, work: Work) -> Made:
     code = job.sources[index].code
     source = source_features(model, job.training[code], here.labels, here.kind.whole_words)
     target = []
-    if here.aligning is not None:
+    if job.aligning is not None:
         target = target_features(model, here.text, here.kind.whole_words, offset=len(source))
     freeze(model.network, job.begins.arch, **here.frozen)
     curves = tune_teacher(
@@ -90,8 +89,7 @@ def teacher(job: Job, index: int, work: Work) -> Made:
         target,
         here.dev_score(model, index),
         here.schedule(job.teacher_epochs, True),
-        here.kind,
-        here.aligning,
+        here.aligning(model),
         job.begins.arch,
         work.checkpoints,
         work.progress,
@@ -102,7 +100,7 @@ def teacher(job: Job, index: int, work: Work) -> Made:
         return {
             "language": code,
             **chosen_facts(curves),
-            "aligned": here.aligning is not None,
+            "aligned": job.aligning is not None,
             "head": head_facts(model),
         }
 
@@ -137,14 +135,11 @@ def prototypes(job: Job, work: Work) -> Made:
         seen, first_found = seen or (source, target), first_found or found
     assert seen is not None and first_found is not None
     weights = here.weights(similarities)
-    told = pseudo_label_facts(
-        together(targets, weights),
-        first_found,
-        labels,
-        here.self_training,
-        rectify=here.rectifies and job.options.teaching.features == "teacher",
-    )
-    if not here.rectifies or job.options.teaching.features == "student":  # by features that change while it learns
+    by_teacher = (
+        here.rectifying is not None and here.rectifying.features == TEACHER
+    )  # the student's change as it learns
+    told = pseudo_label_facts(together(targets, weights), first_found, labels, here.rectifying if by_teacher else None)
+    if not by_teacher:
         told["changed"] = None
     pictures = {"after": picture(*seen, labels, here.kind.by, SHOWN)}
     if before is not None:
@@ -175,16 +170,11 @@ def student(job: Job, work: Work) -> Made:
     source = here.open(begins)
     features = target_features(model, here.text, False)
     schedule = here.schedule(job.preset.epochs, False)
-    steps = math.ceil(len(features) / schedule.batch_size) * schedule.epochs
     objectives = student_objectives(
+        job.student_objectives,
         model.labels,
-        here.kind,
-        loss=job.options.teaching.loss,
-        temperature=job.options.teaching.temperature,
-        how=None if job.options.method == TSL else here.self_training,
-        prototypes=here.first_prototypes(found.folder, model) if here.rectifies else None,
-        layer=here.feature_layer(source),
-        steps=round(steps),
+        here.first_prototypes(found.folder, model) if here.rectifying else None,
+        here.feature_layer(source),
     )
     teacher = _read(here, teachers, weights, model, features, objectives.needs.teacher, schedule.bf16)
     freeze(model.network, source.arch, **here.frozen)

@@ -6,18 +6,19 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from polydistill.distill.objectives.pseudo_labels import STUDENT, PseudoLabelsOptions
 from polydistill.distill.student import hidden_layers
-from polydistill.methods.prokd.job import Job
-from polydistill.methods.prokd.presets import PROKD
+from polydistill.methods.prokd.job import PSEUDO_LABELS, Job
 from polydistill.models.refs import ModelRef, resolve
 from polydistill.models.source import Source
 from polydistill.runs.precision import multiplies_in_bfloat16
 from polydistill.runs.stages import Work
 
 if TYPE_CHECKING:
-    from polydistill.distill.unlabelled import Aligning, Observed, Prototyped, Prototypes, SelfTraining
+    from polydistill.distill.objectives.alignment import PrototypeAlignment
+    from polydistill.distill.unlabelled import Observed, Prototyped, Prototypes
     from polydistill.evaluation.heads import TaskModel
     from polydistill.labelled.plain import PlainSentences
     from polydistill.training.loop import Schedule
@@ -55,42 +56,24 @@ class Tagging:
         )
 
     @property
-    def aligning(self) -> Aligning | None:
-        """How prototypes are aligned, if they are."""
-        from polydistill.distill.unlabelled import Aligning
+    def self_training(self) -> PseudoLabelsOptions | None:
+        """How the student learns pseudo-labels, if it does."""
+        spec = self.job.student_objectives.get(PSEUDO_LABELS)
+        return cast("PseudoLabelsOptions", spec.options) if spec and spec.weight else None
 
-        asked = self.job.options
-        if asked.method != PROKD or not asked.alignment.weight:
+    @property
+    def rectifying(self) -> PseudoLabelsOptions | None:
+        """How pseudo-labels are rectified by prototypes, if they are."""
+        return self.self_training if self.self_training and self.self_training.rectify else None
+
+    def aligning(self, model: TaskModel) -> tuple[PrototypeAlignment, float] | None:
+        """What aligns a teacher's prototypes and its weight, if they are aligned."""
+        from polydistill.distill.unlabelled import alignment_of
+
+        spec = self.job.aligning
+        if spec is None:
             return None
-        return Aligning(
-            asked.alignment.weight,
-            asked.alignment.temperature,
-            asked.prototypes.momentum,
-            asked.alignment.symmetric,
-            asked.alignment.confidence,
-            asked.alignment.warmup,
-        )
-
-    @property
-    def self_training(self) -> SelfTraining:
-        """How the student learns pseudo-labels."""
-        from polydistill.distill.unlabelled import SelfTraining
-
-        asked = self.job.options
-        return SelfTraining(
-            asked.teaching.self_weight,
-            asked.teaching.pseudo_labels,
-            asked.teaching.self_ramp,
-            asked.teaching.rectify_temperature,
-            asked.teaching.distance,
-            asked.teaching.features == "student",
-            asked.prototypes.momentum,
-        )
-
-    @property
-    def rectifies(self) -> bool:
-        """Whether pseudo-labels are rectified by prototypes."""
-        return self.job.options.method == PROKD and self.job.options.teaching.rectify
+        return alignment_of(spec, model.labels, self.kind, model.network.config.hidden_size), spec.weight
 
     @property
     def frozen(self) -> dict[str, Any]:
@@ -116,10 +99,11 @@ class Tagging:
         )
 
     def weights(self, similarities: Sequence[float]) -> list[float]:
-        """Of the teachers: alike, or softmax of their prototypes' similarity at the temperature of the alignment."""
-        if self.job.options.teaching.weigh == "equal":
+        """Of the teachers: alike, or softmax of their prototypes' similarity at a temperature."""
+        asked = self.job.options.several
+        if asked.weigh == "equal":
             return [1 / len(similarities)] * len(similarities)
-        raised = [math.exp((s - max(similarities)) / self.job.options.alignment.temperature) for s in similarities]
+        raised = [math.exp((s - max(similarities)) / asked.weigh_temperature) for s in similarities]
         return [max(value / sum(raised), LEAST_WEIGHT) for value in raised]
 
     # --- models and data
@@ -185,8 +169,8 @@ class Tagging:
             self.work.progress.warn(
                 f"The {source} labels have no {' and no '.join(found.unknown)}: nothing can be learnt of it."
             )
-        if found.absent and (self.rectifies or self.aligning is not None):
-            stands_in = self.rectifies and not self.is_other_student
+        if found.absent and (self.rectifying or self.job.aligning):
+            stands_in = self.rectifying and not self.is_other_student
             comes_of_it = "the prototype of the source language stands in" if stands_in else "it has no prototype there"
             self.work.progress.warn(
                 f"The teacher finds no {' and no '.join(found.absent)} in the {self.job.target.name} text: "
@@ -206,9 +190,8 @@ class Tagging:
     @property
     def is_other_student(self) -> bool:
         """Whether features are those of a student that did not begin as the teacher."""
-        return (
-            self.job.options.teaching.features == "student" and bool(self.job.teachers) and self.job.model is not None
-        )
+        how = self.rectifying
+        return how is not None and how.features == STUDENT and bool(self.job.teachers) and self.job.model is not None
 
     def first_prototypes(self, folder: Path, student: TaskModel) -> Prototypes:
         """The first teacher's prototypes; none yet for features that are not of its kind."""

@@ -107,7 +107,7 @@ def linear(material: Material, work: Work) -> Made:
 
 def self_distilled(material: Material, work: Work) -> Made:
     """Phase 1: the stack's vectors of plain English text become the LLM's."""
-    from polydistill.distill.stacking import VectorLoss, text_features, train_stack
+    from polydistill.distill.stacking import text_features, train_stack, vector_loss
 
     net = Networks(material, work)
     begins = work.folder("projection")
@@ -119,7 +119,7 @@ def self_distilled(material: Material, work: Work) -> Made:
     curves = train_stack(
         loaded,
         text_features(loaded, material.training_lines),
-        VectorLoss(wanted),
+        vector_loss(loaded, wanted),
         seen,
         net.text_schedule(),
         work.checkpoints,
@@ -153,7 +153,8 @@ def teacher(material: Material, work: Work) -> Made:
     """The LLM alone learns the task: LoRA and a head of its own."""
     import torch
 
-    from polydistill.distill.stacking import LabelLoss, train_stack
+    from polydistill.distill.loss import label_loss
+    from polydistill.distill.stacking import train_stack
     from polydistill.stacks.folder import build
 
     net = Networks(material, work)
@@ -167,7 +168,7 @@ def teacher(material: Material, work: Work) -> Made:
     curves = train_stack(
         loaded,
         net.pairs(model, material.job.training),
-        LabelLoss(),
+        label_loss(loaded.network),
         net.accuracy(model),
         net.task_schedule(material.job.preset.teacher_epochs, material.job.preset.teacher_lr),
         work.checkpoints,
@@ -178,7 +179,7 @@ def teacher(material: Material, work: Work) -> Made:
 
 def task_distilled(material: Material, work: Work) -> Made:
     """Phase 2: the stack's vectors of the task's examples become those of the tuned LLM, whose head it gets."""
-    from polydistill.distill.stacking import VectorLoss, train_stack
+    from polydistill.distill.stacking import train_stack, vector_loss
 
     net = Networks(material, work)
     begins, teacher = begin_of(material, work), teacher_of(material, work)
@@ -192,7 +193,7 @@ def task_distilled(material: Material, work: Work) -> Made:
     curves = train_stack(
         loaded,
         net.pairs(model, material.job.training),
-        VectorLoss(wanted),
+        vector_loss(loaded, wanted),
         net.accuracy(model),
         net.task_schedule(material.job.preset.task_epochs, material.job.preset.task_lr),
         work.checkpoints,

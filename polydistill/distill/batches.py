@@ -1,71 +1,18 @@
-"""How often each language is seen, and batches of one language each."""
+"""Batches of two groups at once, and batches of one group each."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from torch.utils.data import BatchSampler
 from torch.utils.data import Sampler as TorchSampler
 
+from polydistill.distill.samplers.base import Sampler
 from polydistill.errors import PolydistillError
 from polydistill.training.loop import LengthGrouped
-
-
-class Sampler(Protocol):
-    """How often each group of data (a language, a domain) is seen."""
-
-    def weights(self) -> dict[str, float]:
-        """Group -> its share of the batches; they add up to 1."""
-
-    def update(self, losses: Mapping[str, float]) -> None:
-        """Called with the loss of each group, for samplers that follow it."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must keep, as JSON."""
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Puts back what `state_dict` gave."""
-
-
-class Proportional:
-    """Groups by their size, smoothed: p_i is in proportion to n_i^alpha (Conneau et al. 2020, section 3).
-
-    Args:
-        sizes: Group -> number of examples.
-        exponent: alpha; 1 is by size, 0 equal, 0.3 what XLM-R has.
-    """
-
-    def __init__(self, sizes: Mapping[str, int], exponent: float = 1.0) -> None:
-        raised = {group: float(size) ** exponent for group, size in sizes.items()}
-        self._weights = {group: value / sum(raised.values()) for group, value in raised.items()}
-
-    def weights(self) -> dict[str, float]:
-        """Group -> share."""
-        return dict(self._weights)
-
-    def update(self, losses: Mapping[str, float]) -> None:
-        """Losses change nothing."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: the shares follow from the data."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing."""
-
-
-class Even(Proportional):
-    """All groups alike, as in BiStil (Ansell et al. 2023, arXiv 2306.01709, section 3.1).
-
-    Args:
-        groups: Their names.
-    """
-
-    def __init__(self, groups: Sequence[str]) -> None:
-        super().__init__(dict.fromkeys(groups, 1))
 
 
 class PairedBatches(TorchSampler[list[int]]):
@@ -120,12 +67,13 @@ class PairedBatches(TorchSampler[list[int]]):
 class GroupBatches(TorchSampler[list[int]]):
     """Batches of one group each, in the proportion of a sampler's weights, shuffled.
 
-    What comes follows from the seed, the epoch and the weights at its start alone. A group that is used up begins
-    again in a new order. All batches are full, so that processes can share each of them evenly.
+    What comes follows from the seed, the epoch and the weights alone, which are asked for at the start of each block of
+    `sampler.every` batches; what rounding leaves of a block goes to the next. A group that is used up begins again in a
+    new order. All batches are full, so that processes can share each of them evenly.
 
     Args:
         groups: Group -> places of its examples.
-        sampler: Its weights are read at the start of each epoch.
+        sampler: Gives the weights.
         batch_size: Examples a step, over all processes.
         steps: Batches an epoch.
         seed: Of the order.
@@ -162,6 +110,7 @@ class GroupBatches(TorchSampler[list[int]]):
         self.batch_size = batch_size // parts
         self._stride = sum(map(len, groups.values())) if turns else 0
         self._epoch = 0
+        self._weights: list[list[float]] = []  # of the blocks of this epoch so far
 
     @property
     def sampler(self) -> GroupBatches:
@@ -170,27 +119,41 @@ class GroupBatches(TorchSampler[list[int]]):
 
     def set_epoch(self, epoch: int) -> None:
         """Called before each epoch."""
-        self._epoch = epoch
+        if epoch != self._epoch:
+            self._epoch, self._weights = epoch, []
+
+    def state(self) -> dict[str, Any]:
+        """The sampler's state, and the weights of this epoch, whose batches are drawn again when a run goes on."""
+        return {"epoch": self._epoch, "weights": self._weights, "sampler": self._sampler.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Takes up what `state` gave."""
+        self._epoch, self._weights = state["epoch"], [list(weights) for weights in state["weights"]]
+        self._sampler.restore(state["sampler"])
 
     def __len__(self) -> int:
         return self._steps * self._parts
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = self._order()
         streams = {group: self._stream(group) for group in self._groups}
-        for group in order:
+        for group in self._order():
             stream = streams[group]
             for _ in range(self._parts):
                 yield [next(stream) for _ in range(self.batch_size)]
 
-    def _order(self) -> list[str]:
-        """The group of each batch: shares of the steps rounded to whole batches, largest remainder first."""
-        weights = self._sampler.weights()
-        exact = np.array([weights[group] for group in self._groups]) * self._steps
-        counts = np.floor(exact + 1e-9).astype(int)
-        counts[np.argsort(-(exact - counts), kind="stable")[: self._steps - counts.sum()]] += 1
-        names = np.repeat(np.array(list(self._groups), object), counts)
-        return list(np.random.default_rng([self._seed, self._epoch]).permutation(names))
+    def _order(self) -> Iterator[str]:
+        """The group of each batch, block by block."""
+        every, left = self._sampler.every or self._steps, np.zeros(len(self._groups))
+        for block, start in enumerate(range(0, self._steps, every)):
+            if block == len(self._weights):
+                weights = self._sampler.weights()
+                self._weights.append([weights[group] for group in self._groups])
+            size = min(every, self._steps - start)
+            exact = np.array(self._weights[block]) * size + left
+            counts = _rounded(exact, size)
+            left = exact - counts
+            names = np.repeat(np.array(list(self._groups), object), counts)
+            yield from np.random.default_rng([self._seed, self._epoch, 0, block]).permutation(names)
 
     def _stream(self, group: str) -> Iterator[int]:
         places, number, lap = self._groups[group], list(self._groups).index(group), 0
@@ -200,3 +163,13 @@ class GroupBatches(TorchSampler[list[int]]):
             turn = both * (both + 1) // 2 + lap
             yield from (random.permutation(places) + self._stride * turn).tolist()
             lap += 1
+
+
+def _rounded(exact: np.ndarray, total: int) -> np.ndarray:
+    """Whole numbers from 0 on that add up to a total, largest remainder first; so does what is rounded."""
+    counts = np.floor(exact + 1e-9).astype(int).clip(min=0)
+    while (missing := total - counts.sum()) > 0:
+        counts[np.argsort(-(exact - counts), kind="stable")[:missing]] += 1
+    while (extra := counts.sum() - total) > 0:  # a group may have had more than its share before
+        counts[np.argsort(np.where(counts > 0, exact - counts, np.inf), kind="stable")[:extra]] -= 1
+    return counts
