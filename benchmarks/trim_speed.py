@@ -193,13 +193,15 @@ def cutting(args: argparse.Namespace) -> None:
     import orjson
 
     from polydistill.methods.trim.method import trim
-    from polydistill.methods.trim.options import TrimConfig
+    from polydistill.methods.trim.options import TrimOptions
     from polydistill.models.checkpoint import Checkpoint
 
     rows = []
     for model, folder in prepared(args, ("e5", "gemma")).items():
         counts, out = count_ro(folder, args.data, args.scratch / f"{model}.json"), args.scratch / f"{model}-out"
-        config = TrimConfig(model=str(folder), lang=("ro",), counts=(counts,), verify=False, output=out, overwrite=True)
+        config = TrimOptions(
+            model=str(folder), languages=("ro",), counts=(counts,), verify=False, output=out, overwrite=True
+        )
         trim(config)  # the page cache, and modules that are imported late
         new = orjson.loads((out / "tokenizer.json").read_bytes())
         functions: dict[str, Callable[[], float]] = {

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from polydistill.card import folder_card
 from polydistill.catalog import resolve_languages
 from polydistill.errors import UsageError
-from polydistill.evaluation.evaluate import EvaluateConfig, Evaluation
+from polydistill.evaluation.evaluate import EvaluateOptions, Evaluation
 from polydistill.evaluation.evaluate import evaluate as _evaluate
-from polydistill.hub.publish import PublishConfig, Published
+from polydistill.hub.publish import Published, PublishOptions
 from polydistill.hub.publish import publish as _publish
-from polydistill.methods.embed import EmbedConfig
+from polydistill.labelled.objects import with_files
+from polydistill.methods.embed import EmbedOptions
 from polydistill.methods.embed import embed as _embed
 from polydistill.methods.trim.method import TrimResult, trim_objects
 from polydistill.methods.trim.method import trim as _trim
-from polydistill.methods.trim.options import TrimConfig
+from polydistill.methods.trim.options import TrimOptions
 from polydistill.models.refs import DEFAULT_MODEL
-from polydistill.options.settings import value_type
+from polydistill.options.functions import Extra, function
 from polydistill.progress import SILENT, Progress
 from polydistill.reports.compare import compare as _compare
 from polydistill.reports.inspection import DiffReport, InfoReport
@@ -29,8 +33,6 @@ from polydistill.reports.rows import Comparison
 from polydistill.vocab.counts import TokenCounts
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from polydistill.stacks.folder import LoadedStack
 
 __all__ = [
@@ -48,24 +50,51 @@ __all__ = [
 ]
 
 
-def trim(
-    model: str = DEFAULT_MODEL, *, languages: Sequence[str], progress: Progress = SILENT, **options: Any
-) -> TrimResult:
-    """Trims a model's vocabulary to some languages.
+def _embedded(options: EmbedOptions, texts: Sequence[str], progress: Progress) -> np.ndarray:
+    if isinstance(texts, str):
+        raise UsageError("One text was given, not a list of texts.", "Put it in a list.")
+    return _embed(options, texts, progress)
 
-    Args:
-        model: A folder, `org/name` or `org/name@revision`.
-        languages: Codes or names of the languages that stay.
-        progress: Where to report; silent by default.
-        **options: Other fields of `polydistill.methods.trim.options.TrimConfig`, e.g. `corpus`, `vocab_size`, `output`.
 
-    Returns:
-        The result; `result.output` is the new folder.
+trim = function(
+    "trim",
+    TrimOptions,
+    _trim,
+    summary="Trim a model's vocabulary to some languages.",
+    about="Without `output` the new folder is in polydistill-out/, with a name made of the model and the languages.",
+    returns=TrimResult,
+    what="Sizes, checks and notes; `result.output` is the new folder.",
+)
 
-    Raises:
-        PolydistillError: The message says what is wrong and the way out; nothing was written.
-    """
-    return _trim(TrimConfig(model=str(model), lang=tuple(languages), **_fields(TrimConfig, options)), progress)
+embed = function(
+    "embed",
+    EmbedOptions,
+    _embedded,
+    summary="Make vectors of texts with a stack.",
+    returns=np.ndarray,
+    what="(n, H) float32.",
+    extra=Extra("texts", Sequence[str], "Texts in one language."),
+)
+
+evaluate = function(
+    "evaluate",
+    EvaluateOptions,
+    _evaluate,
+    summary="Score models on a task in some languages.",
+    about="What was predicted before is read from the cache. The scores also go into the records of the models.",
+    returns=Evaluation,
+    what="Scores from 0 to 1 with 95% intervals.",
+    prepared=partial(with_files, EvaluateOptions),
+)
+
+publish = function(
+    "publish",
+    PublishOptions,
+    _publish,
+    summary="Publish a folder on the Hub in one commit, without asking.",
+    returns=Published,
+    what="What was published, or would be.",
+)
 
 
 def load_stack(folder: str | Path, *, encoder: str | Path | None = None, llm: str | Path | None = None) -> LoadedStack:
@@ -82,59 +111,6 @@ def load_stack(folder: str | Path, *, encoder: str | Path | None = None, llm: st
     from polydistill.stacks.folder import load_stack as load
 
     return load(folder, encoder=Path(encoder) if encoder else None, llm=Path(llm) if llm else None)
-
-
-def embed(model: str | Path, texts: Sequence[str], *, progress: Progress = SILENT, **options: Any) -> np.ndarray:
-    """(n, H) float32 vectors of texts, from a stack.
-
-    Args:
-        model: Its folder.
-        texts: In one language.
-        progress: Where to report; silent by default.
-        **options: Other fields of `polydistill.methods.embed.EmbedConfig`, e.g. `lang`, `long`.
-
-    Raises:
-        PolydistillError: The message says what is wrong and the way out.
-    """
-    if isinstance(texts, str):
-        raise UsageError("One text was given, not a list of texts.", "Put it in a list.")
-    return _embed(EmbedConfig(str(model), **_fields(EmbedConfig, options)), texts, progress)
-
-
-def evaluate(
-    models: Sequence[str | Path],
-    *,
-    task: str,
-    languages: Sequence[str],
-    teacher: str | Path | None = None,
-    progress: Progress = SILENT,
-    **options: Any,
-) -> Evaluation:
-    """Scores models on a task in some languages; what was predicted before is read from the cache.
-
-    Args:
-        models: Folders, `org/name` or `org/name@revision`.
-        task: Name of the task.
-        languages: Codes or names.
-        teacher: A model that the others descend from: scored too, and their loyalty to it is measured.
-        progress: Where to report; silent by default.
-        **options: Other fields of `polydistill.evaluation.evaluate.EvaluateConfig`, e.g. `data_dir`, `split`.
-
-    Returns:
-        The scores, from 0 to 1, with 95% intervals.
-
-    Raises:
-        PolydistillError: The message says what is wrong and the way out.
-    """
-    given = _fields(EvaluateConfig, options)
-    config = EvaluateConfig(
-        model=tuple(map(str, models)),
-        task=task,
-        lang=tuple(languages),
-        teacher=None if teacher is None else str(teacher),
-        **given,
-    )
-    return _evaluate(config, progress)
 
 
 def compare(runs: Sequence[str | Path], *, progress: Progress = SILENT) -> Comparison:
@@ -162,35 +138,6 @@ def model_card(folder: str | Path) -> str:
     return folder_card(Path(folder))
 
 
-def publish(folder: str | Path, repository: str, *, progress: Progress = SILENT, **options: Any) -> Published:
-    """Publishes a folder on the Hub in one commit, without asking.
-
-    Args:
-        folder: A model's folder with a record.
-        repository: `org/name`.
-        progress: Where to report; silent by default.
-        **options: Other fields of `polydistill.hub.publish.PublishConfig`, e.g. `private`, `revision`, `dry_run`.
-
-    Raises:
-        PolydistillError: The message says what is wrong and the way out; the repository is as it was.
-    """
-    return _publish(PublishConfig(Path(folder), repository, **_fields(PublishConfig, options)), progress)
-
-
-def _fields(config: type, options: dict[str, Any]) -> dict[str, Any]:
-    """Options as the fields of a configuration want them: one value where several can be given, text for a path
-    and a path for text.
-    """
-    hints, found = get_type_hints(config), {}
-    for name, value in options.items():
-        kind, several = value_type(hints.get(name, Any))
-        values = [value] if isinstance(value, (str, Path)) or not several else value
-        values = [Path(v) if kind is Path and isinstance(v, str) else v for v in values]
-        values = [str(v) if kind is str and isinstance(v, Path) else v for v in values]
-        found[name] = tuple(values) if several else values[0]
-    return found
-
-
 def count(
     model: str = DEFAULT_MODEL,
     *,
@@ -216,7 +163,7 @@ def count(
     from polydistill.trimming.counting import count as count_text
     from polydistill.vocab import open_vocabulary
 
-    TrimConfig(limit=limit, seed=seed).check()
+    TrimOptions(limit=limit, seed=seed).check()
     found = resolve_languages(languages, tuple(include_path))
     resolved = resolve(ModelRef.parse(str(model)), progress=progress.note)
     vocabulary = open_vocabulary(model_folder(resolved.folder))

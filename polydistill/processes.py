@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import orjson
 
+from polydistill.devices import CPU, current
 from polydistill.errors import PolydistillError, library_said
 
 T = TypeVar("T")
@@ -79,7 +80,6 @@ def answer(job_done: Callable[[dict[str, Any]], object]) -> None:
 
 def _state() -> Any:
     """What connects the processes; without a GPU they have to be told to meet on the CPU."""
-    import torch
     from accelerate import PartialState
 
-    return PartialState(cpu=not torch.cuda.is_available())
+    return PartialState(cpu=current() == CPU)

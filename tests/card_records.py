@@ -65,7 +65,7 @@ def finetuned() -> RunRecord:
         "freeze_embeddings": True,
         "freeze_layers": 3,
         "task": "ner",
-        "lang": ["en"],
+        "languages": ["en"],
         "data_dir": "/home/ann/data",
         "train_split": ["train_wikineural"],
         "dev_split": "dev_wikineural",
@@ -102,7 +102,7 @@ def finetuned() -> RunRecord:
 def trimmed() -> RunRecord:
     config = {
         "model": "/home/ann/models/ner",
-        "lang": ["en", "sw"],
+        "languages": ["en", "sw"],
         "corpus": ["en=/home/ann/en.txt", "sw=/home/ann/sw.txt"],
         "keep_token": ["[A b]", "it's"],
         "verify": True,

@@ -54,7 +54,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def cut(corpus: Path) -> Cut:
-    """Trims a folder to the tokens that the text has twice; options are those of `TrimConfig`."""
+    """Trims a folder to the tokens that the text has twice; options are those of `TrimOptions`."""
     import transformers
 
     from polydistill.methods.trim import method as module
@@ -62,12 +62,12 @@ def cut(corpus: Path) -> Cut:
     transformers.logging.disable_progress_bar()
 
     def cut(folder: Path, out: Path, **options: Any) -> Trimmed:
-        settings = {"lang": ("ro",), "corpus": (str(corpus),), "verify": False, **options}
+        settings = {"languages": ("ro",), "corpus": (str(corpus),), "verify": False, **options}
         if not {"coverage", "vocab_size", "min_count", "min_share"} & settings.keys():
             settings["min_count"] = 2
         plans = []
         with mock.patch.object(module, "plan", side_effect=lambda *a: plans.append(original(*a)) or plans[0]):
-            result = module.trim(module.TrimConfig(model=str(folder), output=out, **settings))
+            result = module.trim(module.TrimOptions(model=str(folder), output=out, **settings))
         return Trimmed(out, result, [keep.ids.tolist() for keep in plans[0].keeps])
 
     original = module.plan

@@ -36,7 +36,7 @@ fetching
 catalog
 files
 options
-registry processes progress redaction interrupts wording
+registry processes progress redaction interrupts devices wording
 errors
 arch
 """

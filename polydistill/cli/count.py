@@ -11,7 +11,7 @@ from polydistill.catalog import user_files
 from polydistill.cli.options import SectionedCommand, SectionedOption, common_options, config_options
 from polydistill.cli.output import Console
 from polydistill.files.outputs import check_file
-from polydistill.methods.trim.options import TrimConfig
+from polydistill.methods.trim.options import TrimOptions
 from polydistill.runs.tables import columns
 from polydistill.trimming.counting import save_counts
 
@@ -20,11 +20,11 @@ Examples:
   polydistill count --lang ro --corpus shard-0.txt -o shard-0.json
   polydistill trim --lang ro --counts shard-0.json --counts shard-1.json
 """
-SHARED = ("model", "lang", "corpus", "limit", "seed", "include_path")
+SHARED = ("model", "languages", "corpus", "limit", "seed", "include_path")
 
 
 @click.command("count", cls=SectionedCommand, epilog=EPILOG)
-@config_options(TrimConfig, only=SHARED)
+@config_options(TrimOptions, only=SHARED)
 @click.option(
     "-o",
     "--output",
@@ -39,7 +39,7 @@ SHARED = ("model", "lang", "corpus", "limit", "seed", "include_path")
 @common_options
 def command(
     model: str,
-    lang: tuple[str, ...],
+    languages: tuple[str, ...],
     corpus: tuple[str, ...],
     limit: int | None,
     seed: int,
@@ -56,7 +56,7 @@ def command(
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
     check_file(output, overwrite=overwrite, reads=[model, *corpus, *user_files(include_path)])
     counts = count(
-        model, languages=lang, corpus=corpus, limit=limit, seed=seed, include_path=include_path, progress=console
+        model, languages=languages, corpus=corpus, limit=limit, seed=seed, include_path=include_path, progress=console
     )
     save_counts(counts, output, overwrite=overwrite, option="output")
     facts = {

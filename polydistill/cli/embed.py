@@ -14,7 +14,7 @@ from polydistill.cli.options import SectionedCommand, build_config, common_optio
 from polydistill.cli.output import Console
 from polydistill.errors import UsageError
 from polydistill.files.outputs import write_beside
-from polydistill.methods.embed import EmbedConfig, embed
+from polydistill.methods.embed import EmbedOptions, embed
 from polydistill.texts.lines import only_returns, unix_ends
 from polydistill.wording import counted
 
@@ -30,7 +30,7 @@ Examples:
 
 @click.command("embed", cls=SectionedCommand, epilog=EPILOG)
 @click.argument("model", metavar="DIR")
-@config_options(EmbedConfig)
+@config_options(EmbedOptions)
 @config_file_option
 @common_options
 @click.pass_context
@@ -42,7 +42,7 @@ def command(
     DIR is what `polydistill stack` wrote.
     """
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    config = build_config(EmbedConfig, ctx, values, config_file)
+    config = build_config(EmbedOptions, ctx, values, config_file)
     if config.output is not None:
         config = replace(config, output=config.output.expanduser())
     if config.output is None and (as_json or sys.stdout.isatty()):

@@ -10,7 +10,7 @@ import click
 from polydistill.cli.messages import with_flags
 from polydistill.cli.options import SectionedCommand, build_config, common_options, config_file_option, config_options
 from polydistill.cli.output import Console
-from polydistill.evaluation.evaluate import EvaluateConfig, Evaluation, evaluate
+from polydistill.evaluation.evaluate import EvaluateOptions, Evaluation, evaluate
 from polydistill.records.record import Score
 from polydistill.runs.tables import columns
 
@@ -25,7 +25,7 @@ Examples:
 
 
 @click.command("evaluate", cls=SectionedCommand, epilog=EPILOG)
-@config_options(EvaluateConfig)
+@config_options(EvaluateOptions)
 @config_file_option
 @common_options
 @click.pass_context
@@ -38,7 +38,7 @@ def command(
     language where it stopped. The scores also go into the polydistill.json of each model that has one.
     """
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    result = evaluate(build_config(EvaluateConfig, ctx, values, config_file, (("data", "data_dir"),)), console)
+    result = evaluate(build_config(EvaluateOptions, ctx, values, config_file, (("data", "data_dir"),)), console)
     console.result(result.to_json(), lambda: table(result))
 
 

@@ -48,9 +48,8 @@ def with_flags(text: str, context: click.Context | None = None) -> str:
 
 
 def declared(params: Iterable[click.Parameter]) -> Parameters:
-    """The parameters of a command by the names of their settings, which Python calls `languages` everywhere."""
-    found = {param.name: param for param in params if param.name}
-    return {"languages": found["lang"], **found} if "lang" in found else found
+    """The parameters of a command by the names of their settings."""
+    return {param.name: param for param in params if param.name}
 
 
 def _flag(param: click.Parameter, value: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""The command of a method, made from what the method says of itself."""
+"""The command of a method, made from the method's description."""
 
 from __future__ import annotations
 

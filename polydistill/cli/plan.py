@@ -10,7 +10,7 @@ import click
 from polydistill.card import human_bytes
 from polydistill.cli.options import SectionedCommand, build_config, common_options, config_file_option, config_options
 from polydistill.cli.output import Console
-from polydistill.methods.plan import PlanConfig, PlanResult, plan
+from polydistill.methods.plan import PlanOptions, PlanResult, plan
 from polydistill.runs.tables import columns
 
 EPILOG = """\b
@@ -29,7 +29,7 @@ UNITS = (("days", 86_400), ("h", 3_600), ("min", 60))
 @click.command("plan", cls=SectionedCommand, epilog=EPILOG)
 @click.argument("source")
 @click.argument("target")
-@config_options(PlanConfig)
+@config_options(PlanOptions)
 @config_file_option
 @common_options
 @click.pass_context
@@ -41,7 +41,7 @@ def command(
     Nothing is trained or written. Steps with the real sizes are measured for some seconds in float32 and bfloat16.
     """
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    result = plan(build_config(PlanConfig, ctx, values, config_file, EXCLUSIVE), console)
+    result = plan(build_config(PlanOptions, ctx, values, config_file, EXCLUSIVE), console)
     for note in result.notes:
         console.note(note)
     console.result(result.to_json(), lambda: table(result))

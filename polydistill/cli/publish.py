@@ -13,7 +13,7 @@ from polydistill.card.text import printable
 from polydistill.cli.options import SectionedCommand, SectionedOption, build_config, common_options, config_options
 from polydistill.cli.output import Console
 from polydistill.errors import UsageError
-from polydistill.hub.publish import Plan, PublishConfig, Published, publish
+from polydistill.hub.publish import Plan, Published, PublishOptions, publish
 from polydistill.runs.tables import columns
 
 EPILOG = """\b
@@ -27,7 +27,7 @@ Examples:
 @click.command("publish", cls=SectionedCommand, epilog=EPILOG)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.argument("repository", metavar="ORG/NAME")
-@config_options(PublishConfig)
+@config_options(PublishOptions)
 @click.option("--yes", is_flag=True, cls=SectionedOption, section="Checks", help="Do not ask before sending.")
 @common_options
 @click.pass_context
@@ -41,14 +41,14 @@ def command(ctx: click.Context, yes: bool, as_json: bool, quiet: bool, verbose: 
     taken out, and a file that holds a secret stops the command. DIR itself stays as it is.
     """
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    config = build_config(PublishConfig, ctx, values, None)
+    config = build_config(PublishOptions, ctx, values, None)
     if not (yes or config.dry_run or sys.stdin.isatty()):
         raise UsageError("There is no terminal to ask on.", "Add --yes to publish, or --dry-run to look first.")
     result = publish(config, console, lambda plan: yes or _asked(plan, config))
     console.result(result.to_json(), lambda: table(result))
 
 
-def _asked(plan: Plan, config: PublishConfig) -> bool:
+def _asked(plan: Plan, config: PublishOptions) -> bool:
     """Whether the user wants it."""
     new = f"a new {'private' if config.private else 'public'} repository" if plan.new else "a repository that exists"
     rows = [["send", printable(item.path), human_bytes(item.bytes)] for item in plan.send]

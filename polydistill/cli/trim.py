@@ -11,7 +11,7 @@ from polydistill.card import human_bytes
 from polydistill.cli.options import SectionedCommand, build_config, common_options, config_file_option, config_options
 from polydistill.cli.output import Console
 from polydistill.methods.trim.method import TrimResult, trim
-from polydistill.methods.trim.options import TrimConfig
+from polydistill.methods.trim.options import TrimOptions
 from polydistill.runs.tables import columns
 from polydistill.wording import counted
 
@@ -27,7 +27,7 @@ EXCLUSIVE = (("coverage", "vocab_size", "min_count", "min_share"), ("corpus", "c
 
 
 @click.command("trim", cls=SectionedCommand, epilog=EPILOG)
-@config_options(TrimConfig)
+@config_options(TrimOptions)
 @config_file_option
 @common_options
 @click.pass_context
@@ -39,7 +39,7 @@ def command(
     The rows that stay are the original's, bit for bit, and text whose tokens all stay gives the same outputs.
     """
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    result = trim(build_config(TrimConfig, ctx, values, config_file, EXCLUSIVE), console)
+    result = trim(build_config(TrimOptions, ctx, values, config_file, EXCLUSIVE), console)
     for note in result.notes:
         console.note(note)
     console.result(result.to_json(), lambda: table(result))

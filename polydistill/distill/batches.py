@@ -127,7 +127,7 @@ class GroupBatches(TorchSampler[list[int]]):
         return {"epoch": self._epoch, "weights": self._weights, "sampler": self._sampler.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Takes up what `state` gave."""
+        """Restores what `state` returned."""
         self._epoch, self._weights = state["epoch"], [list(weights) for weights in state["weights"]]
         self._sampler.restore(state["sampler"])
 

@@ -89,7 +89,7 @@ def distil_general(
 
     Args:
         student: Its folder.
-        teachers: Language -> the folder of its teacher; mostly the same.
+        teachers: Language -> the folder of its teacher; usually the same.
         arch: Of both.
         text: Blocks of both languages.
         objectives: What is asked.
@@ -97,7 +97,7 @@ def distil_general(
         steps: Optimizer steps.
         work: Folder for checkpoints.
         progress: Where to report.
-        include: Folders with architectures of the user's own.
+        include: Folders with the user's own architectures.
         sampler: Language -> number of its blocks, to what says how often it is seen.
 
     Returns:

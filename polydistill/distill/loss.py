@@ -43,7 +43,7 @@ class DistilLoss:
     # --- before training
 
     def begin(self, facts: TrainingFacts) -> None:
-        """Prepares the objectives; their parameters follow from the seed, and draw no numbers of the training.
+        """Prepares the objectives; their parameters follow from the seed, and other random numbers stay as they are.
 
         Raises:
             PolydistillError: An objective cannot be trained so.
@@ -155,7 +155,7 @@ class DistilLoss:
         return {**first, **self._tensors()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Takes them up."""
+        """Restores them."""
         self._objectives.first = {
             name.removeprefix(FIRST): float(value) for name, value in state.items() if name.startswith(FIRST)
         }

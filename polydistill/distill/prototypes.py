@@ -111,7 +111,7 @@ def nearness(features: Tensor, prototypes: Tensor, temperature: float, distance:
 
     Args:
         features: (N, H).
-        prototypes: (K, H); a row that is no number stands for a class without one, to which nothing is near.
+        prototypes: (K, H); a NaN row is a class without a prototype, to which nothing is near.
         temperature: tau.
         distance: `euclidean`, or `unit` for the distance of vectors scaled to length 1.
 

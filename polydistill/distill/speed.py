@@ -13,6 +13,7 @@ import torch
 
 from polydistill.catalog import Arch
 from polydistill.catalog.task import CLASSIFICATION, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
+from polydistill.devices import BFLOAT16, CPU, CUDA, PRECISIONS, current
 from polydistill.distill.objectives.base import Weighted
 from polydistill.distill.observer import Observer
 from polydistill.errors import PolydistillError
@@ -20,7 +21,6 @@ from polydistill.evaluation.heads import AUTO_CLASSES
 from polydistill.models.loading import load_config, loading_failed, quiet_transformers
 from polydistill.training.facts import TrainingFacts
 
-PRECISIONS = ("float32", "bfloat16")
 CPU_TOKENS = 512  # a CPU is as fast with a small batch as with a large one, token by token
 LEAST_RUNS, MOST_RUNS = 2, 10
 
@@ -34,7 +34,7 @@ def random_network(
         folder: Where the config.json lies.
         kind: A key of `AUTO_CLASSES` for a model with that head; others and None give the base model.
         labels: Number of the head's outputs, where it has labels.
-        eager: Whether attention is computed the plain way.
+        eager: Whether attention is computed without fused kernels (eager).
         device: `meta` for a model that takes no memory.
 
     Raises:
@@ -54,7 +54,7 @@ def random_network(
     except Exception as error:
         what = f"transformers cannot build the model of {folder}{f' for {kind}' if kind else ''}"
         raise loading_failed(what, error, "Choose another model.") from error
-    return model if device else model.to(_device())
+    return model if device else model.to(current())
 
 
 def tokens_per_second(
@@ -85,11 +85,11 @@ def tokens_per_second(
     Returns:
         Precision (one of `PRECISIONS`) -> tokens per second.
     """
-    rows = batch_size if _device() != "cpu" else max(1, min(batch_size, CPU_TOKENS // length))
+    rows = batch_size if current() != CPU else max(1, min(batch_size, CPU_TOKENS // length))
     batch = _random_batch(student, rows, length, kind)
     rows_of = [{k: v[i].tolist() if isinstance(v, torch.Tensor) else v for k, v in batch.items()} for i in range(rows)]
     objectives.begin(TrainingFacts(1, 1, rows_of))
-    objectives.module.to(_device())
+    objectives.module.to(current())
     teacher.eval()
     student.train()
     observers = Observer(teacher, objectives.needs.teacher, arch), Observer(student, objectives.needs.student, arch)
@@ -143,11 +143,11 @@ def training_rates(folder: Path, batch_size: int = 8, length: int = 64) -> dict[
 
 
 def _multiplying(precision: str) -> AbstractContextManager[Any]:
-    return torch.autocast(_device(), dtype=torch.bfloat16) if precision == "bfloat16" else nullcontext()
+    return torch.autocast(current(), dtype=torch.bfloat16) if precision == BFLOAT16 else nullcontext()
 
 
 def _random_batch(network: Any, rows: int, length: int, kind: str | None) -> dict[str, Any]:
-    """Ids without padding, of tokens that are no special ones as far as a small vocabulary allows."""
+    """Ids without padding, of tokens that are not special, as far as a small vocabulary allows."""
     vocabulary = network.get_input_embeddings().num_embeddings
     ids = torch.randint(
         min(10, vocabulary // 2), vocabulary, (rows, length), generator=torch.Generator().manual_seed(0)
@@ -159,7 +159,7 @@ def _random_batch(network: Any, rows: int, length: int, kind: str | None) -> dic
         batch["labels"] = torch.zeros(rows, dtype=torch.long)
     elif kind == SPAN_EXTRACTION:
         batch["start_positions"] = batch["end_positions"] = torch.ones(rows, dtype=torch.long)
-    return {**{key: tensor.to(_device()) for key, tensor in batch.items()}, "language": "en"}
+    return {**{key: tensor.to(current()) for key, tensor in batch.items()}, "language": "en"}
 
 
 def _seconds(work: Callable[[], None], least: float) -> float:
@@ -175,11 +175,7 @@ def _seconds(work: Callable[[], None], least: float) -> float:
     return median(times)
 
 
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def _finish() -> None:
     """Waits for an accelerator, which works on while Python goes ahead."""
-    if _device() == "cuda":
+    if current() == CUDA:
         torch.cuda.synchronize()

@@ -88,7 +88,7 @@ def task_student(
         teacher: Whose head it gets.
         seed: Of a head that does not fit.
         length: Most tokens of an input.
-        eager: Whether attention is computed the plain way.
+        eager: Whether attention is computed without fused kernels (eager).
         progress: Where to report.
 
     Raises:
@@ -227,7 +227,7 @@ class TaskInputs:
         cache_bytes: Most that their signals may take on disk.
         note: File that says whether they are there, once that was decided.
         progress: Where to report.
-        include: Folders with architectures of the user's own.
+        include: Folders with the user's own architectures.
         own: Teachers that are the student's own past, whose logits count beside those of `teachers`.
     """
 

@@ -100,7 +100,7 @@ def source_features(
 
 
 def target_features(model: TaskModel, plain: PlainSentences, whole_words: bool, offset: int = 0) -> list[Feature]:
-    """The inputs of sentences without tags: their labels are none, their `feature_tags` `NO_TAG`."""
+    """The inputs of sentences without tags: they have no labels, and their `feature_tags` are `NO_TAG`."""
     examples = [TaggedExample(str(i), words, (OUTSIDE,) * len(words)) for i, words in enumerate(plain.sentences)]
     found, unread = [], replace(model, labels=(OUTSIDE,))
     for i, feature in enumerate(tagging.training_features(unread, examples)):
@@ -232,7 +232,7 @@ class Prototypes:
     Attributes:
         names: (K,) classes.
         class_of: (L,) class of each tag.
-        source: (K, H); no numbers where the labels have no token of the class.
+        source: (K, H); NaN where the labels have no token of the class.
         target: (K, H); the source's where the teacher finds no token of the class.
         counts: Language's role -> (K,) tokens.
     """

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from polydistill.catalog import Task
+from polydistill.devices import current
 from polydistill.evaluation import turns
 from polydistill.processes import answer_of
 from polydistill.progress import SILENT, Progress
@@ -53,6 +54,7 @@ def measure_cost(
         "max_length": max_length,
         "prompt": prompt,
         "language": language,
+        "device": current(),
         "type": type(chosen[0]).__name__,
         "examples": [asdict(e) for e in chosen],
         **how,

@@ -1,4 +1,4 @@
-"""Models on data with labels of the user's own: which they share, by name, and what is said of the others."""
+"""Models on data with the user's own labels: which they share, by name, and what is reported about the others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def agreed(
     Types that the task does not score as a rule stay so unless all models know them.
 
     Args:
-        task: A task with labels of the user's own.
+        task: A task with the user's own labels.
         splits: The data.
         models: Name -> folder.
         progress: Where it is said.

@@ -11,6 +11,7 @@ import orjson
 
 from polydistill.catalog import Language, Task, resolve_languages, task, user_files
 from polydistill.catalog.task import SPAN_EXTRACTION
+from polydistill.devices import AUTO, BFLOAT16, CPU, FLOAT32, PRECISIONS, current, multiplies_in_bfloat16, using
 from polydistill.errors import UsageError
 from polydistill.evaluation.cache import Items
 from polydistill.evaluation.custom_labels import agreed
@@ -24,13 +25,21 @@ from polydistill.labelled.custom import with_own_labels, without_types
 from polydistill.labelled.examples import units_of
 from polydistill.labelled.sources import load_split
 from polydistill.models.refs import ModelRef, ResolvedModel, resolve
-from polydistill.options.settings import MOST_BATCH, Options, data_dir_setting, include_setting, seed_setting, setting
+from polydistill.options.settings import (
+    MOST_BATCH,
+    Options,
+    data_dir_setting,
+    device_setting,
+    include_setting,
+    seed_setting,
+    setting,
+)
 from polydistill.progress import SILENT, Progress
 from polydistill.records.record import Score
 
 
 @dataclass(frozen=True)
-class EvaluateConfig(Options):
+class EvaluateOptions(Options):
     """The configuration of an evaluation; each field is an option of the command line."""
 
     model: tuple[str, ...] = setting(
@@ -43,11 +52,15 @@ class EvaluateConfig(Options):
         metavar="M",
     )
     task: str = setting("", "What to score; `polydistill ls tasks` lists them.", "Data", metavar="TASK")
-    lang: tuple[str, ...] = setting((), "Language of the data. Repeat for several.", "Data", metavar="LANG")
+    languages: tuple[str, ...] = setting((), "Language of the data. Repeat for several.", "Data", metavar="LANG")
     split: str = setting("test", "Which part of the data.", "Data", metavar="NAME")
     data_dir: Path | None = data_dir_setting("Data")
     data: Path | None = setting(
-        None, "Your own file, with your own labels: words and tags, or texts and labels.", "Data", metavar="FILE"
+        None,
+        "Your own file, with your own labels: words and tags, or texts and labels.",
+        "Data",
+        metavar="FILE",
+        objects=True,
     )
     limit: int | None = setting(
         None,
@@ -70,7 +83,14 @@ class EvaluateConfig(Options):
         metavar="N",
         least=16,
     )
-    bf16: bool = setting(False, "Multiply in bfloat16. Faster on some machines, slower on others.", "Speed")
+    precision: str = setting(
+        FLOAT32,
+        "Precision of matrix products: float32, bfloat16, or auto for the faster one, measured on one product.",
+        "Speed",
+        metavar="TYPE",
+        choices=(AUTO, *PRECISIONS),
+    )
+    device: str = device_setting("Speed")
     latency: bool = setting(
         False, "Measure time and memory as well, in fresh processes in which the models take turns.", "Speed"
     )
@@ -100,6 +120,8 @@ class Evaluation:
     latency: dict[str, Any] | None = None
     loyalty: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
+    precision: str = FLOAT32
+    device: str = CPU
     command: str = field(default="evaluate", init=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -112,11 +134,13 @@ class Evaluation:
             "loyalty": self.loyalty,
             "models": list(self.models),
             "data": list(self.data),
+            "precision": self.precision,
+            "device": self.device,
             "notes": list(self.notes),
         }
 
 
-def evaluate(config: EvaluateConfig, progress: Progress = SILENT) -> Evaluation:
+def evaluate(config: EvaluateOptions, progress: Progress = SILENT) -> Evaluation:
     """Scores models on a task; what was predicted before is read from the cache.
 
     The scores, and what was measured of time and memory, are added to the record of each model that is a folder with
@@ -130,6 +154,11 @@ def evaluate(config: EvaluateConfig, progress: Progress = SILENT) -> Evaluation:
         PolydistillError: Data or model are missing or do not fit each other.
     """
     wanted = check_options(config)
+    with using(config.device):
+        return _evaluated(config, wanted, progress)
+
+
+def _evaluated(config: EvaluateOptions, wanted: Task, progress: Progress) -> Evaluation:
     cells = read_cells(config, wanted, progress)
     _check_output(config, [cell.split.where for cell in cells])
     settings = settings_of(config)
@@ -157,6 +186,8 @@ def evaluate(config: EvaluateConfig, progress: Progress = SILENT) -> Evaluation:
         latency=_latency(subjects, cells[0], progress) if config.latency else None,
         loyalty=_loyalty(config, wanted, cells, predictions, scores, items) if config.teacher else None,
         notes=tuple(few_notes((_name(cell), len(set(units_of(cell.split.examples)))) for cell in cells)),
+        precision=BFLOAT16 if settings.bf16 else FLOAT32,
+        device=current(),
     )
     if config.output:
         content = orjson.dumps(result.to_json(), option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n"
@@ -164,12 +195,12 @@ def evaluate(config: EvaluateConfig, progress: Progress = SILENT) -> Evaluation:
     return result
 
 
-def settings_of(config: EvaluateConfig) -> Settings:
+def settings_of(config: EvaluateOptions) -> Settings:
     """The part of a configuration that scoring one model needs."""
     return Settings(
         batch_size=config.batch_size,
         max_length=config.max_length,
-        bf16=config.bf16,
+        bf16=multiplies_in_bfloat16(config.precision),  # decided now, since it is part of what predictions are kept by
         prompt=config.prompt,
         seed=config.seed,
         whole=config.limit is None,
@@ -178,11 +209,11 @@ def settings_of(config: EvaluateConfig) -> Settings:
     )
 
 
-def check_options(config: EvaluateConfig) -> Task:
+def check_options(config: EvaluateOptions) -> Task:
     """The task, after a look at the options.
 
     Raises:
-        UsageError: One is missing or makes no sense, or there is no predict loop for the task.
+        UsageError: One is missing or invalid, or there is no predict loop for the task.
     """
     if not config.model:
         raise UsageError("No model was given.", "Add one, for instance `model=polydistill-out/my-model`.")
@@ -191,24 +222,26 @@ def check_options(config: EvaluateConfig) -> Task:
     config.check()
     wanted = with_own_labels(task(config.task, config.include_path), config.data)
     kind_of(wanted)
-    if config.data is not None and len(config.lang) > 1:
-        raise UsageError("`data` is a file of one language.", "Give one `lang`, or lay the files out for `data_dir`.")
-    if config.g_xlt and (wanted.kind != SPAN_EXTRACTION or len(config.lang) < 2):
+    if config.data is not None and len(config.languages) > 1:
         raise UsageError(
-            "`g_xlt` needs a task of questions and at least two languages.", "Add a `lang`, or leave `g_xlt` out."
+            "`data` is a file of one language.", "Give one of `languages`, or lay the files out for `data_dir`."
+        )
+    if config.g_xlt and (wanted.kind != SPAN_EXTRACTION or len(config.languages) < 2):
+        raise UsageError(
+            "`g_xlt` needs a task of questions and at least two languages.", "Add to `languages`, or leave `g_xlt` out."
         )
     _check_output(config, [*config.model, config.teacher, config.data, *user_files(config.include_path)])
     return wanted
 
 
-def _check_output(config: EvaluateConfig, reads: Sequence[Path | str | None]) -> None:
+def _check_output(config: EvaluateOptions, reads: Sequence[Path | str | None]) -> None:
     if config.output:
         check_file(config.output.expanduser(), overwrite=config.overwrite, reads=reads)
 
 
-def read_cells(config: EvaluateConfig, wanted: Task, progress: Progress) -> list[Cell]:
+def read_cells(config: EvaluateOptions, wanted: Task, progress: Progress) -> list[Cell]:
     """All data, read before any model is loaded, so that what is wrong with it is said at once."""
-    languages = resolve_languages(config.lang, config.include_path)
+    languages = resolve_languages(config.languages, config.include_path)
     pairs: Iterator[tuple[Language, Language | None]] = (
         (context, question if question.code != context.code else None)
         for context in languages
@@ -234,7 +267,7 @@ def read_cells(config: EvaluateConfig, wanted: Task, progress: Progress) -> list
 def with_labels_of(
     models: Mapping[str, ResolvedModel], wanted: Task, cells: Sequence[Cell], progress: Progress
 ) -> tuple[Task, list[Cell]]:
-    """The task and the data with labels of the user's own, once the models are known; others stay as they are.
+    """The task and the data with the user's own labels, once the models are known; others stay as they are.
 
     Raises:
         PolydistillError: A model shares no label with the data.
@@ -298,14 +331,14 @@ def _latency(subjects: Sequence[Subject], cell: Cell, progress: Progress) -> dic
 
 
 def _loyalty(
-    config: EvaluateConfig,
+    config: EvaluateOptions,
     wanted: Task,
     cells: Sequence[Cell],
     predictions: Mapping[tuple[str, int], list[dict[str, Any]]],
     scores: Sequence[Score],
     items: Items,
 ) -> dict[str, Any]:
-    """Every student beside the teacher."""
+    """Every student compared with the teacher."""
     assert config.teacher
     rows, means = [], []
     for student in dict.fromkeys(name for name, _ in predictions if name != config.teacher):

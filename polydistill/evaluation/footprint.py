@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from polydistill.devices import using
 from polydistill.evaluation.heads import TaskModel, open_model
 from polydistill.evaluation.kinds import KINDS
 from polydistill.labelled import examples as kinds_of_examples
@@ -22,16 +23,17 @@ def footprint(job: dict[str, Any]) -> dict[str, int]:
 
 def opened(folder: Path, job: Mapping[str, Any]) -> TaskModel:
     """A model of a job."""
-    return open_model(
-        folder,
-        job["kind"],
-        job["labels"],
-        not_scored=job["not_scored"],
-        max_length=job["max_length"],
-        prompt=job["prompt"],
-        language=job["language"],
-        own=job["own"],
-    )
+    with using(job["device"]):
+        return open_model(
+            folder,
+            job["kind"],
+            job["labels"],
+            not_scored=job["not_scored"],
+            max_length=job["max_length"],
+            prompt=job["prompt"],
+            language=job["language"],
+            own=job["own"],
+        )
 
 
 def examples_of(job: Mapping[str, Any]) -> list[Any]:

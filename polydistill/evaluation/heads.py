@@ -9,6 +9,7 @@ from typing import Any
 
 from polydistill.catalog import Language
 from polydistill.catalog.task import CLASSIFICATION, RETRIEVAL, SIMILARITY, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
+from polydistill.devices import current
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.custom_labels import own_output_labels
 from polydistill.evaluation.reuse import NAMELESS, Reused, Stored, names_of, output_layer, reuse_head
@@ -69,6 +70,8 @@ def open_model(
 ) -> TaskModel:
     """Loads a model that was fine-tuned for a kind of task, in float32; for sentence vectors, any encoder.
 
+    It lies on the device that `devices.current` names.
+
     Args:
         folder: A local snapshot.
         kind: A key of `AUTO_CLASSES`, or one of `VECTOR_KINDS`.
@@ -83,13 +86,25 @@ def open_model(
         PolydistillError: It lacks the head, its labels have no names, or they are not the task's.
     """
     if is_stack(folder):
-        stack = _stack_model(folder, kind, labels, max_length, prompt, own)
-        if language is not None and stack.read_language is not None:
-            stack.read_language(language)
-        return stack
-    if kind in VECTOR_KINDS:
-        return _sentence_model(folder, max_length, prompt)
-    folder = model_folder(folder)
+        found = _stack_model(folder, kind, labels, max_length, prompt, own)
+        if language is not None and found.read_language is not None:
+            found.read_language(language)
+    elif kind in VECTOR_KINDS:
+        found = _sentence_model(folder, max_length, prompt)
+    else:
+        found = _tuned_model(model_folder(folder), kind, labels, not_scored, max_length, own)
+    found.network.to(current())
+    return found
+
+
+def _tuned_model(
+    folder: Path, kind: str, labels: Sequence[str], not_scored: Collection[str], max_length: int | None, own: bool
+) -> TaskModel:
+    """A model of transformers with its head.
+
+    Raises:
+        PolydistillError: It lacks the head, its labels have no names, or they are not the task's.
+    """
     model, stored = _load(folder, kind)
     if stored.lacking:
         raise PolydistillError(
@@ -158,7 +173,7 @@ def new_head(
     """Loads a model to tune for a kind of task; what it lacks of the head is initialised from the seed.
 
     A head that it has is reused by the names of its labels, as `reuse.reuse_head` says; `reused` says what came of it.
-    With `eager` attention is computed the plain way, which alone gives its probabilities.
+    With `eager` attention is computed without fused kernels, which is the only way to get its probabilities.
 
     Raises:
         PolydistillError: transformers cannot load it with such a head, or it lacks more than the head.

@@ -1,4 +1,4 @@
-"""What several scores say together: averages over languages, and a student beside its teacher."""
+"""What several scores say together: averages over languages, and a student compared with its teacher."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ _HEAD_ALONE = re.compile(r"\ufeff?\s*---\s*\n.*?\n---\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class PublishConfig(Options):
+class PublishOptions(Options):
     """What to publish where; each field but the first two is an option on the command line."""
 
     folder: Path
@@ -102,7 +102,7 @@ class Published:
 
 
 def publish(
-    config: PublishConfig, progress: Progress = SILENT, confirm: Callable[[Plan], bool] = lambda plan: True
+    config: PublishOptions, progress: Progress = SILENT, confirm: Callable[[Plan], bool] = lambda plan: True
 ) -> Published:
     """Publishes a folder in one commit; files that the Hub already has are not sent.
 
@@ -128,7 +128,7 @@ def publish(
         return _published(config, token, exported, progress, confirm)
 
 
-def _gather(config: PublishConfig, token: str | None, exported: Result | None = None) -> Publication:
+def _gather(config: PublishOptions, token: str | None, exported: Result | None = None) -> Publication:
     """What would be sent, with the ONNX files that were made of it."""
     made = (
         {str(file["path"]): exported.output / str(file["path"]) for file in exported.facts["files"]} if exported else {}
@@ -144,7 +144,7 @@ def _gather(config: PublishConfig, token: str | None, exported: Result | None = 
     )
 
 
-def _exported(config: PublishConfig, place: Path, progress: Progress) -> Result:
+def _exported(config: PublishOptions, place: Path, progress: Progress) -> Result:
     """ONNX files of the folder, made now and checked against torch.
 
     Raises:
@@ -159,7 +159,7 @@ def _exported(config: PublishConfig, place: Path, progress: Progress) -> Result:
 
 
 def _published(
-    config: PublishConfig,
+    config: PublishOptions,
     token: str | None,
     exported: Result | None,
     progress: Progress,
@@ -198,7 +198,7 @@ def _published(
     )
 
 
-def _check_private(config: PublishConfig, there: There) -> None:
+def _check_private(config: PublishOptions, there: There) -> None:
     if config.private and there.public:
         raise PolydistillError(
             f"{config.repository} already exists and is public.", "Make it private on its settings page first."
@@ -206,7 +206,7 @@ def _check_private(config: PublishConfig, there: There) -> None:
 
 
 def _sent(
-    session: Session, config: PublishConfig, publication: Publication, plan: Plan, there: There, progress: Progress
+    session: Session, config: PublishOptions, publication: Publication, plan: Plan, there: There, progress: Progress
 ) -> str:
     """The commit that has all of it: a new one, or the present one if nothing changes."""
     new = not there.exists
@@ -221,7 +221,7 @@ def _sent(
     return send(session, publication, plan, there, progress)
 
 
-def _check_names(config: PublishConfig) -> None:
+def _check_names(config: PublishOptions) -> None:
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
@@ -273,7 +273,7 @@ def _verify(publication: Publication) -> None:
 
 
 def _settle_card(
-    session: Session, config: PublishConfig, publication: Publication, there: There
+    session: Session, config: PublishOptions, publication: Publication, there: There
 ) -> tuple[Publication, tuple[str, ...]]:
     """Keeps the Hub's card if the user wants that.
 

@@ -6,7 +6,9 @@ Every file may also be packed with gzip. What the rows say is checked in `checks
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeGuard
 
 from polydistill.catalog.task import (
     CLASSIFICATION,
@@ -21,6 +23,7 @@ from polydistill.errors import PolydistillError, library_said
 from polydistill.labelled.nli import as_pair
 from polydistill.labelled.rows import Row
 from polydistill.labelled.words import entity_rows, word_rows
+from polydistill.texts.files import format_of
 from polydistill.texts.lines import LONGEST_TEXT, numbered_lines, read_document
 from polydistill.wording import counted
 
@@ -31,6 +34,8 @@ def read_rows(path: Path, kind: str) -> Iterator[Row]:
     Raises:
         PolydistillError: The file cannot be read, is not UTF-8, or not in that format.
     """
+    if kind in (TAGGING, WORD_TAGGING) and format_of(path) == ".jsonl":
+        return _tagged_rows(path)
     return _READERS[kind](path)
 
 
@@ -54,6 +59,33 @@ def bounded(rows: Iterable[Row]) -> Iterator[Row]:
 
 def _json_rows(path: Path) -> Iterator[Row]:
     """One JSON object a line, with the keys premise, hypothesis and label, or those of `nli.as_pair`."""
+    for row in _objects(path):
+        yield replace(row, values=as_pair(row.values))
+
+
+def _tagged_rows(path: Path) -> Iterator[Row]:
+    """One JSON object a line, with the keys tokens and tags: as many tags as words."""
+    for row in _objects(path):
+        words, tags = row.values.get("tokens"), row.values.get("tags")
+        if not _are_texts(words) or not _are_texts(tags):
+            raise PolydistillError(
+                f"{row.where()} has no words with their tags.", "Write the keys tokens and tags, each a list of texts."
+            )
+        if len(words) != len(tags):
+            raise PolydistillError(
+                f"{row.where()} has {counted(len(words), 'word')} and {counted(len(tags), 'tag')}.",
+                "Give each word one tag.",
+            )
+        if words:
+            yield replace(row, values={"tokens": words, "tags": tags})
+
+
+def _are_texts(value: Any) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(each, str) and each for each in value)
+
+
+def _objects(path: Path) -> Iterator[Row]:
+    """One JSON object a line."""
     import orjson
 
     for number, line in numbered_lines(path):
@@ -67,7 +99,7 @@ def _json_rows(path: Path) -> Iterator[Row]:
             ) from error
         if not isinstance(values, dict):
             raise PolydistillError(f"{path} line {number} is not a JSON object.", "Write one JSON object per line.")
-        yield Row(str(path), f"line {number}", as_pair(values))
+        yield Row(str(path), f"line {number}", values)
 
 
 def _squad_rows(path: Path) -> Iterator[Row]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from polydistill.catalog import Language, Task
 from polydistill.catalog.task import RETRIEVAL
+from polydistill.devices import using
 from polydistill.distill.matched import MIN_SHARE, check_writable, plan_together
 from polydistill.distill.student import (
     ALTERNATE,
@@ -32,7 +33,7 @@ from polydistill.methods.bistil.presets import PRESETS, General, Preset, Tuning
 from polydistill.models.files import own_files
 from polydistill.models.refs import DEFAULT_MODEL, ModelRef, resolve
 from polydistill.models.source import CONFIG, Source
-from polydistill.options.settings import Options, Outcome, data_dir_setting, include_setting, setting
+from polydistill.options.settings import Options, Outcome, data_dir_setting, device_setting, include_setting, setting
 from polydistill.progress import SILENT, Progress
 from polydistill.trimming.counting import count
 from polydistill.trimming.plan import TrimPlan, Wishes, new_config, write_vocabulary
@@ -50,7 +51,7 @@ FLOAT32 = 4  # bytes
 
 
 @dataclass(frozen=True)
-class PlanConfig(Options):
+class PlanOptions(Options):
     """The configuration of a plan; each field is an argument or an option of the command line."""
 
     source: str
@@ -101,6 +102,7 @@ class PlanConfig(Options):
         (), "Split to train on. Repeat to join several. [default: train]", "Data", metavar="NAME"
     )
     measure: bool = setting(True, "Measure speed on this machine; without it only sizes are given.", "Speed")
+    device: str = device_setting("Speed")
     include_path: tuple[Path, ...] = include_setting("Model")
 
 
@@ -177,7 +179,7 @@ class _Case:
         return len(self.task.scored_labels) if self.task else 0
 
 
-def plan(config: PlanConfig, progress: Progress = SILENT) -> PlanResult:
+def plan(config: PlanOptions, progress: Progress = SILENT) -> PlanResult:
     """Predicts what `polydistill bistil` would make of a model, and how long it would take here.
 
     Args:
@@ -187,8 +189,13 @@ def plan(config: PlanConfig, progress: Progress = SILENT) -> PlanResult:
     Raises:
         PolydistillError: The model or a text cannot be read, or the wishes cannot be fulfilled.
     """
-    started = time.perf_counter()
     config.check()
+    with using(config.device):
+        return _planned(config, progress)
+
+
+def _planned(config: PlanOptions, progress: Progress) -> PlanResult:
+    started = time.perf_counter()
     languages = both_languages(config.source, config.target, config.include_path)
     wanted = task_of(config.task, config.include_path) if config.task else None
     if wanted is not None and wanted.own:
@@ -224,7 +231,7 @@ def plan(config: PlanConfig, progress: Progress = SILENT) -> PlanResult:
     )
 
 
-def _rule(config: PlanConfig) -> KeepRule:
+def _rule(config: PlanOptions) -> KeepRule:
     if config.vocab_size is not None:
         return KeepRule(vocab_size=config.vocab_size)
     return KeepRule(min_share=config.min_share)
@@ -275,7 +282,7 @@ def _with_head(case: _Case, folder: Path) -> Parameters:
 # --- time
 
 
-def _presets(config: PlanConfig, case: _Case, notes: list[str], progress: Progress) -> dict[str, dict[str, Any]]:
+def _presets(config: PlanOptions, case: _Case, notes: list[str], progress: Progress) -> dict[str, dict[str, Any]]:
     found = {}
     phases = 1 if not case.task else 3 if case.kind in WITH_HEAD else 2
     with progress.bar("measuring", len(PRESETS) * phases, "phase") as done:
@@ -320,7 +327,7 @@ def _phase(
     return {"tokens": tokens, "tokens_per_second": rates, "faster": faster, "seconds": seconds}
 
 
-def _epoch_tokens(config: PlanConfig, case: _Case, preset: Preset, phase: Tuning, notes: list[str]) -> float | None:
+def _epoch_tokens(config: PlanOptions, case: _Case, preset: Preset, phase: Tuning, notes: list[str]) -> float | None:
     """Tokens of an epoch of phase 2; None where the data cannot be had."""
     assert case.task is not None
     if case.task.kind == RETRIEVAL:
@@ -343,7 +350,7 @@ def _text_tokens(case: _Case, preset: Preset, phase: Tuning) -> float:
     return total
 
 
-def _labelled_tokens(config: PlanConfig, case: _Case, preset: Preset, phase: Tuning) -> float:
+def _labelled_tokens(config: PlanOptions, case: _Case, preset: Preset, phase: Tuning) -> float:
     """Tokens of the source language's labelled data, by the length of the first examples."""
     assert case.task is not None
     splits = _training(config, case.task, case.languages[0], preset.examples)
@@ -352,7 +359,7 @@ def _labelled_tokens(config: PlanConfig, case: _Case, preset: Preset, phase: Tun
     return sum(len(f["input_ids"]) for f in features) / min(len(examples), SAMPLE) * len(examples)
 
 
-def _training(config: PlanConfig, wanted: Task, language: Language, limit: int | None) -> list[LabelledSplit]:
+def _training(config: PlanOptions, wanted: Task, language: Language, limit: int | None) -> list[LabelledSplit]:
     return [
         load_split(wanted, language, name, data_dir=config.data_dir, limit=limit)
         for name in config.train_split or ("train",)

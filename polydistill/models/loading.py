@@ -56,7 +56,7 @@ def load_encoder(folder: Path, *, eager: bool = False) -> Any:
 
     Args:
         folder: A local snapshot.
-        eager: Whether attention is computed the plain way, which alone gives its probabilities.
+        eager: Whether attention is computed without fused kernels, which is the only way to get its probabilities.
 
     Raises:
         PolydistillError: It is broken, or transformers cannot load it.
@@ -87,7 +87,7 @@ def load_masked_lm(folder: Path, *, seed: int, eager: bool = False) -> tuple[Any
     Args:
         folder: A local snapshot.
         seed: Of a new head.
-        eager: Whether attention is computed the plain way, which alone gives its probabilities.
+        eager: Whether attention is computed without fused kernels, which is the only way to get its probabilities.
 
     Returns:
         (the model, whether some of its head is new).

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from polydistill.options.settings import Options, data_dir_setting, dev_data_setting, seed_setting, setting
+from polydistill.devices import AUTO, FLOAT32, PRECISIONS
+from polydistill.options.settings import (
+    Options,
+    data_dir_setting,
+    dev_data_setting,
+    device_setting,
+    seed_setting,
+    setting,
+)
 
 
 @dataclass(frozen=True)
@@ -28,10 +36,15 @@ class Place(Options):
         """How long the run may train in all; None for as long as it takes."""
         return None
 
+    @property
+    def computes_on(self) -> str | None:
+        """One of `devices.DEVICES`; None where torch computes nothing."""
+        return None
+
 
 @dataclass(frozen=True)
-class TimedPlace(Place):
-    """Where the result of a run goes, and how long its trainings may take."""
+class TrainingPlace(Place):
+    """Where the result of a run goes, where it is trained, and how long that may take."""
 
     max_minutes: float | None = setting(
         None,
@@ -41,15 +54,21 @@ class TimedPlace(Place):
         above=0,
         decides=False,
     )
+    device: str = device_setting("Training")
 
     @property
     def minutes(self) -> float | None:
         """How long the run may train in all; None for as long as it takes."""
         return self.max_minutes
 
+    @property
+    def computes_on(self) -> str | None:
+        """One of `devices.DEVICES`."""
+        return self.device
+
 
 class Placed(Options):
-    """The options of a method: a dataclass with a field `place`, a `group` of `Place` or `TimedPlace`."""
+    """The options of a method: a dataclass with a field `place`, a `group` of `Place` or `TrainingPlace`."""
 
     place: Place
 
@@ -69,6 +88,7 @@ class Labelled(Options):
         "Data",
         metavar="FILE",
         decides=False,
+        objects=True,
     )
     dev_data: Path | None = dev_data_setting("Data")
     limit: int | None = setting(None, "Use at most this many examples of each split.", "Data", metavar="N", least=1)
@@ -79,11 +99,11 @@ class Precise(Options):
     """How a training computes, and what is random in it."""
 
     precision: str = setting(
-        "float32",
+        FLOAT32,
         "Precision of matrix products: float32, bfloat16, or auto for the faster one, measured in a few steps.",
         "Training",
         metavar="TYPE",
-        choices=("auto", "float32", "bfloat16"),
+        choices=(AUTO, *PRECISIONS),
     )
     seed: int = seed_setting("Seed for data order, masking, dropout and a new head.", "Training")
 

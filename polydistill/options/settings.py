@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 
+from polydistill.devices import AUTO, DEVICES
 from polydistill.errors import UsageError
 
 FLAGS = {"languages": "lang", "language": "lang"}  # names whose flags are other words
@@ -62,7 +63,7 @@ class Setting:
         return self.field.default
 
     def asked(self, key: str) -> Any:
-        """What its declaration says of `section`, `metavar`, `choices`, `range`, `reads`, `decides` or `help`."""
+        """What its declaration says of `section`, `metavar`, `choices`, `range`, `reads`, `decides` and the like."""
         return self.field.metadata.get(key)
 
 
@@ -279,6 +280,7 @@ def setting(
     choices: tuple[str, ...] = (),
     reads: bool | None = None,
     decides: bool = True,
+    objects: bool = False,
     **bounds: float,
 ) -> Any:
     """A dataclass field with what the command line says of it.
@@ -292,10 +294,12 @@ def setting(
         choices: What it can be, where not every text will do.
         reads: Whether it names a file or folder that the command reads; by default, whether `metavar` is in `PLACES`.
         decides: Whether what comes out depends on it, so that a run that goes on has to have the same.
+        objects: Whether Python also takes the data themselves in place of a file.
         **bounds: Those of its `Range`: `least`, `above`, `most`.
     """
     metadata: dict[str, Any] = {"help": help, "section": section, "metavar": metavar, "flags": flags}
     metadata |= {"choices": choices, "reads": metavar in PLACES if reads is None else reads, "decides": decides}
+    metadata["objects"] = objects
     return field(default=default, metadata={**metadata, "range": Range(**bounds) if bounds else None})
 
 
@@ -314,13 +318,19 @@ def data_dir_setting(section: str) -> Any:
 def dev_data_setting(section: str) -> Any:
     """A file of the user's own that chooses the checkpoint."""
     said = "File that chooses the best checkpoint. [default: a tenth of the data, held out]"
-    return setting(None, said, section, metavar="FILE", decides=False)
+    return setting(None, said, section, metavar="FILE", decides=False, objects=True)
 
 
 def output_setting(default: str, section: str) -> Any:
     """The folder to write; `default` says which it is otherwise."""
     said = f"Folder to write. [default: {default}]"
     return setting(None, said, section, metavar="DIR", reads=False, decides=False)
+
+
+def device_setting(section: str) -> Any:
+    """Where torch computes; see `devices.using`."""
+    said = "Where to compute: cpu, cuda, mps, or auto for a GPU if there is one (CUDA_VISIBLE_DEVICES says which)."
+    return setting(AUTO, said, section, metavar="DEVICE", choices=DEVICES, decides=False)
 
 
 def seed_setting(what: str, section: str) -> Any:

@@ -198,7 +198,8 @@ def _read_folder(folder: Path) -> Run:
         raise PolydistillError(f"{folder} is not a run: it has no polydistill.json.", _WAY_OUT)
     if not record.scores:
         raise PolydistillError(
-            f"{folder} has no scores.", f"Measure it first: `polydistill evaluate model={folder} task=... lang=...`."
+            f"{folder} has no scores.",
+            f"Measure it first: `polydistill evaluate model={folder} task=... languages=...`.",
         )
     told = registry.told(record.command)
     if told is not None and told.files:

@@ -1,64 +1,41 @@
-"""The Python function of a method, made from what the method says of itself."""
+"""The Python function of a method, made from the method's description."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from polydistill import registry
-from polydistill.options.settings import by_place, declared
-from polydistill.progress import SILENT, Progress
+from polydistill.labelled.objects import with_files
+from polydistill.options.functions import function
+from polydistill.progress import Progress
 from polydistill.runs.method import Method, python_name
 from polydistill.runs.result import Result
 from polydistill.runs.runner import run
 
 
 def function_of(method: Method[Any], summary: str) -> Callable[..., Result]:
-    """A function that runs a method, with a signature and a docstring that list every option.
+    """A function that runs a method.
 
     Args:
         method: The method.
         summary: One sentence, as an order.
     """
 
-    def call(*arguments: Any, progress: Progress = SILENT, **options: Any) -> Result:
-        return run(method, method.options.of(*arguments, **options), progress)
+    def work(options: Any, progress: Progress) -> Result:
+        return run(method, options, progress)
 
-    call.__name__ = call.__qualname__ = python_name(method.name)
-    call.__module__ = "polydistill"
-    call.__doc__ = documentation(method, summary)
-    call.__signature__ = signature(method)  # type: ignore[attr-defined]
-    return call
-
-
-def signature(method: Method[Any]) -> inspect.Signature:
-    """Arguments and the model by their place, options by their names, and where to report."""
-    kinds = inspect.Parameter
-    known = declared(method.options)
-    places = by_place(known)
-    parameters = [
-        kinds(
-            one.name,
-            kinds.POSITIONAL_OR_KEYWORD if one in places else kinds.KEYWORD_ONLY,
-            default=kinds.empty if one.is_argument else one.default,
-            annotation=one.hint,
-        )
-        for one in [*places, *(one for one in known.values() if one not in places)]
-    ]
-    parameters.append(kinds("progress", kinds.KEYWORD_ONLY, default=SILENT, annotation=Progress))
-    return inspect.Signature(parameters, return_annotation=Result)
-
-
-def documentation(method: Method[Any], summary: str) -> str:
-    """The docstring: what it does, every option, what comes back and what can go wrong."""
-    lines = [summary, "", method.about, "", "Args:"]
-    lines += [f"    {one.name}: {one.asked('help') or 'See above.'}" for one in declared(method.options).values()]
-    lines += ["    progress: Where to report; silent by default.", "", "Returns:"]
-    lines += ["    What was done; `result.output` is the new folder.", "", "Raises:"]
-    lines += ["    PolydistillError: The message says what is wrong and the way out."]
-    return "\n".join(lines)
+    return function(
+        python_name(method.name),
+        method.options,
+        work,
+        summary=summary,
+        about=method.about,
+        returns=Result,
+        what="What was done; `result.output` is the new folder.",
+        prepared=partial(with_files, method.options),
+    )
 
 
 @cache

@@ -41,7 +41,7 @@ def save_network(
         network: A transformers model.
         like: That folder.
         out: An existing folder.
-        include: Folders with architectures of the user's own.
+        include: Folders with the user's own architectures.
         progress: Where to report.
     """
     from polydistill.models.loading import quiet_transformers

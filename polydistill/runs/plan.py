@@ -37,7 +37,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Report:
-    """What a method says of what it has made, beside what the runner knows.
+    """What a method reports about its result, beside what the runner knows.
 
     Attributes:
         parameters: Weights, such as `teacher` and `student`.

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polydistill.devices import AUTO, BFLOAT16, FASTER, FLOAT32
 from polydistill.training.deciding import decided
 
 if TYPE_CHECKING:
     from polydistill.runs.stages import Work
-
-FASTER = 1.1  # bfloat16 rounds, so it has to be worth it
 
 
 def multiplies_in_bfloat16(precision: str, folder: Path, work: Work) -> bool:
@@ -23,12 +22,12 @@ def multiplies_in_bfloat16(precision: str, folder: Path, work: Work) -> bool:
         folder: A model of the sizes that are trained.
         work: Of the stage; the decision is noted for the whole run.
     """
-    if precision != "auto":
-        return precision == "bfloat16"
+    if precision != AUTO:
+        return precision == BFLOAT16
     from polydistill.distill.speed import training_rates
 
     def is_faster() -> bool:
         rates = training_rates(folder)
-        return rates["bfloat16"] > FASTER * rates["float32"]
+        return rates[BFLOAT16] > FASTER * rates[FLOAT32]
 
     return decided(work.note("precision.json"), is_faster)

@@ -26,6 +26,7 @@ class Result:
         selection: What chose the checkpoint: languages, split, metric, value, step.
         scores: Scores of the model, and of what it is compared with.
         loyalty: How far it predicts what its teacher does.
+        device: Where torch computed: `cpu`, `cuda` or `mps`; None where it computed nothing.
         seconds: Taken by all of it; after it was resumed, since then.
         peak_memory_bytes: Most memory that the process has used.
         facts: What the method says beside that, by name.
@@ -43,6 +44,7 @@ class Result:
     selection: dict[str, Any] | None = None
     scores: tuple[dict[str, Any], ...] = ()
     loyalty: Any = None
+    device: str | None = None
     seconds: float = 0.0
     peak_memory_bytes: int = 0
     facts: dict[str, Any] = field(default_factory=dict)

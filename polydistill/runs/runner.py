@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from polydistill.card import write_card
+from polydistill.devices import AUTO, current, using
 from polydistill.errors import UsageError
 from polydistill.files.outputs import check_output, new_folder
 from polydistill.options.groups import Placed
@@ -43,6 +44,11 @@ def run(method: Method[Chosen], options: Chosen, progress: Progress = SILENT) ->
             f"`polydistill {method.name}` runs in one process.", "Start it without `torchrun` or `accelerate launch`."
         )
     options.check()
+    with using(options.place.computes_on or AUTO):
+        return _run(method, options, progress, started)
+
+
+def _run(method: Method[Chosen], options: Chosen, progress: Progress, started: float) -> Result:
     plan = method.prepare(options, progress)
     place = options.place
     models = [origin.resolved.folder for origin in (plan.origin, *plan.others)]
@@ -81,6 +87,7 @@ def _finish(method: Method[Chosen], options: Chosen, plan: Plan, stages: Stages,
             result,
             scores=tuple(score.to_json() for score in scored.scores),
             loyalty=scored.loyalty,
+            device=current() if options.place.computes_on else None,
             seconds=round(time.perf_counter() - started, 1),
             peak_memory_bytes=peak_memory_bytes(),
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
+from polydistill.evaluation.evaluate import EvaluateOptions, evaluate
 from polydistill.progress import Progress
 from polydistill.records.record import Score
 from polydistill.runs.plan import Scored
@@ -80,14 +80,14 @@ class Scoring:
         kept = [score for score in scores if score.model == str(self.output)]
         return Scored(scores, kept, {"teacher": beside.name, "scores": rows} if beside and rows else None)
 
-    def _evaluation(self, test: Test, out: Path, beside: Beside | None) -> EvaluateConfig:
+    def _evaluation(self, test: Test, out: Path, beside: Beside | None) -> EvaluateOptions:
         teacher = str(beside.folder) if beside and self.loyalty else None
         others = [str(beside.folder)] if beside and not self.loyalty else []
-        return EvaluateConfig(
+        return EvaluateOptions(
             model=(str(out), *others),
             teacher=teacher,
             task=self.task,
-            lang=(test.language,),
+            languages=(test.language,),
             split=test.split,
             data=test.data,
             data_dir=self.data_dir,

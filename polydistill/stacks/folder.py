@@ -58,6 +58,7 @@ class LoadedStack:
         language: str | Language | None = None,
         batch_size: int = 32,
         long: str = "window",
+        bf16: bool = False,
         done: Callable[[int], object] = lambda n: None,
     ) -> np.ndarray:
         """(n, H) float32 vectors of texts.
@@ -68,6 +69,7 @@ class LoadedStack:
             batch_size: Inputs at once.
             long: What is done with a text that is longer than the encoder takes: `window` cuts it into pieces, whose
                 vectors are averaged with their numbers of tokens as weights; `refuse` refuses it.
+            bf16: Whether to multiply in bfloat16.
             done: Called with the number of inputs just done.
 
         Raises:
@@ -92,7 +94,9 @@ class LoadedStack:
                 "Shorten it, or read it in pieces: `long=window`.",
             )
         network = on_device(self.network)
-        rows = run(network, self.reader, inputs, batch_size, lambda o: [o.vectors], positions=False, done=done)
+        rows = run(
+            network, self.reader, inputs, batch_size, lambda o: [o.vectors], positions=False, bf16=bf16, done=done
+        )
         found = np.zeros((len(texts), self.description.widths[2]), np.float32)
         weights = np.zeros((len(texts), 1), np.float32)
         for owner, item, (vector,) in zip(owners, inputs, rows, strict=True):

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from polydistill.devices import current
 from polydistill.errors import PolydistillError
 from polydistill.models.folder import model_folder
 from polydistill.models.loading import (
@@ -139,8 +140,8 @@ def without_embeddings(llm: Any) -> Any:
 
 
 def on_device(network: nn.Module) -> nn.Module:
-    """The network on the GPU, if there is one."""
-    return network.to("cuda") if torch.cuda.is_available() else network
+    """The network where torch computes."""
+    return network.to(current())
 
 
 def _half_class(folder: Path) -> Any:
@@ -167,10 +168,7 @@ def _eight_bits() -> dict[str, Any]:
     quiet_bitsandbytes()
     from transformers import BitsAndBytesConfig
 
-    return {
-        "quantization_config": BitsAndBytesConfig(load_in_8bit=True),
-        "device_map": {"": 0 if torch.cuda.is_available() else "cpu"},
-    }
+    return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True), "device_map": {"": current()}}
 
 
 def _without_dropout(folder: Path) -> Any:

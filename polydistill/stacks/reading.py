@@ -220,7 +220,7 @@ def find_code(codes: Sequence[str], name: str | Language | None, include: Sequen
     """
     some = ", ".join(codes[:3])
     if name is None:
-        raise UsageError("The encoder needs to know the language of the text.", f"Add `lang`, such as {some}.")
+        raise UsageError("The encoder needs to know the language of the text.", f"Add `language`, such as {some}.")
     if isinstance(name, str) and name in codes:
         return name
     script = _script(name) if isinstance(name, str) else None

@@ -1,4 +1,4 @@
-"""What a run decides once, and notes in its folder so that it goes on with it after a kill."""
+"""What a run decides once and notes in its folder, so that it does the same when it is resumed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ANEW = "Start again with `overwrite` instead of `resume`."
 
 
 def decided(note: Path, decide: Callable[[], bool]) -> bool:
-    """What is decided once in a run and noted in its folder, so that the run goes on with it.
+    """What is decided once in a run and noted in its folder, so that a resumed run does the same.
 
     Args:
         note: The file.

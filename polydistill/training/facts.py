@@ -26,5 +26,5 @@ class TrainingFacts:
 
     @property
     def epochs(self) -> int:
-        """Passes over the data that are begun."""
+        """Passes over the data, counting one that is not finished."""
         return -(-self.steps // self.steps_an_epoch)

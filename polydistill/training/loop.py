@@ -18,6 +18,7 @@ import transformers
 from accelerate import PartialState
 from torch.utils.data import BatchSampler, Sampler
 
+from polydistill.devices import CPU, CUDA, current
 from polydistill.files.durable import make_folders, sync
 from polydistill.models.loading import quiet_transformers
 from polydistill.processes import is_main, told_by_main
@@ -157,7 +158,7 @@ def train(
         optimizer: AdamW over all parameters if there is none.
 
     Raises:
-        PolydistillError: A loss is no number, or a checkpoint cannot be written.
+        PolydistillError: A loss is not a number, or a checkpoint cannot be written.
     """
     batches = _of_like_length(features, schedule) if batches is None else batches
     collate = collate or collator(tokenizer, about=True)
@@ -190,7 +191,7 @@ def train(
 
 
 def _run(trainer: DevTrainer, checkpoint: Path | None) -> None:
-    """Trains from the beginning or from a checkpoint, and takes up the best weights."""
+    """Trains from the beginning or from a checkpoint, and restores the best weights."""
     for unwanted in (transformers.PrinterCallback, transformers.ProgressCallback):
         trainer.remove_callback(unwanted)
     if checkpoint and has_ended(checkpoint):
@@ -270,7 +271,7 @@ def _arguments(schedule: Schedule, batches: int, work: Path) -> transformers.Tra
         eval_steps=between,
         save_strategy="steps",
         save_steps=between,
-        restore_callback_states_from_checkpoint=True,  # how many checks were in vain
+        restore_callback_states_from_checkpoint=True,  # how many checks brought no better score
         gradient_accumulation_steps=schedule.accumulate,
         max_grad_norm=schedule.clip,
         accelerator_config={"split_batches": True},
@@ -285,8 +286,8 @@ def _arguments(schedule: Schedule, batches: int, work: Path) -> transformers.Tra
         data_seed=schedule.seed,
         bf16=schedule.bf16,
         remove_unused_columns=False,
-        use_cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),  # it refuses bf16 otherwise
-        dataloader_pin_memory=torch.cuda.is_available(),
+        use_cpu=current() == CPU,  # it refuses bf16 otherwise
+        dataloader_pin_memory=current() == CUDA,
         log_level="error",
     )
 

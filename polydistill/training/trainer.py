@@ -66,7 +66,7 @@ class StepLoss(Protocol):
         """What a checkpoint has to keep."""
 
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Takes up what a checkpoint kept."""
+        """Restores what a checkpoint kept."""
 
 
 class Terms(transformers.TrainerCallback):
@@ -117,7 +117,7 @@ class Terms(transformers.TrainerCallback):
         (folder / LOSSES).write_bytes(b"".join(orjson.dumps(step) + b"\n" for step in self.steps))
 
     def restore(self, folder: Path) -> None:
-        """Takes up what a checkpoint kept."""
+        """Restores what a checkpoint kept."""
         self.loss.restore(load_file(folder / LOSS_STATE))
         if self._order is not None:
             self._order.restore(orjson.loads((folder / BATCHES_STATE).read_bytes()))
@@ -185,7 +185,7 @@ class DevTrainer(transformers.Trainer):
         return loss
 
     def _check_finite(self, values: Mapping[str, float]) -> None:
-        """Refuses to go on with weights that are no numbers any more, or never were.
+        """Refuses to go on with weights that are no longer finite, or never were.
 
         Raises:
             PolydistillError: A value is infinite or none.
@@ -249,7 +249,7 @@ class DevTrainer(transformers.Trainer):
         wait()
 
     def take_up_end(self, checkpoint: Path) -> None:
-        """Takes up the last checkpoint of a training that had stopped, and that would take a step if it went on."""
+        """Restores the last checkpoint of a training that had stopped early and would otherwise take another step."""
         self.state = transformers.TrainerState.load_from_json(str(checkpoint / STATE))
 
     def load_best(self) -> None:

@@ -363,7 +363,7 @@ def _post_processor(processor: Any, ids: Mapping[str, int], keep: KeepSet, repla
         if ids[token] not in keep:
             raise PolydistillError(
                 f"The tokenizer's post-processor inserts {token}, which would be dropped.",
-                "Leave it out of `drop_added`, or keep its language with `lang`.",
+                "Leave it out of `drop_added`, or keep its language with `languages`.",
             )
         return token, keep.new(ids[token])
 

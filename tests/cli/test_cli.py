@@ -209,7 +209,7 @@ def test_json_is_one_object_with_the_keys_of_the_issue(say: Say, models: Path) -
     assert got["seconds"] > 0 and got["peak_memory_bytes"] > 1_000_000
     record = json.loads(Path("out/polydistill.json").read_text(encoding="utf-8"))
     assert record["result"] == {**got, "seconds": record["result"]["seconds"]}
-    assert record["config"]["lang"] == ["ro"]
+    assert record["config"]["languages"] == ["ro"]
     # Progress with its rate is on stderr, and only there.
     assert "cutting" in said.err and "B/s" in said.err and "counting Romanian" in said.err
     assert "Loading weights" not in said.err

@@ -36,7 +36,7 @@ def context_of(*names: str) -> click.Context:
 @pytest.mark.parametrize(
     ("command", "text", "expected"),
     [
-        ("trim", "Add `lang=sw`.", "Add --lang sw."),
+        ("trim", "Add `languages=sw`.", "Add --lang sw."),
         ("trim", "Add `languages=sw`.", "Add --lang sw."),
         ("finetune", "Add `languages=sw`.", "Add --lang sw."),
         ("trim", "`vocab_size` is too small.", "--vocab-size is too small."),
@@ -47,7 +47,7 @@ def context_of(*names: str) -> click.Context:
         ("trim", "Add `overwrite=True`.", "Add --overwrite."),
         ("trim", "Trim with `verify=False`.", "Trim with --no-verify."),
         ("trim", "Trim with `verify=True`.", "Trim with --verify."),
-        ("evaluate", "`g_xlt` needs `lang`.", "--g-xlt needs --lang."),
+        ("evaluate", "`g_xlt` needs `languages`.", "--g-xlt needs --lang."),
         ("bistil", "`test_split=ro=none`", "--test-split ro=none"),
         ("bistil", "The `source` is the `target`.", "The SOURCE is the TARGET."),
         ("embed", "The `model` is no stack.", "The DIR is no stack."),
@@ -91,13 +91,13 @@ def test_a_setting_of_another_command_becomes_its_flag() -> None:
         ),
         ("`polydistill trim drop_added='lang:*'`", "`polydistill trim --drop-added 'lang:*'`"),
         ("`polydistill trim languages=ro`", "`polydistill trim --lang ro`"),
-        ("`polydistill trim verify=False lang=ro`", "`polydistill trim --no-verify --lang ro`"),
+        ("`polydistill trim verify=False languages=ro`", "`polydistill trim --no-verify --lang ro`"),
         ("`polydistill stack E L whole=True`", "`polydistill stack E L --whole`"),
         ("`polydistill sparse train language=sw`", "`polydistill sparse train --lang sw`"),
         ("`polydistill trim weight=ro=2`", "`polydistill trim --weight ro=2`"),
         ("`polydistill ls languages`", "`polydistill ls languages`"),
         ("`polydistill count`", "`polydistill count`"),
-        ("`polydistill nothing lang=sw`", "`polydistill nothing lang=sw`"),
+        ("`polydistill nothing languages=sw`", "`polydistill nothing languages=sw`"),
         ("`polydistill trim colour=red`", "`polydistill trim colour=red`"),
     ],
 )
@@ -111,12 +111,12 @@ def test_a_whole_command_gets_its_own_flags(text: str, expected: str) -> None:
         "The objective `hidden_states` and `relations`.",
         "Log in with `hf auth login`, role `write`.",
         "Write `license: mit` or `scores = true`.",
-        "lang=sw and max_length without backticks",
+        "languages=sw and max_length without backticks",
         "/data/`ls -l`/x `y z` ``` ` `` .txt",
-        "`lang=`",
+        "`languages=`",
         "`overwrite=maybe`",
         "`overwrite=False`",  # no flag says it
-        "`LANG`, `lang=a\nb`, `lang x`, `--lang`",
+        "`LANG`, `languages=a\nb`, `languages x`, `--lang`",
     ],
 )
 def test_anything_else_stays_as_it_is(text: str) -> None:
@@ -154,7 +154,7 @@ def test_every_message_that_quotes_an_exception_does_so_safely() -> None:
 
 
 def test_without_a_command_line_messages_stay_as_they_are() -> None:
-    assert with_flags("Add `lang=sw`.") == "Add `lang=sw`."
+    assert with_flags("Add `languages=sw`.") == "Add `languages=sw`."
     assert str(UsageError("No `task` was given.", "Add `task=ner`.")) == "No `task` was given. Add `task=ner`."
 
 
@@ -184,12 +184,12 @@ def test_numbers_out_of_range_are_refused_with_the_flag(capsys: pytest.CaptureFi
 def test_notes_and_warnings_are_told_with_flags_and_json_keeps_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
     with context_of("trim"):
         console = Console(as_json=True)
-        console.note("Add `lang=sw`.")
+        console.note("Add `languages=sw`.")
         console.warn("`verify=False` was given.")
-        console.result({"notes": ["Add `lang=sw`."]}, lambda: "")
+        console.result({"notes": ["Add `languages=sw`."]}, lambda: "")
     out, err = capsys.readouterr()
     assert err == "Add --lang sw.\nWarning: --no-verify was given.\n"
-    assert json.loads(out) == {"notes": ["Add `lang=sw`."]} and out.count("\n") == 1
+    assert json.loads(out) == {"notes": ["Add `languages=sw`."]} and out.count("\n") == 1
 
 
 def test_help_names_flags(capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,7 @@ from polydistill.distill.student import (
     student_names,
 )
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.methods.plan import PlanConfig, plan
+from polydistill.methods.plan import PlanOptions, plan
 from polydistill.models.checkpoint import Checkpoint
 from polydistill.models.refs import ModelRef, resolve
 from polydistill.models.source import Source
@@ -271,7 +271,7 @@ def test_what_guesses_no_masked_tokens_is_taught_by_none(
         (tmp_path / f"{code}.txt").write_text("\n".join(tiny.sentences(code)), encoding="utf-8")
     runs = (
         lambda: bistil(bistil_config(model=folder, text=texts, output=tmp_path / "out")),
-        lambda: plan(PlanConfig("en", "sw", model=folder, text=texts)),
+        lambda: plan(PlanOptions("en", "sw", model=folder, text=texts)),
         lambda: sparse_train(
             sparse_train_config(model=folder, language="sw", text=(texts[1][3:],), output=tmp_path / "out")
         ),

@@ -16,12 +16,13 @@ import tiny
 from answering import answer_here
 from safetensors.numpy import load_file, save_file
 
+from polydistill import devices
 from polydistill.catalog import language, task
 from polydistill.cli import main
 from polydistill.cli.evaluate import table
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation import cache, classification, cost, retrieval, turns
-from polydistill.evaluation.evaluate import EvaluateConfig, Evaluation, averages, evaluate, settings_of
+from polydistill.evaluation.evaluate import EvaluateOptions, Evaluation, averages, evaluate, settings_of
 from polydistill.evaluation.heads import new_head
 from polydistill.evaluation.scoring import Cell, loyalty
 from polydistill.evaluation.subjects import Settings
@@ -83,8 +84,8 @@ def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(made: Path, *models: str, **options: Any) -> Evaluation:
-    values = {"task": "nli", "lang": ("en", "sw"), "data_dir": made, **options}
-    return evaluate(EvaluateConfig(model=models or ("a",), **values))
+    values = {"task": "nli", "languages": ("en", "sw"), "data_dir": made, **options}
+    return evaluate(EvaluateOptions(model=models or ("a",), **values))
 
 
 def test_a_tagger_of_conll_2003_is_scored_on_data_in_bioes_and_both_are_said(
@@ -143,7 +144,7 @@ def test_one_changed_weight_is_scored_again(made: Path, here: Path, predicted: l
 def test_whatever_decides_predictions_changes_the_key(
     what: str, made: Path, here: Path, predicted: list[int], tmp_path: Path
 ) -> None:
-    run(made, lang=("en",))
+    run(made, languages=("en",))
     data, options = made, {}
     if what == "limit":
         options = {"limit": 9}
@@ -161,7 +162,7 @@ def test_whatever_decides_predictions_changes_the_key(
         }[what]
         text = (here / "a" / name).read_text()
         (here / "a" / name).write_text(text.replace(old, new, 1))
-    run(data, lang=("en",), **options)
+    run(data, languages=("en",), **options)
     assert len(predicted) == 2
 
 
@@ -177,8 +178,8 @@ def test_a_run_that_was_killed_goes_on_at_its_language(made: Path, here: Path, m
 
     monkeypatch.setattr(classification, "predict", dies)
     with pytest.raises(KeyboardInterrupt):
-        run(made, lang=("en", "sw", "ro"))
-    result = run(made, lang=("en", "sw", "ro"))
+        run(made, languages=("en", "sw", "ro"))
+    result = run(made, languages=("en", "sw", "ro"))
     assert len(calls) == 4 and [s.language for s in result.scores] == ["en", "sw", "ro"]
 
 
@@ -200,41 +201,72 @@ def test_layers_behind_an_encoder_are_part_of_the_key(made: Path, here: Path, mo
 
     monkeypatch.setattr(retrieval, "predict", predict)
     for expected in (1, 1):  # the scores that the first adds to the record change nothing
-        run(here, "st", task="bitext", lang=("sw",))
+        run(here, "st", task="bitext", languages=("sw",))
         assert len(calls) == expected
     (dense,) = (here / "st").glob("*Dense*/model.safetensors")
     save_file({name: w * 0 for name, w in load_file(dense).items()}, dense)
-    run(here, "st", task="bitext", lang=("sw",))
+    run(here, "st", task="bitext", languages=("sw",))
     assert len(calls) == 2
 
 
 def test_a_damaged_or_unwritable_cache(made: Path, here: Path, predicted: list[int]) -> None:
-    score = run(made, lang=("en",)).scores[0]
+    score = run(made, languages=("en",)).scores[0]
     assert score.predictions
     cache.place(score.predictions).write_text("{")
-    assert run(made, lang=("en",)).scores[0] == score and len(predicted) == 2
+    assert run(made, languages=("en",)).scores[0] == score and len(predicted) == 2
     shutil.rmtree(here / "cache")
     (here / "cache").write_text("in the way")
     with pytest.raises(PolydistillError, match="POLYDISTILL_CACHE"):
-        run(made, lang=("en",))
+        run(made, languages=("en",))
 
 
 # ---- scores ----
 
 
 def test_every_option_of_scoring_one_model_reaches_it() -> None:
-    config = EvaluateConfig(
-        batch_size=3, max_length=77, bf16=True, prompt="query: ", seed=5, limit=9, fresh=True, include_path=(Path("x"),)
+    config = EvaluateOptions(
+        batch_size=3,
+        max_length=77,
+        precision="bfloat16",
+        prompt="query: ",
+        seed=5,
+        limit=9,
+        fresh=True,
+        include_path=(Path("x"),),
     )
     found, usual = settings_of(config), Settings()
     for f in fields(Settings):
         assert getattr(found, f.name) != getattr(usual, f.name)
-        assert f.name == "whole" or getattr(found, f.name) == getattr(config, f.name)
+        assert f.name in ("whole", "bf16") or getattr(found, f.name) == getattr(config, f.name)
+
+
+@pytest.mark.parametrize("faster", [False, True])
+def test_predictions_are_kept_by_the_precision_that_was_decided(
+    faster: bool, made: Path, here: Path, predicted: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`auto` finds what float32 or bfloat16 left, and never the other."""
+    monkeypatch.setattr(devices, "_is_faster", lambda device: faster)
+    before = len(predicted)
+    for precision in ("float32", "bfloat16", "auto"):
+        found = run(made, languages=("en",), precision=precision)
+        assert found.device == "cpu"
+    assert found.precision == ("bfloat16" if faster else "float32") and len(predicted) == before + 2
 
 
 def test_a_score_names_everything_it_depends_on(made: Path, here: Path) -> None:
     printed = run(made).to_json()
-    assert list(printed) == ["command", "scores", "averages", "latency", "loyalty", "models", "data", "notes"]
+    assert list(printed) == [
+        "command",
+        "scores",
+        "averages",
+        "latency",
+        "loyalty",
+        "models",
+        "data",
+        "precision",
+        "device",
+        "notes",
+    ]
     score = printed["scores"][0]
     wanted = {"model", "task", "language", "split", "metric", "value", "interval", "n", "normalisation", "data_hash"}
     assert wanted | {"weights_hash", "task_version", "selection", "seed"} <= score.keys()
@@ -247,16 +279,16 @@ def test_a_score_names_everything_it_depends_on(made: Path, here: Path) -> None:
 
 
 def test_scores_are_added_to_the_record_once(made: Path, here: Path) -> None:
-    run(made, lang=("en",))
-    run(made, lang=("sw", "en"))
+    run(made, languages=("en",))
+    run(made, languages=("sw", "en"))
     record = RunRecord.load(here / "a")
     assert record is not None and [s.language for s in record.scores] == ["sw", "en"]
     assert record.command == "finetune" and not list((here / "a").glob(".*"))
 
 
 def test_a_look_at_a_few_examples_does_not_replace_the_score_of_all(made: Path, here: Path) -> None:
-    run(made, lang=("en",))
-    run(made, lang=("en",), limit=3)
+    run(made, languages=("en",))
+    run(made, languages=("en",), limit=3)
     record = RunRecord.load(here / "a")
     assert record is not None and [s.n for s in record.scores] == [24]
 
@@ -271,11 +303,11 @@ def test_scores_that_another_evaluation_added_meanwhile_stay(
     def predict(*args: Any, **options: Any) -> Any:
         calls.append(1)
         if len(calls) == 2:
-            run(made, lang=("ro",))
+            run(made, languages=("ro",))
         return original(*args, **options)
 
     monkeypatch.setattr(classification, "predict", predict)
-    run(made, lang=("en", "sw"))
+    run(made, languages=("en", "sw"))
     record = RunRecord.load(here / "a")
     assert record is not None and {s.language for s in record.scores} == {"en", "sw", "ro"}
 
@@ -380,7 +412,7 @@ def test_loyalty_and_retention_beside_a_teacher(made: Path, here: Path) -> None:
             assert mean["value"] == pytest.approx((rows["en", metric]["value"] + rows["sw", metric]["value"]) / 2)
     kept = (values["b", "en"] + values["b", "sw"]) / (values["a", "en"] + values["a", "sw"])
     assert means["retention"]["value"] == pytest.approx(kept)
-    same = run(made, "a", "a", teacher="a", lang=("en",))
+    same = run(made, "a", "a", teacher="a", languages=("en",))
     assert same.loyalty == {"teacher": "a", "scores": [], "averages": []}
 
 
@@ -390,7 +422,7 @@ def test_latency_has_ratios_with_intervals(
     answer_here(monkeypatch, but_the_first=True)
     monkeypatch.setattr(turns, "PROCESSES", 2)
     RunRecord("trim", {}, {"name": "x", "source": "x"}, [], {}).save(here / "b")
-    found = run(made, "a", "b", lang=("en",), limit=6, latency=True).latency
+    found = run(made, "a", "b", languages=("en",), limit=6, latency=True).latency
     assert found and [m["model"] for m in found["models"]] == ["a", "b"]
     assert (found["inputs"], found["processes"]) == (6, 2)
     first, second = found["models"]
@@ -412,7 +444,7 @@ def test_the_record_keeps_one_cost_beside_each_model(made: Path, here: Path, mon
     source = {"name": "x", "source": "x"}
     RunRecord("trim", {}, source, [], {}).save(here / "b")
     for _ in range(2):
-        run(made, "a", "b", lang=("en",), limit=6, latency=True)
+        run(made, "a", "b", languages=("en",), limit=6, latency=True)
     record = RunRecord.load(here / "b")
     assert record and not record.scores
     (kept,) = record.costs
@@ -437,20 +469,20 @@ def test_memory_is_that_of_a_process_of_its_own(made: Path) -> None:
         ({"model": ()}, "No model"),
         ({"task": ""}, "No task"),
         ({"task": "xnly"}, "Did you mean xnli"),
-        ({"lang": ()}, "No language"),
+        ({"languages": ()}, "No language"),
         ({"batch_size": 0}, "`batch_size` must be at least 1"),
         ({"limit": 0}, "`limit` must be at least 1"),
         ({"max_length": 4}, "`max_length` must be at least 16"),
         ({"seed": -1}, "`seed`"),
         ({"g_xlt": True}, "`g_xlt`"),
         ({"data": Path("x.jsonl")}, "`data` is a file of one language"),
-        ({"task": "belebele", "lang": ("en",)}, "belebele"),
+        ({"task": "belebele", "languages": ("en",)}, "belebele"),
     ],
 )
 def test_options_that_make_no_sense(options: dict[str, Any], message: str, made: Path, here: Path) -> None:
-    values: dict[str, Any] = {"model": ("a",), "task": "nli", "lang": ("en", "sw"), "data_dir": made}
+    values: dict[str, Any] = {"model": ("a",), "task": "nli", "languages": ("en", "sw"), "data_dir": made}
     with pytest.raises(UsageError, match=message):
-        evaluate(EvaluateConfig(**{**values, **options}))
+        evaluate(EvaluateOptions(**{**values, **options}))
 
 
 def test_the_command_writes_one_object_and_a_file(made: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ from polydistill.distill.objectives.build import build
 from polydistill.distill.signals import LOGITS, Signal
 from polydistill.distill.tuning import TaskInputs, TeacherFolder, task_job
 from polydistill.errors import PolydistillError
-from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
+from polydistill.evaluation.evaluate import EvaluateOptions, evaluate
 from polydistill.evaluation.heads import AUTO_CLASSES, TaskModel, new_head, open_model
 from polydistill.evaluation.reuse import output_layer, rows_by_name
 from polydistill.labelled.sources import load_split
@@ -212,8 +212,8 @@ def test_a_model_that_learns_next_to_nothing_stays_loyal_to_itself(
         options = {"model": str(model), "task": name, "lr": 1e-12, "epochs": 1, "checks": 1}
         result = trainings.tune(root, tmp_path / f"out{number}", **options)
         assert result.facts["head"] == {"kept": list(TASKS[kind]), "new": [], "dropped": [], "why_not": ""}
-        about = EvaluateConfig(
-            model=(str(result.output),), teacher=str(model), task=name, lang=("en",), data_dir=root, split="dev"
+        about = EvaluateOptions(
+            model=(str(result.output),), teacher=str(model), task=name, languages=("en",), data_dir=root, split="dev"
         )
         found = evaluate(about)
         assert found.loyalty and found.loyalty["scores"]

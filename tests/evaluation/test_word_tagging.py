@@ -17,7 +17,7 @@ from polydistill import catalog
 from polydistill.cli import main
 from polydistill.errors import PolydistillError
 from polydistill.evaluation import word_tagging
-from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
+from polydistill.evaluation.evaluate import EvaluateOptions, evaluate
 from polydistill.evaluation.heads import TaskModel, new_head
 from polydistill.labelled.checks import Builder
 from polydistill.labelled.examples import TaggedExample
@@ -139,11 +139,11 @@ def test_models_are_evaluated_and_compared(
     for name in ("a", "b"):
         shutil.copytree(tuned, tmp_path / name)
     found = evaluate(
-        EvaluateConfig(
+        EvaluateOptions(
             model=(str(tmp_path / "a"),),
             teacher=str(tmp_path / "b"),
             task="pos",
-            lang=("en", "sw"),
+            languages=("en", "sw"),
             data_dir=data,
             output=tmp_path / "run.json",
         )
@@ -193,7 +193,7 @@ def test_phase_2_distils_a_tagger_of_words(tuned: Path, data: Path, tmp_path: Pa
         )
     )
     assert result.stages[-1]["facts"]["metric"] == "probability_loyalty"
-    found = evaluate(EvaluateConfig(model=(str(tmp_path / "out"),), task="pos", lang=("sw",), data_dir=data))
+    found = evaluate(EvaluateOptions(model=(str(tmp_path / "out"),), task="pos", languages=("sw",), data_dir=data))
     assert found.scores[0].value > 0.5
     assert json.loads((tmp_path / "out" / "config.json").read_text())["id2label"]["7"] == "NOUN"
 

@@ -91,7 +91,7 @@ def main(folder: Path, seed: int, count: int) -> None:
         }
         from polydistill.errors import PolydistillError
         from polydistill.fetching import client as hub_client
-        from polydistill.hub.publish import PublishConfig, publish
+        from polydistill.hub.publish import PublishOptions, publish
         from polydistill.progress import Progress
 
         hub_client.TIMEOUT = hub_client.STORING = 0.1
@@ -119,7 +119,7 @@ def main(folder: Path, seed: int, count: int) -> None:
             faults = list(hub.writable.faults)
             said.clear()
             try:
-                done = publish(PublishConfig(folder, NAME, verify=False), Heard())
+                done = publish(PublishOptions(folder, NAME, verify=False), Heard())
                 end = "published"
             except PolydistillError as error:
                 done, text = None, error.message

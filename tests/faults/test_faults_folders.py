@@ -20,7 +20,7 @@ import hostile
 
 from polydistill.errors import PolydistillError
 from polydistill.methods.trim.method import trim
-from polydistill.methods.trim.options import TrimConfig
+from polydistill.methods.trim.options import TrimOptions
 from polydistill.models.copying import copy_model
 from polydistill.models.refs import ModelRef, resolve
 from polydistill.models.source import Source
@@ -155,8 +155,8 @@ def test_a_copy_holds_nothing_from_outside_and_nothing_outside_is_touched(
             if number % 10:
                 copy_model(Source.open(resolve(ModelRef.parse(str(root / "m")))), root / "out")
             else:
-                options = {"lang": ("en",), "corpus": (str(text),), "overwrite": True, "verify": False}
-                trim(TrimConfig(model=str(root / "m"), output=root / "out", **options))
+                options = {"languages": ("en",), "corpus": (str(text),), "overwrite": True, "verify": False}
+                trim(TrimOptions(model=str(root / "m"), output=root / "out", **options))
             ended["copied"] += 1
         except PolydistillError as error:
             assert error.hint and "\n" not in error.message, number

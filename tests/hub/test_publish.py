@@ -26,14 +26,14 @@ from safetensors.numpy import load_file, save_file
 
 from polydistill.card import is_unedited
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
+from polydistill.evaluation.evaluate import EvaluateOptions, evaluate
 from polydistill.evaluation.heads import new_head
 from polydistill.hub import publication
 from polydistill.hub.leaks import _PIECE as PIECE
 from polydistill.hub.leaks import FOLDERS, Leaks
 from polydistill.hub.opening import check_opens
 from polydistill.hub.publication import gather
-from polydistill.hub.publish import PublishConfig, publish
+from polydistill.hub.publish import PublishOptions, publish
 from polydistill.hub.session import Session
 from polydistill.records.record import RunRecord
 
@@ -154,7 +154,7 @@ def named(fault: Fault) -> str:
 
 def gathered(folder: Path, **options: Any) -> Any:
     """A dry run in this process."""
-    return publish(PublishConfig(folder, NAME, dry_run=True, **options)).publication
+    return publish(PublishOptions(folder, NAME, dry_run=True, **options)).publication
 
 
 # --- the whole way
@@ -165,7 +165,7 @@ def test_published_downloaded_and_scored_the_same(
 ) -> None:
     monkeypatch.setenv("POLYDISTILL_CACHE", str(tmp_path / "cache"))
     languages = ("en", "sw")
-    scores = evaluate(EvaluateConfig(model=(str(folder),), task="nli", lang=languages, data_dir=made)).scores
+    scores = evaluate(EvaluateOptions(model=(str(folder),), task="nli", languages=languages, data_dir=made)).scores
     before = tree(folder)
     found = say(hub, folder, NAME, "--yes", "--json", verify=True).json
     assert tree(folder) == before
@@ -177,10 +177,10 @@ def test_published_downloaded_and_scored_the_same(
     code = f"""
 import json, pathlib, transformers
 from polydistill.hub.session import Session
-from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
+from polydistill.evaluation.evaluate import EvaluateOptions, evaluate
 model = transformers.AutoModelForSequenceClassification.from_pretrained({NAME!r})
 tokenizer = transformers.AutoTokenizer.from_pretrained({NAME!r})
-config = EvaluateConfig(model=({NAME!r},), task="nli", lang=("en", "sw"), data_dir=pathlib.Path({str(made)!r}))
+config = EvaluateOptions(model=({NAME!r},), task="nli", languages=("en", "sw"), data_dir=pathlib.Path({str(made)!r}))
 logits = model(**tokenizer("Mwalimu mzee", "Dada yangu", return_tensors="pt")).logits.tolist()
 print(json.dumps([[(s.language, s.value) for s in evaluate(config).scores], logits]))
 """
@@ -498,11 +498,15 @@ def test_an_interrupt_does_not_wait_for_a_silent_hub(folder: Path, hub: HubStub,
     fault = Fault(path, times=9, silent=True, meanwhile=asked.set)
     hub.writable.faults.append(fault)
     command = ("publish", str(folder), NAME, "--yes", "--no-verify")
-    with started(hub, folder.parent / "home", *command, code=PATIENT, HF_TOKEN=TOKEN) as process:
+    more = {"HF_TOKEN": TOKEN, "PYTHONFAULTHANDLER": "1"}
+    with started(hub, folder.parent / "home", *command, code=PATIENT, **more) as process:
         assert asked.wait(60)
         process.send_signal(signal.SIGINT)
         try:
             _, err = process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)  # it says where each of its threads is
+            pytest.fail(process.communicate()[1])
         finally:
             process.kill()
     assert process.returncode == 130 and "Interrupted" in err and "Traceback" not in err
@@ -543,11 +547,11 @@ def test_it_asks_and_takes_no_for_an_answer(folder: Path, hub: HubStub, tmp_path
 import json
 from pathlib import Path
 from polydistill.errors import PolydistillError
-from polydistill.hub.publish import PublishConfig, publish
+from polydistill.hub.publish import PublishOptions, publish
 asked = []
 def no(plan):
     asked.append([item.path for item in plan.send] + [plan.new])
-try: publish(PublishConfig(Path({str(folder)!r}), {NAME!r}, verify=False), confirm=no)
+try: publish(PublishOptions(Path({str(folder)!r}), {NAME!r}, verify=False), confirm=no)
 except PolydistillError as error: print(json.dumps([asked, error.message]))
 """
     asked, message = run(code, endpoint=hub.endpoint, home=tmp_path / "home", HF_TOKEN=TOKEN)
@@ -557,13 +561,13 @@ except PolydistillError as error: print(json.dumps([asked, error.message]))
 @pytest.mark.parametrize("name", ["tiny", "acme/", "acme/a b", "acme/a--b", "a/b/c", "../x", "acme/..", "acme/x.git"])
 def test_names_that_cannot_be(folder: Path, name: str) -> None:
     with pytest.raises(UsageError, match="does not allow this repository name"):
-        publish(PublishConfig(folder, name, dry_run=True))
+        publish(PublishOptions(folder, name, dry_run=True))
 
 
 @pytest.mark.parametrize("branch", ["", "a b", "refs/pr/1", "a..b", "-x", "a/"])
 def test_branches_that_cannot_be(folder: Path, branch: str) -> None:
     with pytest.raises(UsageError, match="name of a branch"):
-        publish(PublishConfig(folder, NAME, revision=branch, dry_run=True))
+        publish(PublishOptions(folder, NAME, revision=branch, dry_run=True))
 
 
 # --- the folder
@@ -879,7 +883,7 @@ def test_nothing_is_exported_of_what_cannot_be_published(folder: Path) -> None:
     (folder / "polydistill.json").write_text(json.dumps(record))
     for place, said in ((folder, "No licence is known"), (Path("org/none"), "There is no folder org/none")):
         with pytest.raises(PolydistillError, match=said):
-            publish(PublishConfig(place, NAME, onnx=True, dry_run=True))
+            publish(PublishOptions(place, NAME, onnx=True, dry_run=True))
 
 
 def test_no_code_of_the_folder_is_run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from polydistill.cli import main
 from polydistill.distill.loss import DistilLoss
 from polydistill.distill.matched import same_vocabulary
 from polydistill.errors import PolydistillError
-from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
+from polydistill.evaluation.evaluate import EvaluateOptions, evaluate
 from polydistill.evaluation.heads import new_head
 from polydistill.methods.bistil import stages as bistil_stages
 from polydistill.methods.bistil.options import BistilOptions
@@ -398,11 +398,11 @@ def test_the_checkpoint_is_the_best_by_what_was_asked(
     assert chosen is not None and chosen["metric"] == metric
     assert chosen["value"] == max(value for _, value in result.stages[-1]["facts"]["dev"])
     found = evaluate(
-        EvaluateConfig(
+        EvaluateOptions(
             model=(str(tmp_path / "out"),),
             teacher=str(teacher),
             task="ner",
-            lang=("en",),
+            languages=("en",),
             split="dev",
             data_dir=data,
             batch_size=32,

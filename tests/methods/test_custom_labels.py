@@ -21,7 +21,7 @@ import polydistill
 from polydistill.cli import cli, main
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation import turns
-from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
+from polydistill.evaluation.evaluate import EvaluateOptions, evaluate
 
 WORDS = {"happy": "bread milk", "sad": "letter answer", "so, so": "house bird"}
 NAMES = {"PER": "Ana Ion", "LOC": "Cluj Paris"}
@@ -63,8 +63,8 @@ class Made:
         return finetune(finetune_config(model=str(self.base), task=task, data=data, languages=("en",), **values))
 
     def evaluate(self, name: str, task: str, data: Path, **options: Any) -> Any:
-        values: dict[str, Any] = {"lang": ("en",), **options}
-        return evaluate(EvaluateConfig(model=(str(self.root / name),), task=task, data=data, **values))
+        values: dict[str, Any] = {"languages": ("en",), **options}
+        return evaluate(EvaluateOptions(model=(str(self.root / name),), task=task, data=data, **values))
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_the_labels_are_those_of_the_training_data(made: Made) -> None:
 
 
 def test_scores_are_by_name_and_what_is_not_shared_is_said(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
-    found = made.evaluate("classification", "classification", made.root / "moods.sw.csv", lang=("sw",))
+    found = made.evaluate("classification", "classification", made.root / "moods.sw.csv", languages=("sw",))
     assert found.scores[0].n == 3 and found.scores[0].value <= 2 / 3
     main(
         [

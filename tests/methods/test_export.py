@@ -20,7 +20,7 @@ from snippets import run_snippet
 import polydistill
 from polydistill.cli import main
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
+from polydistill.evaluation.evaluate import EvaluateOptions, evaluate
 from polydistill.evaluation.heads import new_head
 from polydistill.exporting import graph, networks
 from polydistill.methods.export import plan as export_plan
@@ -181,8 +181,8 @@ def test_sizes_differences_and_times(made: Made) -> None:
 def test_scores_are_those_of_evaluate_and_of_the_files(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYDISTILL_CACHE", str(made.root / "other"))
     plain = evaluate(
-        EvaluateConfig(
-            model=(str(made.model),), task="ner", lang=("sw", "en"), data_dir=made.data, output=None, limit=1000
+        EvaluateOptions(
+            model=(str(made.model),), task="ner", languages=("sw", "en"), data_dir=made.data, output=None, limit=1000
         )
     ).scores
     by_model: dict[str, list[dict[str, Any]]] = {}
@@ -219,10 +219,10 @@ def test_compare_reads_the_folder_beside_an_evaluation(made: Made, monkeypatch: 
     assert [Path(m.name).name for m in run.models] == ["model.onnx", "model_quantized.onnx"]
     assert [m.bytes for m in run.models] == [file["bytes"] for file in made.result.facts["files"]]
     evaluate(
-        EvaluateConfig(
+        EvaluateOptions(
             model=(str(made.model),),
             task="ner",
-            lang=("sw", "en"),
+            languages=("sw", "en"),
             data_dir=made.data,
             output=made.root / "run.json",
             overwrite=True,

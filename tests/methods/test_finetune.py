@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 import polydistill
 from polydistill.cli import main
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
+from polydistill.evaluation.evaluate import EvaluateOptions, evaluate
 from polydistill.methods.finetune import METHOD
 from polydistill.methods.finetune.options import FinetuneOptions
 from polydistill.progress import SILENT, Progress
@@ -112,7 +112,7 @@ def test_it_learns_and_the_folder_can_be_evaluated(task: str, base: Path, data: 
     result = finetune(config(base, data, tmp_path / "out", task=task, epochs=8))
     assert result.selection["value"] > 0.85 and halved(result.facts["curves"]["loss"])
     assert not list(tmp_path.glob(".out*"))
-    found = evaluate(EvaluateConfig(model=(str(tmp_path / "out"),), task=task, lang=("en",), data_dir=data))
+    found = evaluate(EvaluateOptions(model=(str(tmp_path / "out"),), task=task, languages=("en",), data_dir=data))
     assert found.scores[0].value > 0.85 and found.scores[0].selection == ("en",)
     record = json.loads((tmp_path / "out" / "polydistill.json").read_text())
     assert record["command"] == "finetune" and len(record["scores"]) == len(found.scores)
@@ -248,7 +248,7 @@ def test_the_best_checkpoint_is_kept(base: Path, data: Path, tmp_path: Path) -> 
     scores = dict(result.facts["curves"]["dev"])
     assert result.selection["value"] == max(scores.values()) == scores[result.selection["step"]]
     found = evaluate(
-        EvaluateConfig(model=(str(tmp_path / "out"),), task="ner", lang=("en",), data_dir=data, split="dev")
+        EvaluateOptions(model=(str(tmp_path / "out"),), task="ner", languages=("en",), data_dir=data, split="dev")
     )
     assert found.scores[0].value == pytest.approx(result.selection["value"])
 

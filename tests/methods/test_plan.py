@@ -23,9 +23,9 @@ from polydistill.evaluation.heads import new_head
 from polydistill.evaluation.kinds import trainable_kind_of
 from polydistill.labelled.sources import load_split
 from polydistill.methods.bistil.presets import PRESETS
-from polydistill.methods.plan import PlanConfig, PlanResult, plan
+from polydistill.methods.plan import PlanOptions, PlanResult, plan
 from polydistill.methods.trim.method import trim
-from polydistill.methods.trim.options import TrimConfig
+from polydistill.methods.trim.options import TrimOptions
 from polydistill.models.checkpoint import Checkpoint
 from polydistill.models.loading import load_tokenizer
 from polydistill.models.refs import ModelRef, resolve
@@ -49,19 +49,19 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def config(home: Path, **options: Any) -> PlanConfig:
+def config(home: Path, **options: Any) -> PlanOptions:
     texts = tuple(f"{code}={home / code}.txt" for code in ("en", "sw"))
     values = {"model": str(home / "m"), "text": texts, "measure": False, **options}
-    return PlanConfig("en", "sw", **values)
+    return PlanOptions("en", "sw", **values)
 
 
 def student(home: Path, tmp_path: Path, result: PlanResult, model: str = "m", **rule: Any) -> Path:
     """What `trim` and then the layers' choice write."""
     texts = tuple(f"{code}={home / code}.txt" for code in ("en", "sw"))
     trim(
-        TrimConfig(
+        TrimOptions(
             model=str(home / model),
-            lang=("en", "sw"),
+            languages=("en", "sw"),
             corpus=texts,
             verify=False,
             output=tmp_path / "cut",
@@ -259,7 +259,7 @@ def test_times_are_readable() -> None:
 
 def test_what_cannot_be_is_refused(home: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the same language, English"):
-        plan(PlanConfig("en", "eng", model=str(home / "m")))
+        plan(PlanOptions("en", "eng", model=str(home / "m")))
     with pytest.raises(UsageError, match="Choose 1, 2 or 4"):
         plan(config(home, reduction=3))
     with pytest.raises(UsageError, match="have no labels to distil"):

@@ -701,12 +701,12 @@ def test_a_broken_difference_is_refused(
 
 def test_trimming_leaves_differences_behind(made: _Made, tmp_path: Path) -> None:
     from polydistill.methods.trim.method import trim
-    from polydistill.methods.trim.options import TrimConfig
+    from polydistill.methods.trim.options import TrimOptions
 
     apply(str(made.model), [made.a], tmp_path / "on")
     (tmp_path / "ro.txt").write_text("\n".join(tiny.sentences("ro")))
     trim(
-        TrimConfig(
+        TrimOptions(
             str(tmp_path / "on"), ("ro",), corpus=(str(tmp_path / "ro.txt"),), output=tmp_path / "t", verify=False
         )
     )

@@ -62,10 +62,10 @@ def same_generation(old_folder: Path, new: Trimmed, texts: list[str], head: str,
 def test_the_mark_at_the_start_of_a_keep_file_is_no_token(tmp_path: Path) -> None:
     from polydistill.catalog import language
     from polydistill.methods.trim.method import _wishes
-    from polydistill.methods.trim.options import TrimConfig
+    from polydistill.methods.trim.options import TrimOptions
 
     (tmp_path / "keep.txt").write_bytes(b"\xef\xbb\xbfbine\r\nrau\r\n")
-    config = TrimConfig(model="m", lang=("ro",), keep_file=tmp_path / "keep.txt")
+    config = TrimOptions(model="m", languages=("ro",), keep_file=tmp_path / "keep.txt")
     assert _wishes(config, (language("ro"),)).keep_tokens == ("bine", "rau")
 
 
@@ -271,7 +271,7 @@ def test_language_codes_that_are_dropped_stay_away(
     _, ro, en, fr = CODES[recipe]
     folder = translator(recipe, tmp_path / "old", beside=True, legacy=legacy)
     texts = [f"{code}={corpus}" for code in languages]
-    new = cut(folder, tmp_path / "new", lang=languages, corpus=tuple(texts), drop_added=("lang:*",))
+    new = cut(folder, tmp_path / "new", languages=languages, corpus=tuple(texts), drop_added=("lang:*",))
     before, after = tokenizer(folder), tokenizer(new.folder)
     codes = {ro} if languages == ("ro",) else {ro, en}
     every = set(tiny._codes({"nllb": "nllb.tokenization_nllb"}.get(recipe, f"{recipe}.tokenization_{recipe}")))
@@ -302,7 +302,7 @@ def test_language_codes_that_are_dropped_stay_away(
 def test_a_code_that_the_model_starts_with_cannot_go(cut: Cut, tmp_path: Path) -> None:
     folder = translator("mbart", tmp_path / "old")
     with pytest.raises(PolydistillError, match="forced_bos_token_id") as caught:
-        cut(folder, tmp_path / "new", lang=("en",), drop_added=("lang:*",))
+        cut(folder, tmp_path / "new", languages=("en",), drop_added=("lang:*",))
     assert "`drop_added`" in caught.value.hint
     assert not (tmp_path / "new").exists()
 
@@ -759,7 +759,7 @@ def test_a_share_is_of_each_language_by_its_own_text(cut: Cut, tmp_path: Path) -
         path = tmp_path / f"{code}.txt"
         path.write_text("\n".join(tiny.sentences(code, count=60) * times), encoding="utf-8")
         texts.append(f"{code}={path}")
-    new = cut(folder, tmp_path / "new", lang=("ro", "sw"), corpus=tuple(texts), min_share=0.015, verify=True)
+    new = cut(folder, tmp_path / "new", languages=("ro", "sw"), corpus=tuple(texts), min_share=0.015, verify=True)
     counted = polydistill.count(str(folder), languages=["ro", "sw"], corpus=texts)
     shares = [c.spaces["vocabulary"] / c.spaces["vocabulary"].sum() for c in counted.languages.values()]
     frequent = set(np.flatnonzero(np.max(shares, axis=0) >= 0.015).tolist())
@@ -776,7 +776,7 @@ def test_the_record_says_what_was_done(cut: Cut, corpus: Path, tmp_path: Path) -
     new = cut(folder, tmp_path / "new", verify=True)
     record = read(new.folder / "polydistill.json")
     assert record["polydistill"] == 1 and record["command"] == "trim"
-    assert record["config"]["lang"] == ["ro"] and record["config"]["min_count"] == 2
+    assert record["config"]["languages"] == ["ro"] and record["config"]["min_count"] == 2
     assert record["source"]["weights_hash"] == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     (text,) = record["texts"]
     assert text["language"] == "ro" and text["lines"] == len(TEXT) and text["bytes"] == corpus.stat().st_size

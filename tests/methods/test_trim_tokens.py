@@ -374,12 +374,12 @@ def test_a_size_that_cannot_be_had_says_one_that_can(wanted: int, cut: Cut, tmp_
 
 def test_a_language_that_the_post_processor_writes_can_stay(cut: Cut, corpus: Path, tmp_path: Path) -> None:
     folder = tiny.model_folder("mbart", "base", tmp_path / "old")
-    swahili = {"lang": ("sw",), "corpus": (str(corpus),)}  # mBART has no code for it
+    swahili = {"languages": ("sw",), "corpus": (str(corpus),)}  # mBART has no code for it
     with pytest.raises(PolydistillError, match="post-processor inserts en_XX") as caught:
         cut(folder, tmp_path / "new", drop_added=("lang:*",), **swahili)
-    assert caught.value.hint == "Leave it out of `drop_added`, or keep its language with `lang`."
+    assert caught.value.hint == "Leave it out of `drop_added`, or keep its language with `languages`."
     assert cut(folder, tmp_path / "new", drop_added=("lang:f*",), **swahili).result.output
-    both = {"lang": ("sw", "en"), "corpus": (f"sw={corpus}", f"en={corpus}")}
+    both = {"languages": ("sw", "en"), "corpus": (f"sw={corpus}", f"en={corpus}")}
     assert cut(folder, tmp_path / "two", drop_added=("lang:*",), verify=True, **both).result.verification
 
 

@@ -10,44 +10,46 @@ from typing import Any
 import pytest
 
 from polydistill.errors import UsageError
-from polydistill.evaluation.evaluate import EvaluateConfig
+from polydistill.evaluation.evaluate import EvaluateOptions
 from polydistill.methods.bistil.options import BistilOptions
-from polydistill.methods.embed import EmbedConfig
+from polydistill.methods.embed import EmbedOptions
 from polydistill.methods.export.options import ExportOptions
 from polydistill.methods.finetune.options import FinetuneOptions
-from polydistill.methods.plan import PlanConfig
+from polydistill.methods.plan import PlanOptions
 from polydistill.methods.prokd.options import ProkdOptions
 from polydistill.methods.sparse_train.options import SparseTrainOptions
 from polydistill.methods.stack.options import StackOptions
-from polydistill.methods.trim.options import TrimConfig
+from polydistill.methods.trim.options import TrimOptions
 from polydistill.options.settings import Options, Range, declared, group, setting, value_type
 
 CONFIGS: list[Options] = [
     BistilOptions("en", "sw"),
-    EmbedConfig("m"),
-    EvaluateConfig(),
+    EmbedOptions("m"),
+    EvaluateOptions(),
     ExportOptions("m"),
     FinetuneOptions(),
-    PlanConfig("en", "sw"),
+    PlanOptions("en", "sw"),
     ProkdOptions("en", "sw"),
     SparseTrainOptions(),
     StackOptions("m", "n"),
-    TrimConfig(),
+    TrimOptions(),
 ]
 # Looked at where they are used, as what they may be depends on the model or on other options.
 ELSEWHERE: dict[type[Options], set[str]] = {
-    TrimConfig: {"coverage", "vocab_size", "min_count", "min_share"},
+    TrimOptions: {"coverage", "vocab_size", "min_count", "min_share"},
     BistilOptions: {"layers", "reduction"},
-    PlanConfig: {"layers", "reduction"},
+    PlanOptions: {"layers", "reduction"},
 }
 CHOSEN: dict[type[Options], set[str]] = {
-    TrimConfig: {"dtype"},
-    EmbedConfig: {"long"},
-    BistilOptions: {"select", "preset", "phase", "scale", "precision"},
-    ProkdOptions: {"precision", "method", "classes", "tokens", "weigh", "preset"},
-    FinetuneOptions: {"precision"},
-    SparseTrainOptions: {"precision"},
-    StackOptions: {"phase", "precision", "init", "pooling", "baseline", "preset", "frozen"},
+    TrimOptions: {"dtype"},
+    EmbedOptions: {"long", "precision", "device"},
+    EvaluateOptions: {"precision", "device"},
+    PlanOptions: {"device"},
+    BistilOptions: {"select", "preset", "phase", "scale", "precision", "device"},
+    ProkdOptions: {"precision", "device", "method", "classes", "tokens", "weigh", "preset"},
+    FinetuneOptions: {"precision", "device"},
+    SparseTrainOptions: {"precision", "device"},
+    StackOptions: {"phase", "precision", "device", "init", "pooling", "baseline", "preset", "frozen"},
 }
 
 

@@ -296,7 +296,7 @@ def test_what_evaluate_writes(cache: Path, tmp_path: Path, compared: Callable[..
     """From models and data to differences: the run's file and the models' folders say the same."""
     import tiny
 
-    from polydistill.evaluation.evaluate import EvaluateConfig, evaluate
+    from polydistill.evaluation.evaluate import EvaluateOptions, evaluate
     from polydistill.evaluation.heads import new_head
 
     labels = ("entailment", "neutral", "contradiction")
@@ -314,8 +314,8 @@ def test_what_evaluate_writes(cache: Path, tmp_path: Path, compared: Callable[..
         new_head(folder, "classification", labels, seed=seed).network.save_pretrained(folder)
         RunRecord("finetune", {}, {"source": "org/base@1"}, [], {"languages": ["en"]}).save(folder)
         folders.append(folder)
-    options = {"task": "nli", "lang": ("en", "sw"), "data_dir": tmp_path, "output": tmp_path / "run.json"}
-    result = evaluate(EvaluateConfig(model=tuple(map(str, folders)), **options))
+    options = {"task": "nli", "languages": ("en", "sw"), "data_dir": tmp_path, "output": tmp_path / "run.json"}
+    result = evaluate(EvaluateOptions(model=tuple(map(str, folders)), **options))
     found = compared(tmp_path / "run.json")
     assert not notes_of(found) and [m["name"] for m in found["models"]] == ["one", "two"]
     assert found["models"][0]["lineage"] == ["finetune (en) of org/base@1"] and found["models"][0]["embedding"] > 0

@@ -16,7 +16,7 @@ from polydistill.card.told import Told
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.models.checkpoint import Checkpoint
 from polydistill.models.refs import ModelRef, resolve
-from polydistill.options.groups import Placed, TimedPlace
+from polydistill.options.groups import Placed, TrainingPlace
 from polydistill.options.settings import group, setting
 from polydistill.progress import Progress
 from polydistill.records.record import RunRecord, Score
@@ -32,7 +32,7 @@ class ToyOptions(Placed):
     model: str
     scale: float = setting(1.0, "A number.", "Toy", above=0)
     idle: int = setting(0, "Changes nothing.", "Toy")
-    place: TimedPlace = group(TimedPlace)
+    place: TrainingPlace = group(TrainingPlace)
 
 
 def made(name: str, log: list[str], work: Work) -> Made:

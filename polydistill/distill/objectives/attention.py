@@ -1,4 +1,4 @@
-"""Attention probabilities: mean squared error over pairs of positions that are no padding."""
+"""Attention probabilities: mean squared error over pairs of positions that are not padding."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ class Objective:
         Args:
             student: What `needs.student` asked for.
             teacher: What `needs.teacher` asked for, without gradients.
-            batch: `input_ids`, `attention_mask` (B, N), mostly `labels`, and what else the objective's docstring names.
+            batch: `input_ids`, `attention_mask` (B, N), usually `labels`, and what else the objective names.
         """
         raise NotImplementedError
 

@@ -10,7 +10,7 @@ from polydistill.distill.signals import HIDDEN, Batch, Signal, Signals
 class Cosine(Objective):
     """1 - cos(H_S, H_T) of the last hidden states (DistilBERT, Sanh et al. 2019, arXiv 1910.01108).
 
-    The mean over positions that are no padding.
+    The mean over positions that are not padding.
 
     Args:
         pairs: (student's layer, teacher's layer), counted from 0; the pair with the student's last layer is compared.

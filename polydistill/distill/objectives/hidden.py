@@ -1,4 +1,4 @@
-"""Hidden states: mean squared error over the positions that are no padding."""
+"""Hidden states: mean squared error over the positions that are not padding."""
 
 from __future__ import annotations
 

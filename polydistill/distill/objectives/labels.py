@@ -30,7 +30,7 @@ class HardLabels(Objective):
         Args:
             student: The logits.
             teacher: Not looked at.
-            batch: `labels` (B,) or (B, N); for answers `start_positions` and `end_positions` (B,). -100 is no label.
+            batch: `labels` (B,) or (B, N); for answers `start_positions` and `end_positions` (B,). -100: no label.
         """
         logits, mask = student[_LOGITS], batch["attention_mask"]
         if not is_answer(logits, mask):

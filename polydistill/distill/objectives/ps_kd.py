@@ -102,7 +102,7 @@ class PsKd(Objective):
 
     @staticmethod
     def _rows(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """((R, C) logits, (R,) what is right, (R, C) which of them are no padding); an answer has two rows."""
+        """((R, C) logits, (R,) what is right, (R, C) which of them are not padding); an answer has two rows."""
         import torch
 
         mask = batch["attention_mask"].bool()

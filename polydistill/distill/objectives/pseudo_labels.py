@@ -53,7 +53,7 @@ class PseudoLabels(Objective):
     Args:
         options: Form, ramp and rectification.
         outside: Number of the tag O.
-        prototypes: (K, H), rows that are no numbers for classes without one; needed to rectify.
+        prototypes: (K, H), NaN rows for classes without one; needed to rectify.
         class_of: (L,) class of each tag.
         layer: Whose hidden states h are, counted from 1.
     """

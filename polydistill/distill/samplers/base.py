@@ -52,4 +52,4 @@ class Sampler:
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Takes up what `state` gave."""
+        """Restores what `state` returned."""

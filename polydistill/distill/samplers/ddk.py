@@ -60,5 +60,5 @@ class Ddk(Sampler):
         return {"shares": self._shares}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Takes them up."""
+        """Restores them."""
         self._shares = dict(state["shares"])

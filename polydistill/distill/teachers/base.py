@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Teacher:
-    """Whatever gives signals. It is no module, so nothing of it is ever trained or saved with a student.
+    """Whatever gives signals. It is not a module, so no part of it is ever trained or saved with a student.
 
     Attributes:
         options_class: That of its options, for one that a spec can name.

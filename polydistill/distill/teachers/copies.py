@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class StudentCopy(Teacher):
-    """A copy of the student, without dropout, that is made anew or moved on as a subclass says.
+    """A copy of the student, without dropout, which subclasses renew or update.
 
     Args:
         student: The network that is trained, before anything observes it.

@@ -65,7 +65,7 @@ class FrozenTeacher(Teacher):
         """The signals of a batch; the network follows it to its device.
 
         Raises:
-            PolydistillError: They are no numbers, so that nothing could be learnt from them.
+            PolydistillError: They are NaN, so nothing could be learnt from them.
         """
         device = batch["input_ids"].device
         if next(self.network.parameters()).device != device:
@@ -102,7 +102,7 @@ def load_teacher(
         labels: The task's labels, in the student's order.
         not_scored: Entity types that the task leaves out; the teacher may know them.
         autocast: Whether matrices are multiplied in bfloat16.
-        include: Folders with architectures of the user's own.
+        include: Folders with the user's own architectures.
 
     Raises:
         PolydistillError: It cannot be loaded, lacks its head, or its labels are not the task's.

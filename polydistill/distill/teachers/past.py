@@ -6,7 +6,7 @@ from polydistill.distill.teachers.copies import StudentCopy
 
 
 class PastStudent(StudentCopy):
-    """A copy of the student that is made anew as each epoch begins (Carrino et al. 2023, arXiv 2309.17134).
+    """A copy of the student, renewed at the start of each epoch (Carrino et al. 2023, arXiv 2309.17134).
 
     In the first epoch it is the student as training began.
     """

@@ -156,7 +156,7 @@ def texts_of(
     for lang in languages:
         if any(text.kind == "wordlist" for text in texts[lang.code]):
             raise PolydistillError(
-                f"There is no running text for {lang.name}, and a word list is none.",
+                f"There is no running text for {lang.name}, and a word list is not running text.",
                 f"Give some with `text={lang.code}=PATH`.",
             )
     return texts

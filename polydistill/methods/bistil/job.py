@@ -48,7 +48,7 @@ class Job:
 
     Attributes:
         languages: Source and target.
-        source: The multilingual model, or the student that is gone on with.
+        source: The multilingual model, or the student that the run continues with.
         student_given: Whether it is such a student, whose vocabulary and layers stay.
         layers: The teacher's layers that the student begins with, or began with.
         pairs: (student's, teacher's) layers that are compared.

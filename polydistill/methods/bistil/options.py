@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from polydistill.devices import AUTO, PRECISIONS
 from polydistill.distill.scales import SCALES
 from polydistill.methods.bistil.presets import PRESETS
 from polydistill.models.refs import DEFAULT_MODEL
-from polydistill.options.groups import Computing, Labelled, Placed, TimedPlace
+from polydistill.options.groups import Computing, Labelled, Placed, TrainingPlace
 from polydistill.options.settings import MOST_BATCH, Options, group, include_setting, setting
 
 SELECT = LOYALTY, SCORE = "loyalty", "score"  # what can choose a checkpoint of phase 2
@@ -115,6 +116,7 @@ class Data(Labelled):
         "Data",
         metavar="FILE",
         decides=False,
+        objects=True,
     )
     limit: int | None = setting(
         None, "Use at most this many labelled examples, or lines of a text for vectors.", "Data", metavar="N", least=1
@@ -146,11 +148,11 @@ class AutoComputing(Computing):
     """How it computes; what is faster here is measured."""
 
     precision: str = setting(
-        "auto",
+        AUTO,
         "Precision of matrix products: float32, bfloat16, or auto for the faster one, measured in a few steps.",
         "Training",
         metavar="TYPE",
-        choices=("auto", "float32", "bfloat16"),
+        choices=(AUTO, *PRECISIONS),
     )
 
 
@@ -241,4 +243,4 @@ class BistilOptions(Placed):
         decides=False,
     )
     computing: AutoComputing = group(AutoComputing)
-    place: TimedPlace = group(TimedPlace)
+    place: TrainingPlace = group(TrainingPlace)

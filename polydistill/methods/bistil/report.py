@@ -1,4 +1,4 @@
-"""What a bilingual distillation says of itself: its settings, what it read, and what came of it."""
+"""What a bilingual distillation reports: its settings, what it read, and its results."""
 
 from __future__ import annotations
 

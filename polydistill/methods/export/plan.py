@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from polydistill.card.facts import Facts
 from polydistill.catalog import Language, language
 from polydistill.errors import PolydistillError, UsageError
-from polydistill.evaluation.evaluate import EvaluateConfig, check_options, read_cells, settings_of, with_labels_of
+from polydistill.evaluation.evaluate import EvaluateOptions, check_options, read_cells, settings_of, with_labels_of
 from polydistill.evaluation.subjects import Subject
 from polydistill.files.hashing import file_sha256
 from polydistill.files.outputs import check_output
@@ -111,10 +111,10 @@ def _task(options: ExportOptions, head: Head, source: Source, progress: Progress
     """
     from polydistill.exporting.networks import OF_KIND
 
-    asked = EvaluateConfig(
+    asked = EvaluateOptions(
         model=(options.model,),
         task=options.task,
-        lang=options.languages,
+        languages=options.languages,
         split=options.split,
         data_dir=options.data_dir,
         data=options.data,

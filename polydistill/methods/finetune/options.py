@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polydistill.models.refs import DEFAULT_MODEL
-from polydistill.options.groups import Computing, Labelled, Placed, TimedPlace
+from polydistill.options.groups import Computing, Labelled, Placed, TrainingPlace
 from polydistill.options.settings import MOST_BATCH, Options, group, include_setting, setting
 
 
@@ -85,4 +85,4 @@ class FinetuneOptions(Placed):
         least=0,
     )
     computing: Computing = group(Computing)
-    place: TimedPlace = group(TimedPlace)
+    place: TrainingPlace = group(TrainingPlace)

@@ -48,7 +48,7 @@ class Tuning:
         patience: Checks without a better dev score after which it stops; 0 for never.
         frozen: What is not trained.
         computing: Precision, parts of a batch, seed.
-        include_path: Folders with architectures of the user's own.
+        include_path: Folders with the user's own architectures.
         objectives: Name -> what is learnt; gold labels if there is nothing else.
         teachers: The model's own past, where it is an objective.
     """

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polydistill.methods.prokd.presets import METHODS, PRESETS, PROKD, by_preset
-from polydistill.options.groups import Placed, Precise, TimedPlace
+from polydistill.options.groups import Placed, Precise, TrainingPlace
 from polydistill.options.settings import MOST_BATCH, Options, data_dir_setting, group, include_setting, setting
 
 
@@ -197,4 +197,4 @@ class ProkdOptions(Placed):
         decides=False,
     )
     computing: Precise = group(Precise)
-    place: TimedPlace = group(TimedPlace)
+    place: TrainingPlace = group(TrainingPlace)

@@ -135,7 +135,7 @@ def _objectives(options: ProkdOptions) -> tuple[Spec | None, dict[str, Spec]]:
     """(what aligns prototypes of a teacher that is trained, what the student learns).
 
     Raises:
-        UsageError: An objective is none of the method's, or nothing is left to learn.
+        UsageError: An objective does not belong to the method, or nothing is left to learn.
     """
     usual, has_student = OBJECTIVES[options.method], options.method != TRANSFER
     teacher = objectives(options.objective, ALIGNED) or objectives(usual, ALIGNED)
@@ -271,7 +271,7 @@ def _splits(options: ProkdOptions, option: str, usual: str, sources: Sequence[La
     """Code of a source -> the splits that are named for it, else those named for all of them.
 
     Raises:
-        UsageError: A split is for a language that is no source, or there are several to choose by.
+        UsageError: A split is for a language that is not a source, or there are several to choose by.
     """
     found: dict[str, list[str]] = {lang.code: [] for lang in sources}
     everywhere = [given for given in getattr(options.data, option) if "=" not in given]

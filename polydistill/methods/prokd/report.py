@@ -1,4 +1,4 @@
-"""What a distillation without target labels says of itself: its settings, what it read, and what came of it."""
+"""What a distillation without target labels reports: its settings, what it read, and its results."""
 
 from __future__ import annotations
 

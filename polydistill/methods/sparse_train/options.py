@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polydistill.models.refs import DEFAULT_MODEL
-from polydistill.options.groups import Computing, Placed, TimedPlace
+from polydistill.options.groups import Computing, Placed, TrainingPlace
 from polydistill.options.settings import MOST_BATCH, group, include_setting, setting
 
 
@@ -46,4 +46,4 @@ class SparseTrainOptions(Placed):
         0.06, "Share of the steps in which the learning rate rises.", "Training", metavar="SHARE", least=0, most=1
     )
     computing: Computing = group(Computing)
-    place: TimedPlace = group(TimedPlace)
+    place: TrainingPlace = group(TrainingPlace)

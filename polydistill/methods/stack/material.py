@@ -1,4 +1,4 @@
-"""What the stages of a stacking share: the text, and what a new stack says of itself."""
+"""What the stages of a stacking share: the text, and the description of a new stack."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ class Material:
 
     @property
     def lora(self) -> Mapping[str, float] | None:
-        """Of the stack that is gone on from, or of a new one; None for a linear map."""
+        """Of the stack that the run continues, or of a new one; None for a linear map."""
         if self.options.baseline == LINEAR:
             return None
         return Description.read(self.job.begin).lora if self.job.begin else self.description().lora
 
     def description(self) -> Description:
-        """What a new stack of this run says of itself."""
+        """The description of a new stack of this run."""
         encoder, llm = self.parents
         lora = {"r": self.options.lora.r, "alpha": self.options.lora.alpha, "dropout": self.options.lora.dropout}
         return Description(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polydistill.methods.stack.presets import LEAST_SQUARES, LINEAR, PRESETS, RANDOM
-from polydistill.options.groups import Placed, Precise, TimedPlace
+from polydistill.options.groups import Placed, Precise, TrainingPlace
 from polydistill.options.settings import MOST_BATCH, Options, data_dir_setting, group, include_setting, setting
 from polydistill.stacks.description import POOLINGS
 
@@ -167,4 +167,4 @@ class StackOptions(Placed):
         "Output",
         decides=False,
     )
-    place: TimedPlace = group(TimedPlace)
+    place: TrainingPlace = group(TrainingPlace)

@@ -161,7 +161,7 @@ def _given(
     """(stack to go on from, tuned LLM), after a look at whether they are of these models and this task.
 
     Raises:
-        PolydistillError: One is no stack, stands on other models, or was made for something else.
+        PolydistillError: One is not a stack, stands on other models, or was made for something else.
     """
     found: list[Path | None] = []
     for option, roles in (("stack", {"encoder", "llm"}), ("teacher", {"llm"})):

@@ -1,4 +1,4 @@
-"""What a stacking says of itself: its settings, what it read, and what came of it."""
+"""What a stacking reports: its settings, what it read, and its results."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from polydistill.devices import CUDA, current
 from polydistill.methods.stack.material import Material
 from polydistill.models.checkpoint import Checkpoint
 from polydistill.models.folder import model_folder
@@ -117,7 +118,7 @@ def _peak_gpu_bytes() -> int:
     """The most memory that tensors on the GPU have taken in this process; 0 without one."""
     import torch
 
-    return int(torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else 0
+    return int(torch.cuda.max_memory_allocated()) if current() == CUDA else 0
 
 
 def scoring(material: Material, output: Path) -> Scoring | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from polydistill.methods.trim.card import TOLD
-from polydistill.methods.trim.options import TrimConfig
+from polydistill.methods.trim.options import TrimOptions
 from polydistill.runs.method import Maker
 
-METHOD = Maker(name="trim", options=TrimConfig, told=TOLD)
+METHOD = Maker(name="trim", options=TrimOptions, told=TOLD)

@@ -16,7 +16,7 @@ from polydistill.catalog import Language, language, resolve_languages, user_file
 from polydistill.catalog import languages as every_language
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.files.outputs import check_file, check_output, check_outside, new_folder
-from polydistill.methods.trim.options import TrimConfig
+from polydistill.methods.trim.options import TrimOptions
 from polydistill.models.files import own_files
 from polydistill.models.refs import ModelRef, resolve
 from polydistill.models.source import Source
@@ -58,7 +58,7 @@ class TrimResult(Outcome):
 
 
 @collector_paused()
-def trim(config: TrimConfig, progress: Progress = SILENT) -> TrimResult:
+def trim(config: TrimOptions, progress: Progress = SILENT) -> TrimResult:
     """Trims a model to one or more languages.
 
     Args:
@@ -72,7 +72,7 @@ def trim(config: TrimConfig, progress: Progress = SILENT) -> TrimResult:
         PolydistillError: Something is missing, broken or impossible; nothing was written.
     """
     started = time.perf_counter()
-    languages = resolve_languages(config.lang, config.include_path)
+    languages = resolve_languages(config.languages, config.include_path)
     wishes = _wishes(config, languages)
     output = (config.output or default_output(config.model, languages)).expanduser()
     if not config.dry_run:
@@ -106,7 +106,7 @@ def trim(config: TrimConfig, progress: Progress = SILENT) -> TrimResult:
     return result
 
 
-def _check_place(config: TrimConfig, output: Path, model: Path) -> None:
+def _check_place(config: TrimOptions, output: Path, model: Path) -> None:
     """Refuses an output that lies in the model, or that holds the counts.
 
     Raises:
@@ -162,7 +162,7 @@ def parse_weights(weights: Sequence[str], languages: Sequence[Language], include
     return found
 
 
-def _wishes(config: TrimConfig, languages: tuple[Language, ...]) -> Wishes:
+def _wishes(config: TrimOptions, languages: tuple[Language, ...]) -> Wishes:
     config.check()
     if config.save_counts is not None:
         _check_save_counts(config.save_counts, config)
@@ -186,7 +186,7 @@ def _wishes(config: TrimConfig, languages: tuple[Language, ...]) -> Wishes:
     )
 
 
-def _check_save_counts(path: Path, config: TrimConfig) -> None:
+def _check_save_counts(path: Path, config: TrimOptions) -> None:
     if config.dry_run:
         raise UsageError(
             "`save_counts` and `dry_run` exclude each other: a dry run writes nothing.",
@@ -196,7 +196,7 @@ def _check_save_counts(path: Path, config: TrimConfig) -> None:
     check_file(path, overwrite=config.overwrite, option="save_counts", reads=own.reads())
 
 
-def _counts(config: TrimConfig, source: Source, languages: Sequence[Language], progress: Progress) -> TokenCounts:
+def _counts(config: TrimOptions, source: Source, languages: Sequence[Language], progress: Progress) -> TokenCounts:
     if config.counts:
         if config.corpus:
             raise UsageError("`counts` and `corpus` exclude each other.", "Count the corpus into a shard of its own.")
@@ -211,14 +211,14 @@ def _counts(config: TrimConfig, source: Source, languages: Sequence[Language], p
 
 
 def _word_lists(
-    config: TrimConfig, source: Source, counts: TokenCounts, languages: Sequence[Language], progress: Progress
+    config: TrimOptions, source: Source, counts: TokenCounts, languages: Sequence[Language], progress: Progress
 ) -> dict[str, LanguageCounts]:
     """The word lists of the languages that have text; where there is none, the list is the text already."""
     with_text = [lang for lang in languages if not counts.languages[lang.code].wordlist]
     return count_word_lists(source.vocabulary, with_text, progress) if config.word_list else {}
 
 
-def _sizes(config: TrimConfig, trimmed: TrimPlan) -> TrimResult:
+def _sizes(config: TrimOptions, trimmed: TrimPlan) -> TrimResult:
     source = trimmed.source
     parameters, _ = surgery.sizes(source.checkpoint, trimmed.cuts, config.dtype)
     return TrimResult(
@@ -241,7 +241,7 @@ def _sizes(config: TrimConfig, trimmed: TrimPlan) -> TrimResult:
     )
 
 
-def _bytes(config: TrimConfig, trimmed: TrimPlan, folder: Path) -> dict[str, int]:
+def _bytes(config: TrimOptions, trimmed: TrimPlan, folder: Path) -> dict[str, int]:
     """See `Source.nbytes`; the weights' size is known before they are written, so a dry run says the same."""
     source = trimmed.source
     weights = surgery.file_bytes(source.checkpoint, trimmed.cuts, config.dtype)
@@ -253,7 +253,7 @@ def _timed(result: TrimResult, started: float) -> TrimResult:
 
 
 def _verify(
-    config: TrimConfig,
+    config: TrimOptions,
     trimmed: TrimPlan,
     counts: TokenCounts,
     text: TextSource | None,
@@ -283,7 +283,7 @@ def _word_lines(counts: TokenCounts, code: str) -> list[str]:
 
 
 def _record(
-    config: TrimConfig,
+    config: TrimOptions,
     source: Source,
     counts: TokenCounts,
     listed: dict[str, LanguageCounts],
@@ -314,7 +314,7 @@ def trim_objects(model: Any, tokenizer: Any, languages: Sequence[str], **options
         model: A transformers model.
         tokenizer: Its tokenizer.
         languages: Codes of the languages that stay.
-        **options: Other fields of `TrimConfig`, except `model` and `output`.
+        **options: Other fields of `TrimOptions`, except `model` and `output`.
 
     Returns:
         (model, tokenizer, result): new objects of the same classes; the given ones are not changed.
@@ -326,7 +326,7 @@ def trim_objects(model: Any, tokenizer: Any, languages: Sequence[str], **options
         before, after = Path(scratch) / "before", Path(scratch) / "after"
         model.save_pretrained(before, safe_serialization=True)
         tokenizer.save_pretrained(before)
-        result = trim(TrimConfig(model=str(before), lang=tuple(languages), output=after, **options))
+        result = trim(TrimOptions(model=str(before), languages=tuple(languages), output=after, **options))
         if result.output is None:
             raise PolydistillError("A dry run has no objects to return.", "Use polydistill.trim(..., dry_run=True).")
         new_model = _again(model, after, dtype=model.dtype).to(model.device)

@@ -17,14 +17,14 @@ DTYPES = ("float32", "bfloat16", "float16")  # what weights can be converted to
 
 
 @dataclass(frozen=True)
-class TrimConfig(Options):
+class TrimOptions(Options):
     """The configuration of a trim; its fields are options of the command line.
 
     `coverage`, `vocab_size`, `min_count` and `min_share` exclude each other; without any of them it is coverage 0.9999.
     """
 
     model: str = setting(DEFAULT_MODEL, "Folder, org/name or org/name@revision.", "Model", metavar="M")
-    lang: tuple[str, ...] = setting(
+    languages: tuple[str, ...] = setting(
         (),
         "Language to keep: any code or name, also with a script (sr-Latn). Repeat for several.",
         "Text",
