@@ -42,7 +42,20 @@ def main() -> None:
     args = parser.parse_args()
     text, places = (args.data / "text/ro.txt").resolve(), {"before": args.before.resolve(), "after": HERE}
     trim = ["trim", "--model", E5, "--lang", "ro", "--corpus", text, "-q", "-o", "out"]
-    train = ["sparse", "train", "--model", E5, "--lang", "ro", "--text", text, "--steps", "10", "--batch-size", "4"]
+    train = [
+        "sparse",
+        "train",
+        "--model",
+        "trimmed",
+        "--lang",
+        "ro",
+        "--text",
+        text,
+        "--steps",
+        "10",
+        "--batch-size",
+        "4",
+    ]
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         command(HERE, place, *trim, "--no-verify")

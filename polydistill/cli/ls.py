@@ -10,9 +10,7 @@ import click
 from polydistill import catalog
 from polydistill.cli.options import SectionedCommand, SectionedOption, common_options
 from polydistill.cli.output import Console
-from polydistill.distill.listing import OBJECTIVES, SAMPLERS, TEACHERS
 from polydistill.options.settings import plain
-from polydistill.options.specs import Listing, written
 from polydistill.runs.tables import columns
 
 EPILOG = """\b
@@ -25,7 +23,7 @@ Examples:
 
 
 TABLES = ("languages", "tasks", "architectures")
-SPECS = {"objectives": OBJECTIVES, "samplers": SAMPLERS, "teachers": TEACHERS}
+SPECS = ("objectives", "samplers", "teachers")
 
 
 @click.command("ls", cls=SectionedCommand, epilog=EPILOG)
@@ -47,7 +45,7 @@ def command(what: str, include_path: tuple[Path, ...], as_json: bool, quiet: boo
     `--objective logits=1:temperature=4`.
     """
     tables = dict(zip(TABLES, (_languages, _tasks, _architectures), strict=True))
-    rows = tables[what](include_path) if what in tables else _specs(SPECS[what])
+    rows = tables[what](include_path) if what in tables else _specs(what)
     header = list(rows[0])
     cells = [header] + [[_cell(row[key]) for key in header] for row in rows]
     Console(as_json=as_json, quiet=quiet).result({"command": "ls", what: rows}, lambda: columns(cells))
@@ -62,7 +60,9 @@ def _cell(value: Any) -> str:
 
 
 def _option(name: str, default: Any) -> str:
-    """`temperature=2.0`; `layers=...` where what is used depends on the model."""
+    """`temperature=2`; `layers=...` where what is used depends on the model."""
+    from polydistill.options.specs import written
+
     return f"{name}={written(default) if default not in (None, [], ()) else '...'}"
 
 
@@ -101,8 +101,11 @@ def _architectures(include: tuple[Path, ...]) -> list[dict[str, Any]]:
     ]
 
 
-def _specs(listing: Listing) -> list[dict[str, Any]]:
+def _specs(what: str) -> list[dict[str, Any]]:
     """The options are shown with their defaults; JSON says what each of them does."""
+    from polydistill.distill.listing import OBJECTIVES, SAMPLERS, TEACHERS
+
+    listing = dict(zip(SPECS, (OBJECTIVES, SAMPLERS, TEACHERS), strict=True))[what]
     return [
         {
             "name": one.name,
