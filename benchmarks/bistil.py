@@ -325,7 +325,7 @@ def baseline_command(args: argparse.Namespace, name: str) -> list[str]:
             "en",
             "--lang",
             student.target,
-            *texts(args, student.target, "--corpus"),
+            *texts(args, student.target, "--text"),
             "--min-share",
             "1e-6",
             "-o",

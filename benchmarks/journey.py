@@ -69,7 +69,7 @@ def journey(args: argparse.Namespace) -> tuple[list[tuple[str, Path, float]], di
     tests = [part for code, split in TESTS.items() for part in ("--test-split", f"{code}={split}")]
     data = ("--data-dir", str(args.data))
     commands = {
-        "trim": ["trim", "--lang", "en", "--lang", TARGET, "--min-share", "1e-6", *texts(args, TARGET, "--corpus")],
+        "trim": ["trim", "--lang", "en", "--lang", TARGET, "--min-share", "1e-6", *texts(args, TARGET, "--text")],
         "finetune": [
             "finetune",
             "--model",

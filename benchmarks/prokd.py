@@ -95,7 +95,7 @@ def teacher(args: argparse.Namespace, seed: int) -> Path:
 
 def cut_teacher(args: argparse.Namespace, target: str, seed: int) -> Path:
     """The same with the vocabulary of the pair."""
-    text = [part for code in ("en", target) for part in ("--corpus", f"{code}={args.data / 'text' / code}.txt")]
+    text = [part for code in ("en", target) for part in ("--text", f"{code}={args.data / 'text' / code}.txt")]
     return made(
         args,
         [

@@ -17,7 +17,7 @@ from measure import alternate, median
 
 HERE = Path(__file__).resolve().parents[1]
 E5 = "intfloat/multilingual-e5-small"
-LENGTH = {"before": "--length", "after": "--max-length"}
+LENGTH, TEXT = {"before": "--length", "after": "--max-length"}, {"before": "--corpus", "after": "--text"}
 
 
 def command(checkout: Path, place: Path, *args: str | Path) -> float:
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     text, places = (args.data / "text/ro.txt").resolve(), {"before": args.before.resolve(), "after": HERE}
-    trim = ["trim", "--model", E5, "--lang", "ro", "--corpus", text, "-q", "-o", "out"]
+    trim = {who: ["trim", "--model", E5, "--lang", "ro", TEXT[who], text, "-q", "-o", "out"] for who in places}
     train = [
         "sparse",
         "train",
@@ -58,16 +58,16 @@ def main() -> None:
     ]
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
-        command(HERE, place, *trim, "--no-verify")
+        command(HERE, place, *trim["after"], "--no-verify")
         shutil.move(place / "out", place / "trimmed")
         cases: dict[str, tuple[int, dict[str, list[str | Path]]]] = {
             "`--help`": (4, {who: ["--help"] for who in places}),
             "`ls languages`": (4, {who: ["ls", "languages"] for who in places}),
             "`card` of a trimmed model": (4, {who: ["card", "trimmed"] for who in places}),
             "`info` of a trimmed model": (4, {who: ["info", "trimmed"] for who in places}),
-            "`count`": (1, {who: ["count", *trim[1:7], "-q", "-o", "out/c.json"] for who in places}),
-            "`trim`, without verification": (1, {who: [*trim, "--no-verify"] for who in places}),
-            "`trim`, verified": (1, dict.fromkeys(places, trim)),
+            "`count`": (1, {who: ["count", *trim[who][1:7], "-q", "-o", "out/c.json"] for who in places}),
+            "`trim`, without verification": (1, {who: [*trim[who], "--no-verify"] for who in places}),
+            "`trim`, verified": (1, trim),
             "`sparse train`, 2 x 10 steps of 4 x 64 tokens": (
                 1,
                 {who: [*train, LENGTH[who], "64", "-q", "-o", "out"] for who in places},

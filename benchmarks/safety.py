@@ -45,20 +45,7 @@ def masked_lm(folder: Path) -> Path:
 def trim(checkout: Path, model: str | Path, text: Path, out: Path, *options: str) -> Run:
     """One trim as a whole process."""
     shutil.rmtree(out, ignore_errors=True)
-    command = [
-        sys.executable,
-        "-m",
-        "polydistill",
-        "trim",
-        "--model",
-        model,
-        "--lang",
-        "ro",
-        "--corpus",
-        text,
-        "-o",
-        out,
-    ]
+    command = [sys.executable, "-m", "polydistill", "trim", "--model", model, "--lang", "ro", "--text", text, "-o", out]
     run = measure.run(
         [*command, "-q", *options], env={"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}, cwd=out.parent
     )

@@ -187,7 +187,7 @@ def trimmed(args: argparse.Namespace) -> str:
     """The NER teacher beside itself with its vocabulary cut down to English and Swahili."""
     teacher, student = args.models / "ner", args.models / "ner-en-sw"
     if not student.is_dir():
-        text = [part for code in ("en", "sw") for part in ("--corpus", f"{code}={args.data / 'text' / code}.txt")]
+        text = [part for code in ("en", "sw") for part in ("--text", f"{code}={args.data / 'text' / code}.txt")]
         polydistill("trim", "--model", teacher, "--lang", "en", "--lang", "sw", *text, "-o", student)
     rows = []
     for split, language in (("test_wikineural", "en"), ("test", "sw")):

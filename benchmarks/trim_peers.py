@@ -129,7 +129,7 @@ def measured(command: list[str | Path], out: Path, scratch: Path) -> Run:
 
 def ours(model: Path, text: Path, out: Path, *options: str) -> list[str | Path]:
     """The command line for the same work: every token seen stays."""
-    command = [sys.executable, "-m", "polydistill", "trim", "--model", model, "--lang", "ro", "--corpus", text]
+    command = [sys.executable, "-m", "polydistill", "trim", "--model", model, "--lang", "ro", "--text", text]
     return [*command, "--min-count", "1", "-o", out, "--overwrite", "-q", *options]
 
 

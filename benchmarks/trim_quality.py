@@ -186,9 +186,7 @@ def same(args: argparse.Namespace) -> None:
         codes = ("en", "ro", "sw") if model == "gemma" else ("ro", "sw")
         out = args.scratch / f"{model}-same"
         corpora = [f"{code}={args.data / 'text' / code}.txt" for code in codes]
-        trimmed = polydistill.trim(
-            str(folder), languages=codes, corpus=corpora, verify=False, output=out, overwrite=True
-        )
+        trimmed = polydistill.trim(str(folder), languages=codes, text=corpora, verify=False, output=out, overwrite=True)
         rows += continuations(folder, out) if model == "gemma" else embeddings(model, folder, out, args.data, codes)
         print(model, trimmed.vocabulary, file=sys.stderr)
     body = [

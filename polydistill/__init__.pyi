@@ -97,7 +97,7 @@ def bistil(
         allow_unknown: Accept a language that the tokenizer cannot write well.
         language_sft: Sparse language fine-tuning for the teacher of phase 1, LANG=FOLDER; not used in phase 2.
         include_path: Folder with your own languages/, tasks/ and arch/ TOML files.
-        text: Text of a language, LANG=PATH: as `corpus` of `trim`. [default: the language's corpus on the Hub]
+        text: Text of a language, LANG=PATH: as `polydistill trim` takes it. [default: the language's corpus on the Hub]
         task: Distil this task too: ner, nli, qa, ... (see `polydistill ls tasks`), or `embedding` for vectors of sentences. [default: phase 1 alone]
         teacher: Model tuned for the task, FOLDER or FOLDER=WEIGHT; repeat for several, whose logits are averaged. The student's own past can be one: `ls teachers`. [default: made by `finetune`]
         data_dir: Folder of local data, laid out as the task says. [default: $POLYDISTILL_DATA, else the Hub]
@@ -541,7 +541,7 @@ def sparse_train(
         density: Share of the model's parameters that gets entries.
         include_path: Folder with your own languages/, tasks/ and arch/ TOML files.
         language: The language.
-        text: Text of it, as `corpus` of `trim`. Repeat for several. [default: the language's corpus on the Hub]
+        text: Text of it, as `polydistill trim` takes it. Repeat for several. [default: the language's corpus on the Hub]
         steps: Steps of each of the two stages. [default: 1500]
         epochs: Passes over the text in each stage, in place of `steps`.
         lr: Highest learning rate.
@@ -674,7 +674,7 @@ def trim(
     model: str | Path = 'intfloat/multilingual-e5-small',
     *,
     languages: Sequence[str] | str = (),
-    corpus: Sequence[str | Path] | str | Path = (),
+    text: Sequence[str | Path] | str | Path = (),
     limit: int | None = None,
     weight: Sequence[str] | str = (),
     word_list: bool = False,
@@ -705,7 +705,7 @@ def trim(
     Args:
         model: Folder, org/name or org/name@revision.
         languages: Language to keep: any code or name, also with a script (sr-Latn). Repeat for several.
-        corpus: Text of the language: txt, jsonl, csv, tsv or parquet (also .gz), a file, folder, glob, or a Hub data set org/name[:config][@revision][#column]. With several languages: LANG=PATH.
+        text: Text of the language: txt, jsonl, csv, tsv or parquet (also .gz), a file, folder, glob, or a Hub data set org/name[:config][@revision][#column]. With several languages: LANG=PATH.
         limit: Read at most this many lines of each text.
         weight: How much a language counts with `vocab_size`, e.g. ro=2.
         word_list: Rank tokens by the language's wordfreq list too: keeps more of new text when the text is small.
@@ -720,7 +720,7 @@ def trim(
         keep_token: A token that stays in any case.
         keep_file: File with one such token a line.
         drop_added: Drop added tokens that match a pattern, in which * and ? are wildcards; 'lang:*' drops the codes of languages that are not kept (NLLB, mBART), '<extra_id_*>' T5's sentinels, '<unused*>' Gemma's spare tokens.
-        verify_text: Text to verify on. [default: lines of the corpus that were not counted]
+        verify_text: Text to verify on. [default: lines of the text that were not counted]
         verify: Compare with the original model.
         dry_run: Print sizes and write nothing.
         output: Folder to write. [default: polydistill-out/<model>-<langs>]

@@ -139,13 +139,13 @@ def model_card(folder: str | Path) -> str:
 
 
 def count(
-    model: str = DEFAULT_MODEL,
+    model: str | Path = DEFAULT_MODEL,
     *,
-    languages: Sequence[str],
-    corpus: Sequence[str] = (),
+    languages: str | Sequence[str],
+    text: str | Path | Sequence[str | Path] = (),
     limit: int | None = None,
     seed: int = 0,
-    include_path: Sequence[Path] = (),
+    include_path: str | Path | Sequence[str | Path] = (),
     progress: Progress = SILENT,
 ) -> TokenCounts:
     """Counts the tokens of text; counts of shards add up with `+`.
@@ -153,7 +153,7 @@ def count(
     Args:
         model: The model whose tokenizer counts.
         languages: Codes or names.
-        corpus: Text, as `polydistill trim` takes it.
+        text: Files, folders or data sets of the Hub, as `polydistill trim` takes it.
         limit: Read at most this many lines of each text.
         seed: Of the lines held out.
         include_path: Folders with the user's own languages.
@@ -163,11 +163,12 @@ def count(
     from polydistill.trimming.counting import count as count_text
     from polydistill.vocab import open_vocabulary
 
-    TrimOptions(limit=limit, seed=seed).check()
-    found = resolve_languages(languages, tuple(include_path))
-    resolved = resolve(ModelRef.parse(str(model)), progress=progress.note)
+    asked = TrimOptions.of(model, languages=languages, text=text, limit=limit, seed=seed, include_path=include_path)
+    asked.check()
+    found = resolve_languages(asked.languages, asked.include_path)
+    resolved = resolve(ModelRef.parse(asked.model), progress=progress.note)
     vocabulary = open_vocabulary(model_folder(resolved.folder))
-    return count_text(vocabulary, found, corpus, limit=limit, seed=seed, progress=progress)
+    return count_text(vocabulary, found, asked.text, limit=limit, seed=seed, progress=progress)
 
 
 def info(model: str, texts: Sequence[str] = (), *, include_path: Sequence[Path] = ()) -> InfoReport:

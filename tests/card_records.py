@@ -103,7 +103,7 @@ def trimmed() -> RunRecord:
     config = {
         "model": "/home/ann/models/ner",
         "languages": ["en", "sw"],
-        "corpus": ["en=/home/ann/en.txt", "sw=/home/ann/sw.txt"],
+        "text": ["en=/home/ann/en.txt", "sw=/home/ann/sw.txt"],
         "keep_token": ["[A b]", "it's"],
         "verify": True,
         "dtype": "keep",

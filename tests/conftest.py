@@ -62,7 +62,7 @@ def cut(corpus: Path) -> Cut:
     transformers.logging.disable_progress_bar()
 
     def cut(folder: Path, out: Path, **options: Any) -> Trimmed:
-        settings = {"languages": ("ro",), "corpus": (str(corpus),), "verify": False, **options}
+        settings = {"languages": ("ro",), "text": (str(corpus),), "verify": False, **options}
         if not {"coverage", "vocab_size", "min_count", "min_share"} & settings.keys():
             settings["min_count"] = 2
         plans = []

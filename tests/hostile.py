@@ -212,9 +212,9 @@ FOLDERS: dict[str, tuple[Change, str]] = {
 """What is wrong with a folder -> how it is made so, and what is said of it."""
 
 COMMANDS: dict[str, str] = {
-    "trim": "trim --model EVIL --lang en --corpus TEXT -o out",
-    "trim, dry": "trim --model EVIL --lang en --corpus TEXT --dry-run",
-    "count": "count --model EVIL --lang en --corpus TEXT -o out",
+    "trim": "trim --model EVIL --lang en --text TEXT -o out",
+    "trim, dry": "trim --model EVIL --lang en --text TEXT --dry-run",
+    "count": "count --model EVIL --lang en --text TEXT -o out",
     "finetune": "finetune --model EVIL --task ner --lang en --data-dir DATA -o out",
     "evaluate": "evaluate --model EVIL --task ner --lang en --data-dir DATA",
     "evaluate, teacher": "evaluate --model GOOD --teacher EVIL --task ner --lang en --data-dir DATA",

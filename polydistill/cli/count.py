@@ -17,10 +17,10 @@ from polydistill.trimming.counting import save_counts
 
 EPILOG = """\b
 Examples:
-  polydistill count --lang ro --corpus shard-0.txt -o shard-0.json
+  polydistill count --lang ro --text shard-0.txt -o shard-0.json
   polydistill trim --lang ro --counts shard-0.json --counts shard-1.json
 """
-SHARED = ("model", "languages", "corpus", "limit", "seed", "include_path")
+SHARED = ("model", "languages", "text", "limit", "seed", "include_path")
 
 
 @click.command("count", cls=SectionedCommand, epilog=EPILOG)
@@ -40,7 +40,7 @@ SHARED = ("model", "languages", "corpus", "limit", "seed", "include_path")
 def command(
     model: str,
     languages: tuple[str, ...],
-    corpus: tuple[str, ...],
+    text: tuple[str, ...],
     limit: int | None,
     seed: int,
     include_path: tuple[Path, ...],
@@ -54,9 +54,9 @@ def command(
     from polydistill.api import count
 
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
-    check_file(output, overwrite=overwrite, reads=[model, *corpus, *user_files(include_path)])
+    check_file(output, overwrite=overwrite, reads=[model, *text, *user_files(include_path)])
     counts = count(
-        model, languages=languages, corpus=corpus, limit=limit, seed=seed, include_path=include_path, progress=console
+        model, languages=languages, text=text, limit=limit, seed=seed, include_path=include_path, progress=console
     )
     save_counts(counts, output, overwrite=overwrite, option="output")
     facts = {

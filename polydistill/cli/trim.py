@@ -18,12 +18,12 @@ from polydistill.wording import counted
 EPILOG = """\b
 Examples:
   polydistill trim --lang ro
-  polydistill trim --lang en --lang sw --corpus en=en.txt --corpus sw=sw.txt -o e5-en-sw
+  polydistill trim --lang en --lang sw --text en=en.txt --text sw=sw.txt -o e5-en-sw
   polydistill trim --model google/gemma-3-270m --lang ro --vocab-size 32000 --dtype bfloat16
   polydistill trim --model facebook/nllb-200-distilled-600M --lang en --lang ro --drop-added 'lang:*'
   polydistill trim --lang ro --dry-run --json
 """
-EXCLUSIVE = (("coverage", "vocab_size", "min_count", "min_share"), ("corpus", "counts"))
+EXCLUSIVE = (("coverage", "vocab_size", "min_count", "min_share"), ("text", "counts"))
 
 
 @click.command("trim", cls=SectionedCommand, epilog=EPILOG)

@@ -84,7 +84,7 @@ def read_plain(language: Language, paths: Sequence[str], *, limit: int | None = 
             f"{language.name} is written without spaces, so words cannot be told apart in raw text.",
             "Leave `text` out and give a `data_dir` whose training file has a word and a tag (any tag) a line.",
         )
-    sources = text_sources(language, paths, option="text")
+    sources = text_sources(language, paths)
     lines = itertools.chain.from_iterable(map(read_texts, sources))
     words = (tuple(words_of(line, language)) for line in lines)
     return _plain(language, words, ", ".join(paths), limit)

@@ -204,7 +204,7 @@ def _planned(config: PlanOptions, progress: Progress) -> PlanResult:
     source = Source.open(resolve(ModelRef.parse(config.model), progress=progress.note), config.include_path)
     check_masked(source, "A student of `polydistill bistil`")
     layers = chosen_layers(layer_count(source), layers=config.layers, reduction=config.reduction, init=config.init)
-    counts = count(source.vocabulary, languages, config.text, limit=config.limit, progress=progress, option="text")
+    counts = count(source.vocabulary, languages, config.text, limit=config.limit, progress=progress)
     check_writable(source, counts, languages, allow_unknown=config.allow_unknown)
     (trimmed,) = plan_together([source], counts, Wishes(languages, rule))
     notes: list[str] = []

@@ -74,13 +74,16 @@ def _taken(
     """(the extra parameter, the other arguments by place); it is taken out of those given by name.
 
     Raises:
-        UsageError: It is missing.
+        UsageError: It is missing, or given twice.
     """
     if extra is None:
         return (), arguments
+    by_place = len(arguments) > places
+    if by_place and extra.name in given:
+        raise UsageError(f"`{extra.name}` is given twice.", "Give it once.")
     if extra.name in given:
         return (given.pop(extra.name),), arguments
-    if len(arguments) <= places:
+    if not by_place:
         raise UsageError(f"`{extra.name}` is missing.", f"Give it: {extra.help[0].lower()}{extra.help[1:]}")
     return (arguments[places],), (*arguments[:places], *arguments[places + 1 :])
 

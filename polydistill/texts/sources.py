@@ -72,9 +72,7 @@ class TextSource:
 # --- which text
 
 
-def assign_corpora(
-    languages: Sequence[Language], corpora: Sequence[str], option: str = "corpus"
-) -> dict[str, tuple[str, ...]]:
+def assign_corpora(languages: Sequence[Language], corpora: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Give each corpus to its language: `PATH` with one language, `LANG=PATH` with several.
 
     Returns:
@@ -105,18 +103,13 @@ def assign_corpora(
             example = languages[0].code
             raise UsageError(
                 f"There are several languages, and {corpus} does not say which one it is for.",
-                f"Write `{option}={example}={corpus}`.",
+                f"Write `text={example}={corpus}`.",
             )
     return {code: tuple(found) for code, found in assigned.items()}
 
 
 def text_sources(
-    language: Language,
-    corpora: Sequence[str],
-    *,
-    hub_bytes: int | None = HUB_BYTES,
-    progress: Progress | None = None,
-    option: str = "corpus",
+    language: Language, corpora: Sequence[str], *, hub_bytes: int | None = HUB_BYTES, progress: Progress | None = None
 ) -> list[TextSource]:
     """Find the text of a language.
 
@@ -125,7 +118,6 @@ def text_sources(
         corpora: What the user gave for it, without the `LANG=` prefix; empty for the language's own text.
         hub_bytes: How much to read of the language's own corpus on the Hub.
         progress: Receives a line of text when something stands in for the Hub.
-        option: The setting that takes the text, for messages.
 
     Returns:
         At least one source.
@@ -148,7 +140,7 @@ def text_sources(
             reason = error.message
             continue
         return [replace(found, max_bytes=hub_bytes)]
-    source = _wordlist_source(language, reason, option)
+    source = _wordlist_source(language, reason)
     if progress and source.note:
         progress(source.note)
     return [source]
@@ -327,7 +319,7 @@ def _hub_rows(source: TextSource) -> Iterator[str | None]:
     except OutOfReach as error:
         raise PolydistillError(
             f"The Hub went out of reach ({error}) while {dataset} was being read.",
-            "Try again, or give files with `corpus`.",
+            "Try again, or give files with `text`.",
         ) from error
 
 
@@ -349,22 +341,22 @@ def _read_hub_set(corpus: Corpus) -> Iterator[Any]:
 # --- without text
 
 
-def _wordlist_source(language: Language, reason: str, option: str) -> TextSource:
+def _wordlist_source(language: Language, reason: str) -> TextSource:
     from polydistill.models.offline import words
 
     missing = f"There is no text for {language.name}: {reason}"
     if not language.wordfreq:
         raise PolydistillError(
-            f"{missing}, and wordfreq has no list of its words.", f"Give text: `{option}={language.code}=PATH`."
+            f"{missing}, and wordfreq has no list of its words.", f"Give text: `text={language.code}=PATH`."
         )
     if not words.installed():
         raise PolydistillError(
             f"{missing}, and the package wordfreq is not installed.",
-            f"Give text (`{option}={language.code}=PATH`), or pip install 'polydistill[offline]'.",
+            f"Give text (`text={language.code}=PATH`), or pip install 'polydistill[offline]'.",
         )
     note = (
         f"{missing}. The word list of wordfreq stands in for it: expect 97 to 99 % of the tokens of running text to be "
-        f"kept; text given with `{option}` keeps more."
+        f"kept; text given with `text` keeps more."
     )
     return TextSource(language.code, "wordlist", f"wordfreq:{language.wordfreq}", note=note)
 

@@ -28,7 +28,6 @@ def count(
     limit: int | None = None,
     seed: int = 0,
     progress: Progress = SILENT,
-    option: str = "corpus",
 ) -> TokenCounts:
     """Counts the tokens of each language's text.
 
@@ -40,15 +39,12 @@ def count(
         limit: Read at most this many lines of each source.
         seed: Which lines are held out.
         progress: Where to report.
-        option: The setting that takes the text, for messages.
 
     Raises:
         PolydistillError: A text is missing, empty, binary or in an unknown encoding.
     """
-    assigned = assign_corpora(languages, corpora, option)
-    sources = {
-        lang.code: text_sources(lang, assigned[lang.code], progress=progress.warn, option=option) for lang in languages
-    }
+    assigned = assign_corpora(languages, corpora)
+    sources = {lang.code: text_sources(lang, assigned[lang.code], progress=progress.warn) for lang in languages}
     counted = {
         lang.code: _count_language(vocabulary, lang, sources[lang.code], limit, seed, progress) for lang in languages
     }

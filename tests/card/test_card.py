@@ -447,7 +447,7 @@ def test_the_command_line_gives_the_configuration_back(name: str) -> None:
 
 def test_steps_of_a_lineage_fit_each_other() -> None:
     made = section(card(RECORDS["trim"]()), "How it was made")
-    assert "-o ner\n" in made and "polydistill trim --model ner --lang en --lang sw --corpus en=en.txt" in made
+    assert "-o ner\n" in made and "polydistill trim --model ner --lang en --lang sw --text en=en.txt" in made
     assert "/home" not in card(RECORDS["trim"]())
 
 

@@ -98,7 +98,7 @@ def refuse(say: Callable[..., Said], here: Path, models: Path) -> Refuse:
 
 
 E5 = ("trim", "--model", "{m}/e5")
-TRIM = (*E5, "--lang", "ro", "--corpus", "{m}/ro.txt", "--no-verify")
+TRIM = (*E5, "--lang", "ro", "--text", "{m}/ro.txt", "--no-verify")
 
 
 # --- languages
@@ -114,9 +114,9 @@ def test_unknown_language(command: tuple[str, ...], refuse: Refuse) -> None:
 
 def test_language_that_is_not_kept(refuse: Refuse) -> None:
     assert "Add --lang sw" in refuse(*TRIM, "--weight", "sw=2", code=2)
-    assert "is not one of the languages (ro)" in refuse(*E5, "--lang", "ro", "--corpus", "sw={m}/ro.txt", code=2)
+    assert "is not one of the languages (ro)" in refuse(*E5, "--lang", "ro", "--text", "sw={m}/ro.txt", code=2)
     two = (*E5, "--lang", "ro", "--lang", "en")
-    assert "Write --corpus ro=" in refuse(*two, "--corpus", "{m}/ro.txt", code=2)
+    assert "Write --text ro=" in refuse(*two, "--text", "{m}/ro.txt", code=2)
 
 
 # --- models
@@ -128,7 +128,7 @@ def copy(models: Path, here: Path) -> Path:
     return Path(shutil.copytree(models / "e5", here / "copy"))
 
 
-BROKEN = ("trim", "--model", "copy", "--lang", "ro", "--corpus", "{m}/ro.txt")
+BROKEN = ("trim", "--model", "copy", "--lang", "ro", "--text", "{m}/ro.txt")
 
 
 @pytest.mark.parametrize("args", [BROKEN, (*BROKEN, "--dry-run"), ("info", "copy")])
@@ -191,7 +191,7 @@ def test_broken_configuration(file: str, text: str, said: str, copy: Path, refus
 TWO = ("ro", "en", "--text", "ro={m}/ro.txt", "--text", "en={m}/en.txt")
 COMMANDS = {
     "trim": BROKEN,
-    "count": ("count", "--model", "copy", "--lang", "ro", "--corpus", "{m}/ro.txt", "-o", "c.json"),
+    "count": ("count", "--model", "copy", "--lang", "ro", "--text", "{m}/ro.txt", "-o", "c.json"),
     "info": ("info", "copy"),
     "diff": ("diff", "{m}/e5", "copy", "--text", "{m}/ro.txt"),
     "plan": ("plan", "--model", "copy", *TWO),
@@ -313,15 +313,15 @@ def test_corpus_that_is_no_text(here: Path, models: Path, refuse: Refuse) -> Non
     }
     for name, (content, said) in files.items():
         Path(name).write_bytes(content)
-        assert said in refuse(*E5, "--lang", "ro", "--corpus", name, code=1), name
+        assert said in refuse(*E5, "--lang", "ro", "--text", name, code=1), name
         assert said in refuse("info", "{m}/e5", "--text", name, code=1), name
     assert said in refuse("diff", "{m}/e5", "{m}/e5", "--text", name, code=1)
-    assert "iconv" in refuse("count", "--model", "{m}/e5", "--lang", "ro", "--corpus", "utf16.txt", "-o", "c", code=1)
+    assert "iconv" in refuse("count", "--model", "{m}/e5", "--lang", "ro", "--text", "utf16.txt", "-o", "c", code=1)
 
 
 def test_corpus_that_is_not_there(here: Path, refuse: Refuse) -> None:
     Path("text.txt").write_text("a\n")
-    args = (*E5, "--lang", "ro", "--corpus")
+    args = (*E5, "--lang", "ro", "--text")
     assert "Did you mean text.txt?" in refuse(*args, "texts.txt", code=1)
     assert "No file matches *.csv" in refuse(*args, "*.csv", code=1)
     assert "is out of reach" in refuse(*args, "org/set", code=1)
@@ -333,21 +333,21 @@ def test_corpus_that_is_not_there(here: Path, refuse: Refuse) -> None:
 
 
 def test_corpus_in_another_language_warns(say: Callable[..., Said], here: Path) -> None:
-    said = say(*E5, "--lang", "ro", "--corpus", "{m}/ru.txt", "--dry-run", "-q")
+    said = say(*E5, "--lang", "ro", "--text", "{m}/ru.txt", "--dry-run", "-q")
     assert said.code == 0
     assert said.err.startswith("Warning: Only 0% of the letters in the text given for Romanian are its own")
     syllables = ("ba", "de", "fo", "gu", "ti", "mo", "ne", "ra", "so")
     plain = " ".join(a + b + c for a in syllables for b in syllables for c in syllables)
     Path("plain.txt").write_text(plain, encoding="utf-8")  # its letters are Romanian ones, but never ă, â, î, ș, ț
-    said = say(*E5, "--lang", "ro", "--corpus", "plain.txt", "--dry-run", "-q")
+    said = say(*E5, "--lang", "ro", "--text", "plain.txt", "--dry-run", "-q")
     assert said.code == 0 and "never has its letters" in said.err and "ș" in said.err
     assert not say(*TRIM, "--dry-run").err
-    assert not say(*E5, "--lang", "en", "--corpus", "{m}/en.txt", "--dry-run").err
+    assert not say(*E5, "--lang", "en", "--text", "{m}/en.txt", "--dry-run").err
 
 
 def test_language_without_any_text(refuse: Refuse) -> None:
     said = refuse(*E5, "--lang", "sw", code=1)
-    assert "There is no text for Swahili" in said and "Give text: --corpus sw=PATH." in said
+    assert "There is no text for Swahili" in said and "Give text: --text sw=PATH." in said
 
 
 @pytest.mark.skipif(not installed(), reason="needs the package wordfreq")
@@ -356,7 +356,7 @@ def test_word_list_stands_in_with_a_warning(say: Callable[..., Said]) -> None:
     assert said.code == 0
     assert said.err.startswith("Warning: There is no text for Romanian") and said.err.count("\n") == 1
     assert "word list of wordfreq" in said.err and "% of the tokens of running text" in said.err
-    assert "--corpus" in said.err
+    assert "--text" in said.err
     result = json.loads(said.out)
     assert result["coverage"]["ro"] > 0.999
     record = json.loads(Path(result["output"], "polydistill.json").read_text(encoding="utf-8"))
@@ -408,13 +408,13 @@ def test_tokens_that_cannot_be_kept_or_dropped(refuse: Refuse) -> None:
 
 
 def test_counts_that_do_not_fit(say: Callable[..., Said], refuse: Refuse, here: Path, copy: Path) -> None:
-    count = ("count", "--model", "{m}/e5", "--lang", "ro", "--corpus", "{m}/ro.txt", "-o")
+    count = ("count", "--model", "{m}/e5", "--lang", "ro", "--text", "{m}/ro.txt", "-o")
     assert say(*count, "c.json").code == 0
     assert "c.json already exists and was left as it is" in refuse(*count, "c.json", code=1)
     assert "copy is a folder, not a file" in refuse(*count, "copy", code=1)
     use = (*E5, "--no-verify", "--counts")
     assert "have ro but not sw" in refuse(*use, "c.json", "--lang", "sw", code=1)
-    assert "exclude each other" in refuse(*use, "c.json", "--lang", "ro", "--corpus", "{m}/ro.txt", code=2)
+    assert "exclude each other" in refuse(*use, "c.json", "--lang", "ro", "--text", "{m}/ro.txt", code=2)
     assert "There is no file none.json" in refuse(*use, "none.json", "--lang", "ro", code=1)
     assert "copy cannot be read" in refuse(*use, "copy", "--lang", "ro", code=1)
     whole = Path("c.json").read_bytes()
@@ -463,7 +463,7 @@ def test_counts_appear_whole_or_not_at_all(
         raise error
 
     monkeypatch.setattr(os, "fsync", fail)
-    said = say("count", "--model", "{m}/e5", "--lang", "ro", "--corpus", "{m}/ro.txt", "-o", "c.json")
+    said = say("count", "--model", "{m}/e5", "--lang", "ro", "--text", "{m}/ro.txt", "-o", "c.json")
     assert said.code == (130 if isinstance(error, KeyboardInterrupt) else 1)
     assert "the disk is full" in said.err or "Interrupted" in said.err
     assert not list(here.iterdir())
@@ -488,7 +488,7 @@ def test_output_that_exists(say: Callable[..., Said], refuse: Refuse, here: Path
 
 
 def test_overwrite_deletes_only_what_polydistill_wrote(refuse: Refuse, here: Path, copy: Path) -> None:
-    args = ("trim", "--model", "copy", "--lang", "ro", "--corpus", "{m}/ro.txt", "--overwrite", "-o")
+    args = ("trim", "--model", "copy", "--lang", "ro", "--text", "{m}/ro.txt", "--overwrite", "-o")
     Path("thesis").mkdir()
     Path("thesis/chapter.txt").write_text("years of work")
     assert "thesis was not written by polydistill" in refuse(*args, "thesis", code=2)
@@ -503,11 +503,11 @@ def test_overwrite_deletes_only_what_polydistill_wrote(refuse: Refuse, here: Pat
 
 
 READS = {
-    "-o text/ro.txt": "count --model copy --lang ro --corpus ro=text/ro.txt",
-    "-o text/en.txt": "count --model copy --lang ro --corpus text/*.txt",
-    "-o copy/tokenizer.json": "count --model copy --lang ro --corpus text/ro.txt",
-    "--save-counts text/ro.txt -o new": "trim --model copy --lang ro --corpus text",
-    "--save-counts keep.txt -o new": "trim --model copy --lang ro --corpus text --keep-file keep.txt",
+    "-o text/ro.txt": "count --model copy --lang ro --text ro=text/ro.txt",
+    "-o text/en.txt": "count --model copy --lang ro --text text/*.txt",
+    "-o copy/tokenizer.json": "count --model copy --lang ro --text text/ro.txt",
+    "--save-counts text/ro.txt -o new": "trim --model copy --lang ro --text text",
+    "--save-counts keep.txt -o new": "trim --model copy --lang ro --text text --keep-file keep.txt",
     "-o copy/config.json": "evaluate --model copy --task nli --lang sw",
     "-o ro.jsonl": "evaluate --model copy --task nli --lang sw --data ro.jsonl",
     "-o data/nli/sw/test.jsonl": "evaluate --model copy --task nli --lang sw --data-dir data",
@@ -516,7 +516,7 @@ READS = {
     "--html run.json": "compare run.json trimmed",
     "-o a.safetensors": "sparse combine a.safetensors b.safetensors",
     "-o trimmed": "trim --model copy --lang ro --counts trimmed/counts.json",
-    "-o ./trimmed/": "trim --model copy --lang ro --corpus text --keep-file trimmed/keep.txt",
+    "-o ./trimmed/": "trim --model copy --lang ro --text text --keep-file trimmed/keep.txt",
     "-o trimmed/": "finetune --model copy --task nli --lang sw --include-path trimmed/more",
     "-o other/../trimmed": "export trimmed",
 }
@@ -618,7 +618,7 @@ def test_output_never_half_exists(
     (copy / "LICENSE").write_text("MIT")  # something to copy
     here = copy.parent
     out = here / "new" / "out"
-    args = ("trim", "--model", "copy", "--lang", "ro", "--corpus", "{m}/ro.txt", "--no-verify", "-o", "new/out")
+    args = ("trim", "--model", "copy", "--lang", "ro", "--text", "{m}/ro.txt", "--no-verify", "-o", "new/out")
     if exists:
         assert say(*args).code == 0
     before = tree(here)
@@ -671,13 +671,11 @@ def test_hub_that_does_not_answer(models: Path, tmp_path: Path) -> None:
     assert "Give a folder that has the model" in said.err
     said = run("trim", "--lang", "sw", "--model", str(models / "e5"), "-v")
     assert said.code == 1 and "There is no text for Swahili: the Hub is out of reach" in said.err
-    assert "Give text: --corpus sw=PATH." in said.err
-    said = run("trim", "--lang", "ro", "--model", str(models / "e5"), "--corpus", "org/set", "-v")
+    assert "Give text: --text sw=PATH." in said.err
+    said = run("trim", "--lang", "ro", "--model", str(models / "e5"), "--text", "org/set", "-v")
     assert said.code == 1 and "is out of reach" in said.err
     text = str(models / "ro.txt")
-    said = run(
-        "trim", "--lang", "ro", "--model", str(models / "e5"), "--corpus", text, "--no-verify", "-o", "out", "-v"
-    )
+    said = run("trim", "--lang", "ro", "--model", str(models / "e5"), "--text", text, "--no-verify", "-o", "out", "-v")
     assert said.code == 0, said.err
     assert not [p for p in tmp_path.rglob("*") if p.is_file() and secret.encode() in p.read_bytes()]
 

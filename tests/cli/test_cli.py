@@ -27,7 +27,7 @@ from polydistill.runs.tables import columns
 
 # The options of the synopsis.
 TRIM_OPTIONS = (
-    "--model --lang --corpus --weight --coverage --vocab-size --min-count --min-share --keep-token --keep-file "
+    "--model --lang --text --weight --coverage --vocab-size --min-count --min-share --keep-token --keep-file "
     "--drop-added --pad-to-multiple --dtype --counts --save-counts --verify-text --no-verify --config --dry-run "
     "--limit --seed -o --overwrite --json -q -v"
 )
@@ -80,7 +80,7 @@ def say(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     return say
 
 
-TRIM = ("trim", "--model", "{m}/e5", "--lang", "ro", "--corpus", "{m}/ro.txt", "--no-verify")
+TRIM = ("trim", "--model", "{m}/e5", "--lang", "ro", "--text", "{m}/ro.txt", "--no-verify")
 
 
 def run(*args: str | Path, cwd: Path, **environment: str) -> Said:
@@ -240,7 +240,7 @@ def test_verify_text(say: Say) -> None:
 
 
 def test_quiet_keeps_only_the_result_and_warnings(say: Say) -> None:
-    said = say(*TRIM[:-3], "--corpus", "{m}/ru.txt", "--no-verify", "-o", "out", "-q", "--json")
+    said = say(*TRIM[:-3], "--text", "{m}/ru.txt", "--no-verify", "-o", "out", "-q", "--json")
     assert said.json["command"] == "trim"
     assert said.err.startswith("Warning: ") and said.err.count("\n") == 1
 
@@ -258,7 +258,7 @@ def test_bars_are_drawn_only_where_someone_looks(capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize("model", ["e5", "gemma"])
 def test_dry_run_writes_nothing_and_knows_the_sizes(model: str, say: Say, tmp_path: Path, models: Path) -> None:
-    args = ("trim", "--model", f"{{m}}/{model}", "--lang", "ro", "--corpus", "{m}/ro.txt", "--pad-to-multiple", "8")
+    args = ("trim", "--model", f"{{m}}/{model}", "--lang", "ro", "--text", "{m}/ro.txt", "--pad-to-multiple", "8")
     before = tree(tmp_path), tree(models)
     dry = say(*args, "--dry-run", "--json").json
     assert say(*args, "--dry-run", "-o", "a/b/c").out.count("Nothing was written (--dry-run)") == 1
@@ -283,7 +283,7 @@ def test_dry_run_writes_nothing_and_knows_the_sizes(model: str, say: Say, tmp_pa
 def test_places_with_odd_names(say: Say, models: Path) -> None:
     text = Path("a text, în română #1.txt")
     text.write_text((models / "ro.txt").read_text(encoding="utf-8"), encoding="utf-8")
-    args = ("trim", "--model", "{m}/e5", "--lang", "ro", "--corpus", text, "--no-verify", "--json")
+    args = ("trim", "--model", "{m}/e5", "--lang", "ro", "--text", text, "--no-verify", "--json")
     assert say(*args, "-o", "nouă [x]/my model/").json["output"] == "nouă [x]/my model"
     assert say(*args, "-o", "../here/out").code == 0
     assert Path("out/config.json").is_file() and Path("nouă [x]/my model/config.json").is_file()
@@ -294,12 +294,12 @@ def test_places_with_odd_names(say: Say, models: Path) -> None:
 
 def test_one_language_by_many_names(say: Say) -> None:
     names = [part for name in ("ron", "ro_RO", "Romanian", "RO", "ron_Latn") for part in ("--lang", name)]
-    got = say("trim", "--model", "{m}/e5", *names, "--corpus", "{m}/ro.txt", "--dry-run", "--json").json
+    got = say("trim", "--model", "{m}/e5", *names, "--text", "{m}/ro.txt", "--dry-run", "--json").json
     assert got["languages"] == ["ro"]
 
 
 def test_several_languages(say: Say) -> None:
-    both = ("--lang", "ro", "--lang", "sw", "--corpus", "ro={m}/ro.txt", "--corpus", "Swahili={m}/sw.txt")
+    both = ("--lang", "ro", "--lang", "sw", "--text", "ro={m}/ro.txt", "--text", "Swahili={m}/sw.txt")
     got = say("trim", "--model", "{m}/e5", *both, "--weight", "sw=3", "--no-verify", "--json").json
     assert got["output"] == "polydistill-out/e5-ro-sw" and set(got["coverage"]) == {"ro", "sw"}
     small = ("trim", "--model", "{m}/e5", *both, "--vocab-size", "95", "--dry-run", "--json")
@@ -316,7 +316,7 @@ def test_shards_add_up_to_one_count(say: Say, models: Path) -> None:
     for name, part in (("one", lines), ("a", lines[:100]), ("b", lines[100:])):  # whole multiples of 50 lines
         Path(f"{name}.txt").write_text("\n".join(part) + "\n", encoding="utf-8")
         got = say(
-            "count", "--model", "{m}/e5", "--lang", "ro", "--corpus", f"{name}.txt", "-o", f"c/{name}.json", "--json"
+            "count", "--model", "{m}/e5", "--lang", "ro", "--text", f"{name}.txt", "-o", f"c/{name}.json", "--json"
         )
         assert got.json["languages"]["ro"]["lines"] == len(part)
     outputs = {}
@@ -351,7 +351,7 @@ def test_saved_counts_can_be_used_again(say: Say) -> None:
 
 
 def test_count_prints_a_table(say: Say) -> None:
-    said = say("count", "--model", "{m}/e5", "--lang", "ro", "--corpus", "{m}/ro.txt", "-o", "c.json")
+    said = say("count", "--model", "{m}/e5", "--lang", "ro", "--text", "{m}/ro.txt", "-o", "c.json")
     assert said.code == 0 and "150" in said.out and "Written to c.json." in said.out and not said.err
 
 
@@ -364,13 +364,13 @@ def write_config(**values: Any) -> None:
 
 
 def test_config_file(say: Say, models: Path) -> None:
-    base = {"model": str(models / "e5"), "lang": "ro", "corpus": [str(models / "ro.txt")], "dry_run": True}
+    base = {"model": str(models / "e5"), "lang": "ro", "text": [str(models / "ro.txt")], "dry_run": True}
     write_config(**base, vocab_size=100, verify=False)
     assert say("trim", "--config", "c.toml", "--json").json["vocabulary"]["after"] == 100
     # The command line wins, also with another of the options that exclude each other.
     assert say("trim", "--config", "c.toml", "--json", "--vocab-size", "90").json["vocabulary"]["after"] == 90
     assert say("trim", "--config", "c.toml", "--json", "--coverage", "1").json["coverage"]["ro"] == 1
-    swahili = say("trim", "--config", "c.toml", "--json", "--lang", "sw", "--corpus", "{m}/sw.txt").json
+    swahili = say("trim", "--config", "c.toml", "--json", "--lang", "sw", "--text", "{m}/sw.txt").json
     assert swahili["languages"] == ["sw"]
     write_config(**base, coverage=1)  # a whole number will do for a number
     assert say("trim", "--config", "c.toml", "--json").json["coverage"]["ro"] == 1
@@ -445,9 +445,9 @@ def test_what_builds_no_model_loads_no_torch(models: Path, tmp_path: Path) -> No
     text = str(models / "ro.txt")
     jobs = [
         ["ls", "languages"],
-        ["count", "--model", f"{models}/e5", "--lang", "ro", "--corpus", text, "-o", "c.json"],
+        ["count", "--model", f"{models}/e5", "--lang", "ro", "--text", text, "-o", "c.json"],
         ["info", f"{models}/e5", "--text", text],
-        ["trim", "--model", f"{models}/e5", "--lang", "ro", "--corpus", text, "--no-verify", "-o", "out"],
+        ["trim", "--model", f"{models}/e5", "--lang", "ro", "--text", text, "--no-verify", "-o", "out"],
         ["diff", f"{models}/e5", "out", "--text", text],
         ["card", "out"],
         ["publish", "out", "me/out", "--dry-run", "--license", "mit"],
@@ -475,7 +475,7 @@ main(sys.argv[1:])
 
 
 def test_ctrl_c_half_way(models: Path, tmp_path: Path) -> None:
-    args = ["trim", "--model", f"{models}/e5", "--lang", "ro", "--corpus", f"{models}/ro.txt", "-o", "new/place/out"]
+    args = ["trim", "--model", f"{models}/e5", "--lang", "ro", "--text", f"{models}/ro.txt", "-o", "new/place/out"]
     process = subprocess.Popen(
         [sys.executable, "-c", HALF_WAY, *args], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -537,7 +537,7 @@ def test_a_line_of_50_mb_is_counted_in_little_memory(models: Path, tmp_path: Pat
             f"{models}/e5",
             "--lang",
             "ro",
-            "--corpus",
+            "--text",
             "t.txt",
             "-o",
             "c.json",
@@ -565,7 +565,7 @@ def test_no_bug_hides_behind_a_sentence(say: Say, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_name_that_is_not_utf_8_is_refused(say: Say) -> None:
-    said = say("trim", "--model", "{m}/e5", "--lang", "ro", "--corpus", "{m}/ro.txt", "-o", "\udcff")
+    said = say("trim", "--model", "{m}/e5", "--lang", "ro", "--text", "{m}/ro.txt", "-o", "\udcff")
     assert (said.code, said.err.splitlines()[0]) == (2, r"Error: '\udcff' is not UTF-8.")
 
 

@@ -124,8 +124,8 @@ def test_anything_else_stays_as_it_is(text: str) -> None:
 
 
 def test_a_users_backtick_does_not_hide_a_setting() -> None:
-    said = with_flags("a`b.txt cannot be read, give `corpus`; c`d", context_of("trim"))
-    assert said == "a`b.txt cannot be read, give --corpus; c`d"
+    said = with_flags("a`b.txt cannot be read, give `text`; c`d", context_of("trim"))
+    assert said == "a`b.txt cannot be read, give --text; c`d"
 
 
 def test_what_a_library_said_names_no_settings() -> None:

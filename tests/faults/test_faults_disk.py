@@ -20,12 +20,12 @@ from polydistill.card import is_unedited
 
 pytestmark = [pytest.mark.faults, pytest.mark.skipif(not has_compiler(), reason="needs Linux and a C compiler")]
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS, errno.EDQUOT)
-TRIM = ["trim", "--model", "model", "--lang", "ro", "--corpus", "ro.txt", "--no-verify", "-o", "out", "-q"]
+TRIM = ["trim", "--model", "model", "--lang", "ro", "--text", "ro.txt", "--no-verify", "-o", "out", "-q"]
 OTHER = ["--vocab-size", "300"]
 COMMANDS = {
     "trim": TRIM,
     "trim --overwrite": [*TRIM, *OTHER, "--overwrite"],
-    "count": ["count", "--model", "model", "--lang", "ro", "--corpus", "ro.txt", "-o", "counts.json", "-q"],
+    "count": ["count", "--model", "model", "--lang", "ro", "--text", "ro.txt", "-o", "counts.json", "-q"],
     "card": ["card", "trimmed", "-o", "card.md", "-q"],
 }
 

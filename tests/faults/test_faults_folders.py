@@ -155,7 +155,7 @@ def test_a_copy_holds_nothing_from_outside_and_nothing_outside_is_touched(
             if number % 10:
                 copy_model(Source.open(resolve(ModelRef.parse(str(root / "m")))), root / "out")
             else:
-                options = {"languages": ("en",), "corpus": (str(text),), "overwrite": True, "verify": False}
+                options = {"languages": ("en",), "text": (str(text),), "overwrite": True, "verify": False}
                 trim(TrimOptions(model=str(root / "m"), output=root / "out", **options))
             ended["copied"] += 1
         except PolydistillError as error:

@@ -34,7 +34,7 @@ def count(event, args):
 sys.addaudithook(count)
 """
 TEXT = ("--text", "{m}/ro.txt")
-TRIM = ("trim", "--model", "{m}/e5", "--lang", "ro", "--corpus", "{m}/ro.txt")
+TRIM = ("trim", "--model", "{m}/e5", "--lang", "ro", "--text", "{m}/ro.txt")
 NER = ("--task", "ner", "--lang", "en", "--data-dir", "{m}")
 STACK = (
     "stack",

@@ -62,7 +62,7 @@ def student(home: Path, tmp_path: Path, result: PlanResult, model: str = "m", **
         TrimOptions(
             model=str(home / model),
             languages=("en", "sw"),
-            corpus=texts,
+            text=texts,
             verify=False,
             output=tmp_path / "cut",
             **(rule or {"min_share": 1e-6}),

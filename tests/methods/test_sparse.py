@@ -707,7 +707,7 @@ def test_trimming_leaves_differences_behind(made: _Made, tmp_path: Path) -> None
     (tmp_path / "ro.txt").write_text("\n".join(tiny.sentences("ro")))
     trim(
         TrimOptions(
-            str(tmp_path / "on"), ("ro",), corpus=(str(tmp_path / "ro.txt"),), output=tmp_path / "t", verify=False
+            str(tmp_path / "on"), ("ro",), text=(str(tmp_path / "ro.txt"),), output=tmp_path / "t", verify=False
         )
     )
     assert not list((tmp_path / "t").glob("difference*"))

@@ -134,7 +134,7 @@ def test_the_projection_is_trained_in_both_stages(first: Path, second: Any) -> N
 
 def test_a_trimmed_encoder_is_an_encoder(models: tuple[Path, Path], text: Path, tmp_path: Path) -> None:
     trimmed = polydistill.trim(
-        models[0], languages=["en"], corpus=[text], vocab_size=80, output=tmp_path / "small"
+        models[0], languages=["en"], text=[text], vocab_size=80, output=tmp_path / "small"
     ).output
     result = stack(config((trimmed, models[1]), tmp_path / "s", text=(str(text),), steps=20))
     small, whole, llm, own = (Checkpoint.open(place).parameters for place in (trimmed, *models, result.output))

@@ -271,7 +271,7 @@ def test_language_codes_that_are_dropped_stay_away(
     _, ro, en, fr = CODES[recipe]
     folder = translator(recipe, tmp_path / "old", beside=True, legacy=legacy)
     texts = [f"{code}={corpus}" for code in languages]
-    new = cut(folder, tmp_path / "new", languages=languages, corpus=tuple(texts), drop_added=("lang:*",))
+    new = cut(folder, tmp_path / "new", languages=languages, text=tuple(texts), drop_added=("lang:*",))
     before, after = tokenizer(folder), tokenizer(new.folder)
     codes = {ro} if languages == ("ro",) else {ro, en}
     every = set(tiny._codes({"nllb": "nllb.tokenization_nllb"}.get(recipe, f"{recipe}.tokenization_{recipe}")))
@@ -734,7 +734,7 @@ def test_the_twin_for_objects_gives_the_same_model(
     folder = tiny.model_folder(model_type, head, tmp_path / "old", **options)
     model, names = load(folder, head, dtype="auto"), tokenizer(folder)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    shared = {"corpus": [str(corpus)], "min_count": 2, "verify": False}
+    shared = {"text": [str(corpus)], "min_count": 2, "verify": False}
     result = polydistill.trim(str(folder), languages=["ro"], output=tmp_path / "new", **shared)
     new_model, new_names, twin = polydistill.trim_objects(model, names, languages=["ro"], **shared)
     assert type(new_model) is type(model) and type(new_names) is type(names)
@@ -759,8 +759,8 @@ def test_a_share_is_of_each_language_by_its_own_text(cut: Cut, tmp_path: Path) -
         path = tmp_path / f"{code}.txt"
         path.write_text("\n".join(tiny.sentences(code, count=60) * times), encoding="utf-8")
         texts.append(f"{code}={path}")
-    new = cut(folder, tmp_path / "new", languages=("ro", "sw"), corpus=tuple(texts), min_share=0.015, verify=True)
-    counted = polydistill.count(str(folder), languages=["ro", "sw"], corpus=texts)
+    new = cut(folder, tmp_path / "new", languages=("ro", "sw"), text=tuple(texts), min_share=0.015, verify=True)
+    counted = polydistill.count(str(folder), languages=["ro", "sw"], text=texts)
     shares = [c.spaces["vocabulary"] / c.spaces["vocabulary"].sum() for c in counted.languages.values()]
     frequent = set(np.flatnonzero(np.max(shares, axis=0) >= 0.015).tolist())
     seen = set(np.flatnonzero(np.max(shares, axis=0)).tolist())

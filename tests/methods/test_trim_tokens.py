@@ -374,12 +374,12 @@ def test_a_size_that_cannot_be_had_says_one_that_can(wanted: int, cut: Cut, tmp_
 
 def test_a_language_that_the_post_processor_writes_can_stay(cut: Cut, corpus: Path, tmp_path: Path) -> None:
     folder = tiny.model_folder("mbart", "base", tmp_path / "old")
-    swahili = {"languages": ("sw",), "corpus": (str(corpus),)}  # mBART has no code for it
+    swahili = {"languages": ("sw",), "text": (str(corpus),)}  # mBART has no code for it
     with pytest.raises(PolydistillError, match="post-processor inserts en_XX") as caught:
         cut(folder, tmp_path / "new", drop_added=("lang:*",), **swahili)
     assert caught.value.hint == "Leave it out of `drop_added`, or keep its language with `languages`."
     assert cut(folder, tmp_path / "new", drop_added=("lang:f*",), **swahili).result.output
-    both = {"languages": ("sw", "en"), "corpus": (f"sw={corpus}", f"en={corpus}")}
+    both = {"languages": ("sw", "en"), "text": (f"sw={corpus}", f"en={corpus}")}
     assert cut(folder, tmp_path / "two", drop_added=("lang:*",), verify=True, **both).result.verification
 
 
@@ -443,7 +443,7 @@ def test_counts_that_do_not_fit_can_be_made_again(cut: Cut, corpus: Path, tmp_pa
     from polydistill.trimming.counting import save_counts
 
     folder = tiny.model_folder("bert", "base", tmp_path / "old")
-    counts = {"corpus": (), "counts": (tmp_path / "counts.json",)}
+    counts = {"text": (), "counts": (tmp_path / "counts.json",)}
     with pytest.raises(PolydistillError) as caught:
         cut(folder, tmp_path / "new", **counts)
     assert caught.value.hint == "Make it with `polydistill count`."
@@ -455,12 +455,10 @@ def test_counts_that_do_not_fit_can_be_made_again(cut: Cut, corpus: Path, tmp_pa
     }
     for code, model_name in wrong.items():
         save_counts(
-            polydistill.count(model_name, languages=[code], corpus=[str(corpus)]), tmp_path / "counts.json", **saved
+            polydistill.count(model_name, languages=[code], text=[str(corpus)]), tmp_path / "counts.json", **saved
         )
         with pytest.raises(PolydistillError) as caught:
             cut(folder, tmp_path / "new", **counts)
         assert caught.value.hint == hints[code]
-    save_counts(
-        polydistill.count(str(folder), languages=["ro"], corpus=[str(corpus)]), tmp_path / "counts.json", **saved
-    )
+    save_counts(polydistill.count(str(folder), languages=["ro"], text=[str(corpus)]), tmp_path / "counts.json", **saved)
     assert cut(folder, tmp_path / "new", **counts).result.output

@@ -166,10 +166,10 @@ def test_the_functions_of_the_library_refuse_what_the_commands_refuse(
 ) -> None:
     folder, good, text = evil("code for its architecture"), home / "good", str(home / "text.txt")
     calls: list[Callable[[], object]] = [
-        lambda: polydistill.count(str(folder), languages=["en"], corpus=[text]),
+        lambda: polydistill.count(str(folder), languages=["en"], text=[text]),
         lambda: polydistill.info(str(folder)),
         lambda: polydistill.diff(str(good), str(folder), [text]),
-        lambda: polydistill.trim(str(folder), languages=["en"], corpus=[text], output=place / "out"),
+        lambda: polydistill.trim(str(folder), languages=["en"], text=[text], output=place / "out"),
         lambda: polydistill.finetune(str(folder), task="ner", languages=["en"], data_dir=home / "data"),
         lambda: polydistill.evaluate([folder], task="ner", languages=["en"], data_dir=home / "data"),
         lambda: polydistill.stack(folder, good, text=[text]),
@@ -234,7 +234,7 @@ def test_links_that_lead_out_are_not_followed_into_the_copy_and_are_named(
     (folder / "everything").symlink_to(place)
     (folder / ".hidden").symlink_to(place / "secret.txt")
     (folder / "README.md").symlink_to(place / "secret.txt")
-    found = say("trim --model EVIL --lang en --corpus TEXT -o out", folder)
+    found = say("trim --model EVIL --lang en --text TEXT -o out", folder)
     assert found.code == 0, found.err
     assert "'notes.txt' was not copied: it is a link" in found.err + found.out
     assert "'everything' was not copied" in found.err + found.out and ".hidden" not in found.err + found.out
@@ -269,7 +269,7 @@ def test_a_snapshot_of_the_hubs_cache_is_trimmed_like_a_folder(
     shutil.copyfile(home / "text.txt", blobs / "text")
     (snapshot / "LICENSE.txt").symlink_to("../../blobs/text")
     (snapshot / "notes.txt").symlink_to(place / "secret.txt")
-    found = say("trim --model EVIL --lang en --corpus TEXT -o out", snapshot)
+    found = say("trim --model EVIL --lang en --text TEXT -o out", snapshot)
     assert found.code == 0, found.err
     assert (place / "out/LICENSE.txt").is_file() and not (place / "out/notes.txt").exists()
     assert not (place / "out/model.safetensors").is_symlink()
@@ -291,7 +291,7 @@ def test_a_file_of_another_kind_of_tokenizer_is_left_out(
 ) -> None:
     shutil.copytree(home / "good", place / "m")
     (place / "m" / name).write_text("a b\n")
-    assert say("trim --model EVIL --lang en --corpus TEXT --no-verify -o out", place / "m").code == 0
+    assert say("trim --model EVIL --lang en --text TEXT --no-verify -o out", place / "m").code == 0
     assert not (place / "out" / name).exists()
 
 

@@ -37,7 +37,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     ro, ru = (tiny.sentences(code, count=100) for code in ("ro", "ru"))
     found.ro.write_text("\n".join(ro) + "\n", encoding="utf-8")
     found.mixed.write_text("\n".join([*ro[:50], *ru[:30], "漢字 漢字"]) + "\n", encoding="utf-8")
-    options: dict[str, Any] = {"languages": ["ro"], "corpus": str(found.ro), "verify": False}
+    options: dict[str, Any] = {"languages": ["ro"], "text": str(found.ro), "verify": False}
     polydistill.trim(str(found.model), output=found.trimmed, **options)
     polydistill.trim(str(found.trimmed), output=found.twice, vocab_size=90, **options)
     return found

@@ -458,7 +458,7 @@ def test_assign_corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert assign_corpora([RO], ["a.txt", "ron=b.txt"]) == {"ro": ("a.txt", "b.txt")}
     assert assign_corpora([RO, SW], ["Romanian=a=b.txt", "SW=c.txt"]) == {"ro": ("a=b.txt",), "sw": ("c.txt",)}
     assert assign_corpora([RO, SW], []) == {"ro": (), "sw": ()}
-    with pytest.raises(UsageError, match=r"Write `corpus=ro=a\.txt"):
+    with pytest.raises(UsageError, match=r"Write `text=ro=a\.txt"):
         assign_corpora([RO, SW], ["a.txt"])
     with pytest.raises(UsageError, match=r"is for xx, which is not one of the languages \(ro, sw\)"):
         assign_corpora([RO, SW], ["xx=a.txt"])
@@ -569,18 +569,18 @@ def test_no_hub(tmp_path: Path) -> None:
     given_ = read_hub(refusing(), tmp_path, "org/texts")
     assert "no file org/texts" in given_["error"] and "out of reach" in given_["error"]
     own = read_hub(refusing(), tmp_path)
-    assert own["kind"] == "wordlist" and "out of reach" in own["note"] and "`corpus`" in own["note"]
+    assert own["kind"] == "wordlist" and "out of reach" in own["note"] and "`text`" in own["note"]
     assert own["waited"] < 8
     assert read_hub(refusing(), tmp_path, HF_HUB_OFFLINE="1")["kind"] == "wordlist"
     neither = read_hub(refusing(), tmp_path, wordfreq=None)
-    assert "no list of its words" in neither["error"] and "`corpus=ro=PATH`" in neither["hint"]
+    assert "no list of its words" in neither["error"] and "`text=ro=PATH`" in neither["hint"]
 
 
 # --- word lists
 
 
 def test_no_text_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(PolydistillError, match=r"no text for Swahili.*`corpus=sw=PATH`"):
+    with pytest.raises(PolydistillError, match=r"no text for Swahili.*`text=sw=PATH`"):
         text_sources(SW, [])
     monkeypatch.setattr(words, "installed", lambda: False)
     without = Language(

@@ -12,7 +12,7 @@ import polydistill
 
 result: Result = polydistill.bistil("en", "sw", task="ner", teacher=["ner-teacher", "past"], precision="auto")
 polydistill.bistil("en", "sw", objective="2:logits=1", text=[Path("en.txt"), "sw.txt"], device="cpu", layers=6)
-trimmed: Path | None = polydistill.trim("org/name", languages=["ro"], corpus="ro.txt", vocab_size=32_000).output
+trimmed: Path | None = polydistill.trim("org/name", languages=["ro"], text="ro.txt", vocab_size=32_000).output
 polydistill.finetune(task="classification", languages="en", data=[("a text", "a label")], dev_data="dev.csv")
 polydistill.finetune(task="ner", languages="en", data={"tokens": [["Ana"]], "tags": [["B-PER"]]})
 scores = polydistill.evaluate(["model"], task="ner", languages=["en"], latency=True).scores

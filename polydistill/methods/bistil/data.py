@@ -151,8 +151,8 @@ def texts_of(
     vectors = tuning is not None and wanted is not None and wanted.kind == RETRIEVAL
     if given and general is None and not vectors:
         return {}
-    assigned = assign_corpora(languages, options.text, "text")
-    texts = {lang.code: text_sources(lang, assigned[lang.code], option="text") for lang in languages}
+    assigned = assign_corpora(languages, options.text)
+    texts = {lang.code: text_sources(lang, assigned[lang.code]) for lang in languages}
     for lang in languages:
         if any(text.kind == "wordlist" for text in texts[lang.code]):
             raise PolydistillError(

@@ -173,7 +173,7 @@ class BistilOptions(Placed):
     include_path: tuple[Path, ...] = include_setting("Model")
     text: tuple[str, ...] = setting(
         (),
-        "Text of a language, LANG=PATH: as `corpus` of `trim`. [default: the language's corpus on the Hub]",
+        "Text of a language, LANG=PATH: as `polydistill trim` takes it. [default: the language's corpus on the Hub]",
         "Data",
         metavar="LANG=PATH",
     )

@@ -108,12 +108,7 @@ def vocabulary(job: Job, work: Work) -> Made:
     def write(out: Path) -> dict[str, Any]:
         source, options = job.source, job.options
         counts = count(
-            source.vocabulary,
-            job.languages,
-            options.text,
-            seed=options.computing.seed,
-            progress=work.progress,
-            option="text",
+            source.vocabulary, job.languages, options.text, seed=options.computing.seed, progress=work.progress
         )
         check_writable(source, counts, job.languages, allow_unknown=options.student.allow_unknown)
         alike = {f"tuned-{i}": given.source for i, given in enumerate(job.teachers) if not given.aligned}

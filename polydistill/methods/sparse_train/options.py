@@ -22,7 +22,7 @@ class SparseTrainOptions(Placed):
     language: str = setting("", "The language.", "Data", metavar="LANG")
     text: tuple[str, ...] = setting(
         (),
-        "Text of it, as `corpus` of `trim`. Repeat for several. [default: the language's corpus on the Hub]",
+        "Text of it, as `polydistill trim` takes it. Repeat for several. [default: the language's corpus on the Hub]",
         "Data",
         metavar="PATH",
         reads=True,

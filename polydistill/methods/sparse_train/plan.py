@@ -76,7 +76,7 @@ def _blocks(options: SparseTrainOptions, source: Source, lang: Language, progres
     from polydistill.models.loading import load_config, load_tokenizer, longest_input
     from polydistill.models.offline import cache_root
 
-    assigned = assign_corpora([lang], options.text, "text")[lang.code]
+    assigned = assign_corpora([lang], options.text)[lang.code]
     tokenizer = load_tokenizer(source.model)
     longest = longest_input(tokenizer, load_config(source.model))
     if options.max_length > longest:
@@ -84,7 +84,7 @@ def _blocks(options: SparseTrainOptions, source: Source, lang: Language, progres
     steps = None if options.epochs is not None else options.steps or STEPS
     return pack(
         tokenizer,
-        text_sources(lang, assigned, option="text"),
+        text_sources(lang, assigned),
         lang.code,
         options.max_length,
         limit_tokens=None if steps is None else 2 * steps * options.batch_size * options.max_length,

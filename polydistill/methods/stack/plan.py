@@ -90,7 +90,7 @@ def job_of(options: StackOptions, progress: Progress) -> Job:
     for lang in (english, *tests) if codes else ():
         find_code(codes, lang, options.include_path)
     needs_text = 1 in phases or (options.init == LEAST_SQUARES and begin is None and options.baseline != LINEAR)
-    texts = tuple(text_sources(english, options.text, option="text")) if needs_text else ()
+    texts = tuple(text_sources(english, options.text)) if needs_text else ()
     if any(text.kind == "wordlist" for text in texts):
         raise UsageError("There is no English text to learn from.", "Give some: `text` english.txt")
     return Job(

@@ -198,12 +198,12 @@ def _check_save_counts(path: Path, config: TrimOptions) -> None:
 
 def _counts(config: TrimOptions, source: Source, languages: Sequence[Language], progress: Progress) -> TokenCounts:
     if config.counts:
-        if config.corpus:
-            raise UsageError("`counts` and `corpus` exclude each other.", "Count the corpus into a shard of its own.")
+        if config.text:
+            raise UsageError("`counts` and `text` exclude each other.", "Count the text into a shard of its own.")
         counts = load_counts(config.counts, source.vocabulary, languages)
     else:
         counts = count(
-            source.vocabulary, languages, config.corpus, limit=config.limit, seed=config.seed, progress=progress
+            source.vocabulary, languages, config.text, limit=config.limit, seed=config.seed, progress=progress
         )
     if config.save_counts is not None:
         save_counts(counts, config.save_counts, overwrite=config.overwrite, option="save_counts")

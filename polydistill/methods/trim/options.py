@@ -30,7 +30,7 @@ class TrimOptions(Options):
         "Text",
         metavar="LANG",
     )
-    corpus: tuple[str, ...] = setting(
+    text: tuple[str, ...] = setting(
         (),
         "Text of the language: txt, jsonl, csv, tsv or parquet (also .gz), a file, folder, glob, or a Hub data set "
         "org/name[:config][@revision][#column]. With several languages: LANG=PATH.",
@@ -75,7 +75,7 @@ class TrimOptions(Options):
         metavar="PATTERN",
     )
     verify_text: str | None = setting(
-        None, "Text to verify on. [default: lines of the corpus that were not counted]", "Verification", metavar="PATH"
+        None, "Text to verify on. [default: lines of the text that were not counted]", "Verification", metavar="PATH"
     )
     verify: bool = setting(True, "Compare with the original model.", "Verification")
     dry_run: bool = setting(False, "Print sizes and write nothing.", "Output")

@@ -87,13 +87,13 @@ def word_list(language: Language, encode: Encode) -> WordList:
     if not installed():
         raise PolydistillError(
             "The package wordfreq, which has the word lists, is not installed.",
-            "Install it with: pip install 'polydistill[offline]', or give text with `corpus`.",
+            "Install it with: pip install 'polydistill[offline]', or give text with `text`.",
         )
     import wordfreq
 
     # Asked for a language it lacks, wordfreq may give a similar one's list.
     if language.wordfreq not in wordfreq.available_languages():
-        raise PolydistillError(f"wordfreq has no word list for {language.name}.", "Give text with `corpus`.")
+        raise PolydistillError(f"wordfreq has no word list for {language.name}.", "Give text with `text`.")
     dotted_i = (language.script_of or language.code) in _DOTTED_I and language.scripts[0] == "Latn"
     forms = cased_forms(wordfreq.get_frequency_dict(language.wordfreq), encode, dotted_i=dotted_i)
     source = f"wordfreq=={metadata.version('wordfreq')} ({language.wordfreq})"
