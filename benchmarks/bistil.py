@@ -361,7 +361,7 @@ def baseline_command(args: argparse.Namespace, name: str) -> list[str]:
             f"{phase['warmup']:g}",
             "--patience",
             "0",
-            *(["--precision", "bfloat16"] if stages["full"]["facts"]["bf16"] else []),
+            *(["--precision", "bfloat16"] if stages["full"]["facts"]["precision"] == "bfloat16" else []),
             "-o",
             str(output),
         ]

@@ -109,7 +109,7 @@ def stage_table(stages: list[dict[str, Any]]) -> str:
             seen = f"dev {what} {abs(best):.4f} at step {facts['best_step']:,}"
         elif "vocabulary" in facts:
             seen = f"{facts['vocabulary']['before']:,} to {facts['vocabulary']['after']:,} tokens"
-        precision = {True: "bfloat16", False: "float32"}.get(facts.get("bf16"), "")
+        precision = facts.get("precision", "")
         rows.append([stage["name"], f"{stage['steps']:,}", f"{stage['seconds']:,.0f}", precision, terms, seen])
     head = ["stage", "steps", "seconds", "precision", "loss, first to last 20 steps", "seen"]
     return measure.table(head, rows)

@@ -65,6 +65,11 @@ def multiplies_in_bfloat16(precision: str) -> bool:
     return precision == BFLOAT16 or (precision == AUTO and _is_faster(current()))
 
 
+def precision_name(bf16: bool) -> str:
+    """What `multiplies_in_bfloat16` decided, as records say it."""
+    return BFLOAT16 if bf16 else FLOAT32
+
+
 @cache
 def _is_faster(device: str) -> bool:
     import torch

@@ -11,7 +11,7 @@ import orjson
 
 from polydistill.catalog import Language, Task, resolve_languages, task, user_files
 from polydistill.catalog.task import SPAN_EXTRACTION
-from polydistill.devices import AUTO, BFLOAT16, CPU, FLOAT32, PRECISIONS, current, multiplies_in_bfloat16, using
+from polydistill.devices import AUTO, CPU, FLOAT32, PRECISIONS, current, multiplies_in_bfloat16, precision_name, using
 from polydistill.errors import UsageError
 from polydistill.evaluation.cache import Items
 from polydistill.evaluation.custom_labels import agreed
@@ -186,7 +186,7 @@ def _evaluated(config: EvaluateOptions, wanted: Task, progress: Progress) -> Eva
         latency=_latency(subjects, cells[0], progress) if config.latency else None,
         loyalty=_loyalty(config, wanted, cells, predictions, scores, items) if config.teacher else None,
         notes=tuple(few_notes((_name(cell), len(set(units_of(cell.split.examples)))) for cell in cells)),
-        precision=BFLOAT16 if settings.bf16 else FLOAT32,
+        precision=precision_name(settings.bf16),
         device=current(),
     )
     if config.output:

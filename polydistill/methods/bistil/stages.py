@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polydistill.catalog import languages as every_language
+from polydistill.devices import precision_name
 from polydistill.distill.listing import SAMPLERS
 from polydistill.distill.matched import check_writable, trim_together
 from polydistill.distill.samplers.base import Sampler
@@ -196,7 +197,7 @@ def general(job: Job, work: Work) -> Made:
             "best_step": curves.best_step,
             "tokens": curves.steps * phase.batch_size * phase.max_length,
             "shares": made[-1].weights(),
-            "bf16": schedule.bf16,
+            "precision": precision_name(schedule.bf16),
         }
 
     return Made(write, curves.steps, curves.terms)
@@ -318,7 +319,12 @@ class Phase2:
         curves = job.tune(self._schedule(epochs, bf16), work.checkpoints, work.progress, entries)
 
         def write(out: Path) -> dict[str, Any]:
-            facts = {**chosen_facts(curves), "metric": job.metric, "bf16": bf16, "untrained": job.untrained}
+            facts = {
+                **chosen_facts(curves),
+                "metric": job.metric,
+                "precision": precision_name(bf16),
+                "untrained": job.untrained,
+            }
             if entries is None or before is None:
                 save_network(network, self.student, out, include, work.progress)
                 return facts

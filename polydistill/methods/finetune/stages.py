@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from polydistill.catalog import Task, arch
 from polydistill.catalog.task import SPAN_EXTRACTION
+from polydistill.devices import precision_name
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.methods.finetune.options import FinetuneOptions, Frozen
 from polydistill.models.checkpoint import Checkpoint
@@ -120,7 +121,7 @@ def tuned(job: Tuning, work: Work) -> Made:
             work.progress.note(note)
         return {
             **chosen_facts(curves),
-            "bf16": schedule.bf16,
+            "precision": precision_name(schedule.bf16),
             **_facts(job, model, [split for _, split in inputs], curves),
         }
 
