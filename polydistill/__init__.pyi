@@ -83,7 +83,7 @@ def bistil(
 
     The vocabulary is cut to both languages, and the student gets some of the layers. In phase 1 it learns from the whole
     model on text of both languages (BiStil). With `task`, phase 2 teaches it the task on labelled data of the SOURCE
-    language alone, with sparse fine-tuning, and it is scored in both. A run that was stopped goes on with `resume`.
+    language alone, with sparse fine-tuning, and it is scored in both. A run that was stopped continues with `resume`.
 
     Args:
         source: See above.
@@ -99,7 +99,7 @@ def bistil(
         include_path: Folder with your own languages/, tasks/ and arch/ TOML files.
         text: Text of a language, LANG=PATH: as `polydistill trim` takes it. [default: the language's corpus on the Hub]
         task: Distil this task too: ner, nli, qa, ... (see `polydistill ls tasks`), or `embedding` for vectors of sentences. [default: phase 1 alone]
-        teacher: Model tuned for the task, FOLDER or FOLDER=WEIGHT; repeat for several, whose logits are averaged. The student's own past can be one: `ls teachers`. [default: made by `finetune`]
+        teacher: Model tuned for the task, FOLDER or FOLDER=WEIGHT; repeat for several, whose logits are averaged. The student's own past can be one (`polydistill ls teachers`). [default: made by `finetune`]
         data_dir: Folder of local data, laid out as the task says. [default: $POLYDISTILL_DATA, else the Hub]
         train_split: Split to train on. Repeat to join several. [default: train]
         dev_split: Split that chooses the best checkpoint.
@@ -107,13 +107,13 @@ def bistil(
         dev_data: File that chooses the best checkpoint. [default: a tenth of the data, held out]
         limit: Use at most this many labelled examples, or lines of a text for vectors.
         dev_limit: Choose the checkpoint by at most this many dev examples. [default: `limit`, or the preset's]
-        select: What makes a checkpoint of phase 2 the best: score, the task's own metric, or loyalty, how near predictions are the first teacher's, which tells neighbours apart on fewer examples. [default: loyalty where the teacher's logits are an objective, else score]
+        select: What chooses the checkpoint of phase 2: score (the task's own metric) or loyalty (how near the predictions are to the first teacher's, which tells checkpoints apart with fewer examples). [default: loyalty if the teacher's logits are an objective, else score]
         test_data: Your own file to score in a language.
         test_split: Split to score in a language, LANG=NAME; `none` for no score. [default: test]
         preset: Defaults of all options that follow: smoke (minutes), small (one to two hours) or paper.
         phase: Phases to run: 1, 2 or all.
-        objective: What the student learns: NAME=WEIGHT, with options NAME=WEIGHT:KEY=VALUE, and 1:NAME=WEIGHT or 2:NAME=WEIGHT for one phase; `ls objectives` lists them. They replace the preset's.
-        sampler: How often phase 1 sees each language: NAME, or NAME:KEY=VALUE; `ls samplers` lists them.
+        objective: What the student learns: NAME=WEIGHT, with options NAME=WEIGHT:KEY=VALUE, and 1:NAME=WEIGHT or 2:NAME=WEIGHT for one phase; `polydistill ls objectives` lists them. They replace the preset's.
+        sampler: How often phase 1 sees each language: NAME, or NAME:KEY=VALUE; `polydistill ls samplers` lists them.
         scale: How terms of the loss are scaled: none, first (each divided by its first value) or teacher (each layer's error divided by the teacher's mean square).
         steps: Steps of phase 1.
         batch_size: Blocks a step of phase 1.
@@ -133,7 +133,7 @@ def bistil(
         precision: Precision of matrix products: float32, bfloat16, or auto for the faster one, measured in a few steps.
         seed: Seed for data order, masking, dropout and a new head.
         accumulate: Split each step's batch into this many parts: less memory.
-        resume: Go on with a run that was stopped.
+        resume: Continue a run that was stopped.
         output: Folder to write. [default: polydistill-out/ and a name made of model, languages and task]
         overwrite: Replace the output folder if it exists.
         max_minutes: Stop training after so long, shared between the stages, and finish with what was learnt.
@@ -280,7 +280,7 @@ def export(
         prompt: Text put before every sentence (retrieval and similarity). [default: the model's own]
         seed: Seed for the bootstrap intervals.
         include_path: Folder with your own languages/, tasks/ and arch/ TOML files.
-        resume: Go on with a run that was stopped.
+        resume: Continue a run that was stopped.
         output: Folder to write. [default: polydistill-out/ and a name made of model, languages and task]
         overwrite: Replace the output folder if it exists.
         progress: Where to report; silent by default.
@@ -330,7 +330,7 @@ def finetune(
 
     The checkpoint with the best dev score is kept. A head that the model already has is reused: its labels are matched with
     the task's by name, and those that are new or dropped are listed. After Ctrl-C or a kill the same command with `resume`
-    goes on, with the same losses.
+    continues, with the same losses.
 
     Args:
         model: Folder, org/name or org/name@revision.
@@ -345,8 +345,8 @@ def finetune(
         data: Your own file to train on, in place of a split; its labels become the model's.
         dev_data: File that chooses the best checkpoint. [default: a tenth of the data, held out]
         limit: Use at most this many examples of each split.
-        objective: What the model learns: NAME=WEIGHT, with options NAME=WEIGHT:KEY=VALUE; `ls objectives` lists them. [default: labels=1]
-        teacher: The model's own past as a teacher whose logits are an objective: past or average; see `ls teachers`.
+        objective: What the model learns: NAME=WEIGHT, with options NAME=WEIGHT:KEY=VALUE; `polydistill ls objectives` lists them. [default: labels=1]
+        teacher: The model's own past as a teacher whose logits are an objective: past or average; see `polydistill ls teachers`.
         epochs: Passes over the training data. [default: 3]
         lr: Highest learning rate. [default: 5e-5]
         batch_size: Examples a step. [default: 32 for classification, otherwise 16]
@@ -358,7 +358,7 @@ def finetune(
         precision: Precision of matrix products: float32, bfloat16, or auto for the faster one, measured in a few steps.
         seed: Seed for data order, masking, dropout and a new head.
         accumulate: Split each step's batch into this many parts: less memory.
-        resume: Go on with a run that was stopped.
+        resume: Continue a run that was stopped.
         output: Folder to write. [default: polydistill-out/ and a name made of model, languages and task]
         overwrite: Replace the output folder if it exists.
         max_minutes: Stop training after so long, shared between the stages, and finish with what was learnt.
@@ -420,7 +420,7 @@ def prokd(
     A teacher is tuned on labels of the SOURCE language while the classes' prototypes in both languages are aligned. A
     student then learns from it on sentences of the TARGET language, whose tags are never read: the teacher's probabilities,
     and its labels after prototypes have rectified them. This is a reconstruction of ProKD: the paper's code is not public,
-    and every choice that the paper leaves open is an option. A run that was stopped goes on with `resume`.
+    and every choice that the paper leaves open is an option. A run that was stopped continues with `resume`.
 
     Args:
         source: See above.
@@ -440,7 +440,7 @@ def prokd(
         test_split: Split to score in a language, LANG=NAME; `none` for no score. [default: test]
         limit: Use at most this many sentences of each split.
         method: prokd; tsl (the student learns the teacher's probabilities alone), selftrain (and its labels, without prototypes), or transfer (the teacher as it is).
-        objective: What teacher or student learns: NAME=WEIGHT, with options NAME=WEIGHT:KEY=VALUE; `ls objectives` lists them. Those of the student replace the method's.
+        objective: What teacher or student learns: NAME=WEIGHT, with options NAME=WEIGHT:KEY=VALUE; `polydistill ls objectives` lists them. Those of the student replace the method's.
         classes: One prototype for each entity type, or for each BIO tag.
         layer: Layer whose hidden states are the features, counted from 1. [default: the last]
         tokens: Tokens of a word that count for the teacher's prototypes: first or all.
@@ -457,7 +457,7 @@ def prokd(
         cache_gb: Keep the teacher's outputs for the target's sentences on disk if they take at most this much.
         precision: Precision of matrix products: float32, bfloat16, or auto for the faster one, measured in a few steps.
         seed: Seed for data order, masking, dropout and a new head.
-        resume: Go on with a run that was stopped.
+        resume: Continue a run that was stopped.
         output: Folder to write. [default: polydistill-out/ and a name made of model, languages and task]
         overwrite: Replace the output folder if it exists.
         max_minutes: Stop training after so long, shared between the stages, and finish with what was learnt.
@@ -534,11 +534,11 @@ def sparse_train(
 
     It learns masked tokens so that only a share of its weights differs (LT-SFT): first everything is trained; then, from
     the beginning again, the weights that moved furthest. The result also goes into `polydistill bistil` as
-    `language_sft`. A run that was stopped goes on with `resume`.
+    `language_sft`. A run that was stopped continues with `resume`.
 
     Args:
         model: Folder, org/name or org/name@revision.
-        density: Share of the model's parameters that gets entries.
+        density: Share of the model's parameters that changes.
         include_path: Folder with your own languages/, tasks/ and arch/ TOML files.
         language: The language.
         text: Text of it, as `polydistill trim` takes it. Repeat for several. [default: the language's corpus on the Hub]
@@ -551,7 +551,7 @@ def sparse_train(
         precision: Precision of matrix products: float32, bfloat16, or auto for the faster one, measured in a few steps.
         seed: Seed for data order, masking, dropout and a new head.
         accumulate: Split each step's batch into this many parts: less memory.
-        resume: Go on with a run that was stopped.
+        resume: Continue a run that was stopped.
         output: Folder to write. [default: polydistill-out/ and a name made of model, languages and task]
         overwrite: Replace the output folder if it exists.
         max_minutes: Stop training after so long, shared between the stages, and finish with what was learnt.
@@ -656,7 +656,7 @@ def stack(
         seed: Seed for data order, masking, dropout and a new head.
         include_path: Folder with your own languages/, tasks/ and arch/ TOML files.
         whole: Write both models into the folder, LoRA merged and the LLM without its embedding matrix; otherwise the folder refers to them.
-        resume: Go on with a run that was stopped.
+        resume: Continue a run that was stopped.
         output: Folder to write. [default: polydistill-out/ and a name made of model, languages and task]
         overwrite: Replace the output folder if it exists.
         max_minutes: Stop training after so long, shared between the stages, and finish with what was learnt.

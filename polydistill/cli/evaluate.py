@@ -34,8 +34,8 @@ def command(
 ) -> None:
     """Score models on a task in one or more languages, with 95% intervals.
 
-    Predictions are kept, so that what was scored before costs nothing and a run that was stopped goes on at the
-    language where it stopped. The scores also go into the polydistill.json of each model that has one.
+    Predictions are kept, so scoring again costs nothing, and a run that was stopped continues at the language where it
+    stopped. The scores also go into the polydistill.json of each model that has one.
     """
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
     result = evaluate(build_config(EvaluateOptions, ctx, values, config_file, (("data", "data_dir"),)), console)

@@ -20,7 +20,7 @@ from polydistill.options.settings import (
 class Place(Options):
     """Where the result of a run goes."""
 
-    resume: bool = setting(False, "Go on with a run that was stopped.", "Output", decides=False)
+    resume: bool = setting(False, "Continue a run that was stopped.", "Output", decides=False)
     output: Path | None = setting(
         None,
         "Folder to write. [default: polydistill-out/ and a name made of model, languages and task]",

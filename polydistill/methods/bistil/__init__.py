@@ -17,7 +17,7 @@ METHOD = Method(
     about="""\
 The vocabulary is cut to both languages, and the student gets some of the layers. In phase 1 it learns from the whole
 model on text of both languages (BiStil). With `task`, phase 2 teaches it the task on labelled data of the SOURCE
-language alone, with sparse fine-tuning, and it is scored in both. A run that was stopped goes on with `resume`.""",
+language alone, with sparse fine-tuning, and it is scored in both. A run that was stopped continues with `resume`.""",
     prepare=later("polydistill.methods.bistil.plan", "prepare"),
     examples=(
         "polydistill bistil en sw text=en=en.txt text=sw=sw.txt",

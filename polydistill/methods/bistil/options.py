@@ -130,9 +130,9 @@ class Data(Labelled):
     )
     select: str | None = setting(
         None,
-        "What makes a checkpoint of phase 2 the best: score, the task's own metric, or loyalty, how near "
-        "predictions are the first teacher's, which tells neighbours apart on fewer examples. [default: loyalty where "
-        "the teacher's logits are an objective, else score]",
+        "What chooses the checkpoint of phase 2: score (the task's own metric) or loyalty (how near the predictions "
+        "are to the first teacher's, which tells checkpoints apart with fewer examples). [default: loyalty if the "
+        "teacher's logits are an objective, else score]",
         "Data",
         metavar="HOW",
         choices=SELECT,
@@ -187,7 +187,7 @@ class BistilOptions(Placed):
     teacher: tuple[str, ...] = setting(
         (),
         "Model tuned for the task, FOLDER or FOLDER=WEIGHT; repeat for several, whose logits are averaged. The "
-        "student's own past can be one: `ls teachers`. [default: made by `finetune`]",
+        "student's own past can be one (`polydistill ls teachers`). [default: made by `finetune`]",
         "Data",
         metavar="SPEC",
         reads=True,
@@ -204,13 +204,13 @@ class BistilOptions(Placed):
     objective: tuple[str, ...] = setting(
         (),
         "What the student learns: NAME=WEIGHT, with options NAME=WEIGHT:KEY=VALUE, and 1:NAME=WEIGHT or "
-        "2:NAME=WEIGHT for one phase; `ls objectives` lists them. They replace the preset's.",
+        "2:NAME=WEIGHT for one phase; `polydistill ls objectives` lists them. They replace the preset's.",
         "Training",
         metavar="SPEC",
     )
     sampler: str = setting(
         "even",
-        "How often phase 1 sees each language: NAME, or NAME:KEY=VALUE; `ls samplers` lists them.",
+        "How often phase 1 sees each language: NAME, or NAME:KEY=VALUE; `polydistill ls samplers` lists them.",
         "Training",
         metavar="SPEC",
     )

@@ -13,7 +13,7 @@ METHOD = Method(
     about="""\
 The checkpoint with the best dev score is kept. A head that the model already has is reused: its labels are matched with
 the task's by name, and those that are new or dropped are listed. After Ctrl-C or a kill the same command with `resume`
-goes on, with the same losses.""",
+continues, with the same losses.""",
     prepare=later("polydistill.methods.finetune.plan", "prepare"),
     table=later("polydistill.methods.finetune.table", "table"),
     examples=(

@@ -40,14 +40,15 @@ class FinetuneOptions(Placed):
     labelled: Labelled = group(Labelled)
     objective: tuple[str, ...] = setting(
         (),
-        "What the model learns: NAME=WEIGHT, with options NAME=WEIGHT:KEY=VALUE; `ls objectives` lists them. "
-        "[default: labels=1]",
+        "What the model learns: NAME=WEIGHT, with options NAME=WEIGHT:KEY=VALUE; `polydistill ls objectives` lists "
+        "them. [default: labels=1]",
         "Training",
         metavar="SPEC",
     )
     teacher: tuple[str, ...] = setting(
         (),
-        "The model's own past as a teacher whose logits are an objective: past or average; see `ls teachers`.",
+        "The model's own past as a teacher whose logits are an objective: past or average; see "
+        "`polydistill ls teachers`.",
         "Training",
         metavar="SPEC",
         reads=False,

@@ -19,7 +19,7 @@ METHOD = Method(
 A teacher is tuned on labels of the SOURCE language while the classes' prototypes in both languages are aligned. A
 student then learns from it on sentences of the TARGET language, whose tags are never read: the teacher's probabilities,
 and its labels after prototypes have rectified them. This is a reconstruction of ProKD: the paper's code is not public,
-and every choice that the paper leaves open is an option. A run that was stopped goes on with `resume`.""",
+and every choice that the paper leaves open is an option. A run that was stopped continues with `resume`.""",
     prepare=later("polydistill.methods.prokd.plan", "prepare"),
     table=later("polydistill.methods.prokd.table", "table"),
     examples=(

@@ -172,8 +172,8 @@ class ProkdOptions(Placed):
     )
     objective: tuple[str, ...] = setting(
         (),
-        "What teacher or student learns: NAME=WEIGHT, with options NAME=WEIGHT:KEY=VALUE; `ls objectives` lists them. "
-        "Those of the student replace the method's.",
+        "What teacher or student learns: NAME=WEIGHT, with options NAME=WEIGHT:KEY=VALUE; `polydistill ls objectives` "
+        "lists them. Those of the student replace the method's.",
         "Method",
         metavar="SPEC",
     )

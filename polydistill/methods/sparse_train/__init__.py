@@ -13,7 +13,7 @@ METHOD = Method(
     about="""\
 It learns masked tokens so that only a share of its weights differs (LT-SFT): first everything is trained; then, from
 the beginning again, the weights that moved furthest. The result also goes into `polydistill bistil` as
-`language_sft`. A run that was stopped goes on with `resume`.""",
+`language_sft`. A run that was stopped continues with `resume`.""",
     prepare=later("polydistill.methods.sparse_train.plan", "prepare"),
     table=later("polydistill.methods.sparse_train.table", "table"),
     examples=("polydistill sparse train language=sw text=sw.txt output=sw-sft",),

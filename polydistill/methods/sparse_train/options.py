@@ -16,7 +16,7 @@ class SparseTrainOptions(Placed):
 
     model: str = setting(DEFAULT_MODEL, "Folder, org/name or org/name@revision.", "Model", metavar="M")
     density: float = setting(
-        0.043, "Share of the model's parameters that gets entries.", "Model", metavar="SHARE", above=0, most=1
+        0.043, "Share of the model's parameters that changes.", "Model", metavar="SHARE", above=0, most=1
     )
     include_path: tuple[Path, ...] = include_setting("Model")
     language: str = setting("", "The language.", "Data", metavar="LANG")
