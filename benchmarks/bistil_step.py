@@ -25,7 +25,7 @@ YARDSTICKS = {
 
 
 def default_model() -> str:
-    from polydistill.models.refs import DEFAULT_MODEL
+    from polydistill.models.default import DEFAULT_MODEL
 
     return DEFAULT_MODEL
 

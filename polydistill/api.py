@@ -22,7 +22,7 @@ from polydistill.methods.embed import embed as _embed
 from polydistill.methods.trim.method import TrimResult, trim_objects
 from polydistill.methods.trim.method import trim as _trim
 from polydistill.methods.trim.options import TrimOptions
-from polydistill.models.refs import DEFAULT_MODEL
+from polydistill.models.default import DEFAULT_MODEL
 from polydistill.options.functions import Extra, function
 from polydistill.progress import SILENT, Progress
 from polydistill.reports.compare import compare as _compare

@@ -30,8 +30,9 @@ from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.sources import load_split
 from polydistill.methods.bistil.plan import WITH_HEAD, both_languages, task_of
 from polydistill.methods.bistil.presets import PRESETS, General, Preset, Tuning
+from polydistill.models.default import DEFAULT_MODEL
 from polydistill.models.files import own_files
-from polydistill.models.refs import DEFAULT_MODEL, ModelRef, resolve
+from polydistill.models.refs import ModelRef, resolve
 from polydistill.models.source import CONFIG, Source
 from polydistill.options.settings import Options, Outcome, data_dir_setting, device_setting, include_setting, setting
 from polydistill.progress import SILENT, Progress

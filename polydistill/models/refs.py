@@ -36,7 +36,6 @@ _WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 _PICKLED_MODULE = re.compile(rf"\d+_({'|'.join(MODULES_WITH_WEIGHTS)})/{re.escape(PICKLE)}")
 _LINEAR_MAPS = [f"{name}.{kind}" for name in LINEAR_MAPS for kind in ("pt", "safetensors")]
 _SKIPPED_FOLDERS = {"onnx", "openvino", "coreml", "original", "runs"}
-DEFAULT_MODEL = "intfloat/multilingual-e5-small"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from polydistill.devices import AUTO, PRECISIONS
 from polydistill.distill.scales import SCALES
 from polydistill.methods.bistil.presets import PRESETS
-from polydistill.models.refs import DEFAULT_MODEL
+from polydistill.models.default import DEFAULT_MODEL
 from polydistill.options.groups import Computing, Labelled, Placed, TrainingPlace
 from polydistill.options.settings import MOST_BATCH, Options, group, include_setting, setting
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from polydistill.models.refs import DEFAULT_MODEL
+from polydistill.models.default import DEFAULT_MODEL
 from polydistill.options.groups import Computing, Labelled, Placed, TrainingPlace
 from polydistill.options.settings import MOST_BATCH, Options, group, include_setting, setting
 

@@ -25,8 +25,9 @@ from polydistill.methods.prokd.presets import OBJECTIVES, PRESETS, PROKD, SELFTR
 from polydistill.methods.prokd.report import inputs, placed, report, scoring, settings, texts_read
 from polydistill.methods.prokd.stages import stages_of
 from polydistill.methods.prokd.unused import unused
+from polydistill.models.default import DEFAULT_MODEL
 from polydistill.models.folder import is_tagger
-from polydistill.models.refs import DEFAULT_MODEL, ModelRef, resolve
+from polydistill.models.refs import ModelRef, resolve
 from polydistill.models.source import Source
 from polydistill.options.specs import Spec
 from polydistill.progress import Progress

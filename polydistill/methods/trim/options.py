@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polydistill.models.refs import DEFAULT_MODEL
+from polydistill.models.default import DEFAULT_MODEL
 from polydistill.options.settings import Options, include_setting, output_setting, seed_setting, setting
 
 if TYPE_CHECKING:
