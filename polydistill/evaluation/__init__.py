@@ -1,1 +1,1 @@
-"""Predict loops: what a model says of labelled examples, whatever the batch size, with nothing cut off."""
+"""Predict loops: predictions for labelled examples, independent of the batch size and with nothing cut off."""

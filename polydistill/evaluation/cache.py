@@ -1,7 +1,7 @@
 """Predictions on disk, under a key made of the model's weights, the task, the data and the settings.
 
-What is evaluated twice is read instead; an evaluation that was stopped goes on at the language where it stopped. The
-numbers of each item lie there too, so that runs can be compared item by item.
+A second evaluation reads them instead, and one that was stopped continues at the language where it stopped. The numbers
+of each item are stored too, so that runs can be compared item by item.
 """
 
 from __future__ import annotations

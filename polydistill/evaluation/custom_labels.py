@@ -1,4 +1,4 @@
-"""Models on data with the user's own labels: which they share, by name, and what is reported about the others."""
+"""Models on data with the user's own labels: which labels they share, by name, and reports on the others."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from polydistill.stacks.description import Description
 def agreed(
     task: Task, splits: Sequence[LabelledSplit], models: Mapping[str, Path], progress: Progress = SILENT
 ) -> Task:
-    """The task with the labels of the data, and a word on what the models do not share of them.
+    """The task with the labels of the data; reports which of them the models lack.
 
-    Types that the task does not score as a rule stay so unless all models know them.
+    Types that the task usually leaves out stay left out unless all models know them.
 
     Args:
         task: A task with the user's own labels.
@@ -51,7 +51,7 @@ def agreed(
 
 
 def _match(task: Task, label: str, others: Sequence[str]) -> str | None:
-    """What others call a label; of types of entities, PERSON is PER too. None if they have none such."""
+    """The other side's name of a label; among entity types PERSON matches PER. None if there is no match."""
     same = next((other for other in others if label_key(other) == label_key(label)), None)
     return known_type(label, others) if same is None and task.kind == TAGGING else same
 
@@ -59,7 +59,7 @@ def _match(task: Task, label: str, others: Sequence[str]) -> str | None:
 def _compare(
     task: Task, model: str, labels: Sequence[str], where: str, left_out: Sequence[str], progress: Progress
 ) -> None:
-    """Says what a model and the data do not share.
+    """Reports which labels only the model or only the data has.
 
     Raises:
         PolydistillError: They share nothing.

@@ -172,7 +172,7 @@ def new_head(
 ) -> TaskModel:
     """Loads a model to tune for a kind of task; what it lacks of the head is initialised from the seed.
 
-    A head that it has is reused by the names of its labels, as `reuse.reuse_head` says; `reused` says what came of it.
+    A head that it has is reused by the names of its labels, as `reuse.reuse_head` says; `reused` says how.
     With `eager` attention is computed without fused kernels, which is the only way to get its probabilities.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What was measured of a model, written into the record of its folder."""
+"""Measurements of a model, written into the record of its folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The head that a model to tune already has: its outputs are taken over by the names of their labels."""
+"""The head that a model to tune already has: its outputs are reused by the names of their labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder of an unfinished run: one run at a time, gone on with only by the same options and data."""
+"""The folder of an unfinished run: one run at a time, which only the same options and data can continue."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def _format_of(settings: Path) -> Any:
 
 
 def _differing(settings: Path, written: bytes) -> str:
-    """Which options were others, in brackets; nothing where it was something else."""
+    """The options that differ, in brackets; empty if something else differs."""
     before, now = (orjson.loads(part).get("options", {}) for part in (settings.read_bytes(), written))
     names = [f"`{name}`" for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
     return f" ({', '.join(names)})" if names else ""

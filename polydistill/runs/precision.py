@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def multiplies_in_bfloat16(precision: str, folder: Path, work: Work) -> bool:
     """Whether a run multiplies in bfloat16: as asked, or for `auto` if a step is a tenth faster here with it.
 
-    It is measured once a run, on a model of the same sizes, so that a run that goes on does as before.
+    It is measured once a run, on a model of the same sizes, so that a resumed run does the same.
 
     Args:
         precision: `float32`, `bfloat16` or `auto`.

@@ -1,4 +1,4 @@
-"""What a run has done."""
+"""The result of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from polydistill.options.settings import plain
 
 @dataclass(frozen=True)
 class Result:
-    """What a run has done; `to_json` is what the command line prints as JSON.
+    """The result of a run; `to_json` is what the command line prints as JSON.
 
     Attributes:
         command: The method's name.

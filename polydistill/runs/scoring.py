@@ -1,4 +1,4 @@
-"""Scores at the end of a run: of what it has made, beside what taught it."""
+"""Scores at the end of a run: of its result and, for comparison, of its teacher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run has done as tables of plain text."""
+"""The result of a run as tables of plain text."""
 
 from __future__ import annotations
 

@@ -38,10 +38,10 @@ class StepLoss(Protocol):
         """Whether `look` is to be called."""
 
     def begin(self, facts: TrainingFacts) -> None:
-        """Called before training begins or goes on."""
+        """Called before training begins or resumes."""
 
     def look(self, batches: Iterable[dict[str, Any]]) -> None:
-        """Called with all training data before training begins, and not when it goes on."""
+        """Called with all training data before training begins, and not when it resumes."""
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """What is trained beside the network, and not saved with it."""
@@ -89,7 +89,7 @@ class Terms(transformers.TrainerCallback):
         self._facts, self._clip = facts, clip
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Says that an epoch begins; the Trainer would say so again when training goes on in the middle of one."""
+        """Says that an epoch begins; the Trainer would say so again when training resumes in the middle of one."""
         epoch, step = divmod(state.global_step, self._facts.steps_an_epoch)
         if step == 0:
             self.loss.begin_epoch(epoch)
@@ -188,7 +188,7 @@ class DevTrainer(transformers.Trainer):
         """Refuses to go on with weights that are no longer finite, or never were.
 
         Raises:
-            PolydistillError: A value is infinite or none.
+            PolydistillError: A value is infinite or NaN.
         """
         for what, value in values.items():
             if math.isfinite(value):

@@ -93,7 +93,7 @@ class Objective:
         return batch["attention_mask"].sum()
 
     def begin(self, facts: TrainingFacts) -> None:
-        """Called before training begins or goes on: the time to make `module`, whose values a checkpoint may replace.
+        """Called before training begins or resumes: the time to make `module`, whose values a checkpoint may replace.
 
         Raises:
             PolydistillError: The objective cannot be trained so.

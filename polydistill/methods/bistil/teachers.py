@@ -83,7 +83,7 @@ def check_head(teacher: Source, wanted: Task) -> None:
     """Refuses a teacher without the task's head, or whose labels are not the task's.
 
     Raises:
-        PolydistillError: It is such a one.
+        PolydistillError: It is one of these.
     """
     name, labels = teacher.resolved.ref, teacher.config.get("id2label") or {}
     classes = teacher.config.get("architectures") or []

@@ -227,7 +227,7 @@ def _check_unlabelled(source: Source, target: Language) -> None:
     """Refuses a model in whose making labels of the target were read.
 
     Raises:
-        PolydistillError: It is such a one.
+        PolydistillError: It is one of these.
     """
     record = RunRecord.load(source.folder)
     if record is not None and target.code in Facts.of(record, None).label_languages:
@@ -241,7 +241,7 @@ def _check_teacher(options: ProkdOptions, wanted: Task, teacher: Source, first: 
     """Refuses a teacher that knows no tags, or other ones, or is not built as the first one is.
 
     Raises:
-        PolydistillError: It is such a one.
+        PolydistillError: It is one of these.
     """
     name = teacher.resolved.ref
     if is_tagger(teacher.folder):
