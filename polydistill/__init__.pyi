@@ -39,6 +39,7 @@ def bistil(
     text: Sequence[str | Path] | str | Path = (),
     task: str = '',
     teacher: Sequence[str] | str = (),
+    combine: Literal['probabilities', 'logits', 'balance', 'partition'] = 'probabilities',
     data_dir: str | Path | None = None,
     train_split: Sequence[str] | str = (),
     dev_split: str = 'dev',
@@ -63,6 +64,7 @@ def bistil(
     task_sparse_epochs: float | None = None,
     task_batch_size: int | None = None,
     task_max_length: int | None = None,
+    task_text: float | None = None,
     task_lr: float | None = None,
     task_warmup: float | None = None,
     teacher_epochs: float | None = None,
@@ -99,7 +101,8 @@ def bistil(
         include_path: Folder with your own languages/, tasks/ and arch/ TOML files.
         text: Text of a language, LANG=PATH: as `polydistill trim` takes it. [default: the language's corpus on the Hub]
         task: Distil this task too: ner, nli, qa, ... (see `polydistill ls tasks`), or `embedding` for vectors of sentences. [default: phase 1 alone]
-        teacher: Model tuned for the task, FOLDER or FOLDER=WEIGHT; repeat for several, whose logits are averaged. The student's own past can be one (`polydistill ls teachers`). [default: made by `finetune`]
+        teacher: Model tuned for the task, FOLDER or FOLDER=WEIGHT; repeat for several, such as one of each seed. The student's own past can be one (`polydistill ls teachers`). [default: made by `finetune`]
+        combine: How several teachers become one: the mean of their probabilities or of their logits; balance, where those count more that the student is still far from; or partition, where each word or text follows the teacher that knows it best, if that is better than the student was at first.
         data_dir: Folder of local data, laid out as the task says. [default: $POLYDISTILL_DATA, else the Hub]
         train_split: Split to train on. Repeat to join several. [default: train]
         dev_split: Split that chooses the best checkpoint.
@@ -124,6 +127,7 @@ def bistil(
         task_sparse_epochs: Epochs of phase 2 that train only the chosen entries; 0 skips this stage.
         task_batch_size: Examples a step of phase 2.
         task_max_length: Most tokens of an input of phase 2.
+        task_text: Share of phase 2's batches that are sentences of both languages' text, without labels: the student learns what the teacher makes of them. An epoch still goes once through the labelled data. 0 for none.
         task_lr: Highest learning rate of phase 2.
         task_warmup: Share of each stage's steps in which the learning rate rises.
         teacher_epochs: Epochs of the task's teacher, if it is made here.
@@ -378,6 +382,7 @@ def prokd(
     model: str | Path | None = None,
     *,
     teacher: Sequence[str | Path] | str | Path = (),
+    student_from: Literal['encoder', 'teacher'] = 'encoder',
     freeze_embeddings: bool = False,
     freeze_layers: int | None = None,
     include_path: Sequence[str | Path] | str | Path = (),
@@ -395,6 +400,7 @@ def prokd(
     classes: Literal['type', 'tag'] = 'type',
     layer: int | None = None,
     tokens: Literal['first', 'all'] = 'first',
+    combine: Literal['probabilities', 'logits', 'balance', 'partition'] = 'probabilities',
     weigh: Literal['equal', 'similarity'] = 'equal',
     weigh_temperature: float = 0.1,
     preset: Literal['smoke', 'small', 'paper'] = 'small',
@@ -404,6 +410,7 @@ def prokd(
     batch_size: int | None = None,
     max_length: int | None = None,
     lr: float | None = None,
+    rounds: int = 1,
     dev_tolerance: float = 0.01,
     cache_gb: float = 4.0,
     precision: Literal['auto', 'float32', 'bfloat16'] = 'float32',
@@ -425,16 +432,17 @@ def prokd(
     Args:
         source: See above.
         target: See above.
-        model: What the teacher is tuned from, or what the student begins with if a teacher is given: folder, org/name or org/name@revision. [default: intfloat/multilingual-e5-small]
-        teacher: Model tuned on a source's labels; once for each source. It stays as it is unless `teacher_epochs` is given. [default: made here]
+        model: What the teacher is tuned from, and what the student begins with: folder, org/name or org/name@revision. [default: intfloat/multilingual-e5-small]
+        teacher: Model tuned on a source's labels; once for each source, or several for a single source, such as one of each seed. It stays as it is unless `teacher_epochs` is given. [default: made here]
+        student_from: What the student begins with: encoder, which is `model`, as in TSL; or teacher, a copy of the teacher, which is self-distillation.
         freeze_embeddings: Do not train the word embeddings: faster, and takes far less memory.
         freeze_layers: Do not train the lowest N layers, nor word embeddings. [default: 0; paper 3]
         include_path: Folder with your own languages/, tasks/ and arch/ TOML files.
         task: A task with tags; see `polydistill ls tasks`.
         sources: Another language with labels. Repeat for several.
         data_dir: Folder of local data, laid out as the task says. [default: $POLYDISTILL_DATA, else the Hub]
-        text: Text of the target language, one sentence a line, in place of its training split.
-        unlabelled_split: Split of the target whose sentences are used, without their tags. [default: train]
+        text: Text of the target language, one sentence a line, in place of its training split, or beside `unlabelled_split`.
+        unlabelled_split: Split of the target whose sentences are used, without their tags. [default: train, unless there is `text`]
         train_split: Split of the sources to train on, or LANG=NAME for one of them. Repeat to join several. [default: train]
         dev_split: Split of the sources that chooses checkpoints, or LANG=NAME for one of them. [default: dev]
         test_split: Split to score in a language, LANG=NAME; `none` for no score. [default: test]
@@ -444,6 +452,7 @@ def prokd(
         classes: One prototype for each entity type, or for each BIO tag.
         layer: Layer whose hidden states are the features, counted from 1. [default: the last]
         tokens: Tokens of a word that count for the teacher's prototypes: first or all.
+        combine: How several teachers become one: the mean of their probabilities or of their logits; balance, where those count more that the student is still far from; or partition, where each word or text follows the teacher that knows it best, if that is better than the student was at first.
         weigh: Weights of several teachers: equal, or similarity of their prototypes.
         weigh_temperature: Temperature of weights by similarity.
         preset: Defaults of the options that follow: smoke (a first try), small (for a CPU) or paper (as TSL).
@@ -452,7 +461,8 @@ def prokd(
         epochs: Passes over the target's sentences. [default: 3; smoke 1]
         batch_size: Sentences a step; of each language where prototypes are aligned. [default: 16; paper 32]
         max_length: Most tokens of an input. [default: 128]
-        lr: Highest learning rate of the student. [default: 5e-05; smoke 0.0001; paper 0.0001]
+        lr: Highest learning rate of the student. [default: 0.0001]
+        rounds: Students that are made one after the other; each after the first learns from the one before.
         dev_tolerance: Of the student's checkpoints, the last one is kept whose dev score is at most this much below the best: dev data of a source can tell that its tags get lost, and not which of two students knows the target better. 0 keeps the best.
         cache_gb: Keep the teacher's outputs for the target's sentences on disk if they take at most this much.
         precision: Precision of matrix products: float32, bfloat16, or auto for the faster one, measured in a few steps.

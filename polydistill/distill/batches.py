@@ -1,4 +1,4 @@
-"""Batches of two groups at once, and batches of one group each."""
+"""Batches of two groups at once, and batches of one group each: of languages, or of labelled examples and text."""
 
 from __future__ import annotations
 
@@ -62,6 +62,75 @@ class PairedBatches(TorchSampler[list[int]]):
         for lap in itertools.count():
             self._orders[1].set_epoch(1_000 * self._epoch + lap)
             yield from (self._sizes[0] + place for place in self._orders[1].once())
+
+
+class MixedBatches(TorchSampler[list[int]]):
+    """Batches of labelled examples, and between them batches of text: one epoch goes once through the labelled ones.
+
+    A batch is of one group, its examples of like length. Of each text an epoch has a new part in a new order; a text
+    that is used up begins again. What comes follows from seed and epoch alone.
+
+    Args:
+        labelled: (n,) lengths of the labelled examples, at places 0 to n - 1.
+        texts: Language -> (m,) lengths of its examples, whose places go on in the order of the languages.
+        share: Of all batches, those of text; below 1.
+        sampler: How often each language comes among them.
+        batch_size: Examples a step, over all processes.
+        seed: Of the order.
+        parts: Into which each batch is split, one after the other, for less memory.
+
+    Attributes:
+        batch_size: Examples of a part; accelerate reads it.
+        drop_last: True; all batches are full.
+    """
+
+    drop_last = True
+
+    def __init__(
+        self,
+        labelled: Sequence[int],
+        texts: Mapping[str, Sequence[int]],
+        share: float,
+        sampler: Sampler,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        parts: int = 1,
+    ) -> None:
+        groups = [labelled, *texts.values()]
+        self._orders = [LengthGrouped(lengths, batch_size, seed + i) for i, lengths in enumerate(groups)]
+        self._starts = np.cumsum([0, *map(len, groups)]).tolist()
+        own = -(-len(labelled) // batch_size)
+        weights = sampler.weights()
+        each = np.array([weights[language] for language in texts]) * own * share / (1 - share)
+        self._counts = [own, *_rounded(each, round(each.sum())).tolist()]
+        self._size, self._parts, self._seed, self._epoch = batch_size, parts, seed, 0
+        self.batch_size = batch_size // parts
+
+    @property
+    def sampler(self) -> MixedBatches:
+        """Itself: `set_epoch` of accelerate's loaders looks for a batch sampler's sampler."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called before each epoch."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return sum(self._counts) * self._parts
+
+    def __iter__(self) -> Iterator[list[int]]:
+        streams = [self._stream(group) for group in range(len(self._orders))]
+        groups = np.repeat(np.arange(len(self._counts)), self._counts)
+        for group in np.random.default_rng([self._seed, self._epoch]).permutation(groups):
+            for _ in range(self._parts):
+                yield list(itertools.islice(streams[group], self.batch_size))
+
+    def _stream(self, group: int) -> Iterator[int]:
+        """Places of a group; laps have numbers of their own in every epoch."""
+        for lap in itertools.count():
+            self._orders[group].set_epoch(1_000 * self._epoch + lap)
+            yield from (self._starts[group] + place for place in self._orders[group])
 
 
 class GroupBatches(TorchSampler[list[int]]):

@@ -199,6 +199,11 @@ class CachedTeacher(Teacher):
         return found
 
     @property
+    def nbytes(self) -> int:
+        """Bytes that all signals take."""
+        return sum(file.nbytes for file in self._files.values())
+
+    @property
     def is_full(self) -> bool:
         """Whether every example can be read."""
         marks = self._marked()

@@ -39,6 +39,7 @@ class DistilLoss:
         self._student, self._objectives, self._teacher = student, objectives, teacher
         self._observer = Observer(student, objectives.needs.student, arch)
         self._counts: Mapping[str, Tensor] | None = None
+        self._learns = True
 
     # --- before training
 
@@ -104,7 +105,10 @@ class DistilLoss:
         counts: Mapping[str, Tensor] | None,
     ) -> tuple[Tensor, dict[str, float]]:
         wanted = self._teacher.signals(batch) if self._teacher is not None else {}
-        return self._objectives(self._observer(batch, through=network), wanted, batch, agree, counts)
+        seen = self._observer(batch, through=network)
+        if self._teacher is not None and self._learns:
+            self._teacher.compare(seen, batch)
+        return self._objectives(seen, wanted, batch, agree, counts)
 
     def on_step(self, step: int, losses: Mapping[str, float]) -> None:
         """Tells objectives and teacher that a step was taken."""
@@ -140,6 +144,7 @@ class DistilLoss:
             self._learn(True)
 
     def _learn(self, mode: bool) -> None:
+        self._learns = mode
         for part in self._objectives.parts.values():
             part.learns = mode
             if part.module is not None:

@@ -16,31 +16,25 @@ from torch import Tensor
 
 from polydistill.catalog import Arch, Task
 from polydistill.catalog import language as find_language
-from polydistill.catalog.task import TAGGING, WORD_TAGGING
-from polydistill.distill.cached import CachedTeacher, cached
-from polydistill.distill.listing import TEACHERS
+from polydistill.distill.inputs import Inputs
+from polydistill.distill.kept import kept_on_disk
 from polydistill.distill.loss import DistilLoss
 from polydistill.distill.objectives.base import Weighted
-from polydistill.distill.signals import LOGITS, Signal, needs_attention
-from polydistill.distill.teachers.aligned import ExampleAligned, WordAligned
+from polydistill.distill.signals import needs_attention
+from polydistill.distill.task_teachers import TaskInputs, task_teacher
 from polydistill.distill.teachers.base import Teacher
-from polydistill.distill.teachers.ensemble import Ensemble
-from polydistill.distill.teachers.frozen import FrozenTeacher, load_teacher
+from polydistill.distill.teachers.frozen import load_teacher
 from polydistill.distill.teachers.labels import check_labels, rows_of
-from polydistill.errors import PolydistillError
 from polydistill.evaluation.heads import ANSWER, TaskModel, new_head, open_model
-from polydistill.evaluation.kinds import dev_predictions, dev_score, finest_loyalty, training_inputs
+from polydistill.evaluation.kinds import dev_predictions, dev_score, finest_loyalty
 from polydistill.evaluation.reuse import output_parameters
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.models.checkpoint import Checkpoint
 from polydistill.models.loading import load_encoder, load_tokenizer, longest_input
-from polydistill.options.specs import Spec
-from polydistill.processes import is_main, wait
 from polydistill.progress import SILENT, Progress
 from polydistill.records.record import text_hash
 from polydistill.sparse.training import training_only
-from polydistill.training.batching import Feature, by_length
-from polydistill.training.deciding import ANEW, decided
+from polydistill.training.batching import Feature
 from polydistill.training.loop import Curves, Schedule, collator, train
 
 FILL_BATCH = 32
@@ -127,21 +121,6 @@ def _head_of(teacher: TaskModel, labels: Sequence[str]) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True)
-class TeacherFolder:
-    """A tuned teacher.
-
-    Args:
-        folder: Where it is.
-        weight: Of its logits among those of several teachers.
-        aligned: Whether it has another vocabulary, so that its logits of words or of whole examples are compared.
-    """
-
-    folder: Path
-    weight: float = 1.0
-    aligned: bool = False
-
-
-@dataclass(frozen=True)
 class Job:
     """A student and all that it is trained with.
 
@@ -154,6 +133,7 @@ class Job:
         metric: What chooses the checkpoint.
         dev_score: Network -> that, on source-language dev data.
         untrained: Examples that give no input.
+        batches: What says which inputs come together; None for those of like length.
     """
 
     student: TaskStudent
@@ -164,6 +144,7 @@ class Job:
     metric: str
     dev_score: Callable[[Any], float]
     untrained: int = 0
+    batches: Callable[[Schedule], Any] | None = None
 
     def tune(
         self, schedule: Schedule, work: Path, progress: Progress, entries: dict[str, Tensor] | None = None
@@ -190,67 +171,30 @@ class Job:
                 work,
                 progress,
                 step_loss=loss,
+                batches=self.batches(schedule) if self.batches else None,
                 optimizer=optimizer,
             )
         loss.close()
         return curves
 
 
-def labelled_features(
-    student: TaskModel, task: Task, splits: Sequence[LabelledSplit], language: str, progress: Progress
-) -> list[Feature]:
-    """The inputs of labelled splits, numbered by `example_id`; `example` counts on from split to split."""
-    examples = 0
-    found: list[Feature] = []
-    for split in splits:
-        for feature in training_inputs(task, student, split, progress)[0]:
-            numbers = {"example_id": len(found), "example": examples + feature["example"], "language": language}
-            found.append({**feature, **numbers})
-        examples += len(split.examples)
-    return found
-
-
-@dataclass(frozen=True)
-class TaskInputs:
-    """What phase 2 works with.
+def task_job(
+    inputs: TaskInputs,
+    training: Sequence[LabelledSplit],
+    dev: Sequence[LabelledSplit],
+    objectives: Weighted,
+    plain: Sequence[LabelledSplit] = (),
+    share: float = 0.0,
+) -> Job:
+    """Phase 2 on labelled data of the source language, and on text without labels.
 
     Args:
-        student: Folder of the student that phase 1 made.
-        teachers: Tuned models, or for vectors the base model; the first one gives more than logits.
-        arch: The student's architecture.
-        task: What is learnt; None for vectors of sentences.
-        language: Code of the source language.
-        length: Most tokens of an input.
-        seed: Of a new head.
-        by_loyalty: Whether loyalty to the first teacher chooses the checkpoint, in place of the task's own metric.
-        bf16: Whether the teachers multiply in bfloat16.
-        cache_bytes: Most that their signals may take on disk.
-        note: File that says whether they are there, once that was decided.
-        progress: Where to report.
-        include: Folders with the user's own architectures.
-        own: Teachers that are the student's own past, whose logits count beside those of `teachers`.
-    """
-
-    student: Path
-    teachers: tuple[TeacherFolder, ...]
-    arch: Arch
-    task: Task | None
-    language: str
-    length: int
-    seed: int
-    by_loyalty: bool
-    bf16: bool
-    cache_bytes: int
-    note: Path
-    progress: Progress
-    include: tuple[Path, ...] = ()
-    own: tuple[Spec, ...] = ()
-
-
-def task_job(
-    inputs: TaskInputs, training: Sequence[LabelledSplit], dev: Sequence[LabelledSplit], objectives: Weighted
-) -> Job:
-    """Phase 2 on labelled data of the source language.
+        inputs: What it works with.
+        training: Labelled splits.
+        dev: Those that choose the checkpoint.
+        objectives: What is asked.
+        plain: Text of each language, from `plain_split`.
+        share: Of the batches, those of text.
 
     Raises:
         PolydistillError: A teacher lacks its head, or its labels are not the task's.
@@ -268,8 +212,8 @@ def task_job(
     student = task_student(
         inputs.student, task, models[0], seed=inputs.seed, length=inputs.length, eager=eager, progress=inputs.progress
     )
-    features = labelled_features(student.model, task, training, inputs.language, inputs.progress)
-    teacher = _task_teacher(inputs, models, objectives.needs.teacher, student, training, features)
+    read = Inputs.of(student.model, task, training, plain, share, inputs.progress)
+    teacher = task_teacher(inputs, models, objectives.needs.teacher, student.model, read)
     wanted = dev_predictions(task, models[0], dev) if inputs.by_loyalty else None
 
     def score(network: Any) -> float:
@@ -278,72 +222,8 @@ def task_job(
         return finest_loyalty(task, wanted, dev_predictions(task, student.model, dev), dev)[1]
 
     metric = task.metric if wanted is None else finest_loyalty(task, wanted, wanted, dev)[0]
-    untrained = sum(len(split.examples) for split in training) - len({f["example"] for f in features})
-    return Job(student, features, teacher, objectives, inputs.arch, metric, score, untrained)
-
-
-def _task_teacher(
-    inputs: TaskInputs,
-    models: Sequence[TaskModel],
-    needs: frozenset[Signal],
-    student: TaskStudent,
-    training: Sequence[LabelledSplit],
-    features: Sequence[Feature],
-) -> Teacher | None:
-    """The teachers as one; what they say of the labelled inputs is kept on disk where it fits."""
-    if not needs:
-        return None
-    wanted, logits = student.model.labels, needs & {Signal(LOGITS)}
-    found: list[tuple[Teacher, float]] = []
-    whole = needs  # only one teacher gives hidden states and the like
-    for place, model in zip(inputs.teachers, models, strict=True):
-        if place.aligned:
-            examples = [e for split in training for e in split.examples]
-            kind: Any = WordAligned if inputs.task and inputs.task.kind in (TAGGING, WORD_TAGGING) else ExampleAligned
-            found.append((kind(model, examples, wanted, autocast=inputs.bf16), place.weight))
-        elif whole:
-            if needs_attention(whole):
-                model.network.set_attn_implementation("eager")
-            one = FrozenTeacher(
-                model.network, whole, inputs.arch, autocast=inputs.bf16, labels=model.labels, wanted=wanted
-            )
-            found.append((one, place.weight))
-            whole = logits
-    teacher = found[0][0] if len(found) == 1 else Ensemble(found)
-    weight = sum(weight for _, weight in found)
-    facts = {
-        "teachers": [[Checkpoint.open(t.folder).weights_hash, t.weight, t.aligned] for t in inputs.teachers],
-        "data": [split.sha256 for split in training],
-        "bf16": inputs.bf16,
-        "labels": [wanted, *(model.labels for model in models)],
-    }
-    kept = kept_on_disk(
-        teacher,
-        facts,
-        features,
-        student.model.tokenizer,
-        max_bytes=inputs.cache_bytes,
-        note=inputs.note,
-        progress=inputs.progress,
-    )
-    past = own_past(inputs.own, student.model.network, logits, inputs.arch, autocast=inputs.bf16)
-    return Ensemble([(kept, weight), *past]) if past else kept
-
-
-def own_past(
-    specs: Sequence[Spec], network: Any, needs: frozenset[Signal], arch: Arch, *, autocast: bool
-) -> list[tuple[Teacher, float]]:
-    """Teachers that are copies of the student, with their weights.
-
-    Args:
-        specs: Those that are asked for.
-        network: The student, before anything observes it.
-        needs: What they are asked for.
-        arch: The student's architecture.
-        autocast: Whether matrices are multiplied in bfloat16.
-    """
-    known = {"student": network, "needs": needs, "arch": arch, "autocast": autocast}
-    return [(TEACHERS.make(spec, known), spec.weight) for spec in specs if spec.weight]
+    batches = read.batches if plain else None
+    return Job(student, read.features, teacher, objectives, inputs.arch, metric, score, read.untrained, batches)
 
 
 def vector_job(inputs: TaskInputs, lines: Mapping[str, Sequence[str]], objectives: Weighted) -> Job:
@@ -385,59 +265,3 @@ def vector_job(inputs: TaskInputs, lines: Mapping[str, Sequence[str]], objective
 
     training = [f for i, f in enumerate(features) if i % HELD_OUT]
     return Job(student, training, teacher, objectives, inputs.arch, "loss", score)
-
-
-def kept_on_disk(
-    teacher: Teacher,
-    facts: Mapping[str, Any],
-    features: Sequence[Feature],
-    tokenizer: Any,
-    *,
-    max_bytes: int,
-    note: Path,
-    progress: Progress,
-) -> Teacher:
-    """A teacher with its signals on disk, all of them written now, or the teacher itself where they take too much.
-
-    What a batch says of an example depends on the others in it, in the last bit: written in batches that are always
-    the same, a run that goes on after a kill reads what an unbroken one does. So it is decided once a run.
-
-    Args:
-        teacher: The teacher.
-        facts: What its signals depend on; see `cached`.
-        features: All inputs, numbered by `example_id`.
-        tokenizer: What pads them.
-        max_bytes: More is not kept, by a run that has not decided yet.
-        note: File of the decision.
-        progress: Where to report.
-
-    Raises:
-        PolydistillError: They were on disk before this run was stopped, and cannot be any more.
-    """
-    lengths = [len(f["input_ids"]) for f in features]
-
-    def fill(most: int | None) -> bool:
-        kept = cached(teacher, facts, lengths, max_bytes=most, progress=progress)
-        return isinstance(kept, CachedTeacher) and _filled(kept, features, tokenizer, progress)
-
-    begun = note.is_file()
-    if not decided(note, lambda: fill(max_bytes)):
-        return teacher
-    if begun and is_main() and not fill(None):
-        raise PolydistillError(
-            "The run began with its teacher's signals on disk, and there is no room for them any more.",
-            f"Make room in POLYDISTILL_CACHE. {ANEW}",
-        )
-    wait()
-    return cached(teacher, facts, lengths, max_bytes=None, writes=False, progress=progress)
-
-
-def _filled(kept: CachedTeacher, features: Sequence[Feature], tokenizer: Any, progress: Progress) -> bool:
-    """Writes what is not there yet; whether all of it is there then."""
-    collate = collator(tokenizer, about=True)
-    with progress.bar("teacher", len(features), "input") as done:
-        for places in by_length(features, FILL_BATCH):
-            kept.signals(collate([features[i] for i in places]))
-            done(len(places))
-    kept.close()
-    return kept.is_full

@@ -26,7 +26,6 @@ from polydistill.distill.objectives.pseudo_labels import PseudoLabelsOptions
 from polydistill.distill.prototypes import class_means, classes_of, nearness, rectified
 from polydistill.distill.signals import HIDDEN, LOGITS, Signal
 from polydistill.distill.teachers.base import Teacher
-from polydistill.distill.teachers.ensemble import Ensemble
 from polydistill.distill.teachers.frozen import FrozenTeacher
 from polydistill.distill.teachers.labels import check_labels
 from polydistill.evaluation import tagging
@@ -303,24 +302,6 @@ def together(targets: Sequence[Observed], weights: Sequence[float]) -> Observed:
 # --- the student
 
 
-def teachers_as_one(
-    models: Sequence[TaskModel],
-    weights: Sequence[float],
-    needs: frozenset[Signal],
-    labels: Sequence[str],
-    arch: Arch,
-    *,
-    bf16: bool,
-) -> Teacher:
-    """Several teachers, whose probabilities are averaged; features are the first one's."""
-    found: list[tuple[Teacher, float]] = []
-    for i, (model, weight) in enumerate(zip(models, weights, strict=True)):
-        asked = needs if i == 0 else needs & {Signal(LOGITS)}
-        one = FrozenTeacher(model.network, asked, arch, autocast=bf16, labels=model.labels, wanted=labels)
-        found.append((one, weight))
-    return found[0][0] if len(found) == 1 else Ensemble(found, average="probabilities")
-
-
 def student_objectives(
     specs: Mapping[str, Spec], labels: Sequence[str], prototypes: Prototypes | None, layer: int
 ) -> Weighted:
@@ -332,7 +313,7 @@ def student_objectives(
         prototypes: What rectifies its labels; None for labels as the teacher gives them.
         layer: Whose hidden states are the features, counted from 1: the teacher's, or the student's own.
     """
-    known: dict[str, Any] = {"outside": list(labels).index(OUTSIDE), "layer": layer}
+    known: dict[str, Any] = {"outside": list(labels).index(OUTSIDE), "layer": layer, "outputs": len(labels)}
     if prototypes is not None:
         known |= {"prototypes": prototypes.target, "class_of": prototypes.class_of}
     return build(specs, **known)

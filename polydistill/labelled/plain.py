@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polydistill.catalog import Language, Task
-from polydistill.errors import PolydistillError
+from polydistill.catalog.task import CLASSIFICATION, SPAN_EXTRACTION
+from polydistill.errors import PolydistillError, UsageError
 from polydistill.labelled.codes import without_codes
+from polydistill.labelled.examples import Example, LabelledSplit, PairExample, TaggedExample, TextExample
 from polydistill.labelled.sources import find_rows
 from polydistill.progress import SILENT, Progress
 from polydistill.texts.sources import read_texts, text_sources
 
+TEXT = "text"  # what a split of running text is called
 # ISO 15924 codes of scripts without spaces between words.
 WITHOUT_SPACES = frozenset(("Thai", "Laoo", "Khmr", "Mymr", "Tibt", "Hani", "Hans", "Hant", "Jpan", "Hira", "Kana"))
 
@@ -88,6 +91,66 @@ def read_plain(language: Language, paths: Sequence[str], *, limit: int | None = 
     lines = itertools.chain.from_iterable(map(read_texts, sources))
     words = (tuple(words_of(line, language)) for line in lines)
     return _plain(language, words, ", ".join(paths), limit)
+
+
+def joined(parts: Sequence[PlainSentences]) -> PlainSentences:
+    """The sentences of several sources, one after the other.
+
+    Args:
+        parts: At least one, of one language.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    sentences = tuple(sentence for part in parts for sentence in part.sentences)
+    digest = hashlib.sha256("".join(part.sha256 for part in parts).encode()).hexdigest()
+    return PlainSentences(parts[0].language, sentences, ", ".join(part.where for part in parts), digest)
+
+
+def check_plain(task: Task, languages: Iterable[Language]) -> None:
+    """Refuses tasks whose inputs cannot be made of running text.
+
+    Raises:
+        UsageError: It is one of these.
+    """
+    if task.kind == SPAN_EXTRACTION:
+        raise UsageError(
+            "Running text has no questions, so no answers can be learnt from it.", "Leave `task_text` out."
+        )
+    unspaced = [lang.name for lang in languages if lang.scripts[0] in WITHOUT_SPACES]
+    if unspaced and task.kind != CLASSIFICATION:
+        raise UsageError(
+            f"{unspaced[0]} is written without spaces, so words cannot be told apart in raw text.",
+            "Leave `task_text` out.",
+        )
+
+
+def plain_split(task: Task, language: Language, lines: Sequence[str], where: str) -> LabelledSplit:
+    """Running text as inputs of a task. The label that each of them has says nothing, and is to be left out.
+
+    For tags and classes of words each line is an example, split into words (`words_of`); for classes of texts each line
+    is one, and for classes of pairs each line with the next.
+
+    Args:
+        task: For which `check_plain` has passed.
+        language: The language.
+        lines: Sentences or paragraphs, in the order of the text.
+        where: Where they come from.
+
+    Raises:
+        PolydistillError: There are none.
+    """
+    label, found = task.scored_labels[0], list[Example]()
+    if task.kind != CLASSIFICATION:
+        sentences = [words for line in lines if (words := tuple(words_of(line, language)))]
+        found += [TaggedExample(str(i), words, (label,) * len(words)) for i, words in enumerate(sentences)]
+    elif task.pairs:
+        found += [PairExample(str(i), *pair, label) for i, pair in enumerate(itertools.pairwise(lines))]
+    else:
+        found += [TextExample(str(i), line, label) for i, line in enumerate(lines)]
+    if not found:
+        raise PolydistillError(f"{where} has not enough lines.", f"Give more text in {language.name}.")
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return LabelledSplit(task.name, language.code, TEXT, tuple(found), where, digest)
 
 
 def words_of(line: str, language: Language) -> Iterator[str]:

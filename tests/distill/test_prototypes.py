@@ -15,7 +15,7 @@ from torch import Tensor
 
 from polydistill.distill.objectives.alignment import NO_TAG, AlignmentOptions, PrototypeAlignment
 from polydistill.distill.objectives.probabilities import Probabilities, ProbabilitiesOptions
-from polydistill.distill.objectives.pseudo_labels import STUDENT, PseudoLabels, PseudoLabelsOptions
+from polydistill.distill.objectives.pseudo_labels import STUDENT, PseudoLabels, PseudoLabelsOptions, least_of
 from polydistill.distill.prototypes import MovingPrototypes, alignment, class_means, classes_of, nearness, rectified
 from polydistill.distill.signals import HIDDEN, LOGITS, Signal
 from polydistill.distill.unlabelled import Prototypes
@@ -124,7 +124,9 @@ def test_probabilities_by_hand(options: dict[str, Any], by_hand: float) -> None:
 def pseudo(prototypes: Tensor | None = None, ramp: float = 0.0, **options: Any) -> PseudoLabels:
     """As it is at the first of ten steps."""
     given = PseudoLabelsOptions(temperature=0.5, distance="euclidean", ramp=ramp, **options)
-    found: PseudoLabels = begun(PseudoLabels(given, outside=0, prototypes=prototypes, class_of=(0, 1), layer=1))
+    found: PseudoLabels = begun(
+        PseudoLabels(given, outside=0, prototypes=prototypes, class_of=(0, 1), layer=1, outputs=2)
+    )
     return found
 
 
@@ -159,6 +161,45 @@ def test_the_ramp_ends() -> None:
         seen.append(value(objective, student, of_teacher(), ONE_WORD))
         objective.on_step(step + 1, {})
     assert [x / seen[-1] for x in seen] == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
+
+
+def test_the_surest_words_of_each_tag_count() -> None:
+    """Of three words of tag 0 the two surest, rounded up from 1.5; of one of tag 1 that one."""
+    said = tensor([0.9, 0.1], [0.6, 0.4], [0.8, 0.2], [0.45, 0.55])
+    assert least_of(said, 0.5).tolist() == pytest.approx([0.8, 0.55])
+    assert least_of(said, 1.0).tolist() == pytest.approx([0.6, 0.55])
+    assert least_of(said[:3], 0.01).tolist() == pytest.approx([0.9, 0])
+    objective, words = pseudo(keep=0.5), {"word_ids": torch.tensor([[0, 1, 2, 3]])}
+    assert objective.looks and not pseudo().looks
+    teacher, student = logits(said.log()[None]), logits(tensor([[0.5, 0.5]] * 4).log())
+    objective.look(teacher, words)
+    objective.end_look()
+    expected = 3 / 4 * np.log(2)  # three of four words count, and the mean is over four
+    assert value(objective, student, teacher, words) == pytest.approx(expected, abs=1e-6)
+
+
+def test_prototypes_of_the_student_s_features_are_renewed_every_epoch() -> None:
+    objective = pseudo(prototypes=OF_TARGET, features=STUDENT, refresh="epoch")
+    assert objective.prototypes is not None
+    student = {**logits(tensor([[0.25, 0.75]]).log()), Signal(HIDDEN, 1): tensor([[0.4, 0.6]])}
+    objective.begin_epoch(0)
+    for features in ([[0.4, 0.6]], [[0.0, 1.0]]):
+        objective({**student, Signal(HIDDEN, 1): tensor(features)}, of_teacher(), ONE_WORD)
+        assert objective.prototypes.values.equal(OF_TARGET)
+    objective.learns = False
+    objective(student, of_teacher(), ONE_WORD)
+    objective.begin_epoch(1)
+    assert objective.prototypes.values.allclose(tensor([0.2, 0.8], OF_TARGET[1].tolist()))  # the teacher says class 0
+    objective.begin_epoch(2)
+    assert objective.prototypes.values.allclose(tensor([0.2, 0.8], OF_TARGET[1].tolist()))
+
+
+def test_without_prototypes_yet_nothing_is_rectified() -> None:
+    unknown = torch.full((2, 2), torch.nan)
+    objective = pseudo(prototypes=unknown, features=STUDENT, refresh="epoch")
+    student = {**logits(tensor([[0.25, 0.75]]).log()), Signal(HIDDEN, 1): tensor([[0.4, 0.6]])}
+    by_hand = -0.6 * np.log(0.25) - 0.4 * np.log(0.75)
+    assert value(objective, student, of_teacher(), ONE_WORD) == pytest.approx(by_hand, abs=1e-6)
 
 
 def test_the_student_s_own_features_move_its_prototypes() -> None:

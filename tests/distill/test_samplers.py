@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
-from polydistill.distill.batches import GroupBatches, PairedBatches
+from polydistill.distill.batches import GroupBatches, MixedBatches, PairedBatches
 from polydistill.distill.samplers.base import Losses, Sampler
 from polydistill.distill.samplers.ddk import Ddk, DdkOptions
 from polydistill.distill.samplers.even import Even
@@ -285,3 +285,49 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch() -> None:
     rest = skip_first_batches(whole, 4)
     rest.set_epoch(1)
     assert [b.tolist() for b in rest] == [b.tolist() for b in whole][4:]
+
+
+# --- labelled examples and text
+
+
+def mixed(share: float, *, parts: int = 1, seed: int = 0) -> MixedBatches:
+    """Ten labelled examples at 0 to 9, thirteen of English text at 10 to 22, and twenty of Swahili at 23 to 42."""
+    texts = {"en": [3] * 13, "sw": list(range(1, 21))}
+    return MixedBatches([5] * 10, texts, share, Even({"en": 13, "sw": 20}), 4, seed=seed, parts=parts)
+
+
+def group_of(batch: list[int]) -> str:
+    (found,) = {"labelled" if i < 10 else "en" if i < 23 else "sw" for i in batch}
+    return found
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.5, (3, 1, 2)), (0.75, (3, 4, 5)), (0, (3, 0, 0))])
+def test_an_epoch_goes_once_through_what_is_labelled(share: float, expected: tuple[int, ...]) -> None:
+    """Three batches of four hold ten examples; at a half there are three of text, at three quarters nine."""
+    batches = mixed(share)
+    for epoch in range(3):
+        batches.set_epoch(epoch)
+        found = list(batches)
+        assert len(found) == len(batches) and {len(batch) for batch in found} == {4}
+        counts = Counter(map(group_of, found))
+        assert counts["labelled"] == expected[0] and counts.total() == sum(expected)
+        assert abs(counts["en"] - counts["sw"]) <= 1
+        assert {i for batch in found for i in batch if i < 10} == set(range(10))
+
+
+def test_an_epoch_has_another_part_of_the_text() -> None:
+    batches, seen = mixed(0.5), []
+    for epoch in (0, 1, 0):
+        batches.set_epoch(epoch)
+        seen.append(list(batches))
+    assert seen[0] == seen[2] != seen[1] and list(mixed(0.5, seed=1)) != seen[0]
+
+
+def test_parts_of_a_mixed_batch_make_up_the_whole_one() -> None:
+    whole, halves = list(mixed(0.5)), list(mixed(0.5, parts=2))
+    assert [a + b for a, b in zip(halves[::2], halves[1::2], strict=True)] == whole
+
+
+def test_text_that_is_used_up_begins_again() -> None:
+    found = [i for batch in mixed(0.95) for i in batch if 10 <= i < 23]
+    assert len(found) > 2 * 13 and set(found) == set(range(10, 23))

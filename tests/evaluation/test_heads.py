@@ -20,7 +20,8 @@ from polydistill.catalog import arch, language, task
 from polydistill.distill.listing import OBJECTIVES
 from polydistill.distill.objectives.build import build
 from polydistill.distill.signals import LOGITS, Signal
-from polydistill.distill.tuning import TaskInputs, TeacherFolder, task_job
+from polydistill.distill.task_teachers import TaskInputs, TeacherFolder
+from polydistill.distill.tuning import task_job
 from polydistill.errors import PolydistillError
 from polydistill.evaluation.evaluate import EvaluateOptions, evaluate
 from polydistill.evaluation.heads import AUTO_CLASSES, TaskModel, new_head, open_model

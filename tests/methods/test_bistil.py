@@ -257,8 +257,11 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(
         ("2", {"objective": ("2:taid=1", "2:ps-kd=0.5"), "sampler": "size"}),
         ("2", {"teacher": ("past=0.5",)}),
         ("2", {"teacher": ("average:decay=0.5",), "objective": ("2:logits=1:form=kl",)}),
+        ("2", {"task_text": 0.5, "objective": ("2:taid=1", "2:ps-kd=0.5")}),
+        ("2", {"task_text": 0.5, "combine": "balance", "objective": ("2:logits=1",), "cache_gb": 0.0}),
+        ("2", {"combine": "partition"}),
     ],
-    ids=["ddk", "taid and ps-kd", "past", "average"],
+    ids=["ddk", "taid and ps-kd", "past", "average", "text", "balance", "partition"],
 )
 def test_what_changes_on_the_way_goes_on_where_it_was(
     phase: str, options: dict[str, Any], student: Result, tuned: str, base: Path, data: Path, tmp_path: Path
@@ -268,7 +271,8 @@ def test_what_changes_on_the_way_goes_on_where_it_was(
     def run(name: str, progress: Progress = SILENT, **more: Any) -> Result:
         if phase == "1":
             return bistil(config(base, data, tmp_path / name, steps=16, **options, **more), progress)
-        teachers = {"teacher": (tuned, *options.get("teacher", ()))}
+        given = (tuned, tuned) if "combine" in options else (tuned,)
+        teachers = {"teacher": (*given, *options.get("teacher", ()))}
         scores = {"test_split": ("sw=none", "en=none"), "task_sparse_epochs": 0, "task_epochs": 4}
         return bistil(ner(student.output, data, tmp_path / name, **{**options, **teachers, **scores, **more}), progress)
 
@@ -429,6 +433,49 @@ def test_other_kinds_of_task(task: str, student: Result, data: Path, tmp_path: P
     assert result.stages[-1]["facts"]["metric"] == ("label_loyalty" if task == "qa" else "probability_loyalty")
 
 
+@pytest.mark.parametrize("kind", ["ner", "nli"])
+def test_phase_2_reads_text_of_both_languages(
+    kind: str, student: Result, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the batches are text, which has no labels; what the teacher says of it is computed once."""
+    seen: list[tuple[Any, bool]] = []
+    inner = DistilLoss._loss
+
+    def loss(self: DistilLoss, network: Any, batch: dict[str, Any], *args: Any) -> Any:
+        if "language" in batch:  # the teacher is trained here too, on labelled data alone
+            seen.append((batch["language"], bool((batch["labels"] != -100).any())))
+        return inner(self, network, batch, *args)
+
+    monkeypatch.setattr(DistilLoss, "_loss", loss)
+    options = {"task": kind, "data_dir": data, "test_split": ("sw=none", "en=none"), "task_sparse_epochs": 0}
+    made = bistil(config(student.output, data, tmp_path / "out", task_text=0.5, task_batch_size=6, **options))
+    texts = [language for language, labelled in seen if not labelled]
+    assert len(texts) == len(seen) / 2 and abs(texts.count("en") - texts.count("sw")) <= 1
+    assert {language for language, labelled in seen if labelled} == {"en"}
+    read = [text for text in RunRecord.load(made.output).texts if text.get("split") == "text"]
+    assert {(text["language"], text["examples"]) for text in read} == {
+        (code, 150 - (kind == "nli")) for code in ("en", "sw")
+    }
+    assert made.settings["phase_2"]["text"] == 0.5
+
+
+def test_several_teachers_have_the_mean_of_their_probabilities(
+    student: Result, tuned: str, data: Path, tmp_path: Path
+) -> None:
+    """Two that are alike teach as one does, however they are combined."""
+    options = {"test_split": ("sw=none", "en=none"), "task_sparse_epochs": 0, "objective": ("2:logits=1",)}
+    runs = {
+        how: bistil(ner(student.output, data, tmp_path / how, teacher=(tuned, tuned), combine=how, **options))
+        for how in ("probabilities", "logits", "balance")
+    }
+    alone = bistil(ner(student.output, data, tmp_path / "alone", teacher=(tuned,), **options))
+    for run in runs.values():
+        assert run.stages[-1]["loss"]["last"]["logits"] == pytest.approx(
+            alone.stages[-1]["loss"]["last"]["logits"], 1e-4
+        )
+    assert runs["balance"].settings["combine"] == "balance"
+
+
 def test_vectors_of_sentences(base: Path, student: Result, data: Path, tmp_path: Path) -> None:
     options = {
         "task": "embedding",
@@ -478,6 +525,10 @@ def test_vectors_of_sentences(base: Path, student: Result, data: Path, tmp_path:
         ({"select": "score"}, "`select` is about the dev data"),
         ({"select": "score", "task": "ner", "phase": "1"}, "`select` is about the dev data"),
         ({"select": "score", "task": "embedding"}, "`select` is about the dev data"),
+        ({"task": "qa", "task_text": 0.5}, "Running text has no questions"),
+        ({"task": "ner", "task_text": 1.0}, "`task_text` must be at least 0 and at most 0.95"),
+        ({"task": "ner", "combine": "mean"}, "`combine=mean` is unknown"),
+        ({"task": "ner", "task_text": 0.5, "target": "th", "text": ("en=a", "th=b")}, "written without spaces"),
     ],
 )
 def test_bad_input(options: dict[str, Any], sentence: str, base: Path, data: Path, tmp_path: Path) -> None:

@@ -135,6 +135,7 @@ def config(data: Path, output: Path, **options: Any) -> ProkdOptions:
         "teacher_lr": 5e-3,
         "lr": 1e-3,
         "epochs": 1,
+        "student_from": "teacher" if "teacher" in options and "model" not in options else "encoder",
     }
     return prokd_config(**{**values, **options})
 
@@ -235,6 +236,7 @@ def test_a_given_teacher_is_trained_further_if_asked(tuned: Path, data: Path, tm
         {"objective": ("taid=1", "pseudo-labels=1")},
         {"objective": (PROBABILITIES, "pseudo-labels=1:form=hard")},
         {"objective": (PROBABILITIES, "pseudo-labels=1:features=student")},
+        {"objective": (PROBABILITIES, "pseudo-labels=1:keep=0.5")},
         {"objective": (PROBABILITIES, "pseudo-labels=1:distance=euclidean")},
         {"objective": (PROBABILITIES, "pseudo-labels=1:rectify=no")},
         {"objective": (PROBABILITIES, "pseudo-labels=1:temperature=0.01")},
@@ -316,7 +318,7 @@ def test_a_run_that_was_killed_goes_on_with_the_same_weights(
     assert weights(tmp_path / "out") == weights(whole.output) and _numbers(resumed) == _numbers(whole)
     assert loss_curves(tmp_path / "out") == loss_curves(whole.output)
     teacher, student = (s["facts"]["head"] for s in resumed.stages if s["name"] in ("teacher", "student"))
-    assert not teacher["kept"] and student["kept"] == teacher["new"]  # the student begins as its teacher
+    assert not teacher["kept"] and student == teacher  # both begin with the encoder and a new head
 
 
 @pytest.mark.parametrize(
@@ -381,6 +383,62 @@ def test_several_sources(base: Path, data: Path, tmp_path: Path) -> None:
     a, b = (found["similarity"] for found in similar.facts["prototypes"])
     assert sum(similar.facts["teacher_weights"]) == pytest.approx(1) and a != b
     assert (similar.facts["teacher_weights"][0] > 0.5) == (a > b)
+
+
+def test_the_student_begins_with_the_encoder_or_as_its_teacher(
+    base: Path, tuned: Path, data: Path, tmp_path: Path
+) -> None:
+    """From the encoder its head is new and it is far from the teacher; as a copy of the teacher it is almost there."""
+    runs = {
+        begins: prokd(config(data, tmp_path / begins, **short(tuned, method="tsl", **options)))
+        for begins, options in {"encoder": {"model": str(base)}, "teacher": {"student_from": "teacher"}}.items()
+    }
+    heads = {begins: run.stages[-1]["facts"]["head"] for begins, run in runs.items()}
+    assert not heads["encoder"]["kept"] and not heads["teacher"]["new"]
+    first = {begins: run.stages[-1]["loss"]["first"]["probabilities"] for begins, run in runs.items()}
+    assert first["encoder"] > 4 * first["teacher"]
+    told = "began as a copy of the teacher"
+    assert [told in (run.output / "README.md").read_text() for run in runs.values()] == [False, True]
+    with pytest.raises(PolydistillError, match="nothing says what the student begins with") as caught:
+        prokd(config(data, tmp_path / "out", **short(tuned, student_from="encoder")))
+    assert "`student_from=teacher`" in caught.value.hint
+
+
+@pytest.mark.parametrize("combine", ["probabilities", "balance", "partition"])
+def test_several_teachers_of_one_source(combine: str, tuned: Path, data: Path, tmp_path: Path) -> None:
+    """Two teachers that are alike teach as one does, unless rows go to the student as it began."""
+    twice = (str(tuned), str(tuned))
+    options = {"method": "tsl", "student_from": "teacher", "combine": combine}
+    result = prokd(config(data, tmp_path / "out", **{**short(tuned), **options, "teacher": twice}))
+    assert result.facts["teacher_weights"] == [0.5, 0.5] and len(result.facts["prototypes"]) == 2
+    alone = prokd(config(data, tmp_path / "alone", **short(tuned, method="tsl")))
+    found, expected = (run.stages[-1]["loss"]["last"]["probabilities"] for run in (result, alone))
+    assert combine == "partition" or found == pytest.approx(expected, rel=1e-3)
+    trained = prokd(config(data, tmp_path / "more", **{**short(tuned, teacher_epochs=1), **options, "teacher": twice}))
+    assert [stage["name"] for stage in trained.stages] == ["teacher", "teacher-2", "prototypes", "student"]
+
+
+def test_a_second_round_learns_from_the_first_student(base: Path, tuned: Path, data: Path, tmp_path: Path) -> None:
+    options = {**short(tuned), "model": str(base), "rounds": 2}
+    result = prokd(config(data, tmp_path / "out", **options))
+    names = ["prototypes", "student", "prototypes-2", "student-2"]
+    assert [stage["name"] for stage in result.stages] == names
+    assert weights(tmp_path / "out") != weights(tmp_path / "out/stages/student")
+    with pytest.raises(Killed):
+        prokd(config(data, tmp_path / "cut", **options), Listener(3))
+    prokd(config(data, tmp_path / "cut", **options, resume=True))
+    assert weights(tmp_path / "cut") == weights(tmp_path / "out")
+
+
+def test_text_beside_a_split(tuned: Path, data: Path, tmp_path: Path) -> None:
+    text = tmp_path / "sw.txt"
+    text.write_text("\n".join(" ".join(w for w, _ in s) for s in sentences("sw", 0, 20)))
+    options = {"text": (str(text),), "method": "tsl", "test_split": ("en=none", "sw=none")}
+    found = [
+        prokd(config(data, tmp_path / name, teacher=(str(tuned),), **options, **more)).facts["sentences"]["sw"]
+        for name, more in {"text": {}, "both": {"unlabelled_split": "dev"}}.items()
+    ]
+    assert found[0] == 20 and found[1] > 20
 
 
 def test_a_smaller_student_with_a_cut_vocabulary(base: Path, tuned: Path, data: Path, tmp_path: Path) -> None:
@@ -535,8 +593,11 @@ def test_labels_in_another_order_and_more_of_them(tuned: Path, data: Path, tmp_p
         ({"objective": ("alignment=1",), "method": "selftrain"}, "`method=selftrain` has no objective `alignment`"),
         ({"objective": ("probabilities=1",), "method": "transfer"}, "Direct transfer trains no student"),
         ({"layer": 3}, "`layer=3` is too high"),
-        ({"teacher": ("a", "b")}, "1 source languages and 2 teachers"),
-        ({"text": ("x.txt",), "unlabelled_split": "dev"}, "both say"),
+        ({"teacher": ("a", "b", "c"), "sources": ("ro",)}, "2 source languages and 3 teachers"),
+        ({"teacher": ("a",), "student_from": "teacher"}, "both say what the student begins with"),
+        ({"student_from": "nothing"}, "`student_from=nothing` is unknown"),
+        ({"combine": "mean"}, "`combine=mean` is unknown"),
+        ({"rounds": 0}, "`rounds` must be at least 1"),
         ({"text": ("nowhere.txt",)}, "nowhere.txt"),
         ({"unlabelled_split": "more"}, "There is no file"),
         ({"test_split": ("ro=test",)}, "is for neither en nor sw"),
@@ -655,6 +716,7 @@ def test_words_without_spaces_come_from_the_data(tuned: Path, data: Path, tmp_pa
     root = shutil.copytree(data, tmp_path / "data")
     write_conll(root / "ner/zh/train.conll", ([("安娜", "B-PER"), ("看", "O"), ("房子", "O")] for _ in range(4)))
     options = {**short(tuned), "test_split": ("en=none", "zh=none"), "epochs": 1, "data_dir": root, "max_length": 32}
+    options["student_from"] = "teacher"
     result = prokd(prokd_config(target="zh", output=tmp_path / "out", **options))
     assert result.facts["sentences"]["zh"] == 4
     (root / "ner/zh/train.conll").write_text("\n\n")
@@ -666,7 +728,7 @@ def test_options_that_change_nothing_are_said(tuned: Path, data: Path, tmp_path:
     listener = Listener()
     options = {"objective": ("alignment=2",), "weigh": "similarity", "limit": 16}
     prokd(config(data, tmp_path / "out", teacher=(str(tuned),), **options), listener)
-    assert "`weigh` changes nothing: there is one source" in listener.said
+    assert "`weigh` changes nothing: there is one teacher" in listener.said
     assert "`teacher_lr` changes nothing: no teacher is trained" in listener.said
     assert "prototypes are not aligned" in listener.said
     assert "were not aligned" in (tmp_path / "out/README.md").read_text()
@@ -734,6 +796,8 @@ def test_the_command(tuned: Path, data: Path, tmp_path: Path, capsys: pytest.Cap
         "sw",
         "--teacher",
         str(tuned),
+        "--student-from",
+        "teacher",
         "--data-dir",
         str(data),
         "--preset",

@@ -15,8 +15,8 @@ from kills import Killed, Listener
 from trainings import language, tune, weights
 
 from polydistill.distill import cached
+from polydistill.distill.kept import kept_on_disk
 from polydistill.distill.signals import LOGITS, Signal
-from polydistill.distill.tuning import kept_on_disk
 from polydistill.errors import PolydistillError
 from polydistill.models.loading import load_tokenizer
 from polydistill.progress import SILENT

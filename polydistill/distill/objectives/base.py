@@ -71,7 +71,7 @@ class Objective:
     options_class: ClassVar[type[Options]] = Options
     needs: Needs
     adds_up: ClassVar[AddsUp] = AddsUp.ITEMS
-    looks: ClassVar[bool] = False
+    looks: bool = False
     module: nn.Module | None = None
     noted: Mapping[str, float | Mean] = MappingProxyType({})
     learns = True

@@ -86,8 +86,8 @@ class Rows(NamedTuple):
 def logit_rows(name: str, student: Signals, teacher: Signals, batch: Batch, temperature: float = 1.0) -> Rows:
     """The rows of logits that count, divided by a temperature.
 
-    Of classes (B, L) all rows. Of tags or tokens (B, N, L) positions with a label; without labels those where a word
-    begins, and where no words are known all but padding. Of answers (B, 2, N), the start and the end of each.
+    Of classes (B, L) all rows. Of tags or tokens (B, N, L) positions where a word begins; where no words are known
+    those with a label, and without labels all but padding. Of answers (B, 2, N), the start and the end of each.
 
     Args:
         name: The objective's, for the message.
@@ -122,11 +122,10 @@ def row_count(batch: Batch) -> Tensor:
 
 
 def positions(batch: Batch, mask: Tensor) -> Tensor:
-    """(B, N) which positions count: those with a label, where a word begins, or all but padding."""
-    if "labels" in batch:
-        labels: Tensor = batch["labels"]
-        return labels != NOT_TRAINED
-    return first_tokens(batch) if "word_ids" in batch else mask
+    """(B, N) which positions count: where a word begins, those with a label, or all but padding."""
+    if "word_ids" in batch:
+        return first_tokens(batch)
+    return batch["labels"] != NOT_TRAINED if "labels" in batch else mask
 
 
 def is_answer(logits: Tensor, mask: Tensor) -> bool:

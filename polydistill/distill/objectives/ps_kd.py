@@ -73,7 +73,7 @@ class PsKd(Objective):
         if "labels" not in feature:
             raise PolydistillError("The objective `ps-kd` needs labels.", "Use it where there are some.")
         labels: Any = feature["labels"]
-        return self._outputs * (1 if isinstance(labels, int) else sum(label != NOT_TRAINED for label in labels))
+        return self._outputs * sum(label != NOT_TRAINED for label in ([labels] if isinstance(labels, int) else labels))
 
     def __call__(self, student: Signals, teacher: Signals, batch: Batch) -> dict[str, Mean]:
         """One term, `ps_kd`.

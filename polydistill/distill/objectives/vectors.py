@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from polydistill.distill.objectives.base import Mean, Needs, Objective
 from polydistill.distill.objectives.common import comparable
@@ -24,7 +24,7 @@ class Vectors(Objective):
     unexplained: 0 is perfect, 1 is as good as the teacher's mean.
     """
 
-    looks: ClassVar[bool] = True
+    looks = True
     module: nn.Module
 
     def __init__(self) -> None:

@@ -31,5 +31,8 @@ class Teacher:
     def begin_epoch(self, epoch: int) -> None:
         """Called before the first step of each epoch, counted from 0."""
 
+    def compare(self, student: Signals, batch: Batch) -> None:
+        """Called after `signals` with what the student says of the batch, while it learns."""
+
     def on_step(self) -> None:
         """Called after each optimizer step."""

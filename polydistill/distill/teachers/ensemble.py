@@ -47,6 +47,11 @@ class Ensemble(Teacher):
         for teacher, _ in self._teachers:
             teacher.begin_epoch(epoch)
 
+    def compare(self, student: Signals, batch: Batch) -> None:
+        """Tells each teacher."""
+        for teacher, _ in self._teachers:
+            teacher.compare(student, batch)
+
     def on_step(self) -> None:
         """Tells each teacher."""
         for teacher, _ in self._teachers:

@@ -148,8 +148,8 @@ def texts_of(
     Raises:
         PolydistillError: There is no running text for one of them.
     """
-    vectors = tuning is not None and wanted is not None and wanted.kind == RETRIEVAL
-    if given and general is None and not vectors:
+    reads = tuning is not None and wanted is not None and (wanted.kind == RETRIEVAL or tuning.text > 0)
+    if given and general is None and not reads:
         return {}
     assigned = assign_corpora(languages, options.text)
     texts = {lang.code: text_sources(lang, assigned[lang.code]) for lang in languages}

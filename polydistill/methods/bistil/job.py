@@ -100,6 +100,11 @@ class Job:
         return self.task is not None and self.task.kind == RETRIEVAL
 
     @property
+    def reads_text(self) -> bool:
+        """Whether phase 2 learns from text too, beside labelled data."""
+        return self.tuning is not None and self.tuning.text > 0 and not self.vectors
+
+    @property
     def codes(self) -> tuple[str, str]:
         """Codes of both languages."""
         return self.languages[0].code, self.languages[1].code

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polydistill.devices import AUTO, PRECISIONS
+from polydistill.distill.combining import Combined
 from polydistill.distill.scales import SCALES
 from polydistill.methods.bistil.presets import PRESETS
 from polydistill.models.default import DEFAULT_MODEL
@@ -85,6 +86,15 @@ class Phase2(Options):
         None, "Examples a step of phase 2.", "Training", metavar="N", least=1, most=MOST_BATCH
     )
     max_length: int | None = setting(None, "Most tokens of an input of phase 2.", "Training", metavar="N", least=16)
+    text: float | None = setting(
+        None,
+        "Share of phase 2's batches that are sentences of both languages' text, without labels: the student learns "
+        "what the teacher makes of them. An epoch still goes once through the labelled data. 0 for none.",
+        "Training",
+        metavar="SHARE",
+        least=0,
+        most=0.95,
+    )
     lr: float | None = setting(None, "Highest learning rate of phase 2.", "Training", metavar="X", above=0)
     warmup: float | None = setting(
         None,
@@ -186,12 +196,13 @@ class BistilOptions(Placed):
     )
     teacher: tuple[str, ...] = setting(
         (),
-        "Model tuned for the task, FOLDER or FOLDER=WEIGHT; repeat for several, whose logits are averaged. The "
+        "Model tuned for the task, FOLDER or FOLDER=WEIGHT; repeat for several, such as one of each seed. The "
         "student's own past can be one (`polydistill ls teachers`). [default: made by `finetune`]",
         "Data",
         metavar="SPEC",
         reads=True,
     )
+    combined: Combined = group(Combined)
     labelled: Data = group(Data)
     preset: str = setting(
         "small",

@@ -11,11 +11,13 @@ from typing import Any
 
 from polydistill.catalog import Language, Task, language, task
 from polydistill.catalog.task import CLASSIFICATION, RETRIEVAL, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
+from polydistill.distill.combining import PARTITION
 from polydistill.distill.listing import BISTIL, IMITATE, SAMPLERS, TASK, TEXT, objectives, teachers
 from polydistill.distill.objectives.build import build
 from polydistill.distill.scales import TEACHER
 from polydistill.distill.student import check_masked, chosen_layers, hidden_layers, layer_count, layer_pairs
 from polydistill.errors import PolydistillError, UsageError
+from polydistill.labelled.plain import check_plain
 from polydistill.methods.bistil.data import labelled_data, per_language, texts_of
 from polydistill.methods.bistil.job import GivenTeacher, Job, is_student, own_teacher
 from polydistill.methods.bistil.options import LOYALTY, BistilOptions
@@ -76,6 +78,8 @@ def job_of(options: BistilOptions, progress: Progress) -> Job:
     check_masked(source, "A student of `polydistill bistil`")
     given = is_student(source)
     general, tuning = _phases(options, defaults, wanted)
+    if tuning and tuning.text and wanted and wanted.kind != RETRIEVAL:
+        check_plain(wanted, languages)
     dev_limit = options.labelled.dev_limit or options.labelled.limit or defaults.dev_examples
     labelled = None
     if tuning and wanted:
@@ -137,11 +141,14 @@ def idle_options(options: BistilOptions, todo: Job) -> tuple[dict[str, str], tup
         "there is no phase 2 here": (
             ""
             if tuning
-            else "task_epochs task_sparse_epochs task_batch_size task_max_length task_lr task_warmup density "
-            "teacher_epochs teacher_lr train_split dev_split test_split dev_limit limit data_dir cache_gb "
+            else "task_epochs task_sparse_epochs task_batch_size task_max_length task_lr task_warmup task_text density "
+            "combine teacher_epochs teacher_lr train_split dev_split test_split dev_limit limit data_dir cache_gb "
             "data dev_data test_data"
         ),
-        "vectors of sentences are learnt from text alone": ("train_split dev_split dev_limit" if todo.vectors else ""),
+        "vectors of sentences are learnt from text alone": (
+            "train_split dev_split dev_limit task_text" if todo.vectors else ""
+        ),
+        "there is one teacher": ("combine" if len(todo.teachers) < 2 and options.combined.combine != PARTITION else ""),
         "the teacher is not made here": ("" if labels and not todo.teachers else "teacher_epochs teacher_lr"),
         "there is no sparse stage here": ("density" if tuning and not tuning.sparse_epochs else ""),
         "`vocab_size` says how many tokens are kept": ("min_share" if options.student.vocab_size else ""),
@@ -261,6 +268,7 @@ def _phases(options: BistilOptions, defaults: Preset, wanted: Task | None) -> tu
                 "warmup": options.tuning.warmup,
                 "teacher_epochs": options.made_teacher.epochs,
                 "teacher_lr": options.made_teacher.lr,
+                "text": options.tuning.text,
             },
         )
         headless = sorted(HEAD_OBJECTIVES & set(tuning.asked))

@@ -55,6 +55,7 @@ class Tuning:
         objectives: Specs of what is asked of the student.
         teacher_epochs: Passes in which the task's teacher is tuned, where none is given.
         teacher_lr: Its highest learning rate.
+        text: Share of the batches that are text without labels.
     """
 
     epochs: float
@@ -66,6 +67,7 @@ class Tuning:
     objectives: tuple[str, ...]
     teacher_epochs: float = 1
     teacher_lr: float = 5e-5
+    text: float = 0.0
 
     @property
     def asked(self) -> dict[str, Spec]:

@@ -32,6 +32,7 @@ def settings(job: Job) -> dict[str, Any]:
         "scale": job.scale,
         "sampler": str(job.sampler),
         "past": [str(spec) for spec in job.past],
+        **options.combined.to_json(),
         "layers": list(job.layers),
         "examples": job.limit,
         "by_loyalty": job.by_loyalty,
@@ -67,10 +68,8 @@ def inputs(job: Job) -> dict[str, Any]:
 
 
 def texts_read(job: Job, done: Mapping[str, Done]) -> Sequence[Mapping[str, Any]]:
-    """The text of the vocabulary, and the labelled data."""
-    read: Sequence[Mapping[str, Any]] = next(
-        (stage.facts["texts"] for stage in done.values() if "vocabulary" in stage.facts), []
-    )
+    """The text of the vocabulary and of phase 2, and the labelled data."""
+    read = [text for name in ("vocabulary", "full") if name in done for text in done[name].facts.get("texts", [])]
     labelled = job.labelled.training + job.labelled.dev if job.labelled else ()
     return [*read, *(split.facts() for split in labelled)]
 

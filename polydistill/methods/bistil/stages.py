@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from polydistill.distill.listing import SAMPLERS
 from polydistill.distill.matched import check_writable, trim_together
 from polydistill.distill.samplers.base import Sampler
 from polydistill.distill.student import RANDOM, randomise_layers, reduce_layers
+from polydistill.labelled.plain import plain_split
 from polydistill.methods.bistil.job import Job
 from polydistill.methods.bistil.presets import General, Tuning
 from polydistill.methods.finetune.options import Frozen
@@ -39,8 +40,9 @@ from polydistill.vocab.letters import unwritten
 
 if TYPE_CHECKING:
     from polydistill.distill.objectives.base import Weighted
+    from polydistill.distill.task_teachers import TaskInputs
     from polydistill.distill.tuning import Job as TuningJob
-    from polydistill.distill.tuning import TaskInputs
+    from polydistill.labelled.examples import LabelledSplit
     from polydistill.training.loop import Schedule
 
 CHECKS = 8  # validations and checkpoints of phase 1
@@ -308,7 +310,8 @@ class Phase2:
 
         work, include = self.work, self.job.options.include_path
         bf16 = multiplies_in_bfloat16(self.job.options.computing.precision, self.student, work)
-        job = self._job(bf16)
+        plain = self._plain()
+        job = self._job(bf16, plain)
         student, network = job.student, job.student.model.network
         before, entries = None, None
         if tuned is not None:
@@ -324,6 +327,7 @@ class Phase2:
                 "metric": job.metric,
                 "precision": precision_name(bf16),
                 "untrained": job.untrained,
+                "texts": [split.facts() for split in plain],
             }
             if entries is None or before is None:
                 save_network(network, self.student, out, include, work.progress)
@@ -343,7 +347,7 @@ class Phase2:
 
         return Made(write, curves.steps, curves.terms)
 
-    def _job(self, bf16: bool) -> TuningJob:
+    def _job(self, bf16: bool, plain: Sequence[LabelledSplit]) -> TuningJob:
         from polydistill.distill import tuning
 
         job = self.job
@@ -351,10 +355,12 @@ class Phase2:
         if job.vectors:
             return tuning.vector_job(self._inputs(bf16), self._lines(), asked)
         assert job.labelled is not None
-        return tuning.task_job(self._inputs(bf16), job.labelled.training, job.labelled.dev, asked)
+        return tuning.task_job(
+            self._inputs(bf16), job.labelled.training, job.labelled.dev, asked, plain, self.tuning.text
+        )
 
     def _inputs(self, bf16: bool) -> TaskInputs:
-        from polydistill.distill.tuning import TaskInputs, TeacherFolder
+        from polydistill.distill.task_teachers import TaskInputs, TeacherFolder
 
         job = self.job
         given = [(t.weight, t.aligned) for t in job.teachers] or [(1.0, False)]
@@ -374,6 +380,7 @@ class Phase2:
             progress=self.work.progress,
             include=job.options.include_path,
             own=job.past,
+            combine=job.options.combined.combine,
         )
 
     def _lines(self) -> Mapping[str, list[str]]:
@@ -382,6 +389,15 @@ class Phase2:
             code: list(itertools.islice((line for t in texts for line in read_texts(t)), self.job.lines))
             for code, texts in self.job.texts.items()
         }
+
+    def _plain(self) -> list[LabelledSplit]:
+        """The text of both languages as inputs of the task."""
+        job = self.job
+        if not job.reads_text or job.task is None:
+            return []
+        where = {code: ", ".join(text.where for text in texts) for code, texts in job.texts.items()}
+        lines = self._lines()
+        return [plain_split(job.task, lang, lines[lang.code], where[lang.code]) for lang in job.languages]
 
     def _schedule(self, epochs: float, bf16: bool) -> Schedule:
         from polydistill.training.loop import Schedule

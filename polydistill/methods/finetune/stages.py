@@ -132,8 +132,8 @@ def _loss(job: Tuning, model: TaskModel, architecture: Arch, bf16: bool) -> Dist
     """Cross-entropy with gold labels, or what was asked for."""
     from polydistill.distill.loss import DistilLoss, label_loss
     from polydistill.distill.objectives.build import build
+    from polydistill.distill.task_teachers import own_past
     from polydistill.distill.teachers.ensemble import Ensemble
-    from polydistill.distill.tuning import own_past
 
     if not job.objectives:
         return label_loss(model.network, answers=job.task.kind == SPAN_EXTRACTION)

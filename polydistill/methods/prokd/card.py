@@ -45,8 +45,8 @@ def _introduction(step: Step) -> str:
     method = _METHODS.get(named, plain(named, 60))
     if named == "prokd" and not at(step.result, "settings", "aligned"):
         method += ", with a teacher whose prototypes were not aligned"
-    if named in ("tsl", "selftrain") and not (step.config.get("teacher") and step.config.get("model")):
-        method += " (TSL's student starts as the pretrained encoder, this one started as a copy of the teacher)"
+    if named != "transfer" and at(step.result, "settings", "student_from") == "teacher":
+        method += " (TSL's student begins with the pretrained encoder, this one began as a copy of the teacher)"
     return (
         f"{code(step.came_from)} trained for {step.task} in {_target(step)} by {BY}, with labels in "
         f"{joined(_labels_of(step))} only. The method is {method}."

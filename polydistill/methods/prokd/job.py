@@ -9,7 +9,7 @@ from polydistill.catalog import Language, Task
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.labelled.plain import PlainSentences
 from polydistill.methods.prokd.options import ProkdOptions
-from polydistill.methods.prokd.presets import TRANSFER, Preset
+from polydistill.methods.prokd.presets import TEACHER, TRANSFER, Preset
 from polydistill.models.source import Source
 from polydistill.options.specs import Spec
 from polydistill.trimming.plan import TrimPlan
@@ -43,7 +43,7 @@ class Job:
         plain: The target's sentences; None where nothing is taught with them.
         tests: (language, split) to score.
         model: What the student begins with, and the teacher where none is given; None for the teacher itself.
-        teachers: Those given, one a source; none if they are to be made.
+        teachers: Those given, one a source, or any number for a single source; none if they are to be made.
         preset: With what the command line says of it.
         teacher_epochs: Passes of each teacher; 0 for teachers that stay as they are given.
         layer: Of the teacher, whose hidden states are the features, counted from 1.
@@ -80,6 +80,15 @@ class Job:
     def origin(self) -> Source:
         """What the student begins with."""
         return self.model or self.begins
+
+    @property
+    def from_teacher(self) -> bool:
+        """Whether the student begins as the teacher."""
+        return self.options.student_from == TEACHER
+
+    def source_of(self, teacher: int) -> int:
+        """The number of a teacher's source."""
+        return teacher if len(self.sources) > 1 else 0
 
     @property
     def transfers(self) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from polydistill.methods.prokd.presets import METHODS, PRESETS, PROKD, by_preset
+from polydistill.distill.combining import Combined
+from polydistill.methods.prokd.presets import ENCODER, METHODS, PRESETS, PROKD, TEACHER, by_preset
 from polydistill.options.groups import Placed, Precise, TrainingPlace
 from polydistill.options.settings import MOST_BATCH, Options, data_dir_setting, group, include_setting, setting
 
@@ -16,11 +17,15 @@ class Data(Options):
 
     data_dir: Path | None = data_dir_setting("Data")
     text: tuple[str, ...] = setting(
-        (), "Text of the target language, one sentence a line, in place of its training split.", "Data", metavar="PATH"
+        (),
+        "Text of the target language, one sentence a line, in place of its training split, or beside "
+        "`unlabelled_split`.",
+        "Data",
+        metavar="PATH",
     )
     unlabelled_split: str | None = setting(
         None,
-        "Split of the target whose sentences are used, without their tags. [default: train]",
+        "Split of the target whose sentences are used, without their tags. [default: train, unless there is `text`]",
         "Data",
         metavar="NAME",
     )
@@ -70,7 +75,7 @@ class Prototypes(Options):
 
 
 @dataclass(frozen=True)
-class Several(Options):
+class Several(Combined):
     """How several teachers count."""
 
     weigh: str = setting(
@@ -116,6 +121,14 @@ class StudentTraining(Options):
     lr: float | None = setting(
         None, f"Highest learning rate of the student. {by_preset('lr')}", "Training", metavar="X", above=0
     )
+    rounds: int = setting(
+        1,
+        "Students that are made one after the other; each after the first learns from the one before.",
+        "Training",
+        metavar="N",
+        least=1,
+        most=9,
+    )
     dev_tolerance: float = setting(
         0.01,
         "Of the student's checkpoints, the last one is kept whose dev score is at most this much below the best: "
@@ -136,17 +149,25 @@ class ProkdOptions(Placed):
     target: str
     model: str | None = setting(
         None,
-        "What the teacher is tuned from, or what the student begins with if a teacher is given: folder, org/name "
-        "or org/name@revision. [default: intfloat/multilingual-e5-small]",
+        "What the teacher is tuned from, and what the student begins with: folder, org/name or org/name@revision. "
+        "[default: intfloat/multilingual-e5-small]",
         "Model",
         metavar="M",
     )
     teacher: tuple[str, ...] = setting(
         (),
-        "Model tuned on a source's labels; once for each source. It stays as it is unless `teacher_epochs` is "
-        "given. [default: made here]",
+        "Model tuned on a source's labels; once for each source, or several for a single source, such as one of each "
+        "seed. It stays as it is unless `teacher_epochs` is given. [default: made here]",
         "Model",
         metavar="DIR",
+    )
+    student_from: str = setting(
+        ENCODER,
+        "What the student begins with: encoder, which is `model`, as in TSL; or teacher, a copy of the teacher, which "
+        "is self-distillation.",
+        "Model",
+        metavar="WHAT",
+        choices=(ENCODER, TEACHER),
     )
     freeze_embeddings: bool = setting(
         False, "Do not train the word embeddings: faster, and takes far less memory.", "Model"

@@ -17,11 +17,11 @@ from polydistill.distill.student import hidden_layers
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation.heads import output_labels
 from polydistill.labelled.examples import LabelledSplit
-from polydistill.labelled.plain import PlainSentences, load_plain, read_plain
+from polydistill.labelled.plain import PlainSentences, joined, load_plain, read_plain
 from polydistill.labelled.sources import load_split
 from polydistill.methods.prokd.job import ALIGNMENT, PSEUDO_LABELS, GivenTeacher, Job
 from polydistill.methods.prokd.options import ProkdOptions
-from polydistill.methods.prokd.presets import OBJECTIVES, PRESETS, PROKD, SELFTRAIN, TRANSFER, Preset
+from polydistill.methods.prokd.presets import ENCODER, OBJECTIVES, PRESETS, PROKD, SELFTRAIN, TEACHER, TRANSFER, Preset
 from polydistill.methods.prokd.report import inputs, placed, report, scoring, settings, texts_read
 from polydistill.methods.prokd.stages import stages_of
 from polydistill.methods.prokd.unused import unused
@@ -128,8 +128,8 @@ def _check(options: ProkdOptions) -> None:
         raise UsageError("A teacher that is made here needs `teacher_epochs` above 0.", "Give it, or `teacher`.")
     if options.method == TRANSFER and options.teacher and options.model:
         raise UsageError("Direct transfer keeps the teacher as it is.", "Leave `model` out.")
-    if options.data.text and options.data.unlabelled_split:
-        raise UsageError("`text` and `unlabelled_split` both say what the target's text is.", "Give one of them.")
+    if options.teacher and options.model and options.student_from == TEACHER:
+        raise UsageError("`model` and `student_from` both say what the student begins with.", "Leave one of them out.")
 
 
 def _objectives(options: ProkdOptions) -> tuple[Spec | None, dict[str, Spec]]:
@@ -156,7 +156,8 @@ def _objectives(options: ProkdOptions) -> tuple[Spec | None, dict[str, Spec]]:
     if (labels := student.get(PSEUDO_LABELS)) and isinstance(labels.options, PseudoLabelsOptions):
         rectify = labels.options.rectify and options.method == PROKD
         student[PSEUDO_LABELS] = replace(labels, options=replace(labels.options, rectify=rectify))
-        if labels.options.features == STUDENT and options.prototypes.layer and options.teacher and options.model:
+        later = labels.options.features == STUDENT or options.training.rounds > 1
+        if later and options.prototypes.layer and options.teacher and options.model:
             raise UsageError("`layer` is the teacher's, and the student is another model.", "Leave `layer` out.")
     aligning = teacher.get(ALIGNMENT)
     return (aligning if aligning and aligning.weight else None), student
@@ -197,7 +198,7 @@ def _models(
     def open_source(name: str) -> Source:
         return Source.open(resolve(ModelRef.parse(name), progress=progress.note), options.include_path)
 
-    if options.teacher and len(options.teacher) != len(sources):
+    if options.teacher and len(sources) > 1 and len(options.teacher) != len(sources):
         raise UsageError(
             f"There are {len(sources)} source languages and {len(options.teacher)} teachers.",
             "Give `teacher` once for each source, in their order, or not at all.",
@@ -205,7 +206,14 @@ def _models(
     given = [open_source(name) for name in options.teacher]
     for teacher in given:
         _check_teacher(options, wanted, teacher, given[0])
-    model = open_source(options.model or DEFAULT_MODEL) if options.model or not given else None
+    taught = options.student_from == ENCODER and options.method != TRANSFER
+    model = open_source(options.model or DEFAULT_MODEL) if options.model or taught or not given else None
+    if given and model and not options.model and not same_vocabulary(given[0].folder, model.folder):
+        raise UsageError(
+            f"The teacher {given[0].resolved.ref} was not tuned from {DEFAULT_MODEL} as it is, and nothing says what "
+            "the student begins with.",
+            "Give `model`, that which the teacher was tuned from, or `student_from=teacher` for a copy of the teacher.",
+        )
     for source in (*given, *([model] if model else [])):
         _check_unlabelled(source, target)
     like = model or given[0]
@@ -262,10 +270,12 @@ def _check_teacher(options: ProkdOptions, wanted: Task, teacher: Source, first: 
 def _plain(
     options: ProkdOptions, wanted: Task, target: Language, limit: int | None, progress: Progress
 ) -> PlainSentences:
-    if options.data.text:
-        return read_plain(target, options.data.text, limit=limit)
-    split = options.data.unlabelled_split or "train"
-    return load_plain(wanted, target, split, data_dir=options.data.data_dir, limit=limit, progress=progress)
+    text, split = options.data.text, options.data.unlabelled_split
+    found = [read_plain(target, text, limit=limit)] if text else []
+    if split or not text:
+        data_dir = options.data.data_dir
+        found.append(load_plain(wanted, target, split or "train", data_dir=data_dir, limit=limit, progress=progress))
+    return joined(found)
 
 
 def _splits(options: ProkdOptions, option: str, usual: str, sources: Sequence[Language]) -> dict[str, tuple[str, ...]]:

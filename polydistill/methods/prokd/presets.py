@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 PROKD, TSL, SELFTRAIN, TRANSFER = "prokd", "tsl", "selftrain", "transfer"
 METHODS = (PROKD, TSL, SELFTRAIN, TRANSFER)
+ENCODER, TEACHER = "encoder", "teacher"  # what a student begins with
 # What the student learns, and with ProKD what the teacher learns beside labels.
 OBJECTIVES: dict[str, tuple[str, ...]] = {
     PROKD: ("alignment=1", "probabilities=1", "pseudo-labels=1"),
@@ -46,7 +47,7 @@ class Preset:
 
 PRESETS = {
     "smoke": Preset(1, 1, 16, 128, 2e-4, 1e-4, 0.1, limit=640, dev_limit=200),
-    "small": Preset(2, 3, 16, 128, 2e-4, 5e-5, 0.1, dev_limit=1_000),
+    "small": Preset(2, 3, 16, 128, 2e-4, 1e-4, 0.1, dev_limit=1_000),
     # Wu et al. 2020, arXiv 2004.12440, section 4.2.
     "paper": Preset(3, 3, 32, 128, 5e-5, 1e-4, 0.1, freeze_layers=3),
 }

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from polydistill.methods.prokd.job import Job
+from polydistill.methods.prokd.stages import numbered
 from polydistill.methods.prokd.tagging import PICTURE
 from polydistill.methods.prokd.unused import unused
 from polydistill.models.copying import copy_model
@@ -66,7 +67,7 @@ def texts_read(job: Job, done: Mapping[str, Done]) -> Sequence[Mapping[str, Any]
 
 def placed(job: Job, done: Mapping[str, Done], out: Path) -> None:
     """Writes the student, or with direct transfer the teacher."""
-    last = done.get("student") or done.get("teacher")
+    last = _last(job, done)
     if last is not None:
         copy_result(last, out)
     elif "vocabulary" in done:
@@ -75,14 +76,19 @@ def placed(job: Job, done: Mapping[str, Done], out: Path) -> None:
         copy_model(job.begins, out)
 
 
+def _last(job: Job, done: Mapping[str, Done]) -> Done | None:
+    """The student of the last round, or the teacher that was trained here."""
+    return done.get(numbered("student", job.options.training.rounds - 1)) or done.get("teacher")
+
+
 def _open(job: Job, folder: Path) -> Source:
     return Source.open(resolve(ModelRef.parse(str(folder))), job.options.include_path)
 
 
 def report(job: Job, done: Mapping[str, Done], out: Path) -> Report:
     """Sizes, prototypes, pseudo-labels and what chose the checkpoint."""
-    made, found = _open(job, out), done.get("prototypes")
-    last = done.get("student") or done.get("teacher")
+    made, last = _open(job, out), _last(job, done)
+    found = done.get(numbered("prototypes", job.options.training.rounds - 1))
     codes = [language.code for language in job.sources]
     sentences = {code: sum(len(s.examples) for s in splits) for code, splits in job.training.items()}
     split = ", ".join(dict.fromkeys(split.split for split in job.dev))

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polydistill.distill.combining import PARTITION
 from polydistill.distill.objectives.pseudo_labels import TEACHER
 from polydistill.methods.prokd.job import Job
 from polydistill.methods.prokd.tagging import PICTURE, PROTOTYPES, Tagging
@@ -33,13 +34,21 @@ def stages_of(job: Job) -> tuple[Stage, ...]:
         made.append(("vocabulary", vocabulary, 0))
     if job.teacher_epochs:
         made += [(name, partial(_teacher, i), job.teacher_epochs) for i, name in enumerate(teacher_names(job))]
-    if not job.transfers:
-        made += [("prototypes", prototypes, 0), ("student", student, job.preset.epochs)]
+    for turn in () if job.transfers else range(job.options.training.rounds):
+        made.append((numbered("prototypes", turn), partial(_prototypes, turn), 0))
+        made.append((numbered("student", turn), partial(_student, turn), job.preset.epochs))
     return in_order(job, made)
+
+
+def numbered(stage: str, turn: int) -> str:
+    """The name of a stage of a round, or of a teacher among several; both are counted from 0."""
+    return f"{stage}-{turn + 1}" if turn else stage
 
 
 def teacher_names(job: Job) -> list[str]:
     """The stages that train the teachers, in the order of the sources."""
+    if len(job.sources) == 1:
+        return [numbered("teacher", i) for i in range(max(1, len(job.teachers)))]
     return ["teacher", *(f"teacher-{language.code}" for language in job.sources[1:])]
 
 
@@ -53,8 +62,10 @@ def begins_of(job: Job, work: Work) -> list[Path]:
     ]
 
 
-def teachers_of(job: Job, work: Work) -> list[Path]:
-    """The teacher of each source."""
+def teachers_of(job: Job, work: Work, turn: int) -> list[Path]:
+    """The teachers of a round: those of the sources, or the student of the round before."""
+    if turn:
+        return [work.folder(numbered("student", turn - 1))]
     if not job.teacher_epochs:
         return begins_of(job, work)
     return [work.folder(name) for name in teacher_names(job)]
@@ -62,6 +73,14 @@ def teachers_of(job: Job, work: Work) -> list[Path]:
 
 def _teacher(index: int, job: Job, work: Work) -> Made:
     return teacher(job, index, work)
+
+
+def _prototypes(turn: int, job: Job, work: Work) -> Made:
+    return prototypes(job, turn, work)
+
+
+def _student(turn: int, job: Job, work: Work) -> Made:
+    return student(job, turn, work)
 
 
 def vocabulary(job: Job, work: Work) -> Made:
@@ -77,7 +96,8 @@ def teacher(job: Job, index: int, work: Work) -> Made:
 
     here, begins = Tagging(job, work), begins_of(job, work)[index]
     model = here.tagger(begins)
-    code = job.sources[index].code
+    of_source = job.source_of(index)
+    code = job.sources[of_source].code
     source = source_features(model, job.training[code], here.labels, here.kind.whole_words)
     target = []
     if job.aligning is not None:
@@ -87,7 +107,7 @@ def teacher(job: Job, index: int, work: Work) -> Made:
         model,
         source,
         target,
-        here.dev_score(model, index),
+        here.dev_score(model, of_source),
         here.schedule(job.teacher_epochs, True),
         here.aligning(model),
         job.begins.arch,
@@ -107,16 +127,16 @@ def teacher(job: Job, index: int, work: Work) -> Made:
     return Made(write, curves.steps, curves.terms)
 
 
-def prototypes(job: Job, work: Work) -> Made:
-    """Prototypes of both languages for each teacher, what they make of its labels, and a picture."""
+def prototypes(job: Job, turn: int, work: Work) -> Made:
+    """Prototypes of both languages for each teacher of a round, what they make of its labels, and a picture."""
     import torch
     from safetensors.torch import save_file
 
     from polydistill.distill.projection import picture
     from polydistill.distill.unlabelled import Prototypes, pseudo_label_facts, together
 
-    here, teachers = Tagging(job, work), teachers_of(job, work)
-    before = begins_of(job, work)[0] if job.teacher_epochs else None
+    here, teachers = Tagging(job, work), teachers_of(job, work, turn)
+    before = begins_of(job, work)[0] if job.teacher_epochs and not turn else None
     labels = here.labels
     similarities: list[float] = []
     targets: list[Observed] = []
@@ -125,9 +145,9 @@ def prototypes(job: Job, work: Work) -> Made:
     seen: tuple[Observed, Observed] | None = None
     first_found: Prototypes | None = None
     for i, folder in enumerate(teachers):
-        source, target = here.observed(folder, i)
+        source, target = here.observed(folder, job.source_of(i))
         found = Prototypes.of(source, target, labels, here.kind.by)
-        here.warn_of(found, target, job.sources[i].name)
+        here.warn_of(found, target, job.sources[job.source_of(i)].name)
         tensors |= {f"source_{i}": found.source, f"target_{i}": found.target}
         similarities.append(found.similarity)
         facts.append({"classes": found.names, "counts": found.counts, "similarity": found.similarity})
@@ -158,13 +178,14 @@ def prototypes(job: Job, work: Work) -> Made:
     return Made(write)
 
 
-def student(job: Job, work: Work) -> Made:
-    """The student, on the target's sentences alone."""
+def student(job: Job, turn: int, work: Work) -> Made:
+    """The student of a round, on the target's sentences alone."""
     from polydistill.distill.freezing import freeze
     from polydistill.distill.unlabelled import student_objectives, target_features, tune_student
 
-    here, teachers, found = Tagging(job, work), teachers_of(job, work), work.done["prototypes"]
-    begins = job.model.folder if job.model and job.teachers else teachers[0]
+    here, teachers = Tagging(job, work), teachers_of(job, work, turn)
+    found = work.done[numbered("prototypes", turn)]
+    begins = teachers[0] if job.from_teacher or job.model is None else job.model.folder
     weights = found.facts["weights"]
     model = here.tagger(begins)
     source = here.open(begins)
@@ -206,29 +227,38 @@ def _read(
     needs: frozenset[Signal],
     bf16: bool,
 ) -> Teacher:
-    """The teachers as one, with what they say of the target's sentences on disk."""
-    from polydistill.distill.tuning import kept_on_disk
-    from polydistill.distill.unlabelled import teachers_as_one
+    """The teachers as one, with what each says of the target's sentences on disk; features are the first one's."""
+    from copy import deepcopy
 
-    models = [here.reader(folder) for folder in teachers]
-    teacher = teachers_as_one(models, weights, needs, model.labels, here.job.begins.arch, bf16=bf16)
-    hashes = [Checkpoint.open(folder).weights_hash for folder in teachers]
-    facts = {
-        "teachers": hashes,
-        "weights": list(weights),
-        "data": here.text.sha256,
-        "bf16": bf16,
-        "labels": [found.labels for found in (model, *models)],
-    }
-    return kept_on_disk(
-        teacher,
-        facts,
-        features,
-        model.tokenizer,
-        max_bytes=int(here.job.options.cache_gb * 1e9),
-        note=here.work.note(SIGNALS),
-        progress=here.work.progress,
-    )
+    from polydistill.distill.cached import CachedTeacher
+    from polydistill.distill.kept import kept_on_disk
+    from polydistill.distill.signals import LOGITS, Signal
+    from polydistill.distill.teachers.frozen import FrozenTeacher
+    from polydistill.distill.teachers.several import as_one
+
+    arch, logits, combine = here.job.begins.arch, frozenset({Signal(LOGITS)}), here.job.options.several.combine
+    room, note, found = int(here.job.options.cache_gb * 1e9), here.work.note(SIGNALS), []
+    for i, (folder, weight) in enumerate(zip(teachers, weights, strict=True)):
+        one, asked = here.reader(folder), needs & logits if i else needs
+        teacher = FrozenTeacher(one.network, asked, arch, autocast=bf16, labels=one.labels, wanted=model.labels)
+        kept = kept_on_disk(
+            teacher,
+            {
+                "teacher": Checkpoint.open(folder).weights_hash,
+                "data": here.text.sha256,
+                "bf16": bf16,
+                "labels": [model.labels, one.labels],
+            },
+            features,
+            model.tokenizer,
+            max_bytes=room,
+            note=note.with_name(f"{note.stem}-{i}{note.suffix}"),
+            progress=here.work.progress,
+        )
+        room -= kept.nbytes if isinstance(kept, CachedTeacher) else 0
+        found.append((kept, weight))
+    start = FrozenTeacher(deepcopy(model.network), logits, arch, autocast=bf16) if combine == PARTITION else None
+    return as_one(found, combine, start)
 
 
 def head_facts(model: TaskModel) -> dict[str, Any] | None:

@@ -154,7 +154,7 @@ class Tagging:
                 model,
                 part[:: max(1, -(-len(part) // OBSERVED))],
                 self.labels,
-                self.job.layer,
+                self.job.options.prototypes.layer or hidden_layers(self.open(folder)),
                 arch,
                 bf16=self.bf16,
                 progress=self.work.progress,
@@ -191,7 +191,7 @@ class Tagging:
     def is_other_student(self) -> bool:
         """Whether features are those of a student that did not begin as the teacher."""
         how = self.rectifying
-        return how is not None and how.features == STUDENT and bool(self.job.teachers) and self.job.model is not None
+        return how is not None and how.features == STUDENT and not self.job.from_teacher
 
     def first_prototypes(self, folder: Path, student: TaskModel) -> Prototypes:
         """The first teacher's prototypes; none yet for features that are not of its kind."""
