@@ -14,7 +14,8 @@ import numpy as np
 
 from polydistill.evaluation.turns import PROCESSES, summary
 from polydistill.metrics.items import Measured, f_measure, mean_of
-from polydistill.metrics.paired import interval, middle, paired_difference, resampled_means
+from polydistill.metrics.paired import interval, middle, paired_difference, resampled, resampled_means
+from polydistill.metrics.seeds import mean_difference
 
 SETS, RESAMPLES, SEED = 1000, 1000, 0
 Interval = tuple[float, float]
@@ -29,7 +30,7 @@ def main() -> None:
         "should hold the truth in 95 of 100; the standard error of what is counted here is .7. *Shared* is the "
         "correlation of what makes answers right, within an item or a paragraph. No model and no real data."
     ]
-    for title, header, rows in (averages(), unrelated(), paragraphs(), small(), processes()):
+    for title, header, rows in (averages(), unrelated(), paragraphs(), small(), seeds(), processes()):
         parts.append(f"## {title}\n\n{measure.table(header, rows)}")
     measure.write_section(
         Path(__file__).with_suffix(".md"),
@@ -184,6 +185,54 @@ def small() -> Section:
             for n in (20, 50, 100, 300, 1000)
         ],
     )
+
+
+def seeds() -> Section:
+    """Two equally good methods with three seeds each, on the same items."""
+    rows = []
+    for spread in (0.0, 0.5, 1.0, 2.0):
+        rows.append([f"{spread} points", *held(0.0, three_seeds(600, 3, spread / 100))])
+    return (
+        "Differences of two methods, 600 items and 3 seeds",
+        [
+            "standard deviation over seeds",
+            "one seed, items drawn",
+            "3 seeds, items drawn",
+            "3 seeds, items and seeds drawn",
+            "3 seeds, t over seeds alone",
+            "3 seeds, items and seeds (`mean_difference`)",
+        ],
+        rows,
+    )
+
+
+def three_seeds(n: int, k: int, spread: float) -> Make:
+    """Items that are hard for all models alike, models that are better or worse by their seed, and chance."""
+    from scipy.stats import t
+
+    def all_of(rng: np.random.Generator, seed: int) -> list[Interval]:
+        hard = rng.standard_normal((n, 1))
+        luck = spread / 0.348 * rng.standard_normal(2 * k)  # the normal density at .5244: 1 is .348 of the items
+        answers = np.sqrt(0.8) * hard + np.sqrt(0.2) * rng.standard_normal((n, 2 * k)) + luck < 0.5244005
+        models = accuracies(answers)
+        first, second = models[:k], models[k:]
+        draws = resampled(models, seed=seed, resamples=RESAMPLES)
+        by_seed = draws[:k] - draws[k:]
+        picked = rng.integers(0, k, size=(k, RESAMPLES))
+        both = np.take_along_axis(by_seed, picked, axis=0).mean(axis=0)
+        values = [a.value - b.value for a, b in zip(first, second, strict=True)]
+        half = float(t.ppf(0.975, k - 1)) * float(np.std(values, ddof=1)) / np.sqrt(k)
+        mean = float(np.mean(values))
+        found = mean_difference(first, second, seed=seed, resamples=RESAMPLES)
+        return [
+            middle(by_seed[0]),
+            middle(by_seed.mean(axis=0)),
+            middle(both),
+            (mean - half, mean + half),
+            found.interval,
+        ]
+
+    return all_of
 
 
 def processes() -> Section:

@@ -109,11 +109,13 @@ class Comparison:
         models: The reference first.
         rows: In the order of the tables: a section's languages, then its averages, each with the reference first.
         notes: What is missing, and why.
+        seeds: Models that each row is a mean over.
     """
 
     models: tuple[ModelFacts, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = field(default=())
+    seeds: int = 1
 
     @property
     def reference(self) -> str:
@@ -130,6 +132,7 @@ class Comparison:
         return {
             "command": "compare",
             "reference": self.reference,
+            "seeds": self.seeds,
             "models": [asdict(m) for m in self.models],
             "scores": [row.to_json() for row in self.rows if not row.is_average],
             "averages": [row.to_json() for row in self.rows if row.is_average],

@@ -92,7 +92,9 @@ def explanation(comparison: Comparison) -> str:
     parts = [f"Values are times 100; differences are to {comparison.reference}"]
     if any(row.interval or row.difference_interval for row in comparison.rows):
         parts.append("intervals are 95%")
-    if any(row.difference_interval for row in comparison.rows):
+    if comparison.seeds > 1:
+        parts.append(f"values are means over {comparison.seeds} seeds, and intervals those of items and seeds together")
+    elif any(row.difference_interval for row in comparison.rows):
         parts.append("those of differences by paired bootstrap over items")
     if any(row.is_average and row.interval for row in comparison.rows):
         parts.append(
