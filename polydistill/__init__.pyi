@@ -60,6 +60,7 @@ def bistil(
     max_length: int | None = None,
     lr: float | None = None,
     warmup: float | None = None,
+    weight_decay: float | None = None,
     task_epochs: float | None = None,
     task_sparse_epochs: float | None = None,
     task_batch_size: int | None = None,
@@ -67,6 +68,8 @@ def bistil(
     task_text: float | None = None,
     task_lr: float | None = None,
     task_warmup: float | None = None,
+    task_weight_decay: float | None = None,
+    task_head: Literal['teacher', 'new'] | None = None,
     teacher_epochs: float | None = None,
     teacher_lr: float | None = None,
     density: float | None = None,
@@ -123,6 +126,7 @@ def bistil(
         max_length: Tokens of a block of phase 1.
         lr: Highest learning rate of phase 1.
         warmup: Share of phase 1's steps in which the learning rate rises.
+        weight_decay: Weight decay of AdamW in phase 1.
         task_epochs: Epochs of phase 2 that train all parameters.
         task_sparse_epochs: Epochs of phase 2 that train only the chosen entries; 0 skips this stage.
         task_batch_size: Examples a step of phase 2.
@@ -130,6 +134,8 @@ def bistil(
         task_text: Share of phase 2's batches that are sentences of both languages' text, without labels: the student learns what the teacher makes of them. An epoch still goes once through the labelled data. 0 for none.
         task_lr: Highest learning rate of phase 2.
         task_warmup: Share of each stage's steps in which the learning rate rises.
+        task_weight_decay: Weight decay of AdamW in phase 2.
+        task_head: The student's head at first: teacher, a copy of the teacher's, or new, as in BiStil.
         teacher_epochs: Epochs of the task's teacher, if it is made here.
         teacher_lr: Highest learning rate of the task's teacher.
         density: Share of the base model's parameters that the sparse stage trains.

@@ -67,19 +67,19 @@ class TaskStudent:
 def task_student(
     folder: Path,
     task: Task,
-    teacher: TaskModel,
+    teacher: TaskModel | None,
     *,
     seed: int,
     length: int,
     eager: bool = False,
     progress: Progress = SILENT,
 ) -> TaskStudent:
-    """Puts the teacher's head on a student; where it does not fit, the student's own or one from the seed stays.
+    """Puts the teacher's head on a student, or a new one; where it does not fit, the student's own stays.
 
     Args:
         folder: The student that phase 1 made.
         task: What it is to learn.
-        teacher: Whose head it gets.
+        teacher: Whose head it gets; None for a new one from the seed.
         seed: Of a head that does not fit.
         length: Most tokens of an input.
         eager: Whether attention is computed without fused kernels (eager).
@@ -89,13 +89,15 @@ def task_student(
         PolydistillError: It cannot have such a head, or the teacher predicts other labels than the task scores.
     """
     labels = task.scored_labels
-    check_labels(teacher.labels, labels)
     model = new_head(folder, task.kind, labels, seed=seed, max_length=length, eager=eager)
     stored = Checkpoint.open(folder).tensors
     prefix = f"{model.network.base_model_prefix}."
     inside = [name for name, _ in model.network.named_parameters() if name.startswith(prefix)]
     # A folder that phase 1 has not written may be one of a model with another head, whose names have the prefix.
     base = {own: name for own in inside for name in (own.removeprefix(prefix), own) if name in stored}
+    if teacher is None:
+        return TaskStudent(model, base)
+    check_labels(teacher.labels, labels)
     given = _head_of(teacher, labels)
     fits = {
         n: t
@@ -208,9 +210,14 @@ def task_job(
         )
         for t in inputs.teachers
     ]
-    eager = needs_attention(objectives.needs.student)
     student = task_student(
-        inputs.student, task, models[0], seed=inputs.seed, length=inputs.length, eager=eager, progress=inputs.progress
+        inputs.student,
+        task,
+        None if inputs.new_head else models[0],
+        seed=inputs.seed,
+        length=inputs.length,
+        eager=needs_attention(objectives.needs.student),
+        progress=inputs.progress,
     )
     read = Inputs.of(student.model, task, training, plain, share, inputs.progress)
     teacher = task_teacher(inputs, models, objectives.needs.teacher, student.model, read)

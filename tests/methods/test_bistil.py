@@ -476,6 +476,25 @@ def test_several_teachers_have_the_mean_of_their_probabilities(
     assert runs["balance"].settings["combine"] == "balance"
 
 
+def test_the_paper_s_student_has_a_new_head_and_no_weight_decay(
+    student: Result, tuned: str, data: Path, tmp_path: Path
+) -> None:
+    options = {"test_split": ("sw=none", "en=none"), "task_sparse_epochs": 0, "teacher": (tuned,), "task_epochs": 1}
+    paper = bistil(ner(student.output, data, tmp_path / "paper", **{**options, "preset": "paper"}))
+    assert (paper.settings["phase_2"]["head"], paper.settings["phase_2"]["weight_decay"]) == ("new", 0.0)
+    heads = {
+        head: bistil(ner(student.output, data, tmp_path / head, task_head=head, **options)).stages[-1]["loss"]["first"]
+        for head in ("teacher", "new")
+    }
+    assert heads["teacher"]["logits"] < heads["new"]["logits"]
+    decays = {
+        decay: bistil(ner(student.output, data, tmp_path / str(decay), task_weight_decay=decay, **options)).output
+        for decay in (0.0, 1.0)
+    }
+    one, other = (load_file(folder / "model.safetensors") for folder in decays.values())
+    assert any((one[name] != other[name]).any() for name in one)
+
+
 def test_vectors_of_sentences(base: Path, student: Result, data: Path, tmp_path: Path) -> None:
     options = {
         "task": "embedding",

@@ -8,7 +8,7 @@ from pathlib import Path
 from polydistill.devices import AUTO, PRECISIONS
 from polydistill.distill.combining import Combined
 from polydistill.distill.scales import SCALES
-from polydistill.methods.bistil.presets import PRESETS
+from polydistill.methods.bistil.presets import HEADS, PRESETS
 from polydistill.models.default import DEFAULT_MODEL
 from polydistill.options.groups import Computing, Labelled, Placed, TrainingPlace
 from polydistill.options.settings import MOST_BATCH, Options, group, include_setting, setting
@@ -66,6 +66,9 @@ class Phase1(Options):
     warmup: float | None = setting(
         None, "Share of phase 1's steps in which the learning rate rises.", "Training", metavar="SHARE", least=0, most=1
     )
+    weight_decay: float | None = setting(
+        None, "Weight decay of AdamW in phase 1.", "Training", metavar="X", least=0, most=1
+    )
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,16 @@ class Phase2(Options):
         metavar="SHARE",
         least=0,
         most=1,
+    )
+    weight_decay: float | None = setting(
+        None, "Weight decay of AdamW in phase 2.", "Training", metavar="X", least=0, most=1
+    )
+    head: str | None = setting(
+        None,
+        "The student's head at first: teacher, a copy of the teacher's, or new, as in BiStil.",
+        "Training",
+        metavar="WHICH",
+        choices=HEADS,
     )
 
 

@@ -136,17 +136,18 @@ def idle_options(options: BistilOptions, todo: Job) -> tuple[dict[str, str], tup
             "init vocab_size min_share allow_unknown" + ("" if todo.texts else " text") if todo.student_given else ""
         ),
         "there is no phase 1 here": (
-            "" if todo.general else "steps batch_size max_length lr warmup language_sft sampler"
+            "" if todo.general else "steps batch_size max_length lr warmup weight_decay language_sft sampler"
         ),
         "there is no phase 2 here": (
             ""
             if tuning
-            else "task_epochs task_sparse_epochs task_batch_size task_max_length task_lr task_warmup task_text density "
-            "combine teacher_epochs teacher_lr train_split dev_split test_split dev_limit limit data_dir cache_gb "
+            else "task_epochs task_sparse_epochs task_batch_size task_max_length task_lr task_warmup "
+            "task_weight_decay task_head task_text density combine teacher_epochs teacher_lr train_split dev_split "
+            "test_split dev_limit limit data_dir cache_gb "
             "data dev_data test_data"
         ),
         "vectors of sentences are learnt from text alone": (
-            "train_split dev_split dev_limit task_text" if todo.vectors else ""
+            "train_split dev_split dev_limit task_text task_head" if todo.vectors else ""
         ),
         "there is one teacher": ("combine" if len(todo.teachers) < 2 and options.combined.combine != PARTITION else ""),
         "the teacher is not made here": ("" if labels and not todo.teachers else "teacher_epochs teacher_lr"),
@@ -252,6 +253,7 @@ def _phases(options: BistilOptions, defaults: Preset, wanted: Task | None) -> tu
                 "max_length": options.general.max_length,
                 "lr": options.general.lr,
                 "warmup": options.general.warmup,
+                "weight_decay": options.general.weight_decay,
             },
         )
     if wanted and options.phase != "1":
@@ -266,6 +268,8 @@ def _phases(options: BistilOptions, defaults: Preset, wanted: Task | None) -> tu
                 "batch_size": options.tuning.batch_size,
                 "lr": options.tuning.lr,
                 "warmup": options.tuning.warmup,
+                "weight_decay": options.tuning.weight_decay,
+                "head": options.tuning.head,
                 "teacher_epochs": options.made_teacher.epochs,
                 "teacher_lr": options.made_teacher.lr,
                 "text": options.tuning.text,
@@ -291,7 +295,7 @@ def _by_loyalty(options: BistilOptions, wanted: Task | None, tuning: Tuning | No
     return False
 
 
-def _given(phase: Any, asked: Mapping[str, Spec], values: Mapping[str, float | None]) -> Any:
+def _given(phase: Any, asked: Mapping[str, Spec], values: Mapping[str, float | str | None]) -> Any:
     """A preset's phase with the values that were given."""
     specs = tuple(map(str, asked.values())) or phase.objectives
     return replace(phase, objectives=specs, **{k: v for k, v in values.items() if v is not None})

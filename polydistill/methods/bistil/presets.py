@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from polydistill.catalog.task import CLASSIFICATION, RETRIEVAL, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
 from polydistill.distill.listing import TASK, TEXT, objectives
 from polydistill.options.specs import Spec
+
+HEADS = TEACHER_HEAD, NEW_HEAD = "teacher", "new"
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class General:
         lr: Highest learning rate.
         warmup: Share of the steps in which it rises.
         objectives: Specs of what is asked of the student.
+        weight_decay: Of AdamW.
     """
 
     steps: int
@@ -29,6 +33,7 @@ class General:
     lr: float
     warmup: float
     objectives: tuple[str, ...]
+    weight_decay: float = 0.01
 
     @property
     def asked(self) -> dict[str, Spec]:
@@ -56,6 +61,8 @@ class Tuning:
         teacher_epochs: Passes in which the task's teacher is tuned, where none is given.
         teacher_lr: Its highest learning rate.
         text: Share of the batches that are text without labels.
+        weight_decay: Of AdamW, in both stages.
+        head: What the student's head is at first, one of `HEADS`.
     """
 
     epochs: float
@@ -68,6 +75,8 @@ class Tuning:
     teacher_epochs: float = 1
     teacher_lr: float = 5e-5
     text: float = 0.0
+    weight_decay: float = 0.01
+    head: str = TEACHER_HEAD
 
     @property
     def asked(self) -> dict[str, Spec]:
@@ -101,6 +110,8 @@ SOFT = ("hidden=1", "logits=1")
 PAPER, PAPER_SOFT = ("attention=1", "hidden=1"), ("attention=1", "hidden=1", "logits=1")
 VECTORS = ("hidden=1", "pooled=1")
 
+ANSELL: dict[str, Any] = {"weight_decay": 0.0, "head": NEW_HEAD}
+
 PRESETS: dict[str, Preset] = {
     "smoke": Preset(
         General(120, 4, 64, 1e-3, 0.1, HIDDEN),
@@ -131,12 +142,12 @@ PRESETS: dict[str, Preset] = {
     ),
     # Ansell et al. 2023, arXiv 2306.01709, section 4; vectors are not in the paper.
     "paper": Preset(
-        General(200_000, 8, 256, 1e-4, 0.0, PAPER),
+        General(200_000, 8, 256, 1e-4, 0.0, PAPER, weight_decay=0.0),
         {
-            TAGGING: Tuning(3, 10, 8, 128, 5e-5, 0.0, PAPER_SOFT, teacher_epochs=3),
-            WORD_TAGGING: Tuning(3, 10, 8, 128, 5e-5, 0.0, PAPER_SOFT, teacher_epochs=3),
-            CLASSIFICATION: Tuning(5, 5, 32, 128, 2e-5, 0.0, PAPER_SOFT, teacher_epochs=3),
-            SPAN_EXTRACTION: Tuning(5, 5, 8, 384, 5e-5, 0.0, PAPER_SOFT, teacher_epochs=3),
+            TAGGING: Tuning(3, 10, 8, 128, 5e-5, 0.0, PAPER_SOFT, teacher_epochs=3, **ANSELL),
+            WORD_TAGGING: Tuning(3, 10, 8, 128, 5e-5, 0.0, PAPER_SOFT, teacher_epochs=3, **ANSELL),
+            CLASSIFICATION: Tuning(5, 5, 32, 128, 2e-5, 0.0, PAPER_SOFT, teacher_epochs=3, **ANSELL),
+            SPAN_EXTRACTION: Tuning(5, 5, 8, 384, 5e-5, 0.0, PAPER_SOFT, teacher_epochs=3, **ANSELL),
             RETRIEVAL: Tuning(3, 0, 32, 128, 5e-5, 0.0, VECTORS),
         },
         density=0.08,

@@ -17,7 +17,7 @@ from polydistill.distill.samplers.base import Sampler
 from polydistill.distill.student import RANDOM, randomise_layers, reduce_layers
 from polydistill.labelled.plain import plain_split
 from polydistill.methods.bistil.job import Job
-from polydistill.methods.bistil.presets import General, Tuning
+from polydistill.methods.bistil.presets import NEW_HEAD, General, Tuning
 from polydistill.methods.finetune.options import Frozen
 from polydistill.methods.finetune.plan import DEFAULTS
 from polydistill.methods.finetune.stages import Tuning as TeacherTuning
@@ -166,6 +166,7 @@ def general(job: Job, work: Work) -> Made:
         lr=phase.lr,
         batch_size=phase.batch_size,
         warmup=phase.warmup,
+        weight_decay=phase.weight_decay,
         checks=CHECKS,
         seed=computing.seed,
         bf16=multiplies_in_bfloat16(computing.precision, student, work),
@@ -381,6 +382,7 @@ class Phase2:
             include=job.options.include_path,
             own=job.past,
             combine=job.options.combined.combine,
+            new_head=self.tuning.head == NEW_HEAD,
         )
 
     def _lines(self) -> Mapping[str, list[str]]:
@@ -407,6 +409,7 @@ class Phase2:
             lr=self.tuning.lr,
             batch_size=self.tuning.batch_size,
             warmup=self.tuning.warmup,
+            weight_decay=self.tuning.weight_decay,
             checks=TUNING_CHECKS,
             seed=self.job.options.computing.seed,
             bf16=bf16,

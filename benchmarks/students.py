@@ -1,0 +1,246 @@
+"""Students of 3 seeds each, held against their own teachers and, variant by variant, against the default.
+
+  python benchmarks/students.py --data DATA --models MODELS                          # all variants; what is there stays
+  python benchmarks/students.py --data DATA --models MODELS --only default text      # some of them
+  python benchmarks/students.py --data DATA --models MODELS --commands               # what would run, a line each
+
+DATA is laid out as data.md says. A seed has a teacher of its own (MODELS/ner-0, ner-1, ner-2), a phase 1 of its own
+(MODELS/general-sw-3-0, ...) from that teacher, and of each variant a student. All variants of a seed share phase 1, so
+that they differ by phase 2 alone, and take as many steps of it. Settings and checkpoints are chosen on English dev
+data; the script stops where dev or test data stand in the text (overlap.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import measure
+import numpy as np
+import overlap
+from bistil_tables import metric, pairs_of, parameters, percent
+from commands import made, polydistill
+
+from polydistill.evaluation.cache import Items
+from polydistill.metrics.items import Measured
+from polydistill.metrics.seeds import Estimate, mean_difference, mean_retained, mean_score
+from polydistill.records.record import Score
+
+SEEDS = (0, 1, 2)
+LAYERS = 3
+SPLITS = ("--train-split", "train_wikineural", "--dev-split", "dev_wikineural", "--test-split", "en=test_wikineural")
+TESTS = {"en": "test_wikineural", "sw": "test"}
+TEACHER = (*SPLITS[:4], "--lr", "2e-4", "--epochs", "4", "--freeze-layers", "3", "--freeze-embeddings")
+COMPUTING = ("--precision", "bfloat16")
+HALF = ("--task-epochs", "1", "--task-sparse-epochs", "2")  # half of the labelled batches, the other half being text
+TEXT = ("--task-text", "0.5", *HALF)
+# Variant -> (what is different, options).
+VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "default": ("preset `small` from the task's teacher: hidden states and logits on English labels", ()),
+    "text": ("half of phase 2's batches are English and Swahili text, half of the epochs", TEXT),
+    "teachers": ("the teachers of all three seeds, their probabilities averaged; hidden states of its own", ()),
+}
+THREE = ("teachers",)  # variants with the teachers of all seeds
+
+
+# --- commands
+
+
+def teacher_command(args: argparse.Namespace, seed: int) -> list[str]:
+    """The command of a seed's teacher."""
+    return [
+        "finetune",
+        "--task",
+        "ner",
+        "--lang",
+        "en",
+        "--data-dir",
+        str(args.data),
+        *TEACHER,
+        *COMPUTING,
+        "--seed",
+        str(seed),
+        "-o",
+        str(args.models / f"ner-{seed}"),
+    ]
+
+
+def texts(args: argparse.Namespace) -> list[str]:
+    return [part for code in ("en", "sw") for part in ("--text", f"{code}={args.data / 'text' / code}.txt")]
+
+
+def general_command(args: argparse.Namespace, seed: int) -> list[str]:
+    """The command of a seed's phase 1."""
+    return [
+        "bistil",
+        "en",
+        "sw",
+        "--model",
+        str(args.models / f"ner-{seed}"),
+        *texts(args),
+        "--layers",
+        str(LAYERS),
+        "--preset",
+        "small",
+        *COMPUTING,
+        "--seed",
+        str(seed),
+        "-o",
+        str(args.models / f"general-sw-{LAYERS}-{seed}"),
+    ]
+
+
+def student_command(args: argparse.Namespace, name: str, seed: int) -> list[str]:
+    """The command of a variant's phase 2."""
+    options = VARIANTS[name][1]
+    seeds = sorted(SEEDS, key=lambda other: other != seed) if name in THREE else [seed]  # its own teacher first
+    teachers = [part for other in seeds for part in ("--teacher", str(args.models / f"ner-{other}"))]
+    return [
+        "bistil",
+        "en",
+        "sw",
+        "--model",
+        str(args.models / f"general-sw-{LAYERS}-{seed}"),
+        "--task",
+        "ner",
+        *teachers,
+        "--data-dir",
+        str(args.data),
+        *SPLITS,
+        "--preset",
+        "small",
+        *COMPUTING,
+        "--cache-gb",
+        "14",
+        "--seed",
+        str(seed),
+        *(texts(args) if "--task-text" in options else []),
+        *options,
+        "-o",
+        str(student_of(args, name, seed)),
+    ]
+
+
+def student_of(args: argparse.Namespace, name: str, seed: int) -> Path:
+    """The folder of a student."""
+    variant = "" if name == "default" else f"-{name}"
+    return args.models / f"ner-sw-{LAYERS}{variant}-{seed}"
+
+
+def commands(args: argparse.Namespace, name: str, seed: int) -> list[list[str]]:
+    """The commands of a student, those that it needs first."""
+    needed = SEEDS if name in THREE else (seed,)
+    return [
+        *(teacher_command(args, other) for other in needed),
+        general_command(args, seed),
+        student_command(args, name, seed),
+    ]
+
+
+# --- scores
+
+
+def evaluated(args: argparse.Namespace, name: str, seed: int, language: str) -> dict[str, Any]:
+    """Teacher and student side by side in a language; predictions that are there are read."""
+    return polydistill(
+        args,
+        "evaluate",
+        "--model",
+        student_of(args, name, seed),
+        "--teacher",
+        args.models / f"ner-{seed}",
+        "--task",
+        "ner",
+        "--lang",
+        language,
+        "--split",
+        TESTS[language],
+        "--data-dir",
+        args.data,
+    )
+
+
+def table(args: argparse.Namespace, names: list[str]) -> tuple[str, str]:
+    """(what each variant keeps of its teachers, how it differs from the first)."""
+    items, kept_rows, rows = Items(), [], []
+    for language in TESTS:
+        runs = {name: [evaluated(args, name, seed, language) for seed in SEEDS] for name in names}
+        for place in (0, 1):  # of the metrics
+            own: dict[str, list[Measured]] = {}
+            for name, evaluations in runs.items():
+                of_seeds = list(zip(evaluations, SEEDS, strict=True))
+                pairs = [pairs_of(found, student_of(args, name, seed))[place] for found, seed in of_seeds]
+                student, teacher = ([_items(items, pair[side]) for pair in pairs] for side in (0, 1))
+                own[name] = student
+                kept = mean_retained(student, teacher)
+                mine, whole = parameters(evaluations[0], student_of(args, name, 0))
+                loyal = [_loyalty(found) for found in evaluations]
+                kept_rows.append(
+                    [
+                        name,
+                        language,
+                        metric(pairs[0][0]),
+                        f"{100 * sum(mine.values()) / whole:.1f}",
+                        shown(mean_score(teacher)),
+                        shown(mean_score(student)),
+                        shown(kept) if kept else "",
+                        f"{100 * np.mean(loyal):.2f} ({100 * np.std(loyal, ddof=1):.2f})",
+                    ]
+                )
+            base = own[names[0]]
+            for name in names[1:]:
+                values = ", ".join(f"{100 * (a.value - b.value):+.1f}" for a, b in zip(own[name], base, strict=True))
+                found = mean_difference(own[name], base)
+                label = metric(pairs_of(runs[name][0], student_of(args, name, 0))[place][0])
+                rows.append([name, language, label, shown(found, signed=True), values])
+    head = ["variant", "language", "metric", "% of the parameters", "teacher", "student", "kept, %", "loyalty (s.d.)"]
+    differs = ["variant", "language", "metric", f"less `{names[0]}`", "by seed"]
+    return measure.table(head, kept_rows), measure.table(differs, rows)
+
+
+def _items(items: Items, score: dict[str, Any]) -> Measured:
+    found = items.of(Score.from_json(score))
+    if found is None:
+        sys.exit("students.py: predictions that were made just now are not in the cache.")
+    return found
+
+
+def _loyalty(evaluation: dict[str, Any]) -> float:
+    """Of probabilities to the student's own teacher."""
+    found = {row["metric"]: row["value"] for row in evaluation["loyalty"]["scores"]}
+    return float(found["probability_loyalty"])
+
+
+def shown(found: Estimate, signed: bool = False) -> str:
+    return percent(found.value, found.interval, signed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--models", type=Path, required=True, help="where teachers and students are, or go")
+    parser.add_argument("--only", nargs="*", choices=VARIANTS, help="only these; the first is what others differ from")
+    parser.add_argument("--commands", action="store_true", help="print the commands and run nothing")
+    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".md"))
+    args = parser.parse_args()
+    overlap.check(args.data)
+    names = args.only or list(VARIANTS)
+    every = [command for seed in SEEDS for name in names for command in commands(args, name, seed)]
+    if args.commands:
+        print("\n".join(dict.fromkeys(shlex.join(["polydistill", *command]) for command in every)))
+        return
+    for command in every:
+        made(args, command)
+    kept, differs = table(args, names)
+    about = "\n".join(f"- `{name}`: {VARIANTS[name][0]}." for name in names)
+    command = f"python benchmarks/students.py --data DATA --models MODELS --only {' '.join(names)}"
+    body = f"## NER, English and Swahili, {LAYERS} layers\n\n{about}\n\n{kept}\n\n{differs}"
+    used = measure.versions("polydistill", "torch", "transformers", "tokenizers")
+    measure.write_section(args.output, "ner-sw-3", command, body, used)
+
+
+if __name__ == "__main__":
+    main()
