@@ -39,7 +39,7 @@ DATA_OPTIONS = (
     "--test-split",
     "en=test_wikineural",
 )
-TRAINING = ("--freeze-embeddings", "--precision", "bfloat16", "--teacher-lr", "5e-5")
+TRAINING = ("--freeze-embeddings", "--precision", "bfloat16", "--teacher-lr", "5e-5", "--lr", "5e-5")
 FROZEN = ("--freeze-layers", "3")  # as in the teacher that all begin with; not in a student of 6 layers
 TEACHER_EPOCHS = "0.5"
 PROBABILITIES = ("--objective", "probabilities=1")
@@ -118,7 +118,7 @@ def cut_teacher(args: argparse.Namespace, target: str, seed: int) -> Path:
 def run(args: argparse.Namespace, part: str, name: str, *options: str) -> tuple[Path, dict[str, Any]]:
     """A run of `prokd` for a target and seed."""
     target, _, seed = part.partition("-")
-    frozen = () if "--model" in options else FROZEN
+    frozen = () if "--model" in options else (*FROZEN, "--student-from", "teacher")
     return made(
         args,
         [

@@ -14,26 +14,22 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 import measure
 import numpy as np
 import overlap
-from bistil_tables import metric, pairs_of, parameters, percent
+from bistil_tables import metric, pairs_of, parameters
 from commands import made, polydistill
+from seeded import SEEDS, SPLITS, differences, items_of, shown, teacher_command
 
 from polydistill.evaluation.cache import Items
 from polydistill.metrics.items import Measured
-from polydistill.metrics.seeds import Estimate, mean_difference, mean_retained, mean_score
-from polydistill.records.record import Score
+from polydistill.metrics.seeds import mean_retained, mean_score
 
-SEEDS = (0, 1, 2)
 LAYERS = 3
-SPLITS = ("--train-split", "train_wikineural", "--dev-split", "dev_wikineural", "--test-split", "en=test_wikineural")
 TESTS = {"en": "test_wikineural", "sw": "test"}
-TEACHER = (*SPLITS[:4], "--lr", "2e-4", "--epochs", "4", "--freeze-layers", "3", "--freeze-embeddings")
 COMPUTING = ("--precision", "bfloat16")
 HALF = ("--task-epochs", "1", "--task-sparse-epochs", "2")  # half of the labelled batches, the other half being text
 TEXT = ("--task-text", "0.5", *HALF)
@@ -47,25 +43,6 @@ THREE = ("teachers",)  # variants with the teachers of all seeds
 
 
 # --- commands
-
-
-def teacher_command(args: argparse.Namespace, seed: int) -> list[str]:
-    """The command of a seed's teacher."""
-    return [
-        "finetune",
-        "--task",
-        "ner",
-        "--lang",
-        "en",
-        "--data-dir",
-        str(args.data),
-        *TEACHER,
-        *COMPUTING,
-        "--seed",
-        str(seed),
-        "-o",
-        str(args.models / f"ner-{seed}"),
-    ]
 
 
 def texts(args: argparse.Namespace) -> list[str]:
@@ -134,7 +111,7 @@ def commands(args: argparse.Namespace, name: str, seed: int) -> list[list[str]]:
     """The commands of a student, those that it needs first."""
     needed = SEEDS if name in THREE else (seed,)
     return [
-        *(teacher_command(args, other) for other in needed),
+        *(teacher_command(args.data, args.models, other) for other in needed),
         general_command(args, seed),
         student_command(args, name, seed),
     ]
@@ -163,59 +140,41 @@ def evaluated(args: argparse.Namespace, name: str, seed: int, language: str) -> 
     )
 
 
-def table(args: argparse.Namespace, names: list[str]) -> tuple[str, str]:
+def tables(args: argparse.Namespace, names: list[str]) -> tuple[str, str]:
     """(what each variant keeps of its teachers, how it differs from the first)."""
-    items, kept_rows, rows = Items(), [], []
+    items, kept, rows = Items(), [], []
     for language in TESTS:
         runs = {name: [evaluated(args, name, seed, language) for seed in SEEDS] for name in names}
         for place in (0, 1):  # of the metrics
-            own: dict[str, list[Measured]] = {}
+            students: dict[str, list[Measured]] = {}
             for name, evaluations in runs.items():
                 of_seeds = list(zip(evaluations, SEEDS, strict=True))
                 pairs = [pairs_of(found, student_of(args, name, seed))[place] for found, seed in of_seeds]
-                student, teacher = ([_items(items, pair[side]) for pair in pairs] for side in (0, 1))
-                own[name] = student
-                kept = mean_retained(student, teacher)
-                mine, whole = parameters(evaluations[0], student_of(args, name, 0))
-                loyal = [_loyalty(found) for found in evaluations]
-                kept_rows.append(
+                students[name], teachers = ([items_of(items, pair[side]) for pair in pairs] for side in (0, 1))
+                own, whole = parameters(evaluations[0], student_of(args, name, 0))
+                loyal = [100 * _loyalty(found) for found in evaluations]
+                kept.append(
                     [
                         name,
                         language,
-                        metric(pairs[0][0]),
-                        f"{100 * sum(mine.values()) / whole:.1f}",
-                        shown(mean_score(teacher)),
-                        shown(mean_score(student)),
-                        shown(kept) if kept else "",
-                        f"{100 * np.mean(loyal):.2f} ({100 * np.std(loyal, ddof=1):.2f})",
+                        label := metric(pairs[0][0]),
+                        f"{100 * sum(own.values()) / whole:.1f}",
+                        shown(mean_score(teachers)),
+                        shown(mean_score(students[name])),
+                        shown(mean_retained(students[name], teachers)),
+                        f"{np.mean(loyal):.2f} ({np.std(loyal, ddof=1):.2f})",
                     ]
                 )
-            base = own[names[0]]
-            for name in names[1:]:
-                values = ", ".join(f"{100 * (a.value - b.value):+.1f}" for a, b in zip(own[name], base, strict=True))
-                found = mean_difference(own[name], base)
-                label = metric(pairs_of(runs[name][0], student_of(args, name, 0))[place][0])
-                rows.append([name, language, label, shown(found, signed=True), values])
+            rows += [[name, language, label, *found] for name, found in differences(students).items()]
     head = ["variant", "language", "metric", "% of the parameters", "teacher", "student", "kept, %", "loyalty (s.d.)"]
-    differs = ["variant", "language", "metric", f"less `{names[0]}`", "by seed"]
-    return measure.table(head, kept_rows), measure.table(differs, rows)
-
-
-def _items(items: Items, score: dict[str, Any]) -> Measured:
-    found = items.of(Score.from_json(score))
-    if found is None:
-        sys.exit("students.py: predictions that were made just now are not in the cache.")
-    return found
+    differ = ["variant", "language", "metric", f"less `{names[0]}`", "by seed"]
+    return measure.table(head, kept), measure.table(differ, rows)
 
 
 def _loyalty(evaluation: dict[str, Any]) -> float:
     """Of probabilities to the student's own teacher."""
     found = {row["metric"]: row["value"] for row in evaluation["loyalty"]["scores"]}
     return float(found["probability_loyalty"])
-
-
-def shown(found: Estimate, signed: bool = False) -> str:
-    return percent(found.value, found.interval, signed)
 
 
 def main() -> None:
@@ -234,10 +193,10 @@ def main() -> None:
         return
     for command in every:
         made(args, command)
-    kept, differs = table(args, names)
+    kept, differ = tables(args, names)
     about = "\n".join(f"- `{name}`: {VARIANTS[name][0]}." for name in names)
     command = f"python benchmarks/students.py --data DATA --models MODELS --only {' '.join(names)}"
-    body = f"## NER, English and Swahili, {LAYERS} layers\n\n{about}\n\n{kept}\n\n{differs}"
+    body = f"## NER, English and Swahili, {LAYERS} layers\n\n{about}\n\n{kept}\n\n{differ}"
     used = measure.versions("polydistill", "torch", "transformers", "tokenizers")
     measure.write_section(args.output, "ner-sw-3", command, body, used)
 
