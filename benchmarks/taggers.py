@@ -49,8 +49,10 @@ WAYS: dict[str, tuple[str, tuple[str, ...]]] = {
         "prototypes of the student's features, renewed every epoch",
         ("--method", "prokd", *SOFT, "--objective", "pseudo-labels=1:features=student:refresh=epoch"),
     ),
+    "project": ("labels that translations carry over, and the teacher's probabilities", ()),
     "tsl-rounds": ("`tsl`, and a second student that learns from the first", ("--method", "tsl", "--rounds", "2")),
 }
+LEFT_OUT = {"sw": ("xnli-test",)}  # origins of translations that stand in another test set
 THREE = ("tsl-teachers",)  # ways with the teachers of all seeds
 
 
@@ -65,11 +67,21 @@ def commands(args: argparse.Namespace, target: str, way: str, seed: int) -> list
     found = [teacher_command(args.data, args.models, other) for other in seeds]
     if way == TRANSFER:
         return found
-    text = ["--text", str(args.data / f"text/{target}.txt"), "--unlabelled-split", "train"]
+    text = ["--text", str(args.data / f"text/{target}.txt")]
     teachers = [part for other in seeds for part in ("--teacher", str(args.models / f"ner-{other}"))]
-    where = ["--data-dir", str(args.data), *SPLITS, *text]
+    where = ["--data-dir", str(args.data), *text]
     tail = ["--seed", str(seed), "-o", str(student_of(args, target, way, seed))]
-    return [*found, ["prokd", "en", target, *teachers, *where, *COMPUTING, *WAYS[way][1], *tail]]
+    if way == "project":
+        pairs = ["--parallel", str(args.data / f"parallel/en-{target}.tsv")]
+        pairs += [part for origin in LEFT_OUT.get(target, ()) for part in ("--leave-out", origin)]
+        return [*found, ["project", "en", target, *pairs, *teachers, *where, *SPLITS[2:], *COMPUTING, *tail]]
+    split = ["--unlabelled-split", "train"]
+    return [*found, ["prokd", "en", target, *teachers, *where, *split, *SPLITS, *COMPUTING, *WAYS[way][1], *tail]]
+
+
+def there(args: argparse.Namespace, target: str, way: str) -> bool:
+    """Whether a way has what it needs: translations, for one."""
+    return way != "project" or (args.data / f"parallel/en-{target}.tsv").is_file()
 
 
 def evaluated(args: argparse.Namespace, folder: Path, target: str) -> list[dict[str, Any]]:
@@ -103,15 +115,16 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".md"))
     args = parser.parse_args()
     overlap.check(args.data)
-    targets, ways = args.only or list(TARGETS), [TRANSFER, *(args.ways or WAYS)]
-    wanted = [command for s in SEEDS for t in targets for way in ways for command in commands(args, t, way, s)]
+    targets = args.only or list(TARGETS)
+    asked = {target: [TRANSFER, *(way for way in args.ways or WAYS if there(args, target, way))] for target in targets}
+    wanted = [command for s in SEEDS for t in targets for way in asked[t] for command in commands(args, t, way, s)]
     if args.commands:
         print("\n".join(dict.fromkeys(shlex.join(["polydistill", *command]) for command in wanted)))
         return
     for command in wanted:
         made(args, command)
-    about = "\n".join(f"- `{way}`: {WAYS[way][0]}." for way in ways[1:])
-    for target in targets:
+    for target, ways in asked.items():
+        about = "\n".join(f"- `{way}`: {WAYS[way][0]}." for way in ways[1:])
         command = (
             f"python benchmarks/taggers.py --data DATA --models MODELS --only {target} --ways {' '.join(ways[1:])}"
         )

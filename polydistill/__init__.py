@@ -22,7 +22,7 @@ _HOME = {
     "trim": "api",
     "trim_objects": "api",
 }
-_METHODS = ("bistil", "export", "finetune", "prokd", "sparse_train", "stack")
+_METHODS = ("bistil", "export", "finetune", "prokd", "project", "sparse_train", "stack")
 __all__ = sorted([*_HOME, *_METHODS])
 
 

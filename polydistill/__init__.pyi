@@ -382,6 +382,93 @@ def finetune(
         PolydistillError: The message says what is wrong and the way out.
     """
 
+def project(
+    source: str,
+    target: str,
+    model: str | Path | None = None,
+    *,
+    parallel: str | Path | None = None,
+    teacher: str | Path = '',
+    student_from: Literal['encoder', 'teacher'] = 'encoder',
+    include_path: Sequence[str | Path] | str | Path = (),
+    task: str = 'ner',
+    leave_out: Sequence[str] | str = (),
+    text: Sequence[str | Path] | str | Path = (),
+    data_dir: str | Path | None = None,
+    dev_split: str = 'dev',
+    test_split: Sequence[str] | str = (),
+    limit: int | None = None,
+    objective: Sequence[str] | str = (),
+    aligner: str | Path | None = None,
+    layer: int | None = None,
+    confidence: float = 0.5,
+    epochs: float = 3.0,
+    batch_size: int = 16,
+    max_length: int = 128,
+    lr: float = 0.0001,
+    freeze_embeddings: bool = False,
+    freeze_layers: int = 0,
+    dev_tolerance: float = 0.01,
+    cache_gb: float = 4.0,
+    precision: Literal['auto', 'float32', 'bfloat16'] = 'float32',
+    seed: int = 0,
+    resume: bool = False,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    max_minutes: float | None = None,
+    device: Literal['auto', 'cpu', 'cuda', 'mps'] = 'auto',
+    progress: Progress = ...,
+) -> Result:
+    """Make a tagger from labels that translations carry over.
+
+    A tagger of the SOURCE language tags one side of a parallel text. Its words are aligned with those of the translation by
+    the hidden states of a multilingual encoder, without training, and the tags of entities that align fully go along. A
+    student then learns these labels of the TARGET language and, beside them, the teacher's own probabilities. No label of
+    the target that anybody made is read. A run that was stopped continues with `resume`.
+
+    Args:
+        source: See above.
+        target: See above.
+        parallel: Needed: sentences and their translations, a pair a line: source, tab, target and, if you like, tab, origin.
+        teacher: Needed: a model tuned on the source's labels.
+        model: What the student begins with: folder, org/name or org/name@revision, with the teacher's vocabulary. [default: intfloat/multilingual-e5-small]
+        student_from: What the student begins with: encoder, which is `model`; or teacher, a copy of the teacher.
+        include_path: Folder with your own languages/, tasks/ and arch/ TOML files.
+        task: A task with tags; see `polydistill ls tasks`.
+        leave_out: Origin of rows of `parallel` that are not read. Repeat for several.
+        text: More text of the target language, one sentence a line, from which the student learns the teacher's probabilities.
+        data_dir: Folder of local data, laid out as the task says. [default: $POLYDISTILL_DATA, else the Hub]
+        dev_split: Split of the source that chooses checkpoints.
+        test_split: Split to score in a language, LANG=NAME; `none` for no score. [default: test]
+        limit: Use at most this many pairs, lines of text and dev sentences.
+        objective: What the student learns: NAME=WEIGHT; `polydistill ls objectives` lists them. [default: labels=1 and probabilities=1]
+        aligner: Encoder whose hidden states align words. [default: `model`]
+        layer: Its layer, counted from 1. [default: two thirds of the way up]
+        confidence: Keep a sentence only if the teacher gives every word of its entities at least this probability.
+        epochs: Passes over the sentences.
+        batch_size: Sentences a step.
+        max_length: Most tokens of an input.
+        lr: Highest learning rate.
+        freeze_embeddings: Do not train the word embeddings: faster, and takes far less memory.
+        freeze_layers: Do not train the lowest N layers, nor word embeddings.
+        dev_tolerance: The last checkpoint is kept whose dev score is at most this much below the best; 0 keeps the best.
+        cache_gb: Keep the teacher's outputs for the target's sentences on disk if they take at most this much.
+        precision: Precision of matrix products: float32, bfloat16, or auto for the faster one, measured in a few steps.
+        seed: Seed for data order, masking, dropout and a new head.
+        resume: Continue a run that was stopped.
+        output: Folder to write. [default: polydistill-out/ and a name made of model, languages and task]
+        overwrite: Replace the output folder if it exists.
+        max_minutes: Stop training after so long, shared between the stages, and finish with what was learnt.
+        device: Where to compute: cpu, cuda, mps, or auto for a GPU if there is one (CUDA_VISIBLE_DEVICES says which).
+        progress: Where to report; silent by default.
+
+    Returns:
+        What was done; `result.output` is the new folder.
+
+    Raises:
+        PolydistillError: The message says what is wrong and the way out.
+    """
+
 def prokd(
     source: str,
     target: str,

@@ -40,6 +40,7 @@ _KNOWN = {
     "finetune": Entry("polydistill.methods.finetune", "Tune a model for a task on a source language."),
     "bistil": Entry("polydistill.methods.bistil", "Make a small bilingual model out of a multilingual one."),
     "prokd": Entry("polydistill.methods.prokd", "Make a tagger for a language without a single label."),
+    "project": Entry("polydistill.methods.project", "Make a tagger from labels that translations carry over."),
     "stack": Entry("polydistill.methods.stack", "Give an English LLM the languages of a multilingual encoder."),
     "sparse train": Entry("polydistill.methods.sparse_train", "Tune a few weights of a model to a language."),
     "sparse apply": Entry("polydistill.methods.sparse", "Add differences to a model.", "APPLY"),

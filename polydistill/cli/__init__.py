@@ -22,6 +22,7 @@ _LISTED: dict[str, str | None] = {
     "finetune": None,
     "bistil": None,
     "prokd": None,
+    "project": None,
     "stack": None,
     "embed": "Write a vector for each line of text, from a stack.",
     "evaluate": "Score models on a task in many languages.",

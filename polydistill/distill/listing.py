@@ -13,7 +13,7 @@ from polydistill.options.specs import Listed, Listing, Spec
 
 # Where a spec can be used: command, and phase or training.
 TEXT, TASK, TUNING = "bistil-1", "bistil-2", "finetune"
-ALIGNED, UNLABELLED, STACKED = "prokd-teacher", "prokd-student", "stack"
+ALIGNED, UNLABELLED, STACKED, PROJECTED = "prokd-teacher", "prokd-student", "stack", "project"
 BISTIL = {"1": TEXT, "2": TASK}  # phase -> use
 BOTH = (TEXT, TASK)
 LABELLED = (TASK, TUNING)
@@ -60,7 +60,11 @@ OBJECTIVES = Listing(
             "TAID (2025)",
         ),
         _objective(
-            "labels", "HardLabels", (*LABELLED, STACKED), "cross-entropy with gold labels, without a teacher", "-"
+            "labels",
+            "HardLabels",
+            (*LABELLED, STACKED, PROJECTED),
+            "cross-entropy with gold labels, without a teacher",
+            "-",
         ),
         _objective(
             "ps-kd",
@@ -73,7 +77,11 @@ OBJECTIVES = Listing(
             "pooled", "PooledVectors", (TASK,), "1 - cosine of the vectors of whole texts", "Reimers, Gurevych (2020)"
         ),
         _objective(
-            "probabilities", "Probabilities", (UNLABELLED,), "squared error of probabilities of tags", "TSL (2020)"
+            "probabilities",
+            "Probabilities",
+            (UNLABELLED, PROJECTED),
+            "squared error of probabilities of tags",
+            "TSL (2020)",
         ),
         _objective(
             "pseudo-labels",

@@ -176,9 +176,9 @@ def test_what_was_lost_is_measured_or_said_not_to_be() -> None:
 def test_tsl_is_called_what_it_is() -> None:
     record = RECORDS["prokd"]()
     record.result["method"] = "tsl"
-    assert "this one started as a copy of the teacher" in card(record)
-    record.config["teacher"] = ["ner"]
     assert "after TSL" in card(record) and "a copy of the teacher" not in card(record)
+    record.result["settings"]["student_from"] = "teacher"
+    assert "this one began as a copy of the teacher" in card(record)
 
 
 def test_an_export_tells_its_files_apart() -> None:

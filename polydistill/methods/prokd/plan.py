@@ -95,13 +95,8 @@ def job_of(options: ProkdOptions, progress: Progress) -> Job:
     limit, splits = options.data.limit or chosen.limit, _splits(options, "train_split", "train", sources)
     training = {lang.code: tuple(load(lang, split, limit) for split in splits[lang.code]) for lang in sources}
     chosen_by, dev_limit = _splits(options, "dev_split", "dev", sources), options.data.limit or chosen.dev_limit
-    tests = _tests(options, sources[0], target)
-    for lang, split in tests:  # what is missing is said before anything is trained
-        try:
-            load_split(wanted, lang, split, data_dir=options.data.data_dir, limit=1)
-        except UsageError as error:
-            way_out = f"Without a test set: `test_split={lang.code}={NO_SCORE}`."
-            raise UsageError(str(error.message), f"{error.hint or ''} {way_out}".strip()) from error
+    tests = tests_of(options.data.test_split, (sources[0], target), options.include_path)
+    check_tests(wanted, tests, options.data.data_dir)
     return Job(
         sources=sources,
         target=target,
@@ -215,7 +210,7 @@ def _models(
             "Give `model`, that which the teacher was tuned from, or `student_from=teacher` for a copy of the teacher.",
         )
     for source in (*given, *([model] if model else [])):
-        _check_unlabelled(source, target)
+        check_unlabelled(source, target)
     like = model or given[0]
     found = []
     for teacher in given:
@@ -231,7 +226,7 @@ def _models(
     return model, tuple(found)
 
 
-def _check_unlabelled(source: Source, target: Language) -> None:
+def check_unlabelled(source: Source, target: Language) -> None:
     """Refuses a model in whose making labels of the target were read.
 
     Raises:
@@ -302,18 +297,44 @@ def _splits(options: ProkdOptions, option: str, usual: str, sources: Sequence[La
     return chosen
 
 
-def _tests(options: ProkdOptions, source: Language, target: Language) -> tuple[tuple[Language, str], ...]:
-    names = {source.code: "test", target.code: "test"}
-    for given in options.data.test_split:
-        code, equals, split = given.partition("=")
-        code = language(code, options.include_path).code if equals and split else ""
+def check_tests(wanted: Task, tests: Sequence[tuple[Language, str]], data_dir: Path | None) -> None:
+    """Says what is missing before anything is trained.
+
+    Raises:
+        UsageError: A split that is to be scored is not there.
+    """
+    for lang, split in tests:
+        try:
+            load_split(wanted, lang, split, data_dir=data_dir, limit=1)
+        except UsageError as error:
+            way_out = f"Without a test set: `test_split={lang.code}={NO_SCORE}`."
+            raise UsageError(str(error.message), f"{error.hint or ''} {way_out}".strip()) from error
+
+
+def tests_of(
+    given: Sequence[str], languages: Sequence[Language], include: Sequence[Path]
+) -> tuple[tuple[Language, str], ...]:
+    """(language, split) to score.
+
+    Args:
+        given: LANG=NAME; `none` for no score.
+        languages: Source and target, whose `test` splits are scored if nothing is said.
+        include: Folders with the user's own languages.
+
+    Raises:
+        UsageError: A split is for neither of them.
+    """
+    names = {lang.code: "test" for lang in languages}
+    for text in given:
+        code, equals, split = text.partition("=")
+        code = language(code, include).code if equals and split else ""
         if code not in names:
             raise UsageError(
-                f"`test_split={given}` is for neither {source.code} nor {target.code}.",
-                f"Write `test_split={target.code}=test`.",
+                f"`test_split={text}` is for neither {' nor '.join(names)}.",
+                f"Write `test_split={languages[-1].code}=test`.",
             )
         names[code] = split
-    return tuple((lang, names[lang.code]) for lang in (source, target) if names[lang.code] != NO_SCORE)
+    return tuple((lang, names[lang.code]) for lang in languages if names[lang.code] != NO_SCORE)
 
 
 def _default_output(options: ProkdOptions, sources: Sequence[Language], target: Language) -> Path:
