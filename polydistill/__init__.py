@@ -19,6 +19,7 @@ _HOME = {
     "load_stack": "api",
     "model_card": "api",
     "publish": "api",
+    "run": "api",
     "trim": "api",
     "trim_objects": "api",
 }

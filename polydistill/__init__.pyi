@@ -12,6 +12,7 @@ from polydistill.api import diff as diff
 from polydistill.api import info as info
 from polydistill.api import load_stack as load_stack
 from polydistill.api import model_card as model_card
+from polydistill.api import run as run
 from polydistill.api import trim_objects as trim_objects
 from polydistill.errors import PolydistillError as PolydistillError
 from polydistill.errors import UsageError as UsageError

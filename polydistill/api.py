@@ -25,6 +25,8 @@ from polydistill.methods.trim.options import TrimOptions
 from polydistill.models.default import DEFAULT_MODEL
 from polydistill.options.functions import Extra, function
 from polydistill.progress import SILENT, Progress
+from polydistill.recipes.recipe import read_recipe
+from polydistill.recipes.run import RecipeResult, run_recipe
 from polydistill.reports.compare import compare as _compare
 from polydistill.reports.inspection import DiffReport, InfoReport
 from polydistill.reports.inspection import diff as _diff
@@ -45,6 +47,7 @@ __all__ = [
     "load_stack",
     "model_card",
     "publish",
+    "run",
     "trim",
     "trim_objects",
 ]
@@ -124,6 +127,44 @@ def compare(runs: Sequence[str | Path], *, progress: Progress = SILENT) -> Compa
         PolydistillError: A run cannot be read, or nothing can be compared.
     """
     return _compare([Path(run) for run in runs], progress)
+
+
+def run(
+    recipe: str | Path,
+    output: str | Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    until: str | None = None,
+    dry_run: bool = False,
+    one_change: bool = False,
+    progress: Progress = SILENT,
+) -> RecipeResult:
+    """Runs the stages of a recipe, one after the other, each in a folder of its own.
+
+    Args:
+        recipe: A TOML file; `polydistill run --preset bistil` prints one.
+        output: The folder of all stages.
+        resume: Go on in a folder that is there; stages that are done are not made again.
+        overwrite: Begin anew in a folder that an earlier recipe made.
+        until: The last stage to run; all of them without it.
+        dry_run: Check everything that can be checked before anything is trained, and run nothing.
+        one_change: Refuse a stage that changes more than one of teacher, data and losses.
+        progress: Where to report; silent by default.
+
+    Raises:
+        PolydistillError: A stage cannot be run; those before it stay.
+    """
+    return run_recipe(
+        read_recipe(Path(recipe)),
+        Path(output),
+        resume=resume,
+        overwrite=overwrite,
+        until=until,
+        dry_run=dry_run,
+        one_change=one_change,
+        progress=progress,
+    )
 
 
 def model_card(folder: str | Path) -> str:

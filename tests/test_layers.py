@@ -20,6 +20,7 @@ cli
 api
 hub
 reports
+recipes
 methods
 runs
 distill exporting

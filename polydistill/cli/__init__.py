@@ -24,6 +24,7 @@ _LISTED: dict[str, str | None] = {
     "prokd": None,
     "project": None,
     "stack": None,
+    "run": "Run a recipe: several commands as one file, one folder, one record.",
     "embed": "Write a vector for each line of text, from a stack.",
     "evaluate": "Score models on a task in many languages.",
     "sparse": "Tune a language sparsely; apply, remove and combine differences.",

@@ -4,8 +4,9 @@ Items are crossed with seeds: all models are scored on the same items. The varia
 v_items + v_seeds: the first from paired bootstrap draws of the items (`paired.resampled`), the second s^2 / k, s the
 standard deviation over seeds. What only one seed does on only one item is in both, so that intervals are rather too
 wide than too narrow. Their half width is the root of the sum times the 97.5% point of Student's t, with the degrees of
-freedom of Satterthwaite (1946): k - 1 where seeds decide, n - 1 where items do. With three seeds such intervals held the
-truth in 94 to 99 of 100 simulated comparisons, those that draw the seeds too in 92 to 100 (`benchmarks/intervals.md`).
+freedom of Satterthwaite (1946): k - 1 where seeds decide, n - 1 where items do. With three seeds such intervals held
+the truth in 94 to 99 of 100 simulated comparisons, those that draw the seeds too in 92 to 100
+(`benchmarks/intervals.md`).
 """
 
 from __future__ import annotations

@@ -126,9 +126,9 @@ class Job:
 
 
 def is_student(source: Source) -> bool:
-    """Whether a model was made by phase 1."""
+    """Whether a model is a student: phase 1 has made it, and maybe taught it a task too."""
     record = RunRecord.load(source.folder)
-    return record is not None and record.command == "bistil" and not record.result.get("task")
+    return record is not None and record.command == "bistil"
 
 
 def own_teacher(source: Source) -> Path:

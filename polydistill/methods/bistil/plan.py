@@ -86,12 +86,13 @@ def job_of(options: BistilOptions, progress: Progress) -> Job:
         wanted, labelled = labelled_data(
             options, wanted, languages, examples=defaults.examples, dev_limit=dev_limit, progress=progress
         )
-    if given and tuning is None:
+    if given and tuning is None and not _again(options):
         raise UsageError(
             f"{options.model} is a student that phase 1 has made already.",
-            "Add `task` for phase 2, or give the model that it was made of.",
+            "Add `task` for phase 2, or `phase=1` and `teacher` for another phase 1, or give the model it was made of.",
         )
-    general = None if given else general
+    if given and not _again(options):
+        general = None
     folders, past = teachers(options.teacher, TASK)
     found = given_teachers(options, folders, source, given, wanted, languages, progress)
     _check_aligned(tuning, found)
@@ -183,7 +184,7 @@ def both_languages(source: str, target: str, include: Sequence[Path]) -> tuple[L
 def _task(options: BistilOptions) -> Task | None:
     if options.task:
         return task_of(options.task, options.include_path)
-    if options.phase == "2" or options.teacher:
+    if options.phase == "2" or (options.teacher and options.phase != "1"):
         raise UsageError("Phase 2 needs a task.", "Add `task`, for instance `task=ner`.")
     return None
 
@@ -201,6 +202,11 @@ def task_of(name: str, include: Sequence[Path]) -> Task:
             "Choose ner, nli, qa, or `task=embedding` for vectors of sentences.",
         )
     return wanted
+
+
+def _again(options: BistilOptions) -> bool:
+    """Whether a student that was given is to learn from another teacher on text (ERNIE-Tiny's second stage)."""
+    return options.phase == "1" and len(options.teacher) == 1
 
 
 def _depth(

@@ -156,10 +156,13 @@ def general(job: Job, work: Work) -> Made:
     from polydistill.distill.general import distil_general
     from polydistill.training.loop import Schedule
 
-    phase, student = job.general, work.folder("vocabulary") / "student"
+    phase, student = job.general, student_of(job, _folders(work))
     assert phase is not None
-    teachers = {code: student.parent / f"teacher-{code}" for code in job.codes}
-    teachers = {code: own if own.is_dir() else student.parent / "teacher" for code, own in teachers.items()}
+    if job.student_given:
+        teachers = dict.fromkeys(job.codes, teachers_of(job, _folders(work))[0])
+    else:
+        teachers = {code: student.parent / f"teacher-{code}" for code in job.codes}
+        teachers = {code: own if own.is_dir() else student.parent / "teacher" for code, own in teachers.items()}
     computing = job.options.computing
     schedule = Schedule(
         epochs=1,

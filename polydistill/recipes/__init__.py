@@ -1,0 +1,1 @@
+"""Recipes: several commands as one file, one folder and one record."""
