@@ -143,7 +143,7 @@ def run(
     """Runs the stages of a recipe, one after the other, each in a folder of its own.
 
     Args:
-        recipe: A TOML file; `polydistill run --preset bistil` prints one.
+        recipe: A TOML file; `polydistill run preset=bistil` prints one.
         output: The folder of all stages.
         resume: Go on in a folder that is there; stages that are done are not made again.
         overwrite: Begin anew in a folder that an earlier recipe made.

@@ -81,6 +81,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
             file = root / f"DATA/nli/{code}/{split}.jsonl"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    stage = 'name = "tuned"\nmethod = "finetune"\ntask = "nli"\nlanguages = ["en"]\ndata_dir = "DATA"\nepochs = 1\n'
+    (root / "recipe.toml").write_text(f"[[stage]]\n{stage}", encoding="utf-8")
+    (root / "student").mkdir()
+    (root / "student/recipe.toml").write_text(f"[[stage]]\n{stage}", encoding="utf-8")
     return root
 
 

@@ -43,13 +43,20 @@ OBJECTIVES = Listing(
             "KL of Q-Q, K-K and V-V relations of one layer; any width and heads",
             "MiniLMv2 (2021)",
         ),
+        _objective(
+            "mi-alpha",
+            "MiAlpha",
+            BOTH,
+            "minus a bound of the mutual information of last hidden states, by trained critics; any width",
+            "Distiller (2021)",
+        ),
         _objective("cosine", "Cosine", BOTH, "1 - cosine of the last hidden states", "DistilBERT (2019)"),
         _objective("mlm", "MaskedTokens", (TEXT,), "cross-entropy of masked tokens, without a teacher", "BERT (2019)"),
         _objective(
             "logits",
             "Logits",
             (*LABELLED, UNLABELLED),
-            "soft cross-entropy or KL of logits at a temperature",
+            "soft cross-entropy or another divergence of logits at a temperature",
             "Hinton et al. (2015), BiStil (2023)",
         ),
         _objective(

@@ -73,7 +73,7 @@ class RecipeStage:
         except (TypeError, ValueError) as error:
             raise UsageError(
                 f"Stage {self.name}: an option has a value of the wrong kind ({library_said(error)}).",
-                f"See `polydistill {self.method} --help`.",
+                f"Look at the options of `polydistill {self.method}`.",
             ) from error
         return made
 

@@ -120,6 +120,8 @@ HEADINGS = {
     "finetune": ["Model:", "Data:", "Training:", "Output:", "General:"],
     "bistil": ["Model:", "Data:", "Training:", "Output:", "General:"],
     "prokd": ["Model:", "Data:", "Method:", "Training:", "Output:", "General:"],
+    "project": ["Model:", "Data:", "Method:", "Training:", "Output:", "General:"],
+    "run": ["Recipe:", "Output:", "General:"],
     "stack": ["Method:", "Data:", "Training:", "Output:", "General:"],
     "embed": ["Text:", "Speed:", "Output:", "General:"],
     "evaluate": ["Model:", "Data:", "Speed:", "Output:", "General:"],

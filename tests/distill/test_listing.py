@@ -14,6 +14,7 @@ from polydistill.distill.listing import (
     ALIGNED,
     BISTIL,
     OBJECTIVES,
+    PROJECTED,
     SAMPLERS,
     STACKED,
     TASK,
@@ -101,7 +102,7 @@ def test_the_command_lists_all_with_options_defaults_and_papers(capsys: pytest.C
     assert set(found) == {one.name for one in OBJECTIVES}
     assert all(row["summary"] and row["source"] and row["uses"] for row in found.values())
     assert {use for row in found.values() for use in row["uses"]} == {  # type: ignore[attr-defined]
-        *(TEXT, TASK, TUNING, ALIGNED, UNLABELLED, STACKED)
+        *(TEXT, TASK, TUNING, ALIGNED, UNLABELLED, STACKED, PROJECTED)
     }
     temperature = found["logits"]["options"]["temperature"]  # type: ignore[index]
     assert temperature["default"] == 2.0 and "temperature" in temperature["help"].lower()

@@ -15,6 +15,7 @@ from objective_cases import (
     PAIRS,
     TAUGHT,
     Seen,
+    begun,
     example,
     hidden_example,
     logits,
@@ -32,6 +33,7 @@ from polydistill.distill.objectives.cosine import Cosine
 from polydistill.distill.objectives.hidden import HiddenStates
 from polydistill.distill.objectives.labels import HardLabels
 from polydistill.distill.objectives.logits import Logits, LogitsOptions
+from polydistill.distill.objectives.mi_alpha import MiAlpha, information
 from polydistill.distill.objectives.mlm import MaskedTokens
 from polydistill.distill.objectives.pooled import PooledVectors
 from polydistill.distill.objectives.relations import Relations, RelationsOptions
@@ -110,6 +112,67 @@ SOFT = [
     ({"form": "kl"}, 0.123962),
     ({}, 4 * 1.006318),
 ]
+
+
+# Of p_T = (.9, .1) and p_S = (.6, .4), at temperature 1.
+DIVERGENCES = [
+    ({"form": "kl"}, 0.226289),
+    ({"form": "reverse-kl"}, 0.311239),
+    ({"form": "jsd", "beta": 0.5}, 0.063288),
+    ({"form": "jsd", "beta": 0.1}, 0.020737),
+    ({"form": "jsd", "beta": 0.0}, 0.226289),
+    ({"form": "jsd", "beta": 1.0}, 0.311239),
+    ({"form": "total-variation"}, 0.3),
+    ({"form": "skew-kl"}, 0.190174),
+    ({"form": "skew-reverse-kl"}, 0.226634),
+    ({"form": "skew-kl", "skew": 0.0}, 0.226289),
+    ({"form": "skew-kl", "skew": 1.0}, 0.0),
+]
+
+
+@pytest.mark.parametrize(("options", "by_hand"), DIVERGENCES, ids=str)
+def test_divergences_by_hand(options: dict[str, Any], by_hand: float) -> None:
+    teacher, student = tensor([0.9, 0.1]).log(), tensor([0.6, 0.4]).log()
+    objective, batch = Logits(LogitsOptions(temperature=1.0, **options)), {"attention_mask": torch.ones(1, 3)}
+    assert value(objective, *logits(student, teacher), batch) == pytest.approx(by_hand, abs=2e-6)
+    turned = (one.flip(-1) for one in (student, teacher))  # classes in another order
+    assert value(objective, *logits(*turned), batch) == pytest.approx(by_hand, abs=2e-6)
+    assert value(objective, *logits(teacher, teacher), batch) == pytest.approx(0, abs=1e-6)
+    swapped = value(objective, *logits(teacher, student), batch)
+    symmetric = options["form"] == "total-variation" or options.get("beta") == 0.5
+    assert (swapped == pytest.approx(by_hand, abs=2e-6)) == (symmetric or options.get("skew") == 1.0)
+    # An answer counts its start and its end; padding says nothing.
+    answers = (torch.full((1, 2, 3), -9e9) for _ in range(2))
+    one, other = (a.clone() for a in answers)
+    one[0, :, :2], other[0, :, :2] = student[0], teacher[0]
+    mask = {"attention_mask": torch.tensor([[1, 1, 0]])}
+    assert value(objective, *logits(one, other), mask) == pytest.approx(2 * by_hand, abs=4e-6)
+
+
+@pytest.mark.parametrize(("alpha", "by_hand"), [(0, 1.386294), (0.5, 0.826679), (1, 0.470004)])
+def test_mutual_information_by_hand(alpha: float, by_hand: float) -> None:
+    """Three texts, e^f = 4 on the diagonal and 1 elsewhere, no baseline."""
+    scores = torch.zeros(3, 3).fill_diagonal_(math.log(4))
+    assert float(information(scores, torch.zeros(3), alpha)) == pytest.approx(by_hand, abs=2e-6)
+    order = torch.tensor([2, 0, 1])
+    mixed, baseline = torch.randn(3, 3), torch.randn(3)
+    found = float(information(mixed, baseline, alpha))
+    assert float(information(mixed[order][:, order], baseline[order], alpha)) == pytest.approx(found, abs=1e-5)
+    if alpha == 0:
+        assert float(information(mixed + 2, baseline + 2, alpha)) == pytest.approx(found, abs=1e-5)
+
+
+def test_critics_are_trained_and_need_three_texts() -> None:
+    objective = begun(MiAlpha(pairs=((0, 1),), widths=(4, 6)))
+    student = {Signal(HIDDEN, 1): torch.randn(3, 5, 4, requires_grad=True)}
+    teacher = {Signal(HIDDEN, 2): torch.randn(3, 5, 6)}
+    assert objective.needs.student == frozenset(student) and objective.needs.teacher == frozenset(teacher)
+    batch = {"attention_mask": torch.ones(3, 5)}
+    objective(student, teacher, batch)["mi_alpha"].value.backward()
+    assert all(parameter.grad is not None for parameter in objective.module.parameters())
+    few = ({signal: tensor[:2] for signal, tensor in seen.items()} for seen in (student, teacher))
+    with pytest.raises(PolydistillError, match="at least 3 texts at once"):
+        objective(*few, batch)
 
 
 @pytest.mark.parametrize(("options", "by_hand"), SOFT)

@@ -139,7 +139,7 @@ def built(*texts: str, scale: str = "none", pairs: LayerPairs = PAIRS) -> Weight
     return build({spec(text).name: spec(text) for text in texts}, scale=scale, pairs=pairs, outputs=2)
 
 
-LEARNT = [listed.name for listed in OBJECTIVES if {TEXT, TASK} & set(listed.uses)]
+LEARNT = [one.name for one in OBJECTIVES if {TEXT, TASK} & set(one.uses) and one.name != "mi-alpha"]  # of 3 texts
 
 
 @pytest.mark.parametrize("name", LEARNT)

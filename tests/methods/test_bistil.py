@@ -260,8 +260,9 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(
         ("2", {"task_text": 0.5, "objective": ("2:taid=1", "2:ps-kd=0.5")}),
         ("2", {"task_text": 0.5, "combine": "balance", "objective": ("2:logits=1",), "cache_gb": 0.0}),
         ("2", {"combine": "partition"}),
+        ("2", {"objective": ("2:mi-alpha=0.1", "2:logits=1:form=jsd:beta=0.1")}),
     ],
-    ids=["ddk", "taid and ps-kd", "past", "average", "text", "balance", "partition"],
+    ids=["ddk", "taid and ps-kd", "past", "average", "text", "balance", "partition", "mi-alpha"],
 )
 def test_what_changes_on_the_way_goes_on_where_it_was(
     phase: str, options: dict[str, Any], student: Result, tuned: str, base: Path, data: Path, tmp_path: Path

@@ -315,7 +315,7 @@ def _check_objectives(general: General | None, tuning: Tuning | None, past: Sequ
     """
     for phase in (general, tuning):
         if phase:
-            build(phase.asked, outputs=1, **known)
+            build(phase.asked, outputs=1, widths=(1, 1), **known)
     if past and not (tuning and IMITATE & set(tuning.asked)):
         raise UsageError(
             f"The teacher `{past[0].name}` gives logits, and no objective looks at them.",

@@ -237,9 +237,18 @@ def _blocks(job: Job, student: Path, work: Work) -> Any:
 def asked_of(job: Job, phase: General | Tuning) -> Weighted:
     """What a phase asks of the student."""
     from polydistill.distill.objectives.build import build
+    from polydistill.models.loading import load_config
 
     outputs = len(job.task.scored_labels) if job.task and not job.vectors else 0
-    return build(phase.asked, scale=job.scale, pairs=job.pairs, depths=(len(job.layers), job.depth), outputs=outputs)
+    width = load_config(job.source.model).hidden_size
+    return build(
+        phase.asked,
+        scale=job.scale,
+        pairs=job.pairs,
+        depths=(len(job.layers), job.depth),
+        outputs=outputs,
+        widths=(width, width),
+    )
 
 
 # --- phase 2
