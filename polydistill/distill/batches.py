@@ -11,6 +11,7 @@ from torch.utils.data import BatchSampler
 from torch.utils.data import Sampler as TorchSampler
 
 from polydistill.distill.samplers.base import Sampler
+from polydistill.distill.samplers.examples import ExampleSampler
 from polydistill.errors import PolydistillError
 from polydistill.training.loop import LengthGrouped
 
@@ -76,6 +77,7 @@ class MixedBatches(TorchSampler[list[int]]):
         share: Of all batches, those of text; below 1.
         sampler: How often each language comes among them.
         batch_size: Examples a step, over all processes.
+        chosen: Which of the labelled examples an epoch uses; all of them without it.
         seed: Of the order.
         parts: Into which each batch is split, one after the other, for less memory.
 
@@ -94,14 +96,16 @@ class MixedBatches(TorchSampler[list[int]]):
         sampler: Sampler,
         batch_size: int,
         *,
+        chosen: ExampleSampler | None = None,
         seed: int = 0,
         parts: int = 1,
     ) -> None:
         groups = [labelled, *texts.values()]
+        self._labelled, self._chosen = labelled, chosen
         self._orders = [LengthGrouped(lengths, batch_size, seed + i) for i, lengths in enumerate(groups)]
         self._starts = np.cumsum([0, *map(len, groups)]).tolist()
-        own = -(-len(labelled) // batch_size)
-        weights = sampler.weights()
+        own = -(-(chosen.count if chosen else len(labelled)) // batch_size)
+        weights = sampler.weights() if texts else {}
         each = np.array([weights[language] for language in texts]) * own * share / (1 - share)
         self._counts = [own, *_rounded(each, round(each.sum())).tolist()]
         self._size, self._parts, self._seed, self._epoch = batch_size, parts, seed, 0
@@ -128,9 +132,13 @@ class MixedBatches(TorchSampler[list[int]]):
 
     def _stream(self, group: int) -> Iterator[int]:
         """Places of a group; laps have numbers of their own in every epoch."""
+        places = self._chosen.places(self._epoch) if self._chosen and not group else None
+        order = self._orders[group]
+        if places is not None:
+            order = LengthGrouped([self._labelled[place] for place in places], self._size, self._seed)
         for lap in itertools.count():
-            self._orders[group].set_epoch(1_000 * self._epoch + lap)
-            yield from (self._starts[group] + place for place in self._orders[group])
+            order.set_epoch(1_000 * self._epoch + lap)
+            yield from (int(places[i]) if places is not None else self._starts[group] + i for i in order)
 
 
 class GroupBatches(TorchSampler[list[int]]):

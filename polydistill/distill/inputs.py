@@ -9,6 +9,7 @@ from typing import Any
 from polydistill.catalog import Task
 from polydistill.distill.batches import MixedBatches
 from polydistill.distill.samplers.even import Even
+from polydistill.distill.samplers.examples import ExampleSampler
 from polydistill.evaluation.heads import TaskModel
 from polydistill.evaluation.kinds import training_inputs
 from polydistill.labelled.examples import LabelledSplit
@@ -72,10 +73,13 @@ class Inputs:
         seen = {f["example"] for f in self.features[: self.labelled_count]}
         return sum(len(split.examples) for split in self.labelled) - len(seen)
 
-    def batches(self, schedule: Schedule) -> MixedBatches | None:
-        """Those of text between the labelled ones; None where there is no text."""
-        if not self.plain:
-            return None
+    def batches(self, schedule: Schedule, chosen: ExampleSampler | None = None) -> MixedBatches:
+        """Those of text between the labelled ones.
+
+        Args:
+            schedule: Of the training.
+            chosen: Which of the labelled inputs an epoch uses; all of them without it.
+        """
         lengths, start, texts = [len(f["input_ids"]) for f in self.features], self.labelled_count, {}
         for split, size in zip(self.plain, self.sizes[len(self.labelled) :], strict=True):
             texts[split.language] = lengths[start : start + size]
@@ -87,6 +91,7 @@ class Inputs:
             self.share,
             sampler,
             schedule.batch_size,
+            chosen=chosen,
             seed=schedule.seed,
             parts=schedule.accumulate,
         )

@@ -122,9 +122,42 @@ SAMPLERS = Listing(
             "DDK (2024)",
             (TEXT,),
         ),
+        Listed("rs2", f"{_OF}.samplers.rs2:Rs2", "a new random part of the examples each epoch", "RS2 (2024)", (TASK,)),
+        Listed(
+            "difference",
+            f"{_OF}.samplers.difference:Difference",
+            "the examples on which the student is furthest behind the teacher",
+            "MiniPLM (2025)",
+            (TASK,),
+        ),
+        Listed(
+            "active",
+            f"{_OF}.samplers.active:Active",
+            "examples that the student is unsure of, robust against a teacher that errs",
+            "RAD (2023)",
+            (TASK,),
+        ),
     ),
     weighted=False,
 )
+
+
+def sampler(given: str, use: str) -> Spec:
+    """A sampler of one training.
+
+    Args:
+        given: `NAME:key=value`.
+        use: The training.
+
+    Raises:
+        UsageError: It is unknown, cannot be used there, or has an option that is wrong.
+    """
+    spec = SAMPLERS.parse(given)
+    if use not in SAMPLERS.find(spec.name).uses:
+        able = ", ".join(one.name for one in SAMPLERS if use in one.uses)
+        raise UsageError(f"The sampler `{spec.name}` cannot be used there.", f"There are {able}.")
+    return spec
+
 
 FOLDER, PAST, AVERAGE = "FOLDER", "past", "average"
 TEACHERS = Listing(

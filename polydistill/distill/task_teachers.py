@@ -67,6 +67,7 @@ class TaskInputs:
         include: Folders with the user's own architectures.
         own: Teachers that are the student's own past, whose logits count beside those of `teachers`.
         combine: How the logits of several teachers become one, see `teachers.several`.
+        sampler: What says which of the labelled inputs an epoch uses; None for all of them.
         new_head: Whether the student begins with a new head, in place of the teacher's.
     """
 
@@ -85,6 +86,7 @@ class TaskInputs:
     include: tuple[Path, ...] = ()
     own: tuple[Spec, ...] = ()
     combine: str = PROBABILITIES
+    sampler: Spec | None = None
     new_head: bool = False
 
 

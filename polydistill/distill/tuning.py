@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,16 @@ from polydistill.catalog import Arch, Task
 from polydistill.catalog import language as find_language
 from polydistill.distill.inputs import Inputs
 from polydistill.distill.kept import kept_on_disk
+from polydistill.distill.listing import SAMPLERS
 from polydistill.distill.loss import DistilLoss
 from polydistill.distill.objectives.base import Weighted
+from polydistill.distill.samplers.examples import ExampleSampler
 from polydistill.distill.signals import needs_attention
 from polydistill.distill.task_teachers import TaskInputs, task_teacher
 from polydistill.distill.teachers.base import Teacher
 from polydistill.distill.teachers.frozen import load_teacher
 from polydistill.distill.teachers.labels import check_labels, rows_of
+from polydistill.distill.told import told_of
 from polydistill.evaluation.heads import ANSWER, TaskModel, new_head, open_model
 from polydistill.evaluation.kinds import dev_predictions, dev_score, finest_loyalty
 from polydistill.evaluation.reuse import output_parameters
@@ -229,8 +233,22 @@ def task_job(
         return finest_loyalty(task, wanted, dev_predictions(task, student.model, dev), dev)[1]
 
     metric = task.metric if wanted is None else finest_loyalty(task, wanted, wanted, dev)[0]
-    batches = read.batches if plain else None
+    batches: Callable[[Schedule], Any] | None = None
+    if plain or inputs.sampler is not None:
+        batches = partial(read.batches, chosen=_chosen(inputs, student, teacher, read))
     return Job(student, read.features, teacher, objectives, inputs.arch, metric, score, read.untrained, batches)
+
+
+def _chosen(inputs: TaskInputs, student: TaskStudent, teacher: Teacher | None, read: Inputs) -> ExampleSampler | None:
+    """What says which of the labelled inputs an epoch uses, told what it asks for."""
+    if inputs.sampler is None:
+        return None
+    labelled = read.features[: read.labelled_count]
+    made: ExampleSampler = SAMPLERS.make(inputs.sampler, {"size": len(labelled), "seed": inputs.seed})
+    if made.asks:
+        collate = collator(student.model.tokenizer, about=True)
+        made.told(told_of(student.model.network, teacher, labelled, collate, inputs.progress))
+    return made
 
 
 def vector_job(inputs: TaskInputs, lines: Mapping[str, Sequence[str]], objectives: Weighted) -> Job:

@@ -260,9 +260,11 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(
         ("2", {"task_text": 0.5, "objective": ("2:taid=1", "2:ps-kd=0.5")}),
         ("2", {"task_text": 0.5, "combine": "balance", "objective": ("2:logits=1",), "cache_gb": 0.0}),
         ("2", {"combine": "partition"}),
+        ("2", {"task_sampler": "rs2:share=0.5", "task_text": 0.3}),
+        ("2", {"task_sampler": "active", "accumulate": 2}),
         ("2", {"objective": ("2:mi-alpha=0.1", "2:logits=1:form=jsd:beta=0.1")}),
     ],
-    ids=["ddk", "taid and ps-kd", "past", "average", "text", "balance", "partition", "mi-alpha"],
+    ids=["ddk", "taid and ps-kd", "past", "average", "text", "balance", "partition", "rs2", "active", "mi-alpha"],
 )
 def test_what_changes_on_the_way_goes_on_where_it_was(
     phase: str, options: dict[str, Any], student: Result, tuned: str, base: Path, data: Path, tmp_path: Path
@@ -460,6 +462,20 @@ def test_phase_2_reads_text_of_both_languages(
     assert made.settings["phase_2"]["text"] == 0.5
 
 
+def test_phase_2_uses_a_part_of_the_examples(student: Result, tuned: str, data: Path, tmp_path: Path) -> None:
+    options = {"test_split": ("sw=none", "en=none"), "task_sparse_epochs": 0, "task_epochs": 1, "teacher": (tuned,)}
+
+    def steps(name: str, **more: Any) -> int:
+        made = bistil(ner(student.output, data, tmp_path / name, **{**options, **more}))
+        return int(made.stages[-1]["steps"])
+
+    assert steps("all") == 8  # 48 examples, 6 a step
+    for given, expected in (("rs2:share=0.5", 4), ("difference:share=0.25", 2), ("active:share=0.25", 2)):
+        assert steps(given[:4], task_sampler=given) == expected
+    with pytest.raises(PolydistillError, match="no objective looks at the teacher's logits"):
+        steps("none", task_sampler="difference", objective=("2:hidden=1",))
+
+
 def test_several_teachers_have_the_mean_of_their_probabilities(
     student: Result, tuned: str, data: Path, tmp_path: Path
 ) -> None:
@@ -533,6 +549,8 @@ def test_vectors_of_sentences(base: Path, student: Result, data: Path, tmp_path:
         ({"objective": ("1:relations=1:layers=9,9",)}, "`relations` does not name two layers"),
         ({"sampler": "dk"}, "Unknown sampler 'dk'. Did you mean ddk"),
         ({"sampler": "ddk=2"}, "A sampler has no weight"),
+        ({"sampler": "rs2"}, "`rs2` cannot be used there"),
+        ({"task": "ner", "task_sampler": "even"}, "`even` cannot be used there"),
         ({"sampler": "ddk", "scale": "none"}, "which have to be relative for that"),
         ({"task": "ner", "teacher": ("past",), "objective": ("2:labels=1",)}, "and no objective looks at them"),
         ({"task": "embedding", "objective": ("2:ps-kd=1",)}, "ps-kd needs a head"),

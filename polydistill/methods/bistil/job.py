@@ -58,6 +58,7 @@ class Job:
         density: Share of the base model that the sparse stage trains.
         scale: What makes terms compare, see `distill.objectives.build`.
         sampler: What says how often phase 1 sees each language.
+        task_sampler: What says which labelled examples an epoch of phase 2 uses; None for all.
         by_loyalty: Whether loyalty to the first teacher chooses phase 2's checkpoints, in place of the task's metric.
         task: What phase 2 is about; for vectors of sentences, the retrieval that scores them.
         teachers: Tuned models; empty to make one.
@@ -82,6 +83,7 @@ class Job:
     density: float
     scale: str
     sampler: Spec
+    task_sampler: Spec | None
     by_loyalty: bool
     task: Task | None
     teachers: tuple[GivenTeacher, ...]

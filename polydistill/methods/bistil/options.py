@@ -110,6 +110,13 @@ class Phase2(Options):
     weight_decay: float | None = setting(
         None, "Weight decay of AdamW in phase 2.", "Training", metavar="X", least=0, most=1
     )
+    sampler: str = setting(
+        "",
+        "Which of the labelled examples each epoch of phase 2 uses: NAME, or NAME:KEY=VALUE; `polydistill ls samplers` "
+        "lists them. [default: all]",
+        "Training",
+        metavar="SPEC",
+    )
     head: str | None = setting(
         None,
         "The student's head at first: teacher, a copy of the teacher's, or new, as in BiStil.",

@@ -12,7 +12,7 @@ from typing import Any
 from polydistill.catalog import Language, Task, language, task
 from polydistill.catalog.task import CLASSIFICATION, RETRIEVAL, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
 from polydistill.distill.combining import PARTITION
-from polydistill.distill.listing import BISTIL, IMITATE, SAMPLERS, TASK, TEXT, objectives, teachers
+from polydistill.distill.listing import BISTIL, IMITATE, SAMPLERS, TASK, TEXT, objectives, sampler, teachers
 from polydistill.distill.objectives.build import build
 from polydistill.distill.scales import TEACHER
 from polydistill.distill.student import check_masked, chosen_layers, hidden_layers, layer_count, layer_pairs
@@ -115,6 +115,7 @@ def job_of(options: BistilOptions, progress: Progress) -> Job:
         density=options.density if options.density is not None else defaults.density,
         scale=scale,
         sampler=_sampler(options, general, scale),
+        task_sampler=sampler(options.tuning.sampler, TASK) if options.tuning.sampler else None,
         by_loyalty=_by_loyalty(options, wanted, tuning),
         task=wanted if tuning else None,
         teachers=found,
@@ -143,12 +144,12 @@ def idle_options(options: BistilOptions, todo: Job) -> tuple[dict[str, str], tup
             ""
             if tuning
             else "task_epochs task_sparse_epochs task_batch_size task_max_length task_lr task_warmup "
-            "task_weight_decay task_head task_text density combine teacher_epochs teacher_lr train_split dev_split "
-            "test_split dev_limit limit data_dir cache_gb "
+            "task_weight_decay task_head task_text task_sampler density combine teacher_epochs teacher_lr "
+            "train_split dev_split test_split dev_limit limit data_dir cache_gb "
             "data dev_data test_data"
         ),
         "vectors of sentences are learnt from text alone": (
-            "train_split dev_split dev_limit task_text task_head" if todo.vectors else ""
+            "train_split dev_split dev_limit task_text task_head task_sampler" if todo.vectors else ""
         ),
         "there is one teacher": ("combine" if len(todo.teachers) < 2 and options.combined.combine != PARTITION else ""),
         "the teacher is not made here": ("" if labels and not todo.teachers else "teacher_epochs teacher_lr"),
@@ -342,7 +343,7 @@ def _sampler(options: BistilOptions, general: General | None, scale: str) -> Spe
     Raises:
         UsageError: There is no such sampler, or what it follows cannot be compared.
     """
-    spec = SAMPLERS.parse(options.sampler)
+    spec = sampler(options.sampler, TEXT)
     if general and SAMPLERS.find(spec.name).load().follows and scale != TEACHER:
         raise UsageError(
             f"The sampler `{spec.name}` compares the errors of languages, which have to be relative for that.",

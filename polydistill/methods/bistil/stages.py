@@ -394,6 +394,7 @@ class Phase2:
             include=job.options.include_path,
             own=job.past,
             combine=job.options.combined.combine,
+            sampler=job.task_sampler,
             new_head=self.tuning.head == NEW_HEAD,
         )
 
