@@ -71,6 +71,8 @@ def bistil(
     task_warmup: float | None = None,
     task_weight_decay: float | None = None,
     task_sampler: str = '',
+    task_augment: Sequence[str] | str = (),
+    task_augment_share: float = 0.5,
     task_head: Literal['teacher', 'new'] | None = None,
     teacher_epochs: float | None = None,
     teacher_lr: float | None = None,
@@ -138,6 +140,8 @@ def bistil(
         task_warmup: Share of each stage's steps in which the learning rate rises.
         task_weight_decay: Weight decay of AdamW in phase 2.
         task_sampler: Which of the labelled examples each epoch of phase 2 uses: NAME, or NAME:KEY=VALUE; `polydistill ls samplers` lists them. [default: all]
+        task_augment: Change some batches of phase 2 and ask the teacher about what comes out: NAME, or NAME:KEY=VALUE; `polydistill ls augmentations` lists them. Repeat for several.
+        task_augment_share: Share of the batches that are changed.
         task_head: The student's head at first: teacher, a copy of the teacher's, or new, as in BiStil.
         teacher_epochs: Epochs of the task's teacher, if it is made here.
         teacher_lr: Highest learning rate of the task's teacher.

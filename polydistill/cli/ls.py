@@ -23,7 +23,7 @@ Examples:
 
 
 TABLES = ("languages", "tasks", "architectures")
-SPECS = ("objectives", "samplers", "teachers")
+SPECS = ("objectives", "samplers", "augmentations", "teachers")
 
 
 @click.command("ls", cls=SectionedCommand, epilog=EPILOG)
@@ -39,9 +39,9 @@ SPECS = ("objectives", "samplers", "teachers")
 )
 @common_options
 def command(what: str, include_path: tuple[Path, ...], as_json: bool, quiet: bool, verbose: bool) -> None:
-    """List what polydistill knows: languages, tasks and architectures; objectives, samplers and teachers.
+    """List what polydistill knows: languages, tasks, architectures; objectives, samplers, augmentations and teachers.
 
-    The options of an objective, a sampler or a teacher follow its name, with colons between them, as in
+    The options of an objective and the like follow its name, with colons between them, as in
     `--objective logits=1:temperature=4`.
     """
     tables = dict(zip(TABLES, (_languages, _tasks, _architectures), strict=True))

@@ -120,6 +120,10 @@ class MixedBatches(TorchSampler[list[int]]):
         """Called before each epoch."""
         self._epoch = epoch
 
+    def epoch(self) -> int:
+        """The epoch that `set_epoch` was told."""
+        return self._epoch
+
     def __len__(self) -> int:
         return sum(self._counts) * self._parts
 

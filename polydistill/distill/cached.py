@@ -19,6 +19,7 @@ import orjson
 import torch
 from torch import Tensor
 
+from polydistill.distill.augmentation.base import AUGMENTED
 from polydistill.distill.signals import ATTENTION, LOGITS, NEVER, POOLED, SCORES, Batch, Signal, Signals
 from polydistill.distill.teachers.base import Teacher
 from polydistill.errors import PolydistillError
@@ -186,7 +187,9 @@ class CachedTeacher(Teacher):
             weakref.finalize(self, self._writer.close)
 
     def signals(self, batch: Batch) -> Signals:
-        """The signals of a batch; it has `example_id` (B,)."""
+        """The signals of a batch; it has `example_id` (B,). A batch that was changed is not looked up."""
+        if AUGMENTED in batch:
+            return self._inner.signals(batch)
         ids = batch["example_id"].tolist()
         marks = self._marked()
         if marks is not None and marks[ids].all() and self._are_sound(ids, marks):

@@ -1,4 +1,4 @@
-"""All objectives, samplers and teachers, a line each; without torch.
+"""All objectives, samplers, augmentations and teachers, a line each; without torch.
 
 To add one, write its class in a file of its own and list it here; another package calls `OBJECTIVES.add(...)`.
 """
@@ -158,6 +158,34 @@ def sampler(given: str, use: str) -> Spec:
         raise UsageError(f"The sampler `{spec.name}` cannot be used there.", f"There are {able}.")
     return spec
 
+
+AUGMENTATIONS = Listing(
+    "augmentation",
+    (
+        Listed(
+            "words",
+            f"{_OF}.augmentation.words:Words",
+            "words left out, and neighbours that change places",
+            "EDA (2019)",
+            (TASK,),
+        ),
+        Listed(
+            "mixup",
+            f"{_OF}.augmentation.mixup:Mixup",
+            "word embeddings of two texts mixed; classes and vectors alone",
+            "Zhang et al. (2018), Distiller (2021)",
+            (TASK,),
+        ),
+        Listed(
+            "contextual",
+            f"{_OF}.augmentation.contextual:Contextual",
+            "tokens drawn again by a masked language model",
+            "Wu et al. (2019), Distiller (2021)",
+            (TASK,),
+        ),
+    ),
+    weighted=False,
+)
 
 FOLDER, PAST, AVERAGE = "FOLDER", "past", "average"
 TEACHERS = Listing(

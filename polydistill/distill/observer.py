@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from polydistill.catalog import Arch
+from polydistill.distill.augmentation.mixup import MIXED, SHARE
 from polydistill.distill.signals import (
     ATTENTION,
     HIDDEN,
@@ -65,7 +66,8 @@ class Observer:
         kinds = {s.kind for s in self.needs}
         inputs = {key: batch[key] for key in MODEL_KEYS if key in batch}
         self._seen.clear()
-        with trained_attention(batch["input_ids"]) if self._is_model else nullcontext():
+        attention = trained_attention(batch["input_ids"]) if self._is_model else nullcontext()
+        with attention, _mixing(self.network, batch):
             output = (through or self.network)(**inputs, **self._wanted(kinds))
         found = {s: self._signal(s, output, batch["attention_mask"]) for s in self.needs}
         self._seen.clear()
@@ -126,6 +128,24 @@ class Observer:
             getattr(attention, signal.kind)
         )
         return found
+
+
+@contextmanager
+def _mixing(network: Any, batch: Batch) -> Iterator[None]:
+    """Mixes the word embeddings of the rows of a batch, where it says so (see `augmentation.mixup`)."""
+    if MIXED not in batch:
+        yield
+        return
+
+    def mix(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        share = batch[SHARE].to(output).view(-1, 1, 1)
+        return share * output + (1 - share) * output[batch[MIXED]]
+
+    hook = network.get_input_embeddings().register_forward_hook(mix)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _check_scores(arch: Arch | None) -> None:

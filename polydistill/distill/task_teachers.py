@@ -68,6 +68,8 @@ class TaskInputs:
         own: Teachers that are the student's own past, whose logits count beside those of `teachers`.
         combine: How the logits of several teachers become one, see `teachers.several`.
         sampler: What says which of the labelled inputs an epoch uses; None for all of them.
+        augmentations: What changes inputs.
+        augmented: Share of the batches that are changed.
         new_head: Whether the student begins with a new head, in place of the teacher's.
     """
 
@@ -87,6 +89,8 @@ class TaskInputs:
     own: tuple[Spec, ...] = ()
     combine: str = PROBABILITIES
     sampler: Spec | None = None
+    augmentations: tuple[Spec, ...] = ()
+    augmented: float = 0.0
     new_head: bool = False
 
 

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from polydistill.catalog import Arch, Task
 from polydistill.catalog import language as find_language
+from polydistill.distill.augmentation.base import Augmentation, Augmenting
 from polydistill.distill.inputs import Inputs
 from polydistill.distill.kept import kept_on_disk
-from polydistill.distill.listing import SAMPLERS
+from polydistill.distill.listing import AUGMENTATIONS, SAMPLERS
 from polydistill.distill.loss import DistilLoss
 from polydistill.distill.objectives.base import Weighted
 from polydistill.distill.samplers.examples import ExampleSampler
@@ -140,6 +141,8 @@ class Job:
         dev_score: Network -> that, on source-language dev data.
         untrained: Examples that give no input.
         batches: What says which inputs come together; None for those of like length.
+        augmentations: Of which some batches get one.
+        augmented: Share of the batches that do.
     """
 
     student: TaskStudent
@@ -151,6 +154,8 @@ class Job:
     dev_score: Callable[[Any], float]
     untrained: int = 0
     batches: Callable[[Schedule], Any] | None = None
+    augmentations: Sequence[Augmentation] = ()
+    augmented: float = 0.0
 
     def tune(
         self, schedule: Schedule, work: Path, progress: Progress, entries: dict[str, Tensor] | None = None
@@ -165,6 +170,11 @@ class Job:
         """
         network, dense = self.student.model.network, self.student.head
         loss = DistilLoss(network, self.objectives, self.teacher, self.arch)
+        batches: Any = self.batches(schedule) if self.batches else None
+        collate = None
+        if self.augmentations:
+            plain = collator(self.student.model.tokenizer, about=True)
+            collate = Augmenting(plain, self.augmentations, self.augmented, batches.epoch, schedule.seed)
         with training_only(
             network, entries, dense=dense, lr=schedule.lr, weight_decay=schedule.weight_decay
         ) as optimizer:
@@ -177,7 +187,8 @@ class Job:
                 work,
                 progress,
                 step_loss=loss,
-                batches=self.batches(schedule) if self.batches else None,
+                batches=batches,
+                collate=collate,
                 optimizer=optimizer,
             )
         loss.close()
@@ -234,9 +245,22 @@ def task_job(
 
     metric = task.metric if wanted is None else finest_loyalty(task, wanted, wanted, dev)[0]
     batches: Callable[[Schedule], Any] | None = None
-    if plain or inputs.sampler is not None:
+    if plain or inputs.sampler is not None or inputs.augmentations:
         batches = partial(read.batches, chosen=_chosen(inputs, student, teacher, read))
-    return Job(student, read.features, teacher, objectives, inputs.arch, metric, score, read.untrained, batches)
+    augmentations = [AUGMENTATIONS.make(s, {"tokenizer": student.model.tokenizer}) for s in inputs.augmentations]
+    return Job(
+        student,
+        read.features,
+        teacher,
+        objectives,
+        inputs.arch,
+        metric,
+        score,
+        read.untrained,
+        batches,
+        augmentations,
+        inputs.augmented,
+    )
 
 
 def _chosen(inputs: TaskInputs, student: TaskStudent, teacher: Teacher | None, read: Inputs) -> ExampleSampler | None:

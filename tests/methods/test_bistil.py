@@ -262,9 +262,22 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(
         ("2", {"combine": "partition"}),
         ("2", {"task_sampler": "rs2:share=0.5", "task_text": 0.3}),
         ("2", {"task_sampler": "active", "accumulate": 2}),
+        ("2", {"task_augment": ("words",), "objective": ("2:logits=1", "2:ps-kd=0.5", "2:labels=0.1")}),
         ("2", {"objective": ("2:mi-alpha=0.1", "2:logits=1:form=jsd:beta=0.1")}),
     ],
-    ids=["ddk", "taid and ps-kd", "past", "average", "text", "balance", "partition", "rs2", "active", "mi-alpha"],
+    ids=[
+        "ddk",
+        "taid and ps-kd",
+        "past",
+        "average",
+        "text",
+        "balance",
+        "partition",
+        "rs2",
+        "active",
+        "words",
+        "mi-alpha",
+    ],
 )
 def test_what_changes_on_the_way_goes_on_where_it_was(
     phase: str, options: dict[str, Any], student: Result, tuned: str, base: Path, data: Path, tmp_path: Path
@@ -476,6 +489,21 @@ def test_phase_2_uses_a_part_of_the_examples(student: Result, tuned: str, data: 
         steps("none", task_sampler="difference", objective=("2:hidden=1",))
 
 
+@pytest.mark.parametrize("given", ["mixup", "words:delete=0.3:swap=0.3"])
+def test_classes_are_learnt_from_changed_texts(given: str, student: Result, data: Path, tmp_path: Path) -> None:
+    options = {"task": "nli", "data_dir": data, "test_split": ("sw=none", "en=none"), "task_sparse_epochs": 0}
+    runs = [
+        bistil(
+            config(student.output, data, tmp_path / f"out-{i}", task_augment=more, task_augment_share=1, **options)
+        ).output
+        for i, more in enumerate(((), (given,), (given,)))
+    ]
+    plain, first, second = ((folder / "model.safetensors").read_bytes() for folder in runs)
+    assert plain != first == second
+    record = RunRecord.load(runs[1])
+    assert record is not None and record.result["settings"]["task_augment"][0].startswith(given.partition(":")[0])
+
+
 def test_several_teachers_have_the_mean_of_their_probabilities(
     student: Result, tuned: str, data: Path, tmp_path: Path
 ) -> None:
@@ -550,6 +578,9 @@ def test_vectors_of_sentences(base: Path, student: Result, data: Path, tmp_path:
         ({"sampler": "dk"}, "Unknown sampler 'dk'. Did you mean ddk"),
         ({"sampler": "ddk=2"}, "A sampler has no weight"),
         ({"sampler": "rs2"}, "`rs2` cannot be used there"),
+        ({"task": "ner", "task_augment": ("mixup",)}, "`mixup` leaves no words whose tags could be learnt"),
+        ({"task": "ner", "task_augment": ("word",)}, "Unknown augmentation 'word'. Did you mean words"),
+        ({"task": "ner", "task_augment": ("words",), "objective": ("2:labels=1",)}, "has no gold labels"),
         ({"task": "ner", "task_sampler": "even"}, "`even` cannot be used there"),
         ({"sampler": "ddk", "scale": "none"}, "which have to be relative for that"),
         ({"task": "ner", "teacher": ("past",), "objective": ("2:labels=1",)}, "and no objective looks at them"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from polydistill.distill.augmentation.base import AUGMENTED
 from polydistill.distill.objectives.base import AddsUp, Mean, Needs, Objective
 from polydistill.distill.objectives.common import NOT_TRAINED, is_answer
 from polydistill.distill.signals import LOGITS, NEVER, Batch, Signal, Signals
@@ -87,6 +88,8 @@ class PsKd(Objective):
         import torch
         from torch.nn.functional import one_hot
 
+        if AUGMENTED in batch:  # it has no labels, and no past
+            return {"ps_kd": Mean(student[_LOGITS].sum() * 0, self.weight(batch))}
         rows, gold, valid = self._rows(student[_LOGITS].float(), batch)
         target = one_hot(gold.clamp(min=0), rows.shape[-1]).to(rows.dtype)
         spans = [(int(self._starts[i]), int(self._starts[i + 1])) for i in batch["example_id"].tolist()]

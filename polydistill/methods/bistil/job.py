@@ -59,6 +59,7 @@ class Job:
         scale: What makes terms compare, see `distill.objectives.build`.
         sampler: What says how often phase 1 sees each language.
         task_sampler: What says which labelled examples an epoch of phase 2 uses; None for all.
+        augmentations: What changes inputs of phase 2.
         by_loyalty: Whether loyalty to the first teacher chooses phase 2's checkpoints, in place of the task's metric.
         task: What phase 2 is about; for vectors of sentences, the retrieval that scores them.
         teachers: Tuned models; empty to make one.
@@ -84,6 +85,7 @@ class Job:
     scale: str
     sampler: Spec
     task_sampler: Spec | None
+    augmentations: tuple[Spec, ...]
     by_loyalty: bool
     task: Task | None
     teachers: tuple[GivenTeacher, ...]

@@ -117,6 +117,16 @@ class Phase2(Options):
         "Training",
         metavar="SPEC",
     )
+    augment: tuple[str, ...] = setting(
+        (),
+        "Change some batches of phase 2 and ask the teacher about what comes out: NAME, or NAME:KEY=VALUE; "
+        "`polydistill ls augmentations` lists them. Repeat for several.",
+        "Training",
+        metavar="SPEC",
+    )
+    augment_share: float = setting(
+        0.5, "Share of the batches that are changed.", "Training", metavar="SHARE", above=0, most=1
+    )
     head: str | None = setting(
         None,
         "The student's head at first: teacher, a copy of the teacher's, or new, as in BiStil.",

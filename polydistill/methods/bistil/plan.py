@@ -12,7 +12,17 @@ from typing import Any
 from polydistill.catalog import Language, Task, language, task
 from polydistill.catalog.task import CLASSIFICATION, RETRIEVAL, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
 from polydistill.distill.combining import PARTITION
-from polydistill.distill.listing import BISTIL, IMITATE, SAMPLERS, TASK, TEXT, objectives, sampler, teachers
+from polydistill.distill.listing import (
+    AUGMENTATIONS,
+    BISTIL,
+    IMITATE,
+    SAMPLERS,
+    TASK,
+    TEXT,
+    objectives,
+    sampler,
+    teachers,
+)
 from polydistill.distill.objectives.build import build
 from polydistill.distill.scales import TEACHER
 from polydistill.distill.student import check_masked, chosen_layers, hidden_layers, layer_count, layer_pairs
@@ -116,6 +126,7 @@ def job_of(options: BistilOptions, progress: Progress) -> Job:
         scale=scale,
         sampler=_sampler(options, general, scale),
         task_sampler=sampler(options.tuning.sampler, TASK) if options.tuning.sampler else None,
+        augmentations=_augmentations(options, tuning, wanted, found),
         by_loyalty=_by_loyalty(options, wanted, tuning),
         task=wanted if tuning else None,
         teachers=found,
@@ -144,8 +155,8 @@ def idle_options(options: BistilOptions, todo: Job) -> tuple[dict[str, str], tup
             ""
             if tuning
             else "task_epochs task_sparse_epochs task_batch_size task_max_length task_lr task_warmup "
-            "task_weight_decay task_head task_text task_sampler density combine teacher_epochs teacher_lr "
-            "train_split dev_split test_split dev_limit limit data_dir cache_gb "
+            "task_weight_decay task_head task_text task_sampler task_augment task_augment_share density combine "
+            "teacher_epochs teacher_lr train_split dev_split test_split dev_limit limit data_dir cache_gb "
             "data dev_data test_data"
         ),
         "vectors of sentences are learnt from text alone": (
@@ -153,6 +164,7 @@ def idle_options(options: BistilOptions, todo: Job) -> tuple[dict[str, str], tup
         ),
         "there is one teacher": ("combine" if len(todo.teachers) < 2 and options.combined.combine != PARTITION else ""),
         "the teacher is not made here": ("" if labels and not todo.teachers else "teacher_epochs teacher_lr"),
+        "no batch is changed": ("" if options.tuning.augment else "task_augment_share"),
         "there is no sparse stage here": ("density" if tuning and not tuning.sparse_epochs else ""),
         "`vocab_size` says how many tokens are kept": ("min_share" if options.student.vocab_size else ""),
     }
@@ -335,6 +347,32 @@ def _check_aligned(tuning: Tuning | None, found: Sequence[GivenTeacher]) -> None
             "No teacher has the student's vocabulary, so that only logits of words or examples can be compared.",
             "Ask for these alone: `objective=2:logits=1`.",
         )
+
+
+def _augmentations(
+    options: BistilOptions, tuning: Tuning | None, wanted: Task | None, teachers: Sequence[GivenTeacher]
+) -> tuple[Spec, ...]:
+    """What changes inputs of phase 2.
+
+    Raises:
+        UsageError: One is unknown, does not fit the task, or the teacher cannot be asked about what comes out.
+    """
+    found = tuple(AUGMENTATIONS.parse(given) for given in options.tuning.augment)
+    if not found or tuning is None or wanted is None:
+        return found
+    if wanted.kind in (RETRIEVAL, SPAN_EXTRACTION):
+        raise UsageError(f"Inputs of {wanted.name} are not changed.", "Leave `task_augment` out.")
+    for spec in found:
+        if wanted.kind != CLASSIFICATION and not AUGMENTATIONS.find(spec.name).load().for_words:
+            raise UsageError(
+                f"The augmentation `{spec.name}` leaves no words whose tags could be learnt.", "Choose `words`."
+            )
+    if any(teacher.aligned for teacher in teachers) or not IMITATE & set(tuning.asked):
+        raise UsageError(
+            "What is changed has no gold labels, and no teacher with the student's vocabulary is asked for its logits.",
+            "Add an objective such as `objective=2:logits=1`, or leave `task_augment` out.",
+        )
+    return found
 
 
 def _sampler(options: BistilOptions, general: General | None, scale: str) -> Spec:

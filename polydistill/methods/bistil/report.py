@@ -31,6 +31,8 @@ def settings(job: Job) -> dict[str, Any]:
         "density": job.density,
         "scale": job.scale,
         "sampler": str(job.sampler),
+        "task_augment": [str(spec) for spec in job.augmentations],
+        "task_augment_share": options.tuning.augment_share if job.augmentations else None,
         "task_sampler": str(job.task_sampler) if job.task_sampler else None,
         "past": [str(spec) for spec in job.past],
         **options.combined.to_json(),

@@ -395,6 +395,8 @@ class Phase2:
             own=job.past,
             combine=job.options.combined.combine,
             sampler=job.task_sampler,
+            augmentations=job.augmentations,
+            augmented=job.options.tuning.augment_share,
             new_head=self.tuning.head == NEW_HEAD,
         )
 

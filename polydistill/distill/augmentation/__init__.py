@@ -1,0 +1,1 @@
+"""Other inputs made of the training data, whose labels the teacher gives."""
