@@ -103,9 +103,9 @@ def _architectures(include: tuple[Path, ...]) -> list[dict[str, Any]]:
 
 def _specs(what: str) -> list[dict[str, Any]]:
     """The options are shown with their defaults; JSON says what each of them does."""
-    from polydistill.distill.listing import OBJECTIVES, SAMPLERS, TEACHERS
+    from polydistill.distill.listing import AUGMENTATIONS, OBJECTIVES, SAMPLERS, TEACHERS
 
-    listing = dict(zip(SPECS, (OBJECTIVES, SAMPLERS, TEACHERS), strict=True))[what]
+    listing = dict(zip(SPECS, (OBJECTIVES, SAMPLERS, AUGMENTATIONS, TEACHERS), strict=True))[what]
     return [
         {
             "name": one.name,
