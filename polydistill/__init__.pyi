@@ -323,6 +323,7 @@ def finetune(
     data: str | Path | Iterable[Any] | Mapping[str, Sequence[Any]] | None = None,
     dev_data: str | Path | Iterable[Any] | Mapping[str, Sequence[Any]] | None = None,
     limit: int | None = None,
+    cross_questions: bool = False,
     objective: Sequence[str] | str = (),
     teacher: Sequence[str] | str = (),
     epochs: float | None = None,
@@ -362,6 +363,7 @@ def finetune(
         data: Your own file to train on, in place of a split; its labels become the model's.
         dev_data: File that chooses the best checkpoint. [default: a tenth of the data, held out]
         limit: Use at most this many examples of each split.
+        cross_questions: Ask the questions of every language about the contexts of every language; the data have to be translations with the same ids, such as XQuAD.
         objective: What the model learns: NAME=WEIGHT, with options NAME=WEIGHT:KEY=VALUE; `polydistill ls objectives` lists them. [default: labels=1]
         teacher: The model's own past as a teacher whose logits are an objective: past or average; see `polydistill ls teachers`.
         epochs: Passes over the training data. [default: 3]

@@ -17,7 +17,7 @@ ALIGNED, UNLABELLED, STACKED, PROJECTED = "prokd-teacher", "prokd-student", "sta
 BISTIL = {"1": TEXT, "2": TASK}  # phase -> use
 BOTH = (TEXT, TASK)
 LABELLED = (TASK, TUNING)
-IMITATE = frozenset({"logits", "taid"})  # objectives that compare logits with a teacher's
+IMITATE = frozenset({"logits", "taid", "answers"})  # objectives that compare logits with a teacher's
 
 _OF = "polydistill.distill"
 
@@ -58,6 +58,13 @@ OBJECTIVES = Listing(
             (*LABELLED, UNLABELLED),
             "soft cross-entropy or another divergence of logits at a temperature",
             "Hinton et al. (2015), BiStil (2023)",
+        ),
+        _objective(
+            "answers",
+            "Answers",
+            LABELLED,
+            "KL of the places of answers, as strong as the teacher was right",
+            "Carrino et al. (2023)",
         ),
         _objective(
             "taid",

@@ -53,6 +53,7 @@ class Wanted:
         dev_split: Name of the split for choosing the checkpoint.
         limit: Most examples of a split.
         dev_limit: Most examples for choosing the checkpoint.
+        crossed: Whether the questions of every language are asked about the contexts of every language.
     """
 
     data: Path | None = None
@@ -62,6 +63,7 @@ class Wanted:
     dev_split: str = "dev"
     limit: int | None = None
     dev_limit: int | None = None
+    crossed: bool = False
 
 
 def with_own_labels(task: Task, data: Path | None) -> Task:
@@ -88,8 +90,19 @@ def training_data(
     task = with_own_labels(task, wanted.data)
 
     def load(task: Task, split: str, data: Path | None, limit: int | None) -> list[LabelledSplit]:
+        asked: list[Language | None] = [*languages] if wanted.crossed else [None]
         return [
-            load_split(task, language, split, data=data, data_dir=wanted.data_dir, limit=limit, progress=progress)
+            load_split(
+                task,
+                language,
+                split,
+                data=data,
+                data_dir=wanted.data_dir,
+                limit=limit,
+                question_language=other,
+                progress=progress,
+            )
+            for other in asked
             for language in languages
         ]
 
@@ -113,6 +126,11 @@ def check_request(languages: Sequence[Language], wanted: Wanted) -> None:
     Raises:
         UsageError: They do not.
     """
+    if wanted.crossed and (wanted.data is not None or len(languages) < 2):
+        raise UsageError(
+            "Questions are crossed between the languages of a data folder or the Hub, at least two.",
+            "Name another language, or leave `cross_questions` out.",
+        )
     if wanted.data is None:
         if wanted.dev_data is not None:
             raise UsageError("Dev data was given as a file, and training data was not.", "Give both as files.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,12 +17,14 @@ from polydistill.errors import PolydistillError, UsageError
 from polydistill.labelled import hub
 from polydistill.labelled.checks import MISPLACED, WRONG_ANSWERS, Builder
 from polydistill.labelled.columns import classified_rows
-from polydistill.labelled.examples import LabelledSplit
+from polydistill.labelled.examples import LabelledSplit, units_of
 from polydistill.labelled.formats import bounded, read_rows
 from polydistill.labelled.rows import Row
 from polydistill.progress import SILENT, Progress
 
 DATA_VARIABLE = "POLYDISTILL_DATA"
+PART = re.compile(r"(.+):(\d{1,4})/(\d{1,4})")
+MOST_PARTS = 1000
 
 
 def load_split(
@@ -40,7 +43,8 @@ def load_split(
     Args:
         task: The task.
         language: The language; of the contexts, where `question_language` differs.
-        split: `train`, `dev`, `test`, or the name of another file of the data folder.
+        split: `train`, `dev`, `test`, or the name of another file of the data folder; `test:2/3` is a part, see
+            `part_of`.
         data: A file of the user's own in the format of the task's kind; takes precedence over all else.
         data_dir: Folder that the task's local template starts from; by default the environment's POLYDISTILL_DATA.
             What the task does not expect there comes from the Hub.
@@ -54,6 +58,7 @@ def load_split(
     """
     _check_request(task, data, question_language)
     data_dir = _data_dir(data_dir)
+    whole, split = split, part_of(split)[0]
     found = _find(task, language, split, data, data_dir, progress)
     builder = Builder(task, language.code, mend=found.mend)
     examples, where = _checked(task, split, found, builder, progress), found.where
@@ -62,19 +67,52 @@ def load_split(
         asked = _checked(task, split, other, Builder(task, question_language.code, mend=other.mend), progress)
         examples = _with_questions(examples, asked, f"{where} and {other.where}", builder.skipped)
         where = f"{where} with the questions of {other.where}"
-    examples = examples[:limit]
+    examples = _part(examples, whole)[:limit]
+    if not examples:
+        raise UsageError(f"{where} has no example in the part {whole}.", "Choose fewer parts.")
     ignored: Mapping[str, int] = {}
     if task.kind == TAGGING:
         examples, ignored = builder.without_unscored(examples)
     counts = {name: dict(sorted(getattr(builder, name).items())) for name in ("skipped", "mended")}
     digest = examples_hash(examples)
-    return LabelledSplit(task.name, language.code, split, tuple(examples), where, digest, ignored, **counts)
+    return LabelledSplit(task.name, language.code, whole, tuple(examples), where, digest, ignored, **counts)
+
+
+def part_of(split: str) -> tuple[str, int, int]:
+    """(a split, which part of it is meant, parts): `test:2/3` is the second of three parts; without a part 1 of 1.
+
+    Raises:
+        UsageError: There is no such part.
+    """
+    found = PART.fullmatch(split)
+    if found is None:
+        return split, 1, 1
+    name, number, parts = found[1], int(found[2]), int(found[3])
+    if not 1 <= number <= parts <= MOST_PARTS:
+        raise UsageError(
+            f"There is no part {number} of {parts} of {name}.", f"Write {name}:1/3 for the first of three parts."
+        )
+    return name, number, parts
+
+
+def _part(examples: Sequence[Any], split: str) -> Sequence[Any]:
+    """The examples of a part. What belongs together, such as the questions about a paragraph, is in one part, and so is
+    an example with its translations: parts go by the ids that they share.
+    """
+    _, number, parts = part_of(split)
+    if parts == 1:
+        return examples
+    units = units_of(examples)
+    chosen = {unit for unit in units if int(hashlib.sha256(unit.encode()).hexdigest(), 16) % parts == number - 1}
+    return [example for example, unit in zip(examples, units, strict=True) if unit in chosen]
 
 
 def find_rows(
     task: Task, language: Language, split: str, *, data_dir: Path | None = None, progress: Progress = SILENT
 ) -> tuple[Iterator[Row], str]:
     """The unchecked rows of a split, and the file or data set that they come from; see `load_split`."""
+    if part_of(split)[2] > 1:
+        raise UsageError(f"Text is read whole, and {split} is a part of a split.", "Name the split alone.")
     found = _find(task, language, split, None, _data_dir(data_dir), progress)
     return bounded(found.rows), found.where
 

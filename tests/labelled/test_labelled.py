@@ -716,3 +716,29 @@ def test_without_the_hub_the_cache_serves_and_else_it_is_told(hub: HubStub, tmp_
     assert f"the cache does not have the data set org/nli at {'0' * 40}" in again["older"]["error"]
     assert "out of reach (ConnectError), and the cache" in again["other"]["error"]
     assert "`data_dir`" in again["other"]["hint"]
+
+
+@pytest.mark.parametrize("parts", [2, 3, 7])
+def test_parts_of_a_split_share_nothing_and_make_up_the_whole(tmp_path: Path, parts: int) -> None:
+    """Questions about a paragraph stay together, and so do translations, whatever order their file is in."""
+    for language, order in (("en", range(40)), ("zh", reversed(range(40)))):
+        paragraphs = [
+            json.loads(squad(asked(f"{i}a", "a", 0), asked(f"{i}b", "b", 1), context=f"ab {language} {i}"))["data"][0]
+            for i in order
+        ]
+        write(tmp_path / f"qa/{language}/test.json", json.dumps({"version": "1.1", "data": paragraphs}))
+    qa, ids = catalog.task("qa"), {}
+    for language in (EN, ZH):
+        found = [load_split(qa, language, f"test:{i + 1}/{parts}", data_dir=tmp_path) for i in range(parts)]
+        ids[language.code] = [{example.id for example in split.examples} for split in found]
+        assert sum(len(split.examples) for split in found) == 80 == len(set().union(*ids[language.code]))
+        assert all({i[:-1] + "a" for i in part} <= part for part in ids[language.code])
+        assert found[0].split == f"test:1/{parts}"
+    assert ids["en"] == ids["zh"]
+
+
+def test_parts_that_are_none_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "qa/en/test.json", squad(asked("1", "a", 0), context="ab"))
+    for split, said in (("test:4/3", "no part 4 of 3"), ("test:0/3", "no part 0"), ("test:1/999", "no example")):
+        with pytest.raises(UsageError, match=said):
+            load_split(catalog.task("qa"), EN, split, data_dir=tmp_path)

@@ -46,7 +46,13 @@ from polydistill.training.batching import check_parts
 WITH_HEAD = (CLASSIFICATION, TAGGING, WORD_TAGGING, SPAN_EXTRACTION)
 EMBEDDING, BITEXT = "embedding", "bitext"
 LINES = 20_000
-HEAD_OBJECTIVES = {"logits", "taid", "labels", "ps-kd"}  # a teacher with another vocabulary can be asked, or none is
+HEAD_OBJECTIVES = {
+    "logits",
+    "taid",
+    "answers",
+    "labels",
+    "ps-kd",
+}  # a teacher with another vocabulary can be asked, or none is
 
 
 def prepare(options: BistilOptions, progress: Progress) -> Plan:

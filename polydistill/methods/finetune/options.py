@@ -38,6 +38,12 @@ class FinetuneOptions(Placed):
         (), "Language of the training and dev data. Repeat for several.", "Data", metavar="LANG"
     )
     labelled: Labelled = group(Labelled)
+    cross_questions: bool = setting(
+        False,
+        "Ask the questions of every language about the contexts of every language; the data have to be translations "
+        "with the same ids, such as XQuAD.",
+        "Data",
+    )
     objective: tuple[str, ...] = setting(
         (),
         "What the model learns: NAME=WEIGHT, with options NAME=WEIGHT:KEY=VALUE; `polydistill ls objectives` lists "

@@ -48,6 +48,8 @@ def prepare(options: FinetuneOptions, progress: Progress) -> Plan:
     wanted = task(options.task, options.include_path)
     languages = resolve_languages(options.languages, options.include_path)
     trainable_kind_of(wanted)
+    if options.cross_questions and wanted.kind != SPAN_EXTRACTION:
+        raise UsageError(f"{wanted.name} has no questions.", "Leave `cross_questions` out.")
     request = _request(options)
     check_request(languages, request)
     output = (options.place.output or _default_output(options, wanted, languages)).expanduser()
@@ -86,6 +88,7 @@ def _request(options: FinetuneOptions) -> Wanted:
         dev_split=given.dev_split,
         limit=given.limit,
         dev_limit=given.limit,
+        crossed=options.cross_questions,
     )
 
 
