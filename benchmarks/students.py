@@ -33,13 +33,44 @@ TESTS = {"en": "test_wikineural", "sw": "test"}
 COMPUTING = ("--precision", "bfloat16")
 HALF = ("--task-epochs", "1", "--task-sparse-epochs", "2")  # half of the labelled batches, the other half being text
 TEXT = ("--task-text", "0.5", *HALF)
-# Variant -> (what is different, options).
+SOFT = ("--objective", "2:hidden=1")  # beside it goes what is varied
+
+
+def also(*objectives: str) -> tuple[str, ...]:
+    """Hidden states as in the preset, and other objectives in place of its logits."""
+    return (*SOFT, *(part for given in objectives for part in ("--objective", f"2:{given}")))
+
+
+# Variant -> (what is different, options). All take as many steps as the default, or their epochs make up for it.
 VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "default": ("preset `small` from the task's teacher: hidden states and logits on English labels", ()),
     "text": ("half of phase 2's batches are English and Swahili text, half of the epochs", TEXT),
     "teachers": ("the teachers of all three seeds, their probabilities averaged; hidden states of its own", ()),
+    "balance": ("the same, balanced", ("--combine", "balance")),
+    "partition": ("the same, each word from the teacher that knows it best", ("--combine", "partition")),
+    "past": ("the student's own past beside the teacher", ("--teacher", "past=0.5")),
+    "logits-alone": ("logits without hidden states", ("--objective", "2:logits=1")),
+    "labels": ("gold labels beside both", also("logits=1", "labels=0.5")),
+    "ps-kd": ("gold labels and the student's own past beside both", also("logits=1", "ps-kd=0.5")),
+    "relations": ("MiniLMv2's relations beside both", also("logits=1", "relations=1")),
+    "mi-alpha": ("mutual information beside both", also("logits=1", "mi-alpha=0.1")),
+    "taid": ("TAID in place of logits", also("taid=1")),
+    "reverse-kl": ("reverse KL", also("logits=1:form=reverse-kl")),
+    "jsd": ("Jensen-Shannon divergence", also("logits=1:form=jsd")),
+    "variation": ("total variation", also("logits=1:form=total-variation")),
+    "skew-kl": ("skew KL", also("logits=1:form=skew-kl")),
+    "rs2": (
+        "a random third of the examples each epoch, three times the epochs",
+        ("--task-sampler", "rs2:share=0.3333"),
+    ),
+    "difference": ("the half on which the student is furthest behind", ("--task-sampler", "difference:share=0.5")),
+    "active": ("a third that the student is unsure of", ("--task-sampler", "active:share=0.3333")),
+    "words": ("half of the batches with words left out or swapped", ("--task-augment", "words")),
+    "new-head": ("a new head, as in BiStil", ("--task-head", "new")),
+    "dense": ("no sparse stage, all epochs in the first", ("--task-epochs", "6", "--task-sparse-epochs", "0")),
 }
-THREE = ("teachers",)  # variants with the teachers of all seeds
+THREE = ("teachers", "balance", "partition")  # variants with the teachers of all seeds
+LONGER = {"rs2": 3, "difference": 2, "active": 3}  # variants whose epochs are shorter
 
 
 # --- commands
@@ -96,9 +127,17 @@ def student_command(args: argparse.Namespace, name: str, seed: int) -> list[str]
         str(seed),
         *(texts(args) if "--task-text" in options else []),
         *options,
+        *epochs(LONGER.get(name, 1)),
         "-o",
         str(student_of(args, name, seed)),
     ]
+
+
+def epochs(times: int) -> list[str]:
+    """As many more epochs as are shorter."""
+    if times == 1:
+        return []
+    return ["--task-epochs", str(2 * times), "--task-sparse-epochs", str(4 * times)]
 
 
 def student_of(args: argparse.Namespace, name: str, seed: int) -> Path:

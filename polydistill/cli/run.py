@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from polydistill.cli.output import Console
 from polydistill.errors import UsageError
 from polydistill.runs.plan import OUTPUTS
 from polydistill.runs.tables import columns
+
+if TYPE_CHECKING:
+    from polydistill.recipes.run import RecipeResult
 
 EPILOG = """\b
 Examples:
@@ -83,7 +87,7 @@ def command(
     """
     from polydistill.recipes.presets import preset_text
     from polydistill.recipes.recipe import read_recipe
-    from polydistill.recipes.run import RecipeResult, run_recipe
+    from polydistill.recipes.run import run_recipe
 
     console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
     if (recipe is None) == (preset is None):
@@ -105,22 +109,20 @@ def command(
         progress=console,
     )
 
-    def table(result: RecipeResult) -> str:
-        head = ("stage", "method", "seconds", "made")
-        rows = [
-            (
-                stage.name,
-                stage.method,
-                "" if stage.seconds is None else f"{stage.seconds:,.0f}",
-                stage.output if stage.done else "not yet",
-            )
-            for stage in result.stages
-        ]
-        parts = [columns([head, *rows], right=(2,))]
-        if dry_run:
-            parts.append("\n".join(stage.command for stage in result.stages))
-        if flagged := [f"{name} changes {' and '.join(things)}" for name, things in result.flagged.items()]:
-            parts.append(f"More than one thing at once: {'; '.join(flagged)}.")
-        return "\n\n".join([*parts, *([f"Written to {result.result}."] if result.result and not dry_run else [])])
+    console.result(result.to_json(), lambda: table(result, dry_run))
 
-    console.result(result.to_json(), lambda: table(result))
+
+def table(result: RecipeResult, dry_run: bool) -> str:
+    """What became of each stage; of a dry run also the commands."""
+    rows = [("stage", "method", "seconds", "made")]
+    for stage in result.stages:
+        seconds = "" if stage.seconds is None else f"{stage.seconds:,.0f}"
+        rows.append((stage.name, stage.method, seconds, stage.output if stage.done else "not yet"))
+    parts = [columns(rows, right=(2,))]
+    if dry_run:
+        parts.append("\n".join(stage.command for stage in result.stages))
+    if flagged := [f"{name} changes {' and '.join(things)}" for name, things in result.flagged.items()]:
+        parts.append(f"More than one thing at once: {'; '.join(flagged)}.")
+    if result.result and not dry_run:
+        parts.append(f"Written to {result.result}.")
+    return "\n\n".join(parts)

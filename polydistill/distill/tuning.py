@@ -236,14 +236,7 @@ def task_job(
     )
     read = Inputs.of(student.model, task, training, plain, share, inputs.progress)
     teacher = task_teacher(inputs, models, objectives.needs.teacher, student.model, read)
-    wanted = dev_predictions(task, models[0], dev) if inputs.by_loyalty else None
-
-    def score(network: Any) -> float:
-        if wanted is None:
-            return dev_score(task, student.model, dev)
-        return finest_loyalty(task, wanted, dev_predictions(task, student.model, dev), dev)[1]
-
-    metric = task.metric if wanted is None else finest_loyalty(task, wanted, wanted, dev)[0]
+    metric, score = _choosing(task, student.model, models[0] if inputs.by_loyalty else None, dev)
     batches: Callable[[Schedule], Any] | None = None
     if plain or inputs.sampler is not None or inputs.augmentations:
         batches = partial(read.batches, chosen=_chosen(inputs, student, teacher, read))
@@ -261,6 +254,20 @@ def task_job(
         augmentations,
         inputs.augmented,
     )
+
+
+def _choosing(
+    task: Task, student: TaskModel, teacher: TaskModel | None, dev: Sequence[LabelledSplit]
+) -> tuple[str, Callable[[Any], float]]:
+    """(metric, network -> what chooses the checkpoint): loyalty to a teacher, or without one the task's own metric."""
+    if teacher is None:
+        return task.metric, lambda network: dev_score(task, student, dev)
+    wanted = dev_predictions(task, teacher, dev)
+
+    def score(network: Any) -> float:
+        return finest_loyalty(task, wanted, dev_predictions(task, student, dev), dev)[1]
+
+    return finest_loyalty(task, wanted, wanted, dev)[0], score
 
 
 def _chosen(inputs: TaskInputs, student: TaskStudent, teacher: Teacher | None, read: Inputs) -> ExampleSampler | None:

@@ -11,7 +11,6 @@ from typing import Any
 
 from polydistill.catalog import Language, Task, language, task
 from polydistill.catalog.task import CLASSIFICATION, RETRIEVAL, SPAN_EXTRACTION, TAGGING, WORD_TAGGING
-from polydistill.distill.combining import PARTITION
 from polydistill.distill.listing import (
     AUGMENTATIONS,
     BISTIL,
@@ -35,6 +34,7 @@ from polydistill.methods.bistil.presets import PRESETS, General, Preset, Tuning
 from polydistill.methods.bistil.report import inputs, report, scoring, settings, texts_read
 from polydistill.methods.bistil.stages import stages_of
 from polydistill.methods.bistil.teachers import given_teachers
+from polydistill.methods.bistil.unused import idle_options
 from polydistill.models.refs import ModelRef, resolve
 from polydistill.models.source import Source
 from polydistill.options.specs import Spec
@@ -94,18 +94,12 @@ def job_of(options: BistilOptions, progress: Progress) -> Job:
     check_masked(source, "A student of `polydistill bistil`")
     given = is_student(source)
     general, tuning = _phases(options, defaults, wanted)
-    if tuning and tuning.text and wanted and wanted.kind != RETRIEVAL:
-        check_plain(wanted, languages)
+    _check_request(options, given, tuning, wanted, languages)
     dev_limit = options.labelled.dev_limit or options.labelled.limit or defaults.dev_examples
     labelled = None
     if tuning and wanted:
         wanted, labelled = labelled_data(
             options, wanted, languages, examples=defaults.examples, dev_limit=dev_limit, progress=progress
-        )
-    if given and tuning is None and not _again(options):
-        raise UsageError(
-            f"{options.model} is a student that phase 1 has made already.",
-            "Add `task` for phase 2, or `phase=1` and `teacher` for another phase 1, or give the model it was made of.",
         )
     if given and not _again(options):
         general = None
@@ -147,44 +141,6 @@ def job_of(options: BistilOptions, progress: Progress) -> Job:
     )
 
 
-def idle_options(options: BistilOptions, todo: Job) -> tuple[dict[str, str], tuple[str, ...]]:
-    """(option -> why it changes nothing in this run, what else does)."""
-    tuning, labels = todo.tuning, todo.tuning is not None and not todo.vectors
-    groups = {
-        "the model is a student already": (
-            "init vocab_size min_share allow_unknown" + ("" if todo.texts else " text") if todo.student_given else ""
-        ),
-        "there is no phase 1 here": (
-            "" if todo.general else "steps batch_size max_length lr warmup weight_decay language_sft sampler"
-        ),
-        "there is no phase 2 here": (
-            ""
-            if tuning
-            else "task_epochs task_sparse_epochs task_batch_size task_max_length task_lr task_warmup "
-            "task_weight_decay task_head task_text task_sampler task_augment task_augment_share density combine "
-            "teacher_epochs teacher_lr train_split dev_split test_split dev_limit limit data_dir cache_gb "
-            "data dev_data test_data"
-        ),
-        "vectors of sentences are learnt from text alone": (
-            "train_split dev_split dev_limit task_text task_head task_sampler" if todo.vectors else ""
-        ),
-        "there is one teacher": ("combine" if len(todo.teachers) < 2 and options.combined.combine != PARTITION else ""),
-        "the teacher is not made here": ("" if labels and not todo.teachers else "teacher_epochs teacher_lr"),
-        "no batch is changed": ("" if options.tuning.augment else "task_augment_share"),
-        "there is no sparse stage here": ("density" if tuning and not tuning.sparse_epochs else ""),
-        "`vocab_size` says how many tokens are kept": ("min_share" if options.student.vocab_size else ""),
-    }
-    why_not: dict[str, str] = {}
-    for why, names in groups.items():
-        for name in names.split():
-            why_not.setdefault(name, why)
-    found = []
-    for number, phase in ((1, todo.general), (2, tuning)):
-        if phase is None and any(given.replace(" ", "").startswith(f"{number}:") for given in options.objective):
-            found.append(f"`objective={number}:...` changes nothing: there is no phase {number} here.")
-    return why_not, tuple(found)
-
-
 def both_languages(source: str, target: str, include: Sequence[Path]) -> tuple[Language, Language]:
     """Source and target.
 
@@ -221,6 +177,23 @@ def task_of(name: str, include: Sequence[Path]) -> Task:
             "Choose ner, nli, qa, or `task=embedding` for vectors of sentences.",
         )
     return wanted
+
+
+def _check_request(
+    options: BistilOptions, given: bool, tuning: Tuning | None, wanted: Task | None, languages: Sequence[Language]
+) -> None:
+    """Refuses a student that nothing is left to do for, and text that a task cannot read.
+
+    Raises:
+        UsageError: It is one of these.
+    """
+    if given and tuning is None and not _again(options):
+        raise UsageError(
+            f"{options.model} is a student that phase 1 has made already.",
+            "Add `task` for phase 2, or `phase=1` and `teacher` for another phase 1, or give the model it was made of.",
+        )
+    if tuning and tuning.text and wanted and wanted.kind != RETRIEVAL:
+        check_plain(wanted, languages)
 
 
 def _again(options: BistilOptions) -> bool:

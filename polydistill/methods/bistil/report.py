@@ -10,8 +10,8 @@ from typing import Any
 
 from polydistill.files.hashing import file_sha256
 from polydistill.methods.bistil.job import Job
+from polydistill.methods.bistil.places import base_of
 from polydistill.methods.bistil.presets import General, Tuning
-from polydistill.methods.bistil.stages import base_of
 from polydistill.methods.sparse.method import Given
 from polydistill.models.refs import ModelRef, resolve
 from polydistill.models.source import Source

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +14,9 @@ from polydistill.distill.listing import SAMPLERS
 from polydistill.distill.matched import check_writable, trim_together
 from polydistill.distill.samplers.base import Sampler
 from polydistill.distill.student import RANDOM, randomise_layers, reduce_layers
-from polydistill.labelled.plain import plain_split
 from polydistill.methods.bistil.job import Job
-from polydistill.methods.bistil.presets import NEW_HEAD, General, Tuning
+from polydistill.methods.bistil.phase2 import Phase2
+from polydistill.methods.bistil.places import asked_of, base_of, folders_of, student_of, teachers_of
 from polydistill.methods.finetune.options import Frozen
 from polydistill.methods.finetune.plan import DEFAULTS
 from polydistill.methods.finetune.stages import Tuning as TeacherTuning
@@ -26,27 +25,18 @@ from polydistill.methods.sparse.method import apply as apply_differences
 from polydistill.models.folder import model_folder
 from polydistill.models.refs import ModelRef, resolve
 from polydistill.models.source import Source
-from polydistill.runs.made import Made, chosen_facts, cut_models, save_network
+from polydistill.runs.made import Made, cut_models, save_network
 from polydistill.runs.precision import multiplies_in_bfloat16
 from polydistill.runs.stages import Stage, Work, in_order
-from polydistill.sparse import files as sparse_files
-from polydistill.sparse.weights import keep_beside
-from polydistill.texts.sources import read_texts
-from polydistill.training.deciding import SIGNALS
 from polydistill.trimming.counting import count
 from polydistill.trimming.plan import Wishes
 from polydistill.vocab.keep import KeepRule
 from polydistill.vocab.letters import unwritten
 
 if TYPE_CHECKING:
-    from polydistill.distill.objectives.base import Weighted
-    from polydistill.distill.task_teachers import TaskInputs
-    from polydistill.distill.tuning import Job as TuningJob
-    from polydistill.labelled.examples import LabelledSplit
-    from polydistill.training.loop import Schedule
+    pass
 
 CHECKS = 8  # validations and checkpoints of phase 1
-TUNING_CHECKS = 1  # of an epoch of phase 2
 
 
 def stages_of(job: Job) -> tuple[Stage, ...]:
@@ -71,35 +61,6 @@ def stages_of(job: Job) -> tuple[Stage, ...]:
     if job.is_sparse:
         made.append(("sparse", sparse, sparse_epochs))
     return in_order(job, made)
-
-
-# --- where things lie
-
-
-def base_of(job: Job, work: Mapping[str, Path]) -> Path:
-    """The teacher with all its layers, with the student's vocabulary."""
-    return job.base if job.student_given else work["vocabulary"] / "teacher"
-
-
-def student_of(job: Job, work: Mapping[str, Path]) -> Path:
-    """The student so far."""
-    if "general" in work:
-        return work["general"]
-    return job.source.folder if job.student_given else work["vocabulary"] / "student"
-
-
-def teachers_of(job: Job, work: Mapping[str, Path]) -> tuple[Path, ...]:
-    """The teachers of phase 2."""
-    if not job.teachers:
-        return (base_of(job, work) if job.vectors else work["teacher"],)
-    cut = [t.cut is not None if job.student_given else not t.aligned for t in job.teachers]
-    return tuple(
-        work["vocabulary"] / f"tuned-{i}" if cut[i] else given.source.folder for i, given in enumerate(job.teachers)
-    )
-
-
-def _folders(work: Work) -> dict[str, Path]:
-    return {name: done.folder for name, done in work.done.items()}
 
 
 # --- vocabulary and layers
@@ -156,10 +117,10 @@ def general(job: Job, work: Work) -> Made:
     from polydistill.distill.general import distil_general
     from polydistill.training.loop import Schedule
 
-    phase, student = job.general, student_of(job, _folders(work))
+    phase, student = job.general, student_of(job, folders_of(work))
     assert phase is not None
     if job.student_given:
-        teachers = dict.fromkeys(job.codes, teachers_of(job, _folders(work))[0])
+        teachers = dict.fromkeys(job.codes, teachers_of(job, folders_of(work))[0])
     else:
         teachers = {code: student.parent / f"teacher-{code}" for code in job.codes}
         teachers = {code: own if own.is_dir() else student.parent / "teacher" for code, own in teachers.items()}
@@ -234,23 +195,6 @@ def _blocks(job: Job, student: Path, work: Work) -> Any:
     )
 
 
-def asked_of(job: Job, phase: General | Tuning) -> Weighted:
-    """What a phase asks of the student."""
-    from polydistill.distill.objectives.build import build
-    from polydistill.models.loading import load_config
-
-    outputs = len(job.task.scored_labels) if job.task and not job.vectors else 0
-    width = load_config(job.source.model).hidden_size
-    return build(
-        phase.asked,
-        scale=job.scale,
-        pairs=job.pairs,
-        depths=(len(job.layers), job.depth),
-        outputs=outputs,
-        widths=(width, width),
-    )
-
-
 # --- phase 2
 
 
@@ -259,7 +203,7 @@ def teacher(job: Job, work: Work) -> Made:
     assert job.task is not None and job.tuning is not None and job.labelled is not None
     batch_size, computing = DEFAULTS[job.task.kind][2], job.options.computing
     tuning = TeacherTuning(
-        folder=base_of(job, _folders(work)),
+        folder=base_of(job, folders_of(work)),
         task=job.task,
         training=job.labelled.training,
         dev=job.labelled.dev,
@@ -296,138 +240,3 @@ def sparse(job: Job, work: Work) -> Made:
     """The second stage, from the beginning again: the entries that moved furthest, and the head."""
     assert job.tuning is not None
     return Phase2(job, job.tuning, work).train("sparse", job.tuning.sparse_epochs, work.folder("full"))
-
-
-@dataclass(frozen=True)
-class Phase2:
-    """A student at theta0 and its teachers; each stage of its training begins there.
-
-    Attributes:
-        job: What is done.
-        tuning: The settings of phase 2.
-        work: Of the stage.
-    """
-
-    job: Job
-    tuning: Tuning
-    work: Work
-
-    @property
-    def student(self) -> Path:
-        """Folder of the student that phase 1 made."""
-        return student_of(self.job, _folders(self.work))
-
-    def train(self, stage: str, epochs: float, tuned: Path | None) -> Made:
-        """Trains everything, or with the result of that the entries that moved furthest."""
-        from polydistill.sparse import training as sparse
-
-        work, include = self.work, self.job.options.include_path
-        bf16 = multiplies_in_bfloat16(self.job.options.computing.precision, self.student, work)
-        plain = self._plain()
-        job = self._job(bf16, plain)
-        student, network = job.student, job.student.model.network
-        before, entries = None, None
-        if tuned is not None:
-            work.checkpoints.mkdir(parents=True, exist_ok=True)
-            before = sparse.save_parameters(network, work.checkpoints / "theta0.safetensors")
-            number = student.chosen_count(self.job.density)
-            entries = sparse.choose_entries(before, sparse.Stored(tuned), number, dense=student.head)
-        curves = job.tune(self._schedule(epochs, bf16), work.checkpoints, work.progress, entries)
-
-        def write(out: Path) -> dict[str, Any]:
-            facts = {
-                **chosen_facts(curves),
-                "metric": job.metric,
-                "precision": precision_name(bf16),
-                "untrained": job.untrained,
-                "texts": [split.facts() for split in plain],
-            }
-            if entries is None or before is None:
-                save_network(network, self.student, out, include, work.progress)
-                return facts
-            found = sparse.difference_of(
-                network,
-                before,
-                entries,
-                names=student.base,
-                kind=sparse_files.TASK,
-                languages=self.job.codes[:1],
-                tasks=(self.job.options.task,),
-            )
-            save_network(network, self.student, out, include, work.progress)
-            keep_beside(out, found, before.checkpoint)
-            return {**facts, "entries": found.count, "density": found.density, "base": found.base_hash}
-
-        return Made(write, curves.steps, curves.terms)
-
-    def _job(self, bf16: bool, plain: Sequence[LabelledSplit]) -> TuningJob:
-        from polydistill.distill import tuning
-
-        job = self.job
-        asked = asked_of(job, self.tuning)
-        if job.vectors:
-            return tuning.vector_job(self._inputs(bf16), self._lines(), asked)
-        assert job.labelled is not None
-        return tuning.task_job(
-            self._inputs(bf16), job.labelled.training, job.labelled.dev, asked, plain, self.tuning.text
-        )
-
-    def _inputs(self, bf16: bool) -> TaskInputs:
-        from polydistill.distill.task_teachers import TaskInputs, TeacherFolder
-
-        job = self.job
-        given = [(t.weight, t.aligned) for t in job.teachers] or [(1.0, False)]
-        folders = teachers_of(job, _folders(self.work))
-        return TaskInputs(
-            student=self.student,
-            teachers=tuple(TeacherFolder(f, *about) for f, about in zip(folders, given, strict=True)),
-            arch=job.source.arch,
-            task=None if job.vectors else job.task,
-            language=job.codes[0],
-            length=self.tuning.max_length,
-            seed=job.options.computing.seed,
-            by_loyalty=job.by_loyalty,
-            bf16=bf16,
-            cache_bytes=int(1e9 * job.options.cache_gb),
-            note=self.work.note(SIGNALS),
-            progress=self.work.progress,
-            include=job.options.include_path,
-            own=job.past,
-            combine=job.options.combined.combine,
-            sampler=job.task_sampler,
-            augmentations=job.augmentations,
-            augmented=job.options.tuning.augment_share,
-            new_head=self.tuning.head == NEW_HEAD,
-        )
-
-    def _lines(self) -> Mapping[str, list[str]]:
-        """Lines of both texts, equally many at most."""
-        return {
-            code: list(itertools.islice((line for t in texts for line in read_texts(t)), self.job.lines))
-            for code, texts in self.job.texts.items()
-        }
-
-    def _plain(self) -> list[LabelledSplit]:
-        """The text of both languages as inputs of the task."""
-        job = self.job
-        if not job.reads_text or job.task is None:
-            return []
-        where = {code: ", ".join(text.where for text in texts) for code, texts in job.texts.items()}
-        lines = self._lines()
-        return [plain_split(job.task, lang, lines[lang.code], where[lang.code]) for lang in job.languages]
-
-    def _schedule(self, epochs: float, bf16: bool) -> Schedule:
-        from polydistill.training.loop import Schedule
-
-        return Schedule(
-            epochs=epochs,
-            lr=self.tuning.lr,
-            batch_size=self.tuning.batch_size,
-            warmup=self.tuning.warmup,
-            weight_decay=self.tuning.weight_decay,
-            checks=TUNING_CHECKS,
-            seed=self.job.options.computing.seed,
-            bf16=bf16,
-            accumulate=self.job.options.computing.accumulate,
-            minutes=self.work.minutes,
-        )
