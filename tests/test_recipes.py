@@ -17,6 +17,7 @@ from polydistill.recipes.changes import changes
 from polydistill.recipes.presets import preset_names, preset_text
 from polydistill.recipes.recipe import read_recipe
 from polydistill.recipes.run import RecipeResult, run_recipe
+from polydistill.recipes.tune import Trial, halve, tune_recipe
 
 
 @pytest.fixture(scope="module")
@@ -228,3 +229,75 @@ def test_an_unknown_recipe_says_what_is_close(capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit) as stop:
         main(["run", "--preset", "ernie"])
     assert stop.value.code == 2 and "ernie-tiny" in capsys.readouterr().err
+
+
+# --- tune
+
+
+def fake(scores: dict[str, float], seconds: dict[str, float] | None = None) -> Any:
+    """Trials without a training."""
+    seen: list[tuple[str, int, float]] = []
+
+    def attempt(name: str, rung: int, minutes: float) -> Trial:
+        seen.append((name, rung, minutes))
+        return Trial(name, rung, minutes, scores[name], "loyalty", (seconds or {}).get(name, 1.0))
+
+    attempt.seen = seen  # type: ignore[attr-defined]
+    return attempt
+
+
+def test_halving_keeps_the_best_of_eight() -> None:
+    scores = {f"v{i}": i % 5 / 10 for i in range(8)} | {"v3": 0.9}
+    attempt = fake(scores)
+    best, trials = halve(list(scores), 24, attempt)
+    assert best == "v3" and [sum(t.rung == rung for t in trials) for rung in range(3)] == [8, 4, 2]
+    assert [{round(m, 6) for _, rung, m in attempt.seen if rung == r} for r in range(3)] == [{1.0}, {2.0}, {4.0}]
+    assert sum(minutes for _, _, minutes in attempt.seen) == pytest.approx(24)
+
+
+def test_ties_go_to_what_took_less_time() -> None:
+    assert halve(["a", "b", "c"], 6, fake(dict.fromkeys("abc", 0.5), {"a": 3, "b": 1, "c": 2}))[0] == "b"
+    assert halve(["a", "b"], 6, fake({"a": 0.5, "b": 0.5}))[0] == "a"
+    assert halve(["a"], 6, fake({"a": 0.5}))[0] == "a"
+
+
+def test_the_best_variant_is_written_as_a_recipe(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    variants = '\n[tune]\nstage = "student"\n[[tune.variant]]\nname = "slow"\ntask_lr = 1e-9\n'
+    file = tmp_path / "recipe.toml"
+    file.write_text(two_stages(root) + variants)
+    given = ["tune", str(file), "--minutes", "4", "-o", str(tmp_path / "tuned")]
+    main([*given, "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["command"] == "tune" and [trial["name"] for trial in found["trials"]] == ["as-is", "slow"]
+    assert found["languages"] == ["en"] and found["best"] in ("as-is", "slow")
+    again = read_recipe(tmp_path / "tuned/recipe.toml")
+    assert [stage.name for stage in again.stages] == ["tuned", "student", "scores"] and again.tune is None
+    assert again.stages[1].values.get("task_lr") == (1e-9 if found["best"] == "slow" else None)
+    told = json.loads((tmp_path / "tuned/tuned.json").read_text())
+    assert told["minutes"] == 4 and told["trials"] == found["trials"]
+    main([*given, "--resume"])  # nothing is trained again
+    assert "the only data that had a say" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        main(given)
+    assert stop.value.code == 2 and "--resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("tune", "sentence"),
+    [
+        ("", "says of no stage what to try"),
+        ('[tune]\nstage = "more"', "says of no stage what to try"),
+        ('[tune]\nstage = "student"', "says of no stage what to try"),
+        ('[tune]\nstage = "student"\n[[tune.variant]]\ntask_lr = 1', "no name of its own"),
+        ('[tune]\nstage = "student"\n[[tune.variant]]\nname = "a"\ntask_rl = 1', "There is no option `task_rl`"),
+        ('[tune]\nstage = "student"\n[[tune.variant]]\nname = "a"\ntask_lr = 1e-3', "minutes are too few"),
+    ],
+)
+def test_what_cannot_be_tuned_is_refused(tune: str, sentence: str, root: Path, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text(f"{two_stages(root)}\n{tune}\n")
+    with pytest.raises(PolydistillError) as caught:
+        tune_recipe(read_recipe(file), tmp_path / "out", minutes=0.01)
+    assert sentence in str(caught.value.message) and not (tmp_path / "out").exists()

@@ -25,6 +25,7 @@ _LISTED: dict[str, str | None] = {
     "project": None,
     "stack": None,
     "run": "Run a recipe: several commands as one file, one folder, one record.",
+    "tune": "Try variants of a recipe's stage, and write the recipe with the best.",
     "embed": "Write a vector for each line of text, from a stack.",
     "evaluate": "Score models on a task in many languages.",
     "sparse": "Tune a language sparsely; apply, remove and combine differences.",

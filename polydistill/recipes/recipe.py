@@ -86,11 +86,13 @@ class Recipe:
         stages: In order.
         text: What the file says.
         where: The file.
+        tune: What `polydistill tune` is to try, as the file says it; None for nothing.
     """
 
     stages: tuple[RecipeStage, ...]
     text: str
     where: str
+    tune: Mapping[str, Any] | None = None
 
     def until(self, name: str | None) -> tuple[RecipeStage, ...]:
         """The stages up to one, and with it.
@@ -133,8 +135,8 @@ def parse_recipe(found: Mapping[str, Any], text: str, where: str) -> Recipe:
     Raises:
         UsageError: As for `read_recipe`.
     """
-    if unknown := sorted(set(found) - {"stage", "defaults"}):
-        raise UsageError(f"{where}: a recipe has no '{unknown[0]}'.", "It has [[stage]] and [defaults].")
+    if unknown := sorted(set(found) - {"stage", "defaults", "tune"}):
+        raise UsageError(f"{where}: a recipe has no '{unknown[0]}'.", "It has [[stage]], [defaults] and [tune].")
     tables, defaults = found.get("stage"), found.get("defaults", {})
     if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
         raise UsageError(f"{where} has no stage.", 'Write one: [[stage]], name = "..." and method = "...".')
@@ -148,7 +150,10 @@ def parse_recipe(found: Mapping[str, Any], text: str, where: str) -> Recipe:
     unused = [name for name in defaults if not any(name in stage.values for stage in stages)]
     if unused:
         raise UsageError(f"{where}: no stage has the option '{unused[0]}' of [defaults].", "Leave it out.")
-    return Recipe(tuple(stages), text, where)
+    tune = found.get("tune")
+    if tune is not None and not isinstance(tune, dict):
+        raise UsageError(f"{where}: [tune] is no table.", "Correct it.")
+    return Recipe(tuple(stages), text, where, tune)
 
 
 def _stage(

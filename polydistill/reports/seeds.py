@@ -41,7 +41,7 @@ def compare_seeds(groups: Sequence[Sequence[Path]], progress: Progress = SILENT)
             can be compared.
     """
     if len({len(group) for group in groups}) > 1 or len(groups) < 2:
-        sizes = ", ".join(str(len(group)) for group in groups)
+        sizes = " and ".join(str(len(group)) for group in groups)
         raise UsageError(
             f"Methods are compared seed by seed, and they have {sizes} runs.",
             "Give as many runs of each of at least two methods, joined by commas, the seeds in one order.",

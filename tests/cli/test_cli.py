@@ -122,6 +122,7 @@ HEADINGS = {
     "prokd": ["Model:", "Data:", "Method:", "Training:", "Output:", "General:"],
     "project": ["Model:", "Data:", "Method:", "Training:", "Output:", "General:"],
     "run": ["Recipe:", "Output:", "General:"],
+    "tune": ["Recipe:", "Output:", "General:"],
     "stack": ["Method:", "Data:", "Training:", "Output:", "General:"],
     "embed": ["Text:", "Speed:", "Output:", "General:"],
     "evaluate": ["Model:", "Data:", "Speed:", "Output:", "General:"],

@@ -81,7 +81,7 @@ def refused(capsys: pytest.CaptureFixture[str], code: int, *args: str) -> str:
 
 def test_what_cannot_be_compared_seed_by_seed(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plain, text = write(tmp_path, cache, "plain", ["10", "11"]), write(tmp_path, cache, "text", ["11"] * 3)
-    assert "they have 2, 3 runs" in refused(capsys, 2, plain, text)
+    assert "they have 2 and 3 runs" in refused(capsys, 2, plain, text)
     assert "they have 2 runs" in refused(capsys, 2, plain)
     assert "There is no run" in refused(capsys, 1, plain, f"{plain.split(',')[0]},nowhere.json")
     both = [score(model, "sw", right("10"), cache=cache) for model in (TEACHER, STUDENT)]

@@ -344,7 +344,8 @@ def _augmentations(
     for spec in found:
         if wanted.kind != CLASSIFICATION and not AUGMENTATIONS.find(spec.name).load().for_words:
             raise UsageError(
-                f"The augmentation `{spec.name}` leaves no words whose tags could be learnt.", "Choose `words`."
+                f"The augmentation `{spec.name}` keeps track of no words, so their tags cannot be learnt.",
+                "Choose `words`.",
             )
     if any(teacher.aligned for teacher in teachers) or not IMITATE & set(tuning.asked):
         raise UsageError(

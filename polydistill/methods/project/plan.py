@@ -75,7 +75,9 @@ def _job(options: ProjectOptions, progress: Progress) -> Job:
             f"Tags of entities are projected, and {wanted.name} has none.", "Choose a task such as `task=ner`."
         )
     if options.parallel is None:
-        raise UsageError("There are no translations.", f"Give a file of them with `parallel={source.code}.tsv`.")
+        raise UsageError(
+            "There are no translations.", f"Give a file of them with `parallel={source.code}-{target.code}.tsv`."
+        )
     if not options.teacher:
         raise UsageError(
             "There is no teacher.", "Tune one with `polydistill finetune task=ner`, and give it with `teacher`."
