@@ -25,6 +25,7 @@ from typing import Any
 
 import bistil_step
 import measure
+import overlap
 from bistil_tables import (
     COST,
     against,
@@ -534,6 +535,7 @@ def main() -> None:
     parser.add_argument("--steps-a-round", type=int, default=12)
     parser.add_argument("--output", type=Path, default=Path(__file__).resolve().parent / "bistil.md")
     args = parser.parse_args()
+    overlap.check(args.data)
     parts = args.only or PARTS
     used = measure.versions("polydistill", "torch", "transformers", "tokenizers")
     tables = {"cost": cost, "scaling": scaling, "speed": speed}

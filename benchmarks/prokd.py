@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import measure
+import overlap
 from bistil_tables import percent
 from commands import command_was, made
 from prokd_labels import alignment, rectification
@@ -373,6 +374,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=PARTS, metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--output", type=Path, default=Path(__file__).resolve().parent / "prokd.md")
     args = parser.parse_args()
+    overlap.check(args.data)
     written(args, args.only or PARTS)
 
 
