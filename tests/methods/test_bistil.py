@@ -740,12 +740,14 @@ def test_the_same_model_from_the_command_line(
     assert (tmp_path / "out/stages/general").is_dir() and Path(result["stages"][1]["folder"]).is_dir()
 
 
+@pytest.mark.parametrize("more", [(), ("--task-text", "0.5", "--task-sampler", "difference:share=0.5")], ids=len)
 def test_two_processes_have_the_losses_of_one(
-    base: Path, tuned: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    more: tuple[str, ...], base: Path, tuned: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In both phases, and in an epoch whose last batch is not full; `torchrun` sets the same variables."""
     task = ["--task", "ner", "--teacher", tuned, "--data-dir", str(data), "--task-batch-size", "10"]
     task += ["--task-epochs", "1", "--task-sparse-epochs", "1", "--test-split", "en=none", "--test-split", "sw=none"]
+    task += more
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -768,7 +770,7 @@ def test_two_processes_have_the_losses_of_one(
     one, two = (result["stages"] for result in results)
     assert [stage["name"] for stage in one] == [stage["name"] for stage in two]
     for a, b in zip(one[1:], two[1:], strict=True):
-        assert a["steps"] == b["steps"] == (8 if a["name"] == "general" else 5)
+        assert a["steps"] == b["steps"] == (8 if a["name"] == "general" else 6 if more else 5)
         for end in ("first", "last"):
             assert b["loss"][end] == pytest.approx(a["loss"][end], abs=1e-4), a["name"]
     a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))

@@ -38,6 +38,7 @@ from polydistill.methods.bistil.unused import idle_options
 from polydistill.models.refs import ModelRef, resolve
 from polydistill.models.source import Source
 from polydistill.options.specs import Spec
+from polydistill.processes import several
 from polydistill.progress import Progress
 from polydistill.records.record import RunRecord
 from polydistill.runs.plan import OUTPUTS, Origin, Plan
@@ -339,6 +340,8 @@ def _augmentations(
     found = tuple(AUGMENTATIONS.parse(given) for given in options.tuning.augment)
     if not found or tuning is None or wanted is None:
         return found
+    if several():
+        raise UsageError("Batches are changed in one process alone.", "Start one, or leave `task_augment` out.")
     if wanted.kind in (RETRIEVAL, SPAN_EXTRACTION):
         raise UsageError(f"Inputs of {wanted.name} are not changed.", "Leave `task_augment` out.")
     for spec in found:
