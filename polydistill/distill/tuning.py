@@ -31,7 +31,7 @@ from polydistill.distill.teachers.frozen import load_teacher
 from polydistill.distill.teachers.labels import check_labels, rows_of
 from polydistill.distill.told import told_of
 from polydistill.evaluation.heads import ANSWER, TaskModel, new_head, open_model
-from polydistill.evaluation.kinds import dev_predictions, dev_score, finest_loyalty
+from polydistill.evaluation.kinds import dev_predictions, dev_score, finest_loyalty, metric_of
 from polydistill.evaluation.reuse import output_parameters
 from polydistill.labelled.examples import LabelledSplit
 from polydistill.models.checkpoint import Checkpoint
@@ -41,6 +41,7 @@ from polydistill.records.record import text_hash
 from polydistill.sparse.training import training_only
 from polydistill.training.batching import Feature
 from polydistill.training.loop import Curves, Schedule, collator, train
+from polydistill.training.trainer import DevScore
 
 FILL_BATCH = 32
 HELD_OUT, HELD_BATCH = 100, 32  # of the lines of a text one in a hundred chooses the checkpoint
@@ -138,7 +139,7 @@ class Job:
         objectives: What is asked.
         arch: The student's architecture.
         metric: What chooses the checkpoint.
-        dev_score: Network -> that, on source-language dev data.
+        dev_score: Network -> that, on source-language dev data; with loyalty the task's own metric too.
         untrained: Examples that give no input.
         batches: What says which inputs come together; None for those of like length.
         augmentations: Of which some batches get one.
@@ -151,7 +152,7 @@ class Job:
     objectives: Weighted
     arch: Arch
     metric: str
-    dev_score: Callable[[Any], float]
+    dev_score: Callable[[Any], DevScore]
     untrained: int = 0
     batches: Callable[[Schedule], Any] | None = None
     augmentations: Sequence[Augmentation] = ()
@@ -258,14 +259,15 @@ def task_job(
 
 def _choosing(
     task: Task, student: TaskModel, teacher: TaskModel | None, dev: Sequence[LabelledSplit]
-) -> tuple[str, Callable[[Any], float]]:
+) -> tuple[str, Callable[[Any], DevScore]]:
     """(metric, network -> what chooses the checkpoint): loyalty to a teacher, or without one the task's own metric."""
     if teacher is None:
         return task.metric, lambda network: dev_score(task, student, dev)
     wanted = dev_predictions(task, teacher, dev)
 
-    def score(network: Any) -> float:
-        return finest_loyalty(task, wanted, dev_predictions(task, student, dev), dev)[1]
+    def score(network: Any) -> DevScore:
+        found = dev_predictions(task, student, dev)
+        return finest_loyalty(task, wanted, found, dev)[1], metric_of(task, found, dev)
 
     return finest_loyalty(task, wanted, wanted, dev)[0], score
 

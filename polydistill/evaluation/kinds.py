@@ -130,8 +130,13 @@ def training_inputs(
 
 def dev_score(task: Task, model: TaskModel, splits: Sequence[LabelledSplit]) -> float:
     """The task's first metric on labelled splits, averaged over them."""
+    return metric_of(task, dev_predictions(task, model, splits), splits)
+
+
+def metric_of(task: Task, found: Sequence[list[dict[str, Any]]], splits: Sequence[LabelledSplit]) -> float:
+    """The same of what was predicted for each split."""
     kind, scores = trainable_kind_of(task), []
-    for split, predictions in zip(splits, dev_predictions(task, model, splits), strict=True):
+    for split, predictions in zip(splits, found, strict=True):
         measured = kind.measure(split.examples, predictions, split.language)
         scores.append(next(m for m in measured if m.metric == task.metric).value)
     return sum(scores) / len(scores)

@@ -26,7 +26,7 @@ from polydistill.progress import Progress
 from polydistill.training.batching import NOT_TRAINED, Feature, padded
 from polydistill.training.facts import TrainingFacts
 from polydistill.training.resuming import has_ended, keep_only, needed_of, newest_checkpoint, writing
-from polydistill.training.trainer import Clock, DevTrainer, Reporter, StepLoss, Terms
+from polydistill.training.trainer import Clock, DevScore, DevTrainer, Reporter, StepLoss, Terms
 
 POOL = 50  # batches among which lengths are sorted
 LOOK_BATCH = 32
@@ -77,7 +77,8 @@ class Schedule:
 class Curves:
     """What was seen on the way: (step, loss) of training and (step, score) of dev.
 
-    `terms` are the values of each term of the loss at every step, in the order of the steps.
+    `terms` are the values of each term of the loss at every step, in the order of the steps; `beside` is the other
+    score of each check, where the dev score has one.
     """
 
     loss: list[tuple[int, float]] = field(default_factory=list)
@@ -86,6 +87,7 @@ class Curves:
     best: float = 0.0
     steps: int = 0
     terms: list[dict[str, float]] = field(default_factory=list)
+    beside: list[tuple[int, float]] = field(default_factory=list)
 
 
 class LengthGrouped(Sampler[int]):
@@ -132,7 +134,7 @@ def train(
     network: Any,
     tokenizer: Any,
     features: Any,
-    dev_score: Callable[[Any], float],
+    dev_score: Callable[[Any], DevScore],
     schedule: Schedule,
     work: Path,
     progress: Progress,
@@ -148,7 +150,7 @@ def train(
         network: The model; parameters that need no gradient stay.
         tokenizer: What pads.
         features: Inputs with labels: a sequence of `Feature`.
-        dev_score: Network -> score, the higher the better.
+        dev_score: Network -> score, the higher the better, and maybe another one that is only noted.
         schedule: How long and how fast.
         work: The folder of checkpoints; training goes on from the newest one there.
         progress: Where to report.
@@ -317,5 +319,7 @@ def _curves(state: Any, terms: Terms) -> Curves:
             curves.loss.append((entry["step"], float(entry["loss"])))
         if "eval_score" in entry:
             curves.dev.append((entry["step"], float(entry["eval_score"])))
+        if "eval_beside" in entry:
+            curves.beside.append((entry["step"], float(entry["eval_beside"])))
     curves.best = dict(curves.dev).get(curves.best_step, 0.0)
     return curves

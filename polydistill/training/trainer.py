@@ -27,6 +27,7 @@ from polydistill.progress import Progress
 from polydistill.training.facts import TrainingFacts
 from polydistill.training.resuming import LOSSES, PARTIAL, STATE, checkpoint_of, finish, keep_only, writing
 
+DevScore = float | tuple[float, float]
 LOSS_STATE, BATCHES_STATE = "loss.safetensors", "batches.json"
 
 
@@ -128,7 +129,7 @@ class DevTrainer(transformers.Trainer):
     """The Trainer with batches of our own, a dev score of our own predict loop and a loss of our own.
 
     Args:
-        dev_score: Network -> score, the higher the better.
+        dev_score: Network -> score, the higher the better, and maybe another one that is only noted.
         batches: Yields the places of a batch.
         terms: Of the loss.
         tolerance: See `training.Schedule`.
@@ -137,7 +138,7 @@ class DevTrainer(transformers.Trainer):
     def __init__(
         self,
         *args: Any,
-        dev_score: Callable[[Any], float],
+        dev_score: Callable[[Any], DevScore],
         batches: Any,
         terms: Terms,
         tolerance: float,
@@ -209,14 +210,15 @@ class DevTrainer(transformers.Trainer):
 
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
         """The dev score, and by how much a checkpoint is the one to keep."""
-        score = self._dev_score(self.model)
+        found = self._dev_score(self.model)
+        score, beside = found if isinstance(found, tuple) else (found, None)
         self._check_finite({"the dev score": score})  # before the checkpoint is written
         before = [entry["eval_score"] for entry in self.state.log_history if "eval_score" in entry]
         metrics = {"eval_score": score, "eval_choice": score}
         if self._tolerance:
             fits = score >= max([score, *before]) - self._tolerance
             metrics["eval_choice"] = float(self.state.global_step) if fits else -1.0
-        self.log({"eval_score": score})
+        self.log({"eval_score": score} if beside is None else {"eval_score": score, "eval_beside": beside})
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 

@@ -504,6 +504,19 @@ def test_classes_are_learnt_from_changed_texts(given: str, student: Result, data
     assert record is not None and record.result["settings"]["task_augment"][0].startswith(given.partition(":")[0])
 
 
+def test_what_learns_its_teachers_mistakes_is_said_to(
+    student: Result, tuned: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"test_split": ("sw=none", "en=none"), "task_sparse_epochs": 0, "task_epochs": 3, "teacher": (tuned,)}
+    made = bistil(ner(student.output, data, tmp_path / "out", **options))
+    facts = made.stages[-1]["facts"]
+    assert [step for step, _ in facts["dev_gold"]] == [step for step, _ in facts["dev"]] and len(facts["dev_gold"]) == 3
+    monkeypatch.setattr("polydistill.methods.bistil.phase2.is_hacking", lambda *_: True)
+    listener = Listener()
+    hacked = bistil(ner(student.output, data, tmp_path / "hacked", **options), listener)
+    assert "worse at the task" in listener.said and hacked.stages[-1]["facts"]["teacher_hacking"] is True
+
+
 def test_several_teachers_have_the_mean_of_their_probabilities(
     student: Result, tuned: str, data: Path, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ from polydistill.sparse import files as sparse_files
 from polydistill.sparse.weights import keep_beside
 from polydistill.texts.sources import read_texts
 from polydistill.training.deciding import SIGNALS
+from polydistill.training.hacking import ADVICE, is_hacking
 
 if TYPE_CHECKING:
     from polydistill.distill.task_teachers import TaskInputs
@@ -65,11 +66,16 @@ class Phase2:
             number = student.chosen_count(self.job.density)
             entries = sparse.choose_entries(before, sparse.Stored(tuned), number, dense=student.head)
         curves = job.tune(self._schedule(epochs, bf16), work.checkpoints, work.progress, entries)
+        hacked = is_hacking([score for _, score in curves.dev], [score for _, score in curves.beside])
+        if hacked:
+            work.progress.warn(ADVICE)
 
         def write(out: Path) -> dict[str, Any]:
             facts = {
                 **chosen_facts(curves),
                 "metric": job.metric,
+                "dev_gold": curves.beside,
+                "teacher_hacking": hacked,
                 "precision": precision_name(bf16),
                 "untrained": job.untrained,
                 "texts": [split.facts() for split in plain],
