@@ -184,6 +184,13 @@ AUGMENTATIONS = Listing(
             (TASK,),
         ),
         Listed(
+            "hard",
+            f"{_OF}.augmentation.hard:Hard",
+            "of several changes the one on which student and teacher differ most",
+            "HARD (2024)",
+            (TASK,),
+        ),
+        Listed(
             "contextual",
             f"{_OF}.augmentation.contextual:Contextual",
             "tokens drawn again by a masked language model",

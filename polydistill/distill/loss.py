@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from polydistill.catalog import Arch
+from polydistill.distill.augmentation.hard import CANDIDATES
 from polydistill.distill.objectives.base import Weighted
+from polydistill.distill.objectives.common import logit_rows
 from polydistill.distill.objectives.labels import HardLabels
 from polydistill.distill.observer import Observer
 from polydistill.distill.teachers.base import Teacher
@@ -104,11 +106,27 @@ class DistilLoss:
         agree: Callable[[Tensor], Tensor],
         counts: Mapping[str, Tensor] | None,
     ) -> tuple[Tensor, dict[str, float]]:
+        if CANDIDATES in batch and self._teacher is not None:
+            batch = self._hardest(network, batch)
         wanted = self._teacher.signals(batch) if self._teacher is not None else {}
         seen = self._observer(batch, through=network)
         if self._teacher is not None and self._learns:
             self._teacher.compare(seen, batch)
         return self._objectives(seen, wanted, batch, agree, counts)
+
+    @torch.no_grad()
+    def _hardest(self, network: Any, batch: dict[str, Any]) -> dict[str, Any]:
+        """The batch, of it and the others that it holds, on whose logits student and teacher differ most."""
+        assert self._teacher is not None
+        every = [{key: value for key, value in batch.items() if key != CANDIDATES}, *batch[CANDIDATES]]
+        network.eval()
+        distances = []
+        for one in every:
+            rows = logit_rows("hard", self._observer(one, through=network), self._teacher.signals(one), one)
+            own, theirs = rows.student.log_softmax(-1), rows.teacher.log_softmax(-1)
+            distances.append(float((theirs.exp() * (theirs - own)).sum() / rows.number.clamp(min=1)))
+        network.train()
+        return every[max(range(len(every)), key=distances.__getitem__)]
 
     def on_step(self, step: int, losses: Mapping[str, float]) -> None:
         """Tells objectives and teacher that a step was taken."""

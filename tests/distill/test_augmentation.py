@@ -12,10 +12,15 @@ import torch
 
 from polydistill.distill.augmentation.base import AUGMENTED, Augmentation, Augmenting
 from polydistill.distill.augmentation.contextual import Contextual, ContextualOptions
+from polydistill.distill.augmentation.hard import CANDIDATES, Hard, HardOptions
 from polydistill.distill.augmentation.mixup import MIXED, SHARE, Mixup
 from polydistill.distill.augmentation.words import Words, WordsOptions
+from polydistill.distill.loss import DistilLoss
+from polydistill.distill.objectives.base import Weighted
+from polydistill.distill.objectives.logits import Logits
 from polydistill.distill.observer import Observer
-from polydistill.distill.signals import LOGITS, Signal
+from polydistill.distill.signals import LOGITS, Batch, Signal, Signals
+from polydistill.distill.teachers.base import Teacher
 from polydistill.errors import PolydistillError, UsageError
 from polydistill.evaluation import tagging
 from polydistill.evaluation.heads import TaskModel, new_head
@@ -174,3 +179,35 @@ class _Cut:
 
 def _cut(tokenizer: Any) -> Any:
     return _Cut(tokenizer)
+
+
+class Says(Teacher):
+    """Likes class 0 the more, the larger the first token."""
+
+    needs = frozenset({Signal(LOGITS)})
+
+    def signals(self, batch: Batch) -> Signals:
+        first = 3 * batch["input_ids"][:, :1].float()
+        return {Signal(LOGITS): torch.cat([first, torch.zeros_like(first)], 1)}
+
+
+def test_the_hardest_of_several_changes_is_trained_on() -> None:
+    """The student says the same of everything, so that it differs most where the teacher is surest: at token 1."""
+    network = Linear()
+    network.embeddings.weight.data.zero_()
+    loss = DistilLoss(network, Weighted({"logits": (Logits(), 1.0)}), Says(), None)
+    mask = torch.ones(1, 1, dtype=torch.long)
+    zero, one = ({"input_ids": torch.tensor([[i]]), "attention_mask": mask} for i in (0, 1))
+    found = loss._hardest(network, {**zero, CANDIDATES: [one, dict(zero)]})
+    assert torch.equal(found["input_ids"], one["input_ids"]) and CANDIDATES not in found
+
+
+def test_all_that_are_tried_lose_their_labels(model: TaskModel) -> None:
+    hard = Hard(HardOptions(tries=3), tokenizer=model.tokenizer)
+    collate = Augmenting(lambda features: batch_of(model), [hard], 1.0, lambda: 0, 0)
+    batch = collate([])
+    assert len(batch[CANDIDATES]) == 2
+    for one in (batch, *batch[CANDIDATES]):
+        assert one[AUGMENTED] and (one["labels"] == -100).all()
+    with pytest.raises(UsageError, match="hardest of the hardest"):
+        Hard(HardOptions(change="hard"), tokenizer=model.tokenizer)

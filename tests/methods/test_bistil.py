@@ -262,6 +262,7 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(
         ("2", {"combine": "partition"}),
         ("2", {"task_sampler": "rs2:share=0.5", "task_text": 0.3}),
         ("2", {"task_sampler": "active", "accumulate": 2}),
+        ("2", {"task_augment": ("hard",)}),
         ("2", {"task_augment": ("words",), "objective": ("2:logits=1", "2:ps-kd=0.5", "2:labels=0.1")}),
         ("2", {"objective": ("2:mi-alpha=0.1", "2:logits=1:form=jsd:beta=0.1")}),
     ],
@@ -275,6 +276,7 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(
         "partition",
         "rs2",
         "active",
+        "hard",
         "words",
         "mi-alpha",
     ],
@@ -489,7 +491,7 @@ def test_phase_2_uses_a_part_of_the_examples(student: Result, tuned: str, data: 
         steps("none", task_sampler="difference", objective=("2:hidden=1",))
 
 
-@pytest.mark.parametrize("given", ["mixup", "words:delete=0.3:swap=0.3"])
+@pytest.mark.parametrize("given", ["mixup", "words:delete=0.3:swap=0.3", "hard:change=mixup:tries=2"])
 def test_classes_are_learnt_from_changed_texts(given: str, student: Result, data: Path, tmp_path: Path) -> None:
     options = {"task": "nli", "data_dir": data, "test_split": ("sw=none", "en=none"), "task_sparse_epochs": 0}
     runs = [
@@ -592,6 +594,7 @@ def test_vectors_of_sentences(base: Path, student: Result, data: Path, tmp_path:
         ({"sampler": "ddk=2"}, "A sampler has no weight"),
         ({"sampler": "rs2"}, "`rs2` cannot be used there"),
         ({"task": "ner", "task_augment": ("mixup",)}, "`mixup` keeps track of no words"),
+        ({"task": "ner", "task_augment": ("hard",), "accumulate": 2}, "looks at whole batches"),
         ({"task": "ner", "task_augment": ("word",)}, "Unknown augmentation 'word'. Did you mean words"),
         ({"task": "ner", "task_augment": ("words",), "objective": ("2:labels=1",)}, "has no gold labels"),
         ({"task": "ner", "task_sampler": "even"}, "`even` cannot be used there"),

@@ -81,5 +81,13 @@ class Augmenting:
 
 
 def unlabelled(batch: dict[str, Any]) -> dict[str, Any]:
-    """A batch without gold labels."""
-    return {key: value.new_full(value.shape, -100) if key in LABELS else value for key, value in batch.items()}
+    """A batch, and others that it holds, without gold labels."""
+
+    def plain(key: str, value: Any) -> Any:
+        if key in LABELS:
+            return value.new_full(value.shape, -100)
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            return [{**unlabelled(one), AUGMENTED: True} for one in value]
+        return value
+
+    return {key: plain(key, value) for key, value in batch.items()}

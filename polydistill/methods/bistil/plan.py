@@ -350,6 +350,8 @@ def _augmentations(
                 f"The augmentation `{spec.name}` keeps track of no words, so their tags cannot be learnt.",
                 "Choose `words`.",
             )
+        if spec.name == "hard" and options.computing.accumulate > 1:
+            raise UsageError("`hard` looks at whole batches.", "Leave `accumulate` out.")
     if any(teacher.aligned for teacher in teachers) or not IMITATE & set(tuning.asked):
         raise UsageError(
             "What is changed has no gold labels, and no teacher with the student's vocabulary is asked for its logits.",
