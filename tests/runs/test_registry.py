@@ -56,7 +56,7 @@ def test_the_objective_on_the_page_can_be_learnt(tmp_path: Path, monkeypatch: py
     made = trainings.tune(root, tmp_path / "out", objective=("labels=1", "penalty=0.1:entropy=0.5"))
     (stage,) = made.stages
     assert set(stage["loss"]["first"]) == {"labels", "penalty"}
-    assert made.settings["objective"] == ["labels=1", "penalty=0.1:entropy=0.5"]
+    assert made.settings["objective"] == ["labels=1:smoothing=0", "penalty=0.1:entropy=0.5"]
     assert "penalty=0.1:entropy=0.5" in (tmp_path / "out/README.md").read_text()
 
 

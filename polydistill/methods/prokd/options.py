@@ -127,7 +127,7 @@ class StudentTraining(Options):
         "Training",
         metavar="N",
         least=1,
-        most=9,
+        most=99,
     )
     dev_tolerance: float = setting(
         0.01,
