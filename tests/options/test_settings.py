@@ -16,6 +16,7 @@ from polydistill.methods.embed import EmbedOptions
 from polydistill.methods.export.options import ExportOptions
 from polydistill.methods.finetune.options import FinetuneOptions
 from polydistill.methods.plan import PlanOptions
+from polydistill.methods.project.options import ProjectOptions
 from polydistill.methods.prokd.options import ProkdOptions
 from polydistill.methods.sparse_train.options import SparseTrainOptions
 from polydistill.methods.stack.options import StackOptions
@@ -30,6 +31,7 @@ CONFIGS: list[Options] = [
     FinetuneOptions(),
     PlanOptions("en", "sw"),
     ProkdOptions("en", "sw"),
+    ProjectOptions("en", "sw"),
     SparseTrainOptions(),
     StackOptions("m", "n"),
     TrimOptions(),
@@ -48,6 +50,7 @@ CHOSEN: dict[type[Options], set[str]] = {
     BistilOptions: {"select", "preset", "phase", "scale", "precision", "device", "combine", "task_head"},
     ProkdOptions: {"precision", "device", "method", "classes", "tokens", "weigh", "preset", "combine", "student_from"},
     FinetuneOptions: {"precision", "device"},
+    ProjectOptions: {"precision", "device", "student_from"},
     SparseTrainOptions: {"precision", "device"},
     StackOptions: {"phase", "precision", "device", "init", "pooling", "baseline", "preset", "frozen"},
 }
