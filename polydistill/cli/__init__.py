@@ -35,7 +35,7 @@ _LISTED: dict[str, str | None] = {
     "publish": "Put a model on the Hub, with its card.",
     "info": "Show the sizes, share of embeddings and lineage of a model.",
     "diff": "Show what a trimmed model does differently on text.",
-    "ls": "List languages, tasks, architectures or objectives.",
+    "ls": "List languages, tasks, architectures, methods or objectives.",
 }
 OWN = {"trim"}  # makers whose command is a file here
 EPILOG = """\b

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from polydistill import catalog
+from polydistill import catalog, registry
 from polydistill.cli.options import SectionedCommand, SectionedOption, common_options
 from polydistill.cli.output import Console
 from polydistill.options.settings import plain
@@ -17,12 +17,13 @@ EPILOG = """\b
 Examples:
   polydistill ls languages
   polydistill ls architectures --json
+  polydistill ls methods
   polydistill ls objectives
   polydistill ls samplers --json
 """
 
 
-TABLES = ("languages", "tasks", "architectures")
+TABLES = ("languages", "tasks", "architectures", "methods")
 SPECS = ("objectives", "samplers", "augmentations", "teachers")
 
 
@@ -39,12 +40,12 @@ SPECS = ("objectives", "samplers", "augmentations", "teachers")
 )
 @common_options
 def command(what: str, include_path: tuple[Path, ...], as_json: bool, quiet: bool, verbose: bool) -> None:
-    """List what polydistill knows: languages, tasks, architectures; objectives, samplers, augmentations and teachers.
+    """List what polydistill knows: languages, tasks, architectures, methods; objectives, samplers and the like.
 
     The options of an objective and the like follow its name, with colons between them, as in
     `--objective logits=1:temperature=4`.
     """
-    tables = dict(zip(TABLES, (_languages, _tasks, _architectures), strict=True))
+    tables = dict(zip(TABLES, (_languages, _tasks, _architectures, _methods), strict=True))
     rows = tables[what](include_path) if what in tables else _specs(what)
     header = list(rows[0])
     cells = [header] + [[_cell(row[key]) for key in header] for row in rows]
@@ -99,6 +100,11 @@ def _architectures(include: tuple[Path, ...]) -> list[dict[str, Any]]:
         {"model_type": a.model_type, "name": a.name, **{c: c in a.supports for c in catalog.CAPABILITIES}}
         for a in catalog.architectures(include)
     ]
+
+
+def _methods(include: tuple[Path, ...]) -> list[dict[str, Any]]:
+    """Those of other packages too."""
+    return [{"name": name, "summary": entry.summary} for name, entry in registry.entries().items()]
 
 
 def _specs(what: str) -> list[dict[str, Any]]:

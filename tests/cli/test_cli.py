@@ -417,6 +417,8 @@ def test_ls(say: Say) -> None:
     architectures = {row["model_type"]: row for row in say("ls", "architectures", "--json").json["architectures"]}
     assert architectures["xlm-roberta"]["trim"] is True
     assert {row["name"] for row in say("ls", "tasks", "--json").json["tasks"]}
+    methods = {row["name"]: row["summary"] for row in say("ls", "methods", "--json").json["methods"]}
+    assert methods.keys() >= {"trim", "bistil", "project", "sparse train"} and all(methods.values())
 
 
 def test_ls_shows_what_the_user_added(say: Say) -> None:
