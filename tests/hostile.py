@@ -226,6 +226,7 @@ COMMANDS: dict[str, str] = {
     "prokd": "prokd en ro --model EVIL --data-dir DATA --text TEXT --test-split en=none --test-split ro=none -o out",
     "prokd, teacher": "prokd en ro --teacher EVIL --data-dir DATA --text TEXT --test-split en=none "
     "--test-split ro=none -o out",
+    "project": "project en ro --model GOOD --teacher EVIL --parallel TEXT --data-dir DATA -o out",
     "stack, encoder": "stack EVIL GOOD --text TEXT -o out",
     "stack, LLM": "stack GOOD EVIL --text TEXT -o out",
     "embed": "embed EVIL",

@@ -131,7 +131,7 @@ def test_it_learns_from_its_own_past(task: str, base: Path, data: Path, tmp_path
         assert result.selection["value"] > 0.85 and stage["loss"]["last"]["ps_kd"] < stage["loss"]["first"]["ps_kd"]
     assert result.settings["objective"] == [
         "ps-kd=1:alpha=0.8",
-        "logits=0.5:temperature=1:squared=true:form=cross-entropy",
+        "logits=0.5:temperature=1:squared=true:form=cross-entropy:beta=0.5:skew=0.1",
     ]
     assert result.settings["teacher"] == ["average=1:decay=0.9"]
     shown = (tmp_path / "out" / "README.md").read_text()
